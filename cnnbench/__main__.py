@@ -1,0 +1,176 @@
+"""The command line: one table from verb to function, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cnnbench.types import CnnbenchError, Exit
+
+LIGHTNING = "cnnbench.training.cli:run"
+
+VERBS: dict[str, tuple[str, str]] = {
+    # verb: (function, what the front page says)
+    "fit": (LIGHTNING, "train a network: runs/<task>/seed<k>/"),
+    "validate": (LIGHTNING, "score a checkpoint on the validation images"),
+    "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
+    "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
+    "list": ("cnnbench.report.catalog:show", "architectures with their cost, datasets, or tasks"),
+    "export": ("cnnbench.export.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
+    "verify": ("cnnbench.export.verify:verify", "prove a bundle again from disk, without torch"),
+    "compare": ("cnnbench.report.compare:compare", "one table and one picture of runs, bundles and latencies"),
+    "doctor": ("cnnbench.report.doctor:doctor", "versions, devices, providers and data, and what is wrong"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code. What the user can mend is one line on stderr, never a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _dispatch(arguments)
+    except CnnbenchError as error:
+        return _fail(str(error), error.code, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", Exit.INTERRUPTED, debug)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit 1
+            return _fail("interrupted", Exit.INTERRUPTED, debug)
+        return error.code if isinstance(error.code, int) else Exit.OK
+    except BrokenPipeError:  # `cnnbench list | head`
+        sys.stderr.close()
+        return Exit.OK
+    except MemoryError:
+        return _fail("out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
+    except Exception as error:
+        return _unexpected(error, debug)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if not arguments or arguments[0].startswith("-") or verb is None:
+        return _front(arguments)
+    if verb not in VERBS:
+        from cnnbench.registry import hint
+
+        raise CnnbenchError(f"unknown verb {verb!r}: {hint(verb, list(VERBS))}")
+    target = VERBS[verb][0]
+    if target == LIGHTNING:
+        arguments = _with_task_files(arguments)
+        _load(target)(arguments)
+        return Exit.OK
+    return _call(verb, _load(target), arguments[1:])
+
+
+def _load(target: str) -> Any:
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _call(verb: str, function: Any, arguments: list[str]) -> int:
+    """Parse a plain typed function's arguments from the command line, and call it."""
+    from jsonargparse import ArgumentError
+
+    parser = _parser(verb, function)
+    try:
+        config = parser.parse_args(arguments)
+    except ArgumentError as error:
+        from cnnbench.registry import explained
+
+        keys = [action.dest for action in parser._actions]
+        raise CnnbenchError(f"{verb}: {explained(str(error), keys)} (see `cnnbench {verb} --help`)") from None
+    config.pop("config", None)
+    result = function(**parser.instantiate_classes(config).as_dict())
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _parser(verb: str, function: Any) -> Any:
+    from jsonargparse import ArgumentParser
+
+    description = (function.__doc__ or "").strip().split("\n\n")[0]
+    parser = ArgumentParser(prog=f"cnnbench {verb}", description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_function_arguments(function, as_group=False, as_positional=True)
+    return parser
+
+
+def _front(arguments: list[str]) -> int:
+    """`--help`, `--version`, `--print_shtab` and whatever else comes without a verb."""
+    from jsonargparse import ArgumentParser
+
+    complete = next((a for a in arguments if a.startswith("--print_shtab")), None)
+    parser = ArgumentParser(
+        prog="cnnbench",
+        description="Which network should I ship for my small images, and what does it cost me?",
+        epilog="`cnnbench VERB --help` explains a verb. --debug shows the traceback of an error.",
+    )
+    if complete is None:
+        from importlib.metadata import version
+
+        parser.add_argument("--version", action="version", version=f"cnnbench {version('cnnbench')}")
+    subcommands = parser.add_subcommands(required=True, dest="verb", metavar="VERB")
+    lightning = _load("cnnbench.training.cli:subparsers")() if complete else {}
+    for verb, (target, summary) in VERBS.items():
+        if complete is None:
+            child = ArgumentParser(add_help=False)
+        else:
+            child = lightning[verb] if target == LIGHTNING else _parser(verb, _load(target))
+        subcommands.add_subcommand(verb, child, help=summary)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+    parser.parse_args(arguments)
+    return Exit.OK
+
+
+def _with_task_files(arguments: list[str]) -> list[str]:
+    """Replace a task's name after --config by the path of its file."""
+    from cnnbench.tasks import find
+
+    resolved = list(arguments)
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        if equals:
+            resolved[index] = f"{flag}={find(value)}"
+        elif index + 1 < len(arguments):
+            resolved[index + 1] = str(find(arguments[index + 1]))
+    return resolved
+
+
+def _terminate(*_: Any) -> NoReturn:
+    sys.exit(Exit.TERMINATED)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"cnnbench: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    """An exception nobody expected: say so in one line, and keep the traceback where it can be reported."""
+    if debug:
+        traceback.print_exc()
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    message = f"unexpected {type(error).__name__} at {place}: {_one_line(str(error))}"
+    print(f"cnnbench: {message} (a bug of ours; run again with --debug and report the traceback)", file=sys.stderr)
+    return Exit.BUG
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

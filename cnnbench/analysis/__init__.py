@@ -1,0 +1,1 @@
+"""WHAT it costs: figures that follow from a network's structure, without data."""

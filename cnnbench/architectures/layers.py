@@ -1,0 +1,47 @@
+"""The few layers that several families share. N images, C channels, H x W pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.types import ImageSpec
+
+
+class Normalize(nn.Module):
+    """(pixels - mean) / std per channel, as part of the network so that no deployment can forget it.
+
+    An empty mean and std leave pixels as they are. Shapes: `(N, C, H, W)` -> `(N, C, H, W)`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        mean = spec.mean or (0.0,) * spec.channels
+        std = spec.std or (1.0,) * spec.channels
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))  # (1, C, 1, 1)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))  # (1, C, 1, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    """Convolution with "same" padding, batch norm, ReLU. No bias: batch norm would subtract it again.
+
+    Shapes: `(N, in_channels, H, W)` -> `(N, out_channels, ceil(H / stride), ceil(W / stride))`, odd kernels.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean over all positions: `(N, C, H, W)` -> `(N, C)`, for any H and W."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(dim=(2, 3))

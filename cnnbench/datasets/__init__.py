@@ -1,0 +1,136 @@
+"""ON WHAT: one file a source, each dataset a decorated function that finds, reads and checks its images.
+
+A builder takes a `Source` and returns `Decoded`. `load` checks the hash where we have seen the data, splits
+validation off the training images, and hands out a `Dataset`. Arrays are numpy, so nothing here needs torch
+unless a reader does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from cnnbench.registry import Registry
+from cnnbench.types import Augment, CnnbenchError, Dataset, Exit, ImageSpec, Split
+
+dataset = Registry("dataset", package="cnnbench.datasets")
+"""Decorator. `sha256` is the hash of the decoded arrays, where we have seen the data."""
+
+SPLIT_SEED = 20_261_122
+"""Seeds every split we make ourselves. No flag changes it, so that all runs choose and test on the same images."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset may look. `size` and `channels` speak to `folder` alone."""
+
+    root: Path
+    folder: Path | None = None
+    download: bool = False
+    size: int = 32
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a builder returns. `val` is None where it is to be split off `train`."""
+
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    val: Split | None = None
+    augment: Augment = Augment()
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """`root`, else `CNNBENCH_DATA`, else the user's cache folder."""
+    return Path(root or os.environ.get("CNNBENCH_DATA") or Path(platformdirs.user_cache_dir("cnnbench")) / "data")
+
+
+def load(name: str, source: Source, label: str | None = None) -> Dataset:
+    """The dataset `name`, checked, with its validation split; records call it `label` if given.
+
+    Raises:
+        CnnbenchError: Unknown name (exit 2); missing, truncated or altered data, or a label out of range (exit 3).
+    """
+    builder = dataset[name].load()
+    decoded: Decoded = builder(source)
+    _check_arrays(name, decoded)
+    digest = content_hash(decoded)
+    expected = getattr(builder, "declared", {}).get("sha256")
+    if expected and digest != expected:
+        raise CnnbenchError(
+            f"{name} in {source.root} is altered: its images hash to {digest[:12]}, expected {expected[:12]}; "
+            "remove the files and fetch them again",
+            Exit.DATA,
+        )
+    train, val = (decoded.train, decoded.val) if decoded.val else holdout(decoded.train, fraction=0.1)
+    return Dataset(
+        label or name,
+        decoded.spec,
+        decoded.class_names,
+        decoded.augment,
+        digest,
+        train=train,
+        val=val,
+        test=decoded.test,
+    )
+
+
+def holdout(split: Split, fraction: float) -> tuple[Split, Split]:
+    """Split off `fraction` of each class, at least one image; the rest first. Order within each is kept."""
+    # RandomState's stream is frozen by numpy's policy (NEP 19); a Generator's may change between releases.
+    random = np.random.RandomState(SPLIT_SEED)
+    held = np.zeros(len(split), dtype=bool)
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
+        count = max(1, round(fraction * len(members)))
+        held[random.permutation(members)[:count]] = True
+    return take(split, ~held), take(split, held)
+
+
+def take(split: Split, chosen: np.ndarray) -> Split:
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def measured(spec: ImageSpec, train: Split) -> ImageSpec:
+    """`spec` with the mean and standard deviation of the training pixels, exactly, from their histogram."""
+    counts = np.stack([np.bincount(train.images[..., c].ravel(), minlength=256) for c in range(spec.channels)])
+    levels = np.arange(256) / 255
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    mean = weights @ levels
+    std = np.sqrt(np.maximum((weights * (levels - mean[:, None]) ** 2).sum(axis=1), 1e-6))  # a constant channel
+    return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def content_hash(decoded: Decoded) -> str:
+    """SHA-256 over shape, pixels and labels of train, val (if given) and test."""
+    digest = hashlib.sha256()
+    for split in filter(None, (decoded.train, decoded.val, decoded.test)):
+        digest.update(repr(split.images.shape).encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(split.labels.astype("<i8").data)
+    return digest.hexdigest()
+
+
+def _check_arrays(name: str, decoded: Decoded) -> None:
+    spec = decoded.spec
+    for split in filter(None, (decoded.train, decoded.val, decoded.test)):
+        if not len(split) or split.images.shape != (len(split), spec.height, spec.width, spec.channels):
+            raise CnnbenchError(
+                f"{name} has images of shape {split.images.shape} and {len(split)} labels; "
+                f"expected (N, {spec.height}, {spec.width}, {spec.channels}) with N labels",
+                Exit.DATA,
+            )
+        if split.labels.min() < 0 or split.labels.max() >= spec.num_classes:
+            raise CnnbenchError(
+                f"{name} has labels from {split.labels.min()} to {split.labels.max()}; "
+                f"expected 0 to {spec.num_classes - 1}",
+                Exit.DATA,
+            )

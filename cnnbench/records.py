@@ -1,0 +1,101 @@
+"""Files that matter: written whole or not at all, hashed, and refused when their schema is not the one asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dacite import Config, DaciteError, from_dict
+
+from cnnbench.types import CnnbenchError, Exit
+
+T = TypeVar("T")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    Raises:
+        CnnbenchError: The folder cannot be written (exit 2).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)  # mkstemp makes files private
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, record: Any) -> None:
+    """Write a record as indented JSON, sealed with the hash of its own content."""
+    content = asdict(record)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({**content, "seal": _seal(content)}, indent=2, allow_nan=False) + "\n")
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """Read a record written by `write`.
+
+    Raises:
+        CnnbenchError: The file is missing, is not JSON, has another schema or lacks a field (exit 3), or its
+            content is not the one that was sealed (exit 4).
+    """
+    schema = next(field.default for field in fields(kind) if field.name == "schema")  # type: ignore[arg-type]
+    content = read_json(path)
+    if content.get("schema") != schema:
+        raise CnnbenchError(f"{path} has schema {content.get('schema')!r}; this version reads {schema!r}", Exit.DATA)
+    if content.pop("seal", None) != _seal(content):
+        raise CnnbenchError(
+            f"{path} was edited after it was written: its content does not match its seal", Exit.VERDICT
+        )
+    try:
+        return from_dict(kind, content, Config(cast=[tuple]))
+    except DaciteError as error:
+        raise CnnbenchError(f"{path} is not a {schema} record: {error}", Exit.DATA) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CnnbenchError: The file is missing or is not a JSON object (exit 3).
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
+    except ValueError as error:
+        raise CnnbenchError(
+            f"{path} is not JSON ({error}): it is damaged or was written by something else", Exit.DATA
+        ) from None
+    if not isinstance(content, dict):
+        raise CnnbenchError(f"{path} holds a JSON {type(content).__name__}; expected an object", Exit.DATA)
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

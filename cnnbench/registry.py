@@ -1,0 +1,133 @@
+"""Names to builders, discovered in a folder and through entry points.
+
+Adding an architecture or a dataset is adding a decorated function to one file. Names, summaries and declared
+costs are read from the source without importing it, so that `--help`, `list` and a near-match hint never wait
+for torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from cnnbench.types import CnnbenchError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: where its builder is, what it says of itself, and the literals it declares."""
+
+    name: str
+    module: str
+    function: str
+    summary: str = ""
+    declared: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Callable[..., Any]:
+        builder: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
+        return builder
+
+
+class Registry:
+    """A decorator that marks builders in the modules of `package`, and the lookup of what it marked.
+
+    >>> from cnnbench.architectures import architecture
+    >>> architecture["resnet20"].declared["params"]
+    269722
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+
+    def __call__(self, **declared: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Mark a builder. The function's name is the registered name; `declared` is kept on the function."""
+
+        def mark(builder: Callable[..., Any]) -> Callable[..., Any]:
+            builder.declared = declared  # type: ignore[attr-defined]
+            return builder
+
+        return mark
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every name, sorted: ours from the folder, others' from the entry-point group named like the package.
+
+        Raises:
+            ValueError: Two builders have one name.
+        """
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None and spec.submodule_search_locations is not None
+        found: dict[str, Entry] = {}
+        for folder in spec.submodule_search_locations:
+            for path in sorted(Path(folder).glob("*.py")):
+                for entry in _marked(path, f"{self.package}.{path.stem}", self.kind):
+                    _add(found, entry)
+        for point in entry_points(group=self.package):
+            _add(found, Entry(point.name, point.module, point.attr, f"from {point.dist.name if point.dist else '?'}"))
+        return dict(sorted(found.items()))
+
+    def __getitem__(self, name: str) -> Entry:
+        """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown."""
+        if name not in self.entries:
+            raise CnnbenchError(f"unknown {self.kind} {name!r}: {hint(name, list(self.entries))}")
+        return self.entries[name]
+
+    def __iter__(self) -> Any:
+        return iter(self.entries)
+
+
+def hint(word: str, accepted: list[str]) -> str:
+    """What to say about a word that is not accepted: the nearest ones if any is near, else all of them."""
+    near = difflib.get_close_matches(word, accepted, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(accepted)}"
+
+
+def explained(message: str, keys: list[str]) -> str:
+    """A parser's message in one line; where it is about an unknown key, the key and the nearest of `keys`."""
+    message = " ".join(message.split())
+    unknown = re.search(
+        r"(?:[Kk]ey ['\"]?|[Uu]nrecognized arguments: -*|does not accept option ['\"]?)([\w.]+)", message
+    )
+    if unknown and re.search("not expected|nrecognized|not accept", message):
+        near = difflib.get_close_matches(unknown[1], keys, n=1)
+        return f"unknown key {unknown[1]!r}: {f'did you mean {near[0]}?' if near else '`--help` lists those accepted'}"
+    return message
+
+
+def _add(found: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in found:
+        raise ValueError(f"{entry.name!r} is registered by {found[entry.name].module} and by {entry.module}")
+    found[entry.name] = entry
+
+
+def _marked(path: Path, module: str, decorator: str) -> list[Entry]:
+    """The functions in the file at `path` decorated with `@decorator(...)`."""
+    entries = []
+    for node in ast.parse(path.read_text()).body:
+        for call in getattr(node, "decorator_list", []):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
+                assert isinstance(node, ast.FunctionDef)
+                summary = (ast.get_docstring(node) or "").split("\n")[0]
+                entries.append(Entry(node.name, module, node.name, summary, _literals(call)))
+    return entries
+
+
+def _literals(call: ast.Call) -> dict[str, Any]:
+    """Keyword arguments that are literals; what is computed is only known once the module is imported."""
+    values = {}
+    for keyword in call.keywords:
+        try:
+            values[keyword.arg or ""] = ast.literal_eval(keyword.value)
+        except ValueError:
+            continue
+    return values

@@ -1,0 +1,1 @@
+"""HOW it learns: the one recipe, the one data module, and the folder a run leaves behind."""

@@ -1,0 +1,46 @@
+"""Random crop and flip for a whole batch at once, with a draw of its own for each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnnbench.types import Augment
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One draw an image: crop offsets `dy`, `dx` in [0, 2 * pad] and `flip`, each `(N,)`."""
+
+    dy: Tensor
+    dx: Tensor
+    flip: Tensor
+
+    def __getitem__(self, index: Tensor | slice) -> Draws:
+        return Draws(self.dy[index], self.dx[index], self.flip[index])
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(self.dy.to(device), self.dx.to(device), self.flip.to(device))
+
+
+def draw(augment: Augment, count: int, generator: torch.Generator) -> Draws:
+    """Draws for `count` images, made on the CPU so that they do not depend on the device."""
+    dy, dx = torch.randint(2 * augment.pad + 1, (2, count), generator=generator)
+    flip = torch.rand(count, generator=generator) < (0.5 if augment.flip else 0.0)
+    return Draws(dy, dx, flip)
+
+
+def apply(images: Tensor, pad: int, draws: Draws) -> Tensor:
+    """Crop and flip `images` `(N, C, H, W)`, each by its own draw; any type and device, shape kept.
+
+    `unfold` views every crop of the padded batch without copying; indexing then copies the chosen one of each image.
+    """
+    height, width = images.shape[2:]
+    if pad:
+        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+        # N, C, 2 * pad + 1, 2 * pad + 1, H, W
+        images = windows[torch.arange(len(images), device=images.device), :, draws.dy, draws.dx]  # N, C, H, W
+    return torch.where(draws.flip.view(-1, 1, 1, 1), images.flip(3), images)

@@ -1,0 +1,203 @@
+"""The one recipe, as a LightningModule around any registered architecture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Accuracy, MeanMetric, Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from cnnbench.architectures import architecture, build
+from cnnbench.training.data import Batch
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
+
+LABEL_SMOOTHING = 0.1  # Szegedy et al. 2015 (arXiv:1512.00567), section 7
+MOMENTUM = 0.9
+WARM_UP = 0.25  # part of the steps in which the learning rate rises; it falls along a cosine for the rest
+
+CHECKPOINT_SCHEMA = "cnnbench.checkpoint/1"
+
+
+class Predictions(Metric):
+    """Index, label, prediction and probabilities of every image seen, gathered from all processes by `compute`."""
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, index: Tensor, labels: Tensor, logits: Tensor) -> None:
+        # float32 holds every index below 2 ** 24; the prediction is kept since softmax can round a near-tie away
+        columns = torch.stack([index, labels, logits.argmax(dim=1)], dim=1).float()
+        self.rows.append(torch.cat([columns, logits.float().softmax(dim=1)], dim=1))
+
+    def compute(self) -> Tensor:
+        """`(N, 3 + num_classes)` float32, sorted by index: index, label, prediction, probabilities."""
+        rows: Tensor = dim_zero_cat(self.rows)
+        return rows[rows[:, 0].argsort()]
+
+
+class Classifier(LightningModule):
+    """A network and the recipe that trains it, the same for every architecture.
+
+    SGD with Nesterov momentum, one-cycle learning rate (Smith and Topin 2017, arXiv:1708.07120), label smoothing, weight decay
+    on weights but not on biases and batch norm. The network is built once the data is known, so that a task names
+    its dataset in one place.
+
+    Args:
+        arch: Name of a registered architecture; `python -m cnnbench list` prints them.
+        lr: Peak learning rate.
+        weight_decay: L2 penalty on the weights.
+    """
+
+    network: nn.Module
+
+    def __init__(self, arch: str, lr: float = 0.2, weight_decay: float = 5e-4) -> None:
+        super().__init__()
+        architecture[arch]  # an unknown name is told before any data is read
+        if not lr > 0 or not weight_decay >= 0:
+            raise CnnbenchError(f"model.lr {lr}, model.weight_decay {weight_decay}: expected lr > 0, weight_decay >= 0")
+        self.save_hyperparameters()
+        self.arch, self.lr, self.weight_decay = arch, lr, weight_decay
+        self.spec: ImageSpec | None = None
+        self.data: dict[str, Any] = {}
+        self.class_names: tuple[str, ...] = ()
+
+    def build(self, spec: ImageSpec, data: dict[str, Any], class_names: tuple[str, ...]) -> None:
+        """Build the network for `spec`; idempotent, as Lightning asks of `configure_model`."""
+        if self.spec is not None:
+            return
+        self.spec, self.data, self.class_names = spec, data, class_names
+        self.network = build(self.arch, spec)
+        count = spec.num_classes
+        self.val_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro")
+        self.val_loss = MeanMetric()
+        self.test_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro")
+        self.test_loss = MeanMetric()
+        self.predictions = Predictions()
+        self.train_loss = torch.zeros(())
+
+    def configure_model(self) -> None:
+        module: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.build(module.loaded.spec, module.description, module.loaded.class_names)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Raw logits `(N, num_classes)` of pixels `(N, C, H, W)` in [0, 1]."""
+        logits: Tensor = self.network(pixels)
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        self.train_loss = torch.zeros((), device=self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        pixels, labels, _ = batch
+        loss = F.cross_entropy(self(pixels), labels, label_smoothing=LABEL_SMOOTHING)
+        self.train_loss += loss.detach()
+        if self.trainer.is_last_batch:  # self.log at every step would cost more than a small network's arithmetic
+            self._log_epoch(self.train_loss / (batch_idx + 1))
+        return loss
+
+    def _log_epoch(self, loss: Tensor) -> None:
+        if not loss.isfinite():
+            raise CnnbenchError(
+                f"{self.arch} diverged in epoch {self.current_epoch}: the loss is {loss.item()}; "
+                f"train with a smaller --model.lr than {self.lr}"
+            )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self.log("train/lr", lr, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        pixels, labels, _ = batch
+        logits = self(pixels)
+        self.val_accuracy.update(logits, labels)
+        self.val_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        self.log("val/accuracy", self.val_accuracy, prog_bar=True)
+        self.log("val/loss", self.val_loss)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        pixels, labels, index = batch
+        logits = self(pixels)
+        self.test_accuracy.update(logits, labels)
+        self.test_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        self.predictions.update(index, labels, logits)
+        self.log("test/accuracy", self.test_accuracy)
+        self.log("test/loss", self.test_loss)
+
+    def on_predict_start(self) -> None:
+        self.predictions.reset()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        pixels, labels, index = batch
+        self.predictions.update(index, labels, self(pixels))
+
+    def configure_optimizers(self) -> Any:
+        weights = [p for p in self.parameters() if p.ndim > 1]
+        others = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True)
+        # the momentum stays where it is: the recipe cycles the learning rate alone
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, total_steps=self._total_steps(), pct_start=WARM_UP, cycle_momentum=False
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run.
+
+        Not trainer.estimated_stepping_batches: reading it in configure_optimizers makes Lightning 2.6.6 forget the
+        loader's state when a run is resumed.
+        """
+        trainer = self.trainer
+        if not trainer.max_epochs or trainer.max_epochs < 0:
+            raise CnnbenchError(
+                "trainer.max_epochs is not set: the one-cycle schedule needs to know the number of epochs"
+            )
+        steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
+        limit = trainer.limit_train_batches
+        steps = min(steps, limit) if isinstance(limit, int) else max(1, int(steps * limit))
+        total = trainer.max_epochs * -(-steps // trainer.accumulate_grad_batches)
+        return min(total, trainer.max_steps) if trainer.max_steps > 0 else total
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilding the network needs: plain values, which loading never executes."""
+        assert self.spec is not None
+        checkpoint["cnnbench"] = {
+            "schema": CHECKPOINT_SCHEMA,
+            "arch": self.arch,
+            "spec": {**asdict(self.spec), "mean": list(self.spec.mean), "std": list(self.spec.std)},
+            "class_names": list(self.class_names),
+            "data": self.data,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the network if nothing has, and refuse weights made for another one.
+
+        Raises:
+            CnnbenchError: The checkpoint is of another architecture or data than the config names (exit 2), or
+                not one of ours (exit 3).
+        """
+        made = checkpoint.get("cnnbench", {})
+        if made.get("schema") != CHECKPOINT_SCHEMA:
+            raise CnnbenchError(
+                f"the checkpoint has schema {made.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA!r}", Exit.DATA
+            )
+        if made["arch"] != self.arch:
+            raise CnnbenchError(
+                f"the checkpoint holds {made['arch']}, but the config names {self.arch}: use the same --model.arch"
+            )
+        spec = ImageSpec(**made["spec"])
+        self.build(spec, made["data"], tuple(made["class_names"]))
+        assert self.spec is not None
+        if (spec, tuple(made["class_names"])) != (self.spec, self.class_names):
+            raise CnnbenchError(
+                f"the checkpoint was trained on {made['data']['name']} ({spec}), "
+                f"but the data is {self.data['name']} ({self.spec}): classes, size and normalisation must agree"
+            )

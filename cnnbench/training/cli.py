@@ -1,0 +1,292 @@
+"""fit, validate, test and predict: LightningCLI over the one classifier and the one data module."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from cnnbench import datasets
+from cnnbench.architectures import architecture
+from cnnbench.registry import explained
+from cnnbench.training import runs
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.data import ImageData
+from cnnbench.types import CnnbenchError
+
+
+class TrainerFlags(Trainer):
+    """Lightning's Trainer, less the arguments that could name code: a shared config is data.
+
+    Args:
+        accelerator: cpu, gpu, or auto.
+        strategy: ddp and the like, or auto.
+        max_epochs: Passes over the training images.
+        profiler: simple, advanced or pytorch.
+        enable_model_summary: Print Lightning's table of layers before training.
+        num_sanity_val_steps: Validation batches run before training.
+    """
+
+    def __init__(
+        self, accelerator: str = "auto", strategy: str = "auto", max_epochs: int = 10, profiler: str | None = None,
+        enable_model_summary: bool = False, num_sanity_val_steps: int = 0, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            accelerator=accelerator, strategy=strategy, max_epochs=max_epochs, profiler=profiler,
+            enable_model_summary=enable_model_summary, num_sanity_val_steps=num_sanity_val_steps,
+            logger=False, callbacks=None, plugins=None, default_root_dir=None, use_distributed_sampler=False,
+            inference_mode=True, reload_dataloaders_every_n_epochs=0, **kwargs,
+        )  # fmt: skip
+
+
+class EpochLines(Callback):
+    """One line an epoch on stderr, for where a progress bar cannot be drawn."""
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shown = "  ".join(
+            f"{name} {metrics[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy") if name in metrics
+        )
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}", file=sys.stderr)
+
+
+class Cli(LightningCLI):
+    """The four verbs, each bound to one run folder: runs/<task>/seed<k>/."""
+
+    run: runs.RunFolder
+    recorder: runs.Recorder
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--task", type=str | None, default=None, help="Name of the task; by default <dataset>_<arch>."
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of the runs.")
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="Replace an earlier run of the same task and seed."
+        )
+        parser.add_argument("--json", action="store_true", help="Print the result as one JSON document.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """One line for what does not parse, with the nearest key where an unknown one was given."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            verb = sys.argv[1]
+            keys = [action.dest for action in self._subcommand_parsers[verb]._actions]
+            raise CnnbenchError(f"{verb}: {explained(str(error), keys)}") from None
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config alone: Lightning would let a checkpoint's hyper-parameters overrule the user's flags."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse unknown names, then bind this run to its folder."""
+        verb, config = self.subcommand, self._config
+        architecture[config["model.arch"]]
+        datasets.dataset[config["data.dataset"]]
+        self.task = config["task"] or f"{config['data.name'] or config['data.dataset']}_{config['model.arch']}"
+        self.run = runs.RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
+        if verb == "fit":
+            self.resume = self._given_checkpoint(self.run.last) if config["ckpt_path"] else None
+            if not config["trainer.fast_dev_run"]:
+                self._claim(config["overwrite"])
+        else:
+            self.resume = self._given_checkpoint(self.run.best)
+        if self.resume:
+            made = runs.open_checkpoint(self.resume)["cnnbench"]
+            if made["arch"] != config["model.arch"]:
+                raise CnnbenchError(
+                    f"checkpoint {self.resume} holds {made['arch']}, but the config names {config['model.arch']}: use the same --model.arch"
+                )
+
+    @property
+    def _config(self) -> Any:
+        return self.config[self.subcommand]
+
+    def _given_checkpoint(self, default: Path) -> Path:
+        """The file --ckpt_path names; "best" and "last" are this run's."""
+        given = self._config["ckpt_path"]
+        return {None: default, "best": self.run.best, "last": self.run.last}.get(given) or Path(given)
+
+    @rank_zero_only
+    def _claim(self, overwrite: bool) -> None:
+        """Make the run folder ours, or refuse before any time is spent."""
+        path = self.run.path
+        if self.run.last.exists() and not self.resume:
+            if not overwrite:
+                raise CnnbenchError(
+                    f"{path} already holds a run: give --overwrite true to replace it, --ckpt_path last to go on with it, "
+                    "or another --seed_everything, --task or --runs_dir"
+                )
+            kept = path.with_name(path.name + ".replaced")
+            if kept.exists():
+                raise CnnbenchError(
+                    f"{kept} is in the way: it holds what an unfinished --overwrite replaced; move or remove it"
+                )
+            path.rename(kept)  # removed once the new run has finished
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / ".writable").touch()
+            (path / ".writable").unlink()
+        except OSError as error:
+            raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs_dir") from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer with our callbacks and loggers, writing into the run folder alone."""
+        flags = {**self.config_init[self.subcommand]["trainer"], **kwargs}
+        config = json.loads(self._parser(self.subcommand).dump(self._config, format="json", skip_none=False))
+        self.recorder = runs.Recorder(self.run, self.task, config["seed_everything"], config, self.resume)
+        fitting = self.subcommand == "fit"
+        flags["enable_progress_bar"] = fitting and flags["enable_progress_bar"] is not False and sys.stderr.isatty()
+        callbacks: list[Callback] = [self.recorder]
+        loggers: list[Logger] = []
+        if flags["enable_progress_bar"]:
+            callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+        elif fitting:
+            callbacks.append(EpochLines())
+        if fitting and not flags["fast_dev_run"]:
+            callbacks.append(ModelCheckpoint(self.run.path, "best", monitor="val/accuracy", mode="max", save_last=True))
+            place = {"save_dir": self.run.path.parent, "name": "", "version": self.run.path.name}
+            loggers = [CSVLogger(**place), TensorBoardLogger(**place)]
+        try:
+            return Trainer(**flags, callbacks=callbacks, logger=loggers, default_root_dir=self.run.path)
+        except (ValueError, RuntimeError) as error:  # a flag's value, or a device that is not there
+            raise CnnbenchError(f"the trainer refuses its flags: {str(error).splitlines()[0]}") from None
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs |= {"ckpt_path": self.resume, "weights_only": True}
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the result is printed in one place, by after_<verb>
+        return kwargs
+
+    def before_fit(self) -> None:
+        if rank_zero_only.rank == 0 and not self._config["trainer.fast_dev_run"]:
+            self._parser(self.subcommand).save(
+                self._config, self.run.config, skip_none=False, overwrite=True, multifile=False
+            )
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        if not self.recorder.record:
+            return
+        replaced = self.run.path.with_name(self.run.path.name + ".replaced")
+        if replaced.exists():
+            shutil.rmtree(replaced)
+        fit = self.recorder.record.fit
+        self._print(
+            asdict(self.recorder.record),
+            f"{self.task} seed {self.recorder.seed}: val accuracy {fit.val_accuracy:.2%} on {fit.val_images} images "
+            f"(epoch {fit.best_epoch + 1} of {fit.epochs}), {fit.train_seconds:.1f} s; {self.run.path}",
+        )
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        images = len(self.datamodule.loaded.val)
+        self._print(
+            {**metrics, "images": images, "checkpoint": str(self.resume)},
+            f"{self.resume}: val accuracy {metrics['val/accuracy']:.2%}, loss {metrics['val/loss']:.4f}, {images} images",
+        )
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        record = self.recorder.record
+        assert record is not None and record.test is not None
+        test = record.test
+        noted = "" if self.resume == self.run.best else "; not this run's best checkpoint, so not recorded"
+        self._print(
+            asdict(record),
+            f"{record.task} seed {record.seed}: test accuracy {test.accuracy:.2%} ({test.correct} of {test.images} images), "
+            f"loss {test.loss:.4f}{noted}",
+        )
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        assert self.recorder.predictions is not None and self.resume is not None
+        path = self.resume.with_name("predict.parquet")
+        runs.write_predictions(path, self.recorder.predictions)
+        images = len(self.recorder.predictions)
+        self._print({"predictions": str(path), "images": images}, f"{path}: predictions of {images} test images")
+
+    def _print(self, record: dict[str, Any], text: str) -> None:
+        print(json.dumps(record, indent=2) if self._config["json"] else text)
+
+
+class ParsersOnly(Cli):
+    """Stops once the parsers are made."""
+
+    class Made(Exception):  # noqa: N818 - it carries a result, not an error
+        """Carries them out of LightningCLI's constructor."""
+
+        def __init__(self, parsers: dict[str, LightningArgumentParser]) -> None:
+            super().__init__()
+            self.parsers = parsers
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Hand over the parsers instead of parsing."""
+        raise ParsersOnly.Made(self._subcommand_parsers)
+
+
+VERBS = ("fit", "validate", "test", "predict")
+
+
+def run(arguments: list[str]) -> None:
+    """Run one of the four verbs.
+
+    Args:
+        arguments: The command line after the program's name, the verb first.
+
+    Raises:
+        CnnbenchError: Anything the user can mend.
+    """
+    _quiet()
+    sys.argv[1:] = arguments  # what DDP starts its other processes with; LightningCLI reads it when args is None
+    _cli(None)
+
+
+def subparsers() -> dict[str, LightningArgumentParser]:
+    """The parsers of the four verbs, without running anything: for shell completion."""
+    try:
+        _cli([], ParsersOnly)
+    except ParsersOnly.Made as made:
+        return made.parsers
+    raise AssertionError("LightningCLI no longer parses in its constructor")
+
+
+def _cli(args: list[str] | None, kind: type[Cli] = Cli) -> Cli:
+    strict = {"exit_on_error": False, "allow_abbrev": False}
+    return kind(
+        Classifier, ImageData, save_config_callback=None, trainer_class=TrainerFlags, seed_everything_default=1,
+        parser_kwargs={"exit_on_error": False, **{verb: strict for verb in VERBS}},
+        auto_configure_optimizers=False, args=args,
+    )  # fmt: skip
+
+
+def _quiet() -> None:
+    """Keep stderr for what concerns the user."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("GLOO_LOG_LEVEL", "ERROR")
+    for message in (
+        ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
+        ".*does not have many workers.*",  # our loader has none, on purpose
+        ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
+        ".*smaller than the logging interval.*",  # we log by epoch
+        ".*Checkpoint directory .* exists and is not empty.*",  # we have looked
+        ".*Experiment logs directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,222 @@
+"""The folder of a run, runs/<task>/seed<k>/: what `fit` and `test` leave there, and how it is found and read."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from cnnbench import environment, records
+from cnnbench.analysis.cost import cost
+from cnnbench.training.classifier import CHECKPOINT_SCHEMA, Classifier
+from cnnbench.types import CnnbenchError, Exit, FitResult, ImageSpec, RunRecord, TestResult
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run keeps what. The names are the same in every run."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the epoch with the highest validation accuracy, the earliest of equals."""
+        return self.path / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last finished epoch, to go on from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+
+def find(source: str | Path) -> Path:
+    """The checkpoint that `source` names: a checkpoint, a run folder, or a task folder with one run a seed.
+
+    Of several seeds the one with the best validation accuracy is taken, so that test images never choose.
+
+    Raises:
+        CnnbenchError: There is no checkpoint (exit 3).
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (path / "best.ckpt").is_file():
+        return path / "best.ckpt"
+    runs = [RunFolder(result.parent) for result in sorted(path.glob("seed*/result.json"))]
+    runs = [run for run in runs if run.best.is_file()]
+    if not runs:
+        raise CnnbenchError(
+            f"no checkpoint at {path}: expected a .ckpt file, or a folder that `fit` wrote, such as runs/mnist5k_lenet5/seed1",
+            Exit.DATA,
+        )
+    return max(runs, key=lambda run: records.read(run.result, RunRecord).fit.val_accuracy).best
+
+
+def open_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of ours without executing anything from it.
+
+    Raises:
+        CnnbenchError: It is missing, damaged (even by one byte) or not written by cnnbench (exit 3).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums: a flipped byte would pass
+        if damaged:
+            raise CnnbenchError(f"checkpoint {path} is damaged: {damaged} does not match its checksum", Exit.DATA)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CnnbenchError(
+            f"no checkpoint at {path}: run `fit` with the same config first, or give another --ckpt_path", Exit.DATA
+        ) from None
+    except CnnbenchError:
+        raise
+    except Exception as error:  # whatever a damaged or hostile file provokes in zipfile or in the unpickler
+        reason = str(error).strip().split("\n")[0]
+        raise CnnbenchError(f"checkpoint {path} cannot be read: {reason}", Exit.DATA) from None
+    schema = checkpoint.get("cnnbench", {}).get("schema") if isinstance(checkpoint, dict) else None
+    if schema != CHECKPOINT_SCHEMA:
+        raise CnnbenchError(
+            f"checkpoint {path} has schema {schema!r}; this version reads {CHECKPOINT_SCHEMA!r}", Exit.DATA
+        )
+    return checkpoint
+
+
+def load_classifier(path: Path) -> Classifier:
+    """The trained classifier of a checkpoint, on the CPU, in evaluation mode.
+
+    Raises:
+        CnnbenchError: See `open_checkpoint`; or weights and architecture do not fit (exit 3).
+    """
+    checkpoint = open_checkpoint(path)
+    made = checkpoint["cnnbench"]
+    classifier = Classifier(made["arch"])
+    classifier.on_load_checkpoint(checkpoint)
+    try:
+        classifier.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[-1].strip()
+        raise CnnbenchError(
+            f"checkpoint {path} does not hold the weights of {made['arch']}: {reason}", Exit.DATA
+        ) from None
+    return classifier.eval()
+
+
+class Recorder(Callback):
+    """Writes result.json: after `fit` what training did, after `test` what the best checkpoint scores.
+
+    Args:
+        run: The folder to write to.
+        task: The task's name.
+        seed: The seed of this run.
+        config: The resolved configuration.
+        checkpoint: For `test`, the checkpoint that is read.
+    """
+
+    def __init__(
+        self, run: RunFolder, task: str, seed: int, config: dict[str, Any], checkpoint: Path | None = None
+    ) -> None:
+        self.run, self.task, self.seed, self.config, self.checkpoint = run, task, seed, config, checkpoint
+        self.record: RunRecord | None = None
+        self.predictions: Tensor | None = None
+        self._started = self._validation_started = self._validation_seconds = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started, self._validation_seconds = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_seconds += time.perf_counter() - self._validation_started
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        seconds = time.perf_counter() - self._started
+        if not self.run.best.is_file():  # Lightning swallows a refused write
+            raise CnnbenchError(
+                f"no checkpoint was written to {self.run.path}: is the disk full, or the folder read-only?"
+            )
+        assert isinstance(pl_module, Classifier) and pl_module.spec is not None
+        images = pl_module.data["val_images"]
+        best = torch.load(self.run.best, map_location="cpu", weights_only=True)
+        score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("ModelCheckpoint"))
+        self.record = RunRecord(
+            task=self.task, arch=pl_module.arch, seed=self.seed, data=pl_module.data, spec=pl_module.spec,
+            cost=cost(pl_module.arch, pl_module.spec), config=self.config,
+            environment={**environment.describe(), "processes": trainer.world_size, "precision": trainer.precision},
+            fit=FitResult(
+                epochs=trainer.current_epoch, steps=trainer.global_step, best_epoch=best["epoch"],
+                val_accuracy=round(float(score) * images) / images, val_images=images,  # float32 made exact again
+                train_images=pl_module.data["train_images"],
+                train_seconds=seconds, validation_seconds=self._validation_seconds,
+            ),
+        )  # fmt: skip
+        records.write(self.run.result, self.record)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        self.predictions = pl_module.predictions.compute().cpu()  # gathers, so every process must come here
+
+    on_predict_epoch_end = on_test_epoch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier) and self.predictions is not None and self.checkpoint is not None
+        rows = self.predictions
+        images = pl_module.data["test_images"]
+        if trainer.limit_test_batches == 1.0 and rows[:, 0].tolist() != list(range(images)):
+            raise AssertionError(f"{len(rows)} predictions for {images} test images: each must be counted once")
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        correct = int((rows[:, 2] == rows[:, 1]).sum())
+        result = TestResult(
+            accuracy=correct / len(rows), loss=metrics["test/loss"], images=len(rows), correct=correct,
+            checkpoint_sha256=records.sha256(self.checkpoint),
+        )  # fmt: skip
+        whole = len(rows) == images
+        if trainer.is_global_zero:
+            self._record_test(result, pl_module.spec, whole)
+
+    def _record_test(self, result: TestResult, spec: ImageSpec | None, whole: bool) -> None:
+        assert self.checkpoint is not None and self.predictions is not None
+        run = RunFolder(self.checkpoint.parent)
+        self.record = replace(records.read(run.result, RunRecord), test=result)
+        if self.checkpoint.name == run.best.name and whole:
+            write_predictions(run.predictions, self.predictions)
+            records.write(run.result, self.record)
+
+
+def write_predictions(path: Path, rows: Tensor) -> None:
+    """Parquet with one row an image: index, label, prediction (int32) and probabilities (list of float32).
+
+    Args:
+        path: The file to write.
+        rows: `(N, 3 + num_classes)`: index, label, prediction, probabilities.
+    """
+    columns = {name: pa.array(rows[:, i].int().numpy()) for i, name in enumerate(("index", "label", "prediction"))}
+    table = pa.table({**columns, "probabilities": pa.array(rows[:, 3:].tolist(), type=pa.list_(pa.float32()))})
+    with records.replacing(path) as partial:
+        pq.write_table(table, partial)
+
+
+def as_json(record: RunRecord) -> dict[str, Any]:
+    return asdict(record)

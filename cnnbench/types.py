@@ -1,0 +1,204 @@
+"""What crosses folders: the image a network sees, the error a user sees, and the records a later verb reads.
+
+Everything here is plain data. Nothing imports torch, so a reader of results pays for none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Exit(IntEnum):
+    """Exit codes of every verb; 130 and 143 (Ctrl-C, SIGTERM) follow the shell's rule of 128 + signal."""
+
+    OK = 0
+    BUG = 1  # an exception nobody expected: our fault
+    USAGE = 2  # unknown name or key, bad value, a size the network cannot take, checkpoint and config disagree
+    DATA = 3  # missing, truncated or altered data, checkpoint, record or ONNX file
+    VERDICT = 4  # PyTorch and ONNX Runtime differ, or a bundle was edited
+    ENVIRONMENT = 6  # provider or GPU not there, or `doctor` found something broken
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class CnnbenchError(Exception):
+    """A mistake the user can mend: one line that says what, where, and what would be accepted.
+
+    Args:
+        message: The line shown on stderr, without a trailing period.
+        code: The exit code of the process.
+    """
+
+    def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a network sees and must answer.
+
+    `mean` and `std` are per channel, of pixels in [0, 1] over the training split. Left empty, pixels are
+    not normalised, which is what counting costs needs.
+    """
+
+    height: int
+    width: int
+    channels: int
+    num_classes: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "channels", "num_classes"):
+            if getattr(self, name) < 1:
+                raise CnnbenchError(f"{name} is {getattr(self, name)}: an image spec needs at least 1")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and checkpoints bring lists
+            if getattr(self, name) and len(getattr(self, name)) != self.channels:
+                raise CnnbenchError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}x{self.channels}, {self.num_classes} classes"
+
+
+COST_SPEC = ImageSpec(height=32, width=32, channels=3, num_classes=10)
+"""Where every architecture declares its cost."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `(N, H, W, C)` uint8, as a decoder gives them, and labels `(N,)` int64 in [0, num_classes)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crop after padding by `pad` pixels of zeros on each side, and random horizontal flip."""
+
+    pad: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded dataset. `sha256` covers the decoded pixels and labels of all splits before `val` is split off."""
+
+    name: str
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    augment: Augment
+    sha256: str
+    train: Split
+    val: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs without running it.
+
+    `macs` counts one multiply-add as one, for one image, in convolutions and matrix products only: batch
+    norm, activations, pooling and additions are not counted. `flops` is `2 * macs` by definition.
+    """
+
+    params: int
+    macs: int
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves behind. Accuracies are fractions, times are seconds of wall clock."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    val_accuracy: float
+    val_images: int
+    train_images: int
+    train_seconds: float
+    """From the first step to the end of the last epoch, validation passes included."""
+    validation_seconds: float
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What `test` measured on the whole test split with the run's best checkpoint."""
+
+    accuracy: float
+    loss: float
+    images: int
+    correct: int
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """`result.json` of one run: one task, one seed."""
+
+    task: str
+    arch: str
+    seed: int
+    data: dict[str, Any]
+    spec: ImageSpec
+    cost: Cost
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    fit: FitResult
+    test: TestResult | None = None
+    schema: str = field(default="cnnbench.run/1", init=False)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far ONNX Runtime on one provider is from PyTorch, in logits and in whole images."""
+
+    provider: str
+    images: int
+    batch_sizes: tuple[int, ...]
+    flips: int
+    """Images whose top-1 class differs although the margin exceeds what rounding can explain."""
+    rounding_flips: int
+    """Images whose top-1 class differs within the tolerance: a tie that rounding decides."""
+    max_abs_error: float
+    tolerance: float
+    torch_accuracy: float
+    onnx_accuracy: float
+
+    @property
+    def passed(self) -> bool:
+        return self.flips == 0 and self.max_abs_error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json` of a bundle: what the file is, what it takes and returns, and the proof that it is right."""
+
+    task: str
+    arch: str
+    seed: int
+    data: dict[str, Any]
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    cost: Cost
+    contract: dict[str, Any]
+    weights_sha256: str
+    run: dict[str, Any]
+    verdict: tuple[Parity, ...]
+    files: dict[str, dict[str, Any]]
+    environment: dict[str, Any]
+    schema: str = field(default="cnnbench.bundle/1", init=False)
