@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from cnnbench.types import CnnbenchError, Exit
 
@@ -87,17 +88,32 @@ def _call(verb: str, function: Any, arguments: list[str]) -> int:
 
         keys = [action.dest for action in parser._actions]
         raise CnnbenchError(f"{verb}: {explained(str(error), keys)} (see `cnnbench {verb} --help`)") from None
-    config.pop("config", None)
-    result = function(**parser.instantiate_classes(config).as_dict())
-    return result if isinstance(result, int) else Exit.OK
+    result: int = function(**config.as_dict())
+    return result
 
 
 def _parser(verb: str, function: Any) -> Any:
+    """A parser whose options are the function's parameters and whose help is its docstring."""
+    from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
-    description = (function.__doc__ or "").strip().split("\n\n")[0]
-    parser = ArgumentParser(prog=f"cnnbench {verb}", description=description, exit_on_error=False, allow_abbrev=False)
-    parser.add_function_arguments(function, as_group=False, as_positional=True)
+    doc = parse(function.__doc__ or "")
+    parser = ArgumentParser(
+        prog=f"cnnbench {verb}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
+    )
+    name, first = next(iter(inspect.signature(function).parameters.items()))
+    if first.annotation != "bool":  # what a verb is about comes without a flag, even where it has a default
+        kind = get_type_hints(function)[name]
+        options: dict[str, Any] = {"type": kind}
+        if kind == list[str]:
+            options = {"type": str, "nargs": "+"}  # jsonargparse would want [a,b]
+        elif first.default is not inspect.Parameter.empty:
+            options |= {"nargs": "?", "default": first.default}
+        parser.add_argument(name, help=doc.params[0].description, **options)
+    for param in doc.params:
+        if inspect.signature(function).parameters[param.arg_name].annotation == "bool":  # off unless it is named
+            parser.add_argument(f"--{param.arg_name}", action="store_true", help=param.description)
+    parser.add_function_arguments(function, as_group=False, skip={action.dest for action in parser._actions})
     return parser
 
 

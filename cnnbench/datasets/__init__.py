@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -81,6 +82,46 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
         val=val,
         test=decoded.test,
     )
+
+
+def open_choice(choice: dict[str, Any], download: bool = False) -> Dataset:
+    """The dataset that the data options of a config or of a record name.
+
+    Raises:
+        CnnbenchError: See `load`.
+    """
+    folder = choice.get("folder")
+    source = Source(
+        root=data_root(choice.get("root")),
+        folder=Path(folder).expanduser() if folder else None,
+        download=download,
+        size=choice["size"],
+        channels=choice["channels"],
+    )
+    return load(choice["dataset"], source, label=choice["name"])
+
+
+def open_recorded(recorded: dict[str, Any], root: str | None = None, folder: str | None = None) -> Dataset:
+    """The very images that a record speaks of, wherever they lie now.
+
+    Raises:
+        CnnbenchError: They are missing, or other images lie there (exit 3).
+    """
+    root, folder = root or recorded.get("root"), folder or recorded.get("folder")
+    data = open_choice({**recorded, "root": root, "folder": folder})
+    if data.sha256 != recorded["sha256"]:
+        raise CnnbenchError(
+            f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
+            f"the record's to {recorded['sha256'][:12]}",
+            Exit.DATA,
+        )
+    return data
+
+
+def describe(data: Dataset, choice: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of the data: the options that `open_recorded` needs, its hash and its sizes."""
+    sizes = {f"{split}_images": len(getattr(data, split)) for split in ("train", "val", "test")}
+    return {**choice, "name": data.name, "sha256": data.sha256, **sizes, "augment": asdict(data.augment)}
 
 
 def holdout(split: Split, fraction: float) -> tuple[Split, Split]:

@@ -11,18 +11,27 @@ from cnnbench.datasets import Source
 from cnnbench.types import CnnbenchError, Exit, Split
 
 
-def read(reader: str, source: Source, name: str, files: str) -> tuple[Split, Split, tuple[str, ...]]:
+def read(reader: str, source: Source, name: str, place: str, files: str = "") -> tuple[Split, Split, tuple[str, ...]]:
     """Train split, test split and class names of `torchvision.datasets.<reader>`, images `(N, H, W, C)`.
 
     Args:
         reader: Class name in torchvision.datasets.
         source: Where to look, and whether to download.
         name: Our name of the dataset, for the message.
-        files: What torchvision expects under the root, for the message.
+        place: The folder under the root that torchvision keeps the files in.
+        files: The files it expects there, for the message.
 
     Raises:
         CnnbenchError: The files are missing, cannot be fetched, or are damaged (exit 3).
     """
+    folder = source.root / place
+    if not folder.is_dir() and not source.download:
+        raise CnnbenchError(
+            f"{name} not found: no folder {folder} (expected there: {files}); fetch it with `python -m cnnbench fit "
+            f"--model.arch lenet5 --data.dataset {name} --data.download true`, or point --data.root or CNNBENCH_DATA "
+            "at the folder that holds it",
+            Exit.DATA,
+        )
     import torchvision  # takes seconds, so not before a reader is called
 
     make = getattr(torchvision.datasets, reader)
@@ -31,19 +40,11 @@ def read(reader: str, source: Source, name: str, files: str) -> tuple[Split, Spl
             # torchvision 0.29 hands numpy an `align=0` in its CIFAR unpickling, which numpy 2.4 deprecates
             warnings.simplefilter("ignore")
             parts = [make(str(source.root), train=train, download=source.download) for train in (True, False)]
-    except RuntimeError as error:
-        if "not found" not in str(error).lower():
-            raise CnnbenchError(f"{name} in {source.root} cannot be read: {error}", Exit.DATA) from None
+    except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:  # URLError is an OSError
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "truncated file"
         raise CnnbenchError(
-            f"{name} not found, or altered, in {source.root} (expected {files}); fetch it with "
-            f"`python -m cnnbench fit --data.dataset {name} --model.arch lenet5 --data.download true`, "
-            "or point --data.root or CNNBENCH_DATA at it",
-            Exit.DATA,
-        ) from None
-    except (OSError, ValueError, AssertionError, EOFError) as error:  # URLError is an OSError
-        raise CnnbenchError(
-            f"{name} in {source.root} cannot be {'fetched' if source.download else 'read'} "
-            f"({str(error) or 'truncated file'}; expected {files}); remove the files and fetch them again",
+            f"{name} cannot be {'fetched into' if source.download else 'read from'} {folder} ({reason}; "
+            f"expected there: {files}); remove the folder and fetch it again",
             Exit.DATA,
         ) from None
     return _split(parts[0]), _split(parts[1]), tuple(parts[0].classes)

@@ -73,14 +73,14 @@ def usable() -> dict[str, str]:
 
 def _try(provider: str) -> str:
     try:
-        session = open_session(_tiny_model(), provider)
+        session = open_session(tiny_model(), provider)
     except CnnbenchError as error:
         return str(error)
     result: Any = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
     return "" if result.item() == 2 else f"{provider} computed 1 + 1 = {result.item()}"
 
 
-def _tiny_model() -> bytes:
+def tiny_model() -> bytes:
     """y = x + x, as an ONNX file in memory."""
     from onnx import TensorProto, helper
 

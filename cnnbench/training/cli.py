@@ -76,7 +76,7 @@ class Cli(LightningCLI):
         )
         parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of the runs.")
         parser.add_argument(
-            "--overwrite", type=bool, default=False, help="Replace an earlier run of the same task and seed."
+            "--overwrite", action="store_true", help="Replace an earlier run of the same task and seed."
         )
         parser.add_argument("--json", action="store_true", help="Print the result as one JSON document.")
 
@@ -128,7 +128,7 @@ class Cli(LightningCLI):
         if self.run.last.exists() and not self.resume:
             if not overwrite:
                 raise CnnbenchError(
-                    f"{path} already holds a run: give --overwrite true to replace it, --ckpt_path last to go on with it, "
+                    f"{path} already holds a run: give --overwrite to replace it, --ckpt_path last to go on with it, "
                     "or another --seed_everything, --task or --runs_dir"
                 )
             kept = path.with_name(path.name + ".replaced")

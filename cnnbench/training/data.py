@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -132,18 +130,18 @@ class ImageData(LightningDataModule):
     def prepare_data(self) -> None:
         """Fetch what is missing, in one process of each machine."""
         if self.download:
-            self._loaded = load(self.choice, download=True)
+            self._loaded = datasets.open_choice(self.choice, download=True)
 
     @property
     def loaded(self) -> Dataset:
         if self._loaded is None:
-            self._loaded = load(self.choice)
+            self._loaded = datasets.open_choice(self.choice)
         return self._loaded
 
     @property
     def description(self) -> dict[str, Any]:
         """What a record says of the data, and what reading the same data again needs."""
-        return describe(self.loaded, self.choice)
+        return datasets.describe(self.loaded, self.choice)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -169,32 +167,3 @@ class ImageData(LightningDataModule):
             "world": self.trainer.world_size,
             "device": self.trainer.strategy.root_device,
         }
-
-
-def load(choice: dict[str, Any], download: bool = False) -> Dataset:
-    """The dataset that `choice` names: the data options of a config or of a record.
-
-    Raises:
-        CnnbenchError: See `cnnbench.datasets.load`.
-    """
-    folder = choice.get("folder")
-    source = datasets.Source(
-        root=datasets.data_root(choice.get("root")),
-        folder=Path(folder).expanduser() if folder else None,
-        download=download,
-        size=choice.get("size", 32),
-        channels=choice.get("channels", 3),
-    )
-    return datasets.load(choice["dataset"], source, label=choice.get("name"))
-
-
-def describe(data: Dataset, choice: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **choice,
-        "name": data.name,
-        "sha256": data.sha256,
-        "train_images": len(data.train),
-        "val_images": len(data.val),
-        "test_images": len(data.test),
-        "augment": asdict(data.augment),
-    }

@@ -1,0 +1,1 @@
+"""HOW fast: one call timed, on every engine alike."""

@@ -1,0 +1,1 @@
+"""WHAT it shows: tables, pictures, and the state of this machine."""

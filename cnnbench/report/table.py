@@ -1,0 +1,71 @@
+"""One table, four faces: a terminal's, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Format = Literal["table", "markdown", "csv", "json"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A key of the rows, its heading with unit, and how a person wants to read its values."""
+
+    key: str
+    heading: str
+    show: Callable[[Any], str] = str
+    right: bool = False
+
+
+def render(title: str, columns: list[Column], rows: list[dict[str, Any]], format: Format) -> None:
+    """Print `rows`: headings and rounded values for people, keys and full precision for programs.
+
+    A missing value is an empty cell in CSV, null in JSON and a dash elsewhere.
+    """
+    if format == "json":
+        print(json.dumps(rows, indent=2))
+    elif format == "csv":
+        print(_csv(columns, rows), end="")
+    elif format == "markdown":
+        print(_markdown(columns, rows))
+    else:
+        _terminal(title, columns, rows)
+
+
+def _cells(columns: list[Column], row: dict[str, Any]) -> list[str]:
+    return ["-" if row.get(column.key) is None else column.show(row[column.key]) for column in columns]
+
+
+def _csv(columns: list[Column], rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [column.key for column in columns], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _markdown(columns: list[Column], rows: list[dict[str, Any]]) -> str:
+    lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
+    lines.append("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(columns, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _terminal(title: str, columns: list[Column], rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in _cells(columns, row)))
+    console = Console()
+    # into a file or a pipe there is no width to fit: one row stays one line
+    Console(width=None if console.is_terminal else 200).print(table)

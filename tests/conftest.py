@@ -1,0 +1,76 @@
+"""What many tests share: one small trained run and its bundle, made once by the real verbs."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnbench.__main__ import main
+from cnnbench.bench import latency
+
+Verb = Callable[..., int]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--bundles", type=Path, help="folder of the bundles whose latency is measured")
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: `make test-all` runs it"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "measured_bundle" in metafunc.fixturenames:
+        folder = metafunc.config.getoption("--bundles")
+        found = latency.bundles(folder) if folder else [None]
+        metafunc.parametrize("measured_bundle", found, indirect=True, ids=lambda p: p.name if p else "tested")
+
+
+@pytest.fixture()
+def measured_bundle(request: pytest.FixtureRequest) -> Path:
+    """A bundle of --bundles, else the one that the tests made."""
+    return request.param or request.getfixturevalue("bundle")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reads or writes the checkout: each works in a folder of its own, with the command line restored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cnnbench"])
+    yield
+
+
+@pytest.fixture(scope="session")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the session: mnist5k_lenet5, trained for two epochs and tested."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = ["--model.arch", "lenet5", "--runs_dir", str(folder)]
+    assert main(["fit", *common, "--trainer.max_epochs", "2"]) == 0
+    assert main(["test", *common]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(runs_dir: Path) -> Path:
+    return runs_dir / "mnist5k_lenet5" / "seed1"
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle exported from `run`. Shared: a test that changes a bundle copies it first."""
+    out = tmp_path_factory.mktemp("exports")
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    return out / "mnist5k_lenet5"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder CNNBENCH_DATA names, where it holds the full MNIST."""
+    root = Path(os.environ.get("CNNBENCH_DATA", "nowhere"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip("CNNBENCH_DATA names no folder with the full MNIST")
+    return root.resolve()
