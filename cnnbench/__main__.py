@@ -81,13 +81,16 @@ def _call(verb: str, function: Any, arguments: list[str]) -> int:
     from jsonargparse import ArgumentError
 
     parser = _parser(verb, function)
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    for flag in (argument.split("=")[0] for argument in arguments if argument.startswith("--")):
+        if flag not in known:  # before argparse takes its value for something else
+            from cnnbench.registry import hint
+
+            raise CnnbenchError(f"{verb}: unknown option {flag}: {hint(flag, known)}")
     try:
         config = parser.parse_args(arguments)
     except ArgumentError as error:
-        from cnnbench.registry import explained
-
-        keys = [action.dest for action in parser._actions]
-        raise CnnbenchError(f"{verb}: {explained(str(error), keys)} (see `cnnbench {verb} --help`)") from None
+        raise CnnbenchError(f"{verb}: {_one_line(str(error))} (see `cnnbench {verb} --help`)") from None
     result: int = function(**config.as_dict())
     return result
 
@@ -118,14 +121,16 @@ def _parser(verb: str, function: Any) -> Any:
 
 
 def _front(arguments: list[str]) -> int:
-    """`--help`, `--version`, `--print_shtab` and whatever else comes without a verb."""
-    from jsonargparse import ArgumentParser
+    """`--help`, `--version`, `--print_completion` and whatever else comes without a verb."""
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-    complete = next((a for a in arguments if a.startswith("--print_shtab")), None)
+    set_parsing_settings(add_print_completion_argument=True)
+    complete = next((a for a in arguments if a.startswith("--print_completion")), None)
     parser = ArgumentParser(
         prog="cnnbench",
         description="Which network should I ship for my small images, and what does it cost me?",
         epilog="`cnnbench VERB --help` explains a verb. --debug shows the traceback of an error.",
+        exit_on_error=False,
     )
     if complete is None:
         from importlib.metadata import version
@@ -142,7 +147,10 @@ def _front(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help(sys.stderr)
         return Exit.USAGE
-    parser.parse_args(arguments)
+    try:
+        parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise CnnbenchError(f"{_one_line(str(error))} (see `cnnbench --help`)") from None
     return Exit.OK
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 architecture = Registry("architecture", package="cnnbench.architectures")
-"""Decorator. `params` and `macs` are the cost at 3 x 32 x 32 with 10 classes, `min_size` the smallest side in pixels."""
+"""Decorator. `params` and `macs`: the cost at 3 x 32 x 32 with 10 classes; `min_size`: the smallest side in pixels."""
 
 
 def build(name: str, spec: ImageSpec) -> nn.Module:

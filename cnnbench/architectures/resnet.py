@@ -30,7 +30,10 @@ class ZeroPadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: `(N, C, H, W)` -> `(N, out_channels, ceil(H / stride), ceil(W / stride))`."""
+    """Two 3x3 convolutions beside a shortcut.
+
+    Shapes: `(N, in_channels, H, W)` -> `(N, out_channels, ceil(H / stride), ceil(W / stride))`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

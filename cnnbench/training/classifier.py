@@ -47,9 +47,9 @@ class Predictions(Metric):
 class Classifier(LightningModule):
     """A network and the recipe that trains it, the same for every architecture.
 
-    SGD with Nesterov momentum, one-cycle learning rate (Smith and Topin 2017, arXiv:1708.07120), label smoothing, weight decay
-    on weights but not on biases and batch norm. The network is built once the data is known, so that a task names
-    its dataset in one place.
+    SGD with Nesterov momentum, one-cycle learning rate (Smith and Topin 2017, arXiv:1708.07120), label smoothing,
+    weight decay on weights but not on biases and batch norm. The network is built once the data is known, so that
+    a task names its dataset in one place.
 
     Args:
         arch: Name of a registered architecture; `python -m cnnbench list` prints them.
@@ -112,7 +112,7 @@ class Classifier(LightningModule):
             )
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.log("train/lr", lr, on_step=False, on_epoch=True)
+        self.log("train/lr", lr, on_step=False, on_epoch=True, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, _ = batch
@@ -191,7 +191,7 @@ class Classifier(LightningModule):
             )
         if made["arch"] != self.arch:
             raise CnnbenchError(
-                f"the checkpoint holds {made['arch']}, but the config names {self.arch}: use the same --model.arch"
+                f"the checkpoint holds {made['arch']}, the config names {self.arch}: use the same --model.arch"
             )
         spec = ImageSpec(**made["spec"])
         self.build(spec, made["data"], tuple(made["class_names"]))
@@ -201,3 +201,20 @@ class Classifier(LightningModule):
                 f"the checkpoint was trained on {made['data']['name']} ({spec}), "
                 f"but the data is {self.data['name']} ({self.spec}): classes, size and normalisation must agree"
             )
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._check_resumable(checkpoint)
+
+    def _check_resumable(self, checkpoint: dict[str, Any]) -> None:
+        """Optimizer and schedule bring their own figures: refuse to go on where the config says others."""
+        before, schedule = checkpoint["hyper_parameters"], checkpoint["lr_schedulers"][0]
+        stated = {
+            "model.lr": (before["lr"], self.lr),
+            "model.weight_decay": (before["weight_decay"], self.weight_decay),
+            "number of steps (trainer.max_epochs, data.batch_size)": (schedule["total_steps"], self._total_steps()),
+        }
+        for name, (was, now) in stated.items():
+            if was != now:
+                raise CnnbenchError(
+                    f"the interrupted run had {name} {was}, the config says {now}: a one-cycle schedule cannot be "
+                    "changed on the way; go on with the same figures or train afresh"
+                )

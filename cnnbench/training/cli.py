@@ -7,12 +7,14 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,7 +27,7 @@ from cnnbench.registry import explained
 from cnnbench.training import runs
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import ImageData
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 
 class TrainerFlags(Trainer):
@@ -69,6 +71,8 @@ class Cli(LightningCLI):
 
     run: runs.RunFolder
     recorder: runs.Recorder
+    claimed = False
+    """Whether this process made the run folder, and may remove it again."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -101,15 +105,14 @@ class Cli(LightningCLI):
         self.run = runs.RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
         if verb == "fit":
             self.resume = self._given_checkpoint(self.run.last) if config["ckpt_path"] else None
-            if not config["trainer.fast_dev_run"]:
-                self._claim(config["overwrite"])
         else:
             self.resume = self._given_checkpoint(self.run.best)
         if self.resume:
             made = runs.open_checkpoint(self.resume)["cnnbench"]
             if made["arch"] != config["model.arch"]:
                 raise CnnbenchError(
-                    f"checkpoint {self.resume} holds {made['arch']}, but the config names {config['model.arch']}: use the same --model.arch"
+                    f"checkpoint {self.resume} holds {made['arch']}, but the config names {config['model.arch']}: "
+                    "use the same --model.arch"
                 )
 
     @property
@@ -122,27 +125,47 @@ class Cli(LightningCLI):
         return {None: default, "best": self.run.best, "last": self.run.last}.get(given) or Path(given)
 
     @rank_zero_only
-    def _claim(self, overwrite: bool) -> None:
+    def _claim(self) -> None:
         """Make the run folder ours, or refuse before any time is spent."""
         path = self.run.path
         if self.run.last.exists() and not self.resume:
-            if not overwrite:
+            if not self._config["overwrite"]:
                 raise CnnbenchError(
                     f"{path} already holds a run: give --overwrite to replace it, --ckpt_path last to go on with it, "
                     "or another --seed_everything, --task or --runs_dir"
                 )
-            kept = path.with_name(path.name + ".replaced")
-            if kept.exists():
+            if self.replaced.exists():
                 raise CnnbenchError(
-                    f"{kept} is in the way: it holds what an unfinished --overwrite replaced; move or remove it"
+                    f"{self.replaced} is in the way: an earlier --overwrite did not finish; move or remove it"
                 )
-            path.rename(kept)  # removed once the new run has finished
+            path.rename(self.replaced)
+        self.claimed = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / ".writable").touch()
-            (path / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=path):
+                pass
         except OSError as error:
             raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs_dir") from None
+
+    @rank_zero_only
+    def _give_back(self) -> None:
+        """After a failed `fit`: remove what is of no use, and put an earlier run back in its place."""
+        if self.claimed and not self.run.last.exists():  # with last.ckpt there, the new run can go on
+            shutil.rmtree(self.run.path, ignore_errors=True)
+            if self.replaced.exists():
+                self.replaced.rename(self.run.path)
+
+    @property
+    def replaced(self) -> Path:
+        """Where the earlier run waits while `fit --overwrite` works."""
+        return self.run.path.with_name(self.run.path.name + ".replaced")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            self._give_back()
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with our callbacks and loggers, writing into the run folder alone."""
@@ -159,12 +182,17 @@ class Cli(LightningCLI):
             callbacks.append(EpochLines())
         if fitting and not flags["fast_dev_run"]:
             callbacks.append(ModelCheckpoint(self.run.path, "best", monitor="val/accuracy", mode="max", save_last=True))
-            place = {"save_dir": self.run.path.parent, "name": "", "version": self.run.path.name}
-            loggers = [CSVLogger(**place), TensorBoardLogger(**place)]
+            parent, name = self.run.path.parent, self.run.path.name
+            loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
         try:
             return Trainer(**flags, callbacks=callbacks, logger=loggers, default_root_dir=self.run.path)
-        except (ValueError, RuntimeError) as error:  # a flag's value, or a device that is not there
-            raise CnnbenchError(f"the trainer refuses its flags: {str(error).splitlines()[0]}") from None
+        except (
+            MisconfigurationException
+        ) as error:  # Lightning's word for a flag that it, or this machine, cannot honour
+            absent = flags["accelerator"] not in ("auto", "cpu")
+            raise _refused(error, Exit.ENVIRONMENT if absent else Exit.USAGE) from None
+        except (ValueError, RuntimeError) as error:
+            raise _refused(error, Exit.USAGE) from None
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -173,19 +201,18 @@ class Cli(LightningCLI):
             kwargs["verbose"] = False  # the result is printed in one place, by after_<verb>
         return kwargs
 
+    @rank_zero_only
     def before_fit(self) -> None:
-        if rank_zero_only.rank == 0 and not self._config["trainer.fast_dev_run"]:
-            self._parser(self.subcommand).save(
-                self._config, self.run.config, skip_none=False, overwrite=True, multifile=False
-            )
+        if not self._config["trainer.fast_dev_run"]:
+            self._claim()
+            parser = self._parser(self.subcommand)
+            parser.save(self._config, self.run.config, skip_none=False, overwrite=True, multifile=False)
 
     @rank_zero_only
     def after_fit(self) -> None:
         if not self.recorder.record:
             return
-        replaced = self.run.path.with_name(self.run.path.name + ".replaced")
-        if replaced.exists():
-            shutil.rmtree(replaced)
+        shutil.rmtree(self.replaced, ignore_errors=True)
         fit = self.recorder.record.fit
         self._print(
             asdict(self.recorder.record),
@@ -197,26 +224,23 @@ class Cli(LightningCLI):
     def after_validate(self) -> None:
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         images = len(self.datamodule.loaded.val)
-        self._print(
-            {**metrics, "images": images, "checkpoint": str(self.resume)},
-            f"{self.resume}: val accuracy {metrics['val/accuracy']:.2%}, loss {metrics['val/loss']:.4f}, {images} images",
-        )
+        accuracy = f"val accuracy {metrics['val/accuracy']:.2%}, loss {metrics['val/loss']:.4f}, {images} images"
+        self._print({**metrics, "images": images, "checkpoint": str(self.resume)}, f"{self.resume}: {accuracy}")
 
     @rank_zero_only
     def after_test(self) -> None:
         record = self.recorder.record
-        assert record is not None and record.test is not None
+        assert record is not None
+        assert record.test is not None
         test = record.test
-        noted = "" if self.resume == self.run.best else "; not this run's best checkpoint, so not recorded"
-        self._print(
-            asdict(record),
-            f"{record.task} seed {record.seed}: test accuracy {test.accuracy:.2%} ({test.correct} of {test.images} images), "
-            f"loss {test.loss:.4f}{noted}",
-        )
+        accuracy = f"test accuracy {test.accuracy:.2%} ({test.correct} of {test.images} images), loss {test.loss:.4f}"
+        noted = "" if self.recorder.recorded else "; not recorded: not the run's best checkpoint on the whole split"
+        self._print(asdict(record), f"{record.task} seed {record.seed}: {accuracy}{noted}")
 
     @rank_zero_only
     def after_predict(self) -> None:
-        assert self.recorder.predictions is not None and self.resume is not None
+        assert self.recorder.predictions is not None
+        assert self.resume is not None
         path = self.resume.with_name("predict.parquet")
         runs.write_predictions(path, self.recorder.predictions)
         images = len(self.recorder.predictions)
@@ -224,6 +248,10 @@ class Cli(LightningCLI):
 
     def _print(self, record: dict[str, Any], text: str) -> None:
         print(json.dumps(record, indent=2) if self._config["json"] else text)
+
+
+def _refused(error: Exception, code: Exit) -> CnnbenchError:
+    return CnnbenchError(f"the trainer refuses its flags: {str(error).strip().splitlines()[0]}", code)
 
 
 class ParsersOnly(Cli):
@@ -285,6 +313,9 @@ def _quiet() -> None:
         ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
         ".*does not have many workers.*",  # our loader has none, on purpose
         ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
+        ".*The dirpath has changed.*",  # going on from another run's checkpoint, on purpose
+        ".*predict returned None.*",  # the predictions are gathered and written whole
+        "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
         ".*smaller than the logging interval.*",  # we log by epoch
         ".*Checkpoint directory .* exists and is not empty.*",  # we have looked
         ".*Experiment logs directory .* exists and is not empty.*",

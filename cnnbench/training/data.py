@@ -89,7 +89,7 @@ class EvalBatches:
         return -(-len(self.index) // EVAL_BATCH_SIZE)
 
     def __iter__(self) -> Iterator[Batch]:
-        for index in self.index.split(EVAL_BATCH_SIZE):
+        for index in torch.split(self.index, EVAL_BATCH_SIZE):
             pixels = channels_first(self.images[index].to(self.device)).float() / 255
             yield pixels, self.labels[index].to(self.device), index.to(self.device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def find(source: str | Path) -> Path:
     runs = [run for run in runs if run.best.is_file()]
     if not runs:
         raise CnnbenchError(
-            f"no checkpoint at {path}: expected a .ckpt file, or a folder that `fit` wrote, such as runs/mnist5k_lenet5/seed1",
+            f"no checkpoint at {path}: expected a .ckpt file, or a folder that `fit` wrote, "
+            "such as runs/mnist5k_lenet5/seed1",
             Exit.DATA,
         )
     return max(runs, key=lambda run: records.read(run.result, RunRecord).fit.val_accuracy).best
@@ -137,27 +138,38 @@ class Recorder(Callback):
     ) -> None:
         self.run, self.task, self.seed, self.config, self.checkpoint = run, task, seed, config, checkpoint
         self.record: RunRecord | None = None
+        self.recorded = False
         self.predictions: Tensor | None = None
-        self._started = self._validation_started = self._validation_seconds = 0.0
+        self._since = self._validation_since = 0.0
+        self._train_seconds = self._validation_seconds = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started, self._validation_seconds = time.perf_counter(), 0.0
+        self._since = time.perf_counter() - self._train_seconds  # what an interrupted run had already spent counts
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_started = time.perf_counter()
+        self._validation_since = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_seconds += time.perf_counter() - self._validation_started
+        self._validation_seconds += time.perf_counter() - self._validation_since
+
+    def state_dict(self) -> dict[str, float]:
+        """The time spent so far, for a checkpoint."""
+        return {"train": time.perf_counter() - self._since, "validation": self._validation_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting where a checkpoint left off."""
+        self._train_seconds, self._validation_seconds = state_dict["train"], state_dict["validation"]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._since
         if not self.run.best.is_file():  # Lightning swallows a refused write
             raise CnnbenchError(
                 f"no checkpoint was written to {self.run.path}: is the disk full, or the folder read-only?"
             )
-        assert isinstance(pl_module, Classifier) and pl_module.spec is not None
+        assert isinstance(pl_module, Classifier)
+        assert pl_module.spec is not None
         images = pl_module.data["val_images"]
         best = torch.load(self.run.best, map_location="cpu", weights_only=True)
         score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("ModelCheckpoint"))
@@ -181,7 +193,9 @@ class Recorder(Callback):
     on_predict_epoch_end = on_test_epoch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Classifier) and self.predictions is not None and self.checkpoint is not None
+        assert isinstance(pl_module, Classifier)
+        assert self.predictions is not None
+        assert self.checkpoint is not None
         rows = self.predictions
         images = pl_module.data["test_images"]
         if trainer.limit_test_batches == 1.0 and rows[:, 0].tolist() != list(range(images)):
@@ -197,12 +211,14 @@ class Recorder(Callback):
             self._record_test(result, pl_module.spec, whole)
 
     def _record_test(self, result: TestResult, spec: ImageSpec | None, whole: bool) -> None:
-        assert self.checkpoint is not None and self.predictions is not None
+        assert self.checkpoint is not None
+        assert self.predictions is not None
         run = RunFolder(self.checkpoint.parent)
         self.record = replace(records.read(run.result, RunRecord), test=result)
         if self.checkpoint.name == run.best.name and whole:
             write_predictions(run.predictions, self.predictions)
             records.write(run.result, self.record)
+            self.recorded = True
 
 
 def write_predictions(path: Path, rows: Tensor) -> None:
@@ -216,7 +232,3 @@ def write_predictions(path: Path, rows: Tensor) -> None:
     table = pa.table({**columns, "probabilities": pa.array(rows[:, 3:].tolist(), type=pa.list_(pa.float32()))})
     with records.replacing(path) as partial:
         pq.write_table(table, partial)
-
-
-def as_json(record: RunRecord) -> dict[str, Any]:
-    return asdict(record)

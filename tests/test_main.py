@@ -1,0 +1,149 @@
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import cnnbench.__main__ as front
+from cnnbench.__main__ import VERBS, main
+from cnnbench.types import CnnbenchError, Exit
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """Top-level modules that a command has imported by its end."""
+    code = (
+        "import sys; from cnnbench.__main__ import main; code = main(sys.argv[1:]);"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["list"], ["list", "datasets"], ["list", "tasks"], ["verify", "--help"]]
+)
+def test_the_front_page_and_list_wait_for_nothing_heavy(arguments: list[str]) -> None:
+    heavy = {"torch", "lightning", "torchvision", "torchmetrics", "onnxruntime", "matplotlib", "scipy", "pandas"}
+    assert not modules_after(*arguments) & (heavy - {"onnxruntime"} if arguments[0] == "verify" else heavy)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, cnnbench; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "lightning", "numpy", "onnxruntime", "jsonargparse"} & set(done.stdout.split())
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {verb} " in shown for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"cnnbench {verb}" in capsys.readouterr().out.replace("\n", " ").replace("[options] ", "")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"cnnbench {version('cnnbench')}"
+
+
+def test_nothing_asked_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: cnnbench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["shtab-bash", "shtab-zsh"])
+def test_completion_knows_verbs_and_their_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"--print_completion={shell}"]) == 0
+    script = capsys.readouterr().out
+    for word in (*VERBS, "--model.arch", "--data.dataset", "--trainer.max_epochs", "--rescore", "--providers"):
+        assert word in script
+
+
+def test_a_mistyped_verb_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exprot"]) == 2
+    assert capsys.readouterr().err == "cnnbench: unknown verb 'exprot': did you mean export?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "datasetz"], "datasetz"),
+        (["list", "--fromat", "json"], "unknown option --fromat: did you mean --format?"),
+        (["verify"], "bundle"),
+        (["compare"], "paths"),
+        (["export", "--opset", "x"], "opset"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    seen = capsys.readouterr()
+    assert words in seen.err
+    assert len(seen.err.splitlines()) == 1
+    assert seen.out == ""
+
+
+def test_what_nobody_expected_is_one_line_and_exit_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise ZeroDivisionError("a\nb")
+
+    monkeypatch.setattr(front, "_dispatch", broken)
+    assert main(["list"]) == 1
+    seen = capsys.readouterr().err
+    assert "unexpected ZeroDivisionError" in seen
+    assert len(seen.splitlines()) == 1
+    assert main(["list", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (CnnbenchError("x", Exit.DATA), 3),
+        (CnnbenchError("x", Exit.VERDICT), 4),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 6),
+        (SystemExit(143), 143),
+    ],
+)
+def test_exit_codes(raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise raised
+
+    monkeypatch.setattr(front, "_dispatch", fail)
+    assert main(["list"]) == code
+
+
+def test_the_console_script_and_the_module_are_the_same() -> None:
+    script = Path(sys.executable).with_name("cnnbench")
+    outputs = [
+        subprocess.run([*command, "list", "--format", "json"], capture_output=True, text=True, check=True).stdout
+        for command in ([str(script)], [sys.executable, "-m", "cnnbench"])
+    ]
+    assert outputs[0] == outputs[1] != ""
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_the_tasks(tmp_path: Path) -> None:
+    """Built and unpacked without the network; its own copy of the tasks is found by name."""
+    root = Path(front.__file__).parent.parent
+    build = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", build, tmp_path], cwd=root, capture_output=True, text=True, check=True)
+    wheel = tmp_path / done.stdout.split()[-1]
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, tmp_path / "site"], check=True)
+    shipped = {path.name for path in (tmp_path / "site/cnnbench/task_files").glob("*.yaml")}
+    assert shipped == {path.name for path in (root / "tasks").glob("*.yaml")} != set()
+    listed = subprocess.run(
+        [sys.executable, "-c", "from cnnbench import tasks; print(tasks.SHIPPED, len(tasks.names()))"],
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed.split() == [str(tmp_path / "site/cnnbench/task_files"), str(len(shipped))]
