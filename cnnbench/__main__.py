@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         return _fail("out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing it
+            return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
         return _unexpected(error, debug)
     finally:
         signal.signal(signal.SIGTERM, before)

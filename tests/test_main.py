@@ -109,6 +109,7 @@ def test_what_nobody_expected_is_one_line_and_exit_1(
         (CnnbenchError("x", Exit.VERDICT), 4),
         (KeyboardInterrupt(), 130),
         (MemoryError(), 6),
+        (type("OutOfMemoryError", (RuntimeError,), {})(), 6),
         (SystemExit(143), 143),
     ],
 )

@@ -71,6 +71,7 @@ def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
         (["--model.arch", "inception_small", *TINY, "--data.size", "3"], 2, ["inception_small cannot take 3x3", "4x4"]),
         ([*LENET, "--runs_dir", "file/below"], 2, ["cannot write to file/below"]),
         ([*LENET, "--ckpt_path", "gone.ckpt"], 3, ["no checkpoint at gone.ckpt"]),
+        ([*LENET, "--seed_everything", "false"], 2, ["seed_everything is false", "whole number"]),
         ([], 2, ["model.arch"]),
     ],
 )  # fmt: skip
@@ -214,7 +215,6 @@ def test_fast_dev_run_writes_nothing() -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run: Path) -> None:
     trained = subprocess.run(command("fit", *SHORT, *TWO_PROCESSES), capture_output=True, text=True, timeout=300)
     assert trained.returncode == 0, trained.stderr
@@ -229,7 +229,6 @@ def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run
     assert together["loss"] == pytest.approx(alone["loss"], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_a_run_with_their_code(sent: signal.Signals, code: int) -> None:
     process = subprocess.Popen(command("fit", *LENET, "--trainer.max_epochs", "500"), stderr=subprocess.PIPE, text=True)
