@@ -46,6 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -66,7 +66,8 @@ class Registry:
             ValueError: Two builders have one name.
         """
         spec = importlib.util.find_spec(self.package)
-        assert spec is not None and spec.submodule_search_locations is not None
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
         found: dict[str, Entry] = {}
         for folder in spec.submodule_search_locations:
             for path in sorted(Path(folder).glob("*.py")):

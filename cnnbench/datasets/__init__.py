@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ class Decoded:
     train: Split
     test: Split
     val: Split | None = None
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
 
 
 def data_root(root: str | Path | None = None) -> Path:
     """`root`, else `CNNBENCH_DATA`, else the user's cache folder."""
-    return Path(root or os.environ.get("CNNBENCH_DATA") or Path(platformdirs.user_cache_dir("cnnbench")) / "data")
+    chosen = root or os.environ.get("CNNBENCH_DATA") or Path(platformdirs.user_cache_dir("cnnbench")) / "data"
+    return Path(chosen).expanduser()
 
 
 def load(name: str, source: Source, label: str | None = None) -> Dataset:
@@ -71,7 +72,7 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
             "remove the files and fetch them again",
             Exit.DATA,
         )
-    train, val = (decoded.train, decoded.val) if decoded.val else holdout(decoded.train, fraction=0.1)
+    train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
     return Dataset(
         label or name,
         decoded.spec,
@@ -125,24 +126,45 @@ def describe(data: Dataset, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def holdout(split: Split, fraction: float) -> tuple[Split, Split]:
-    """Split off `fraction` of each class, at least one image; the rest first. Order within each is kept."""
-    # RandomState's stream is frozen by numpy's policy (NEP 19); a Generator's may change between releases.
-    random = np.random.RandomState(SPLIT_SEED)
-    held = np.zeros(len(split), dtype=bool)
-    for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
-        count = max(1, round(fraction * len(members)))
-        held[random.permutation(members)[:count]] = True
+    """Split off `fraction` of each class; the rest first. See `held_out`."""
+    held = held_out(split.labels, fraction)
     return take(split, ~held), take(split, held)
 
 
+def held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """A mask `(N,)` over `labels` `(N,)`: `fraction` of each class, at least one image, by a fixed seed.
+
+    Raises:
+        CnnbenchError: A class has too few images to leave one behind (exit 3).
+    """
+    # RandomState's stream is frozen by numpy's policy (NEP 19); a Generator's may change between releases.
+    random = np.random.RandomState(SPLIT_SEED)
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = max(1, round(fraction * len(members)))
+        if count >= len(members):
+            raise CnnbenchError(
+                f"class {label} has too few images: splitting off {count} would leave none to train on; "
+                "expected at least 3 a class, or folders val and test",
+                Exit.DATA,
+            )
+        held[random.permutation(members)[:count]] = True
+    return held
+
+
 def take(split: Split, chosen: np.ndarray) -> Split:
+    """The images and labels at `chosen`, places or a mask."""
     return Split(split.images[chosen], split.labels[chosen])
 
 
 def measured(spec: ImageSpec, train: Split) -> ImageSpec:
     """`spec` with the mean and standard deviation of the training pixels, exactly, from their histogram."""
-    counts = np.stack([np.bincount(train.images[..., c].ravel(), minlength=256) for c in range(spec.channels)])
+    counts = np.zeros((spec.channels, 256), dtype=np.int64)
+    for start in range(0, len(train), 4096):  # a folder may be larger than memory
+        part = train.images[start : start + 4096]
+        for channel in range(spec.channels):
+            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
     levels = np.arange(256) / 255
     weights = counts / counts.sum(axis=1, keepdims=True)
     mean = weights @ levels
@@ -153,16 +175,20 @@ def measured(spec: ImageSpec, train: Split) -> ImageSpec:
 def content_hash(decoded: Decoded) -> str:
     """SHA-256 over shape, pixels and labels of train, val (if given) and test."""
     digest = hashlib.sha256()
-    for split in filter(None, (decoded.train, decoded.val, decoded.test)):
+    for split in _splits(decoded):
         digest.update(repr(split.images.shape).encode())
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(split.labels.astype("<i8").data)
     return digest.hexdigest()
 
 
+def _splits(decoded: Decoded) -> list[Split]:
+    return [split for split in (decoded.train, decoded.val, decoded.test) if split is not None]
+
+
 def _check_arrays(name: str, decoded: Decoded) -> None:
     spec = decoded.spec
-    for split in filter(None, (decoded.train, decoded.val, decoded.test)):
+    for split in _splits(decoded):
         if not len(split) or split.images.shape != (len(split), spec.height, spec.width, spec.channels):
             raise CnnbenchError(
                 f"{name} has images of shape {split.images.shape} and {len(split)} labels; "

@@ -40,11 +40,12 @@ def read(reader: str, source: Source, name: str, place: str, files: str = "") ->
             # torchvision 0.29 hands numpy an `align=0` in its CIFAR unpickling, which numpy 2.4 deprecates
             warnings.simplefilter("ignore")
             parts = [make(str(source.root), train=train, download=source.download) for train in (True, False)]
-    except (RuntimeError, OSError, ValueError, AssertionError, EOFError) as error:  # URLError is an OSError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "truncated file"
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError) as error:
+        reason = " ".join(str(error).split()) or "truncated file"
+        failed, remedy = ("fetched into", "check the network, or ") if source.download else ("read from", "")
         raise CnnbenchError(
-            f"{name} cannot be {'fetched into' if source.download else 'read from'} {folder} ({reason}; "
-            f"expected there: {files}); remove the folder and fetch it again",
+            f"{name} cannot be {failed} {folder} ({reason}; "
+            f"expected there: {files}); {remedy}remove the folder and fetch it again",
             Exit.DATA,
         ) from None
     return _split(parts[0]), _split(parts[1]), tuple(parts[0].classes)

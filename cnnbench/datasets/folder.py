@@ -7,19 +7,27 @@ larger than memory. A change of any file's name, size or time makes a new cache.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 from filelock import FileLock
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cnnbench.datasets import Decoded, Source, dataset, holdout, measured
+from cnnbench.datasets import Decoded, Source, dataset, held_out, measured
 from cnnbench.records import replacing
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LAYOUT = "train/<class>/<image> with at least two classes, and optionally val/ and test/ laid out alike"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files and their labels `(N,)`."""
+
+    paths: list[Path]
+    labels: np.ndarray
 
 
 @dataset()
@@ -29,41 +37,43 @@ def folder(source: Source) -> Decoded:
         where = f"{source.folder} holds no folder train" if source.folder else "no --data.folder given"
         raise CnnbenchError(f"{where}; expected {LAYOUT}", Exit.DATA)
     if source.channels not in (1, 3) or source.size < 1:
-        raise CnnbenchError(f"data.size {source.size}, data.channels {source.channels}: expected a size of at least 1, and 1 or 3 channels")  # fmt: skip
+        raise CnnbenchError(
+            f"data.size {source.size}, data.channels {source.channels}: "
+            "expected a size of at least 1, and 1 or 3 channels"
+        )
     class_names = tuple(sorted(path.name for path in (source.folder / "train").iterdir() if path.is_dir()))
     if len(class_names) < 2:
         raise CnnbenchError(
             f"{source.folder}/train holds {len(class_names)} class folders; expected {LAYOUT}", Exit.DATA
         )
-    train = _read(source.folder / "train", class_names, source)
-    val = _read(source.folder / "val", class_names, source) if (source.folder / "val").is_dir() else None
-    if (source.folder / "test").is_dir():
-        test = _read(source.folder / "test", class_names, source)
-    else:
-        train, test = holdout(train, fraction=0.1)
+    files = {"train": _listed(source.folder / "train", class_names)}
+    for part in ("test", "val"):
+        if (source.folder / part).is_dir():
+            files[part] = _listed(source.folder / part, class_names)
+        else:  # split before anything is decoded: copying images would need them to fit in memory
+            files["train"], files[part] = _split_off(files["train"])
+    train, val, test = (_decoded(files[part], source) for part in ("train", "val", "test"))
     spec = ImageSpec(source.size, source.size, source.channels, len(class_names))
     augment = Augment(pad=max(1, source.size // 8), flip=True)  # a padding of 4 at 32 pixels, as for CIFAR
     return Decoded(measured(spec, train), class_names, train, test, val, augment)
 
 
 def decode(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image file as `(size, size, channels)` uint8: upright, in RGB or gray, resized whole with bilinear filtering.
+    """One image file as `(size, size, channels)` uint8, exactly as a bundle's predict.py reads it.
 
     Raises:
         CnnbenchError: The file is not an image or is truncated (exit 3).
     """
+    from cnnbench.runtime.predict import decode as decode_file
+
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-            if upright.size != (size, size):
-                upright = upright.resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        return decode_file(path, size, size, channels)
+    except OSError as error:
         raise CnnbenchError(f"cannot read {path} as an image: {error}", Exit.DATA) from None
-    return np.asarray(upright).reshape(size, size, channels)
 
 
-def _read(folder: Path, class_names: tuple[str, ...], source: Source) -> Split:
-    """Every image below `folder`, from the cache if nothing changed since it was written."""
+def _listed(folder: Path, class_names: tuple[str, ...]) -> Files:
+    """Every image file below `folder` with its label."""
     if unknown := {path.name for path in folder.iterdir() if path.is_dir()} - set(class_names):
         raise CnnbenchError(f"{folder} holds classes that train lacks: {', '.join(sorted(unknown))}", Exit.DATA)
     paths, labels = [], []
@@ -75,20 +85,43 @@ def _read(folder: Path, class_names: tuple[str, ...], source: Source) -> Split:
             )
         paths += found
         labels += [label] * len(found)
-    cache = _cache_file(paths, source)
+    return Files(paths, np.asarray(labels, dtype=np.int64))
+
+
+def _split_off(files: Files) -> tuple[Files, Files]:
+    held = held_out(files.labels, fraction=0.1)
+    parts = (
+        Files([path for path, chosen in zip(files.paths, mask, strict=True) if chosen], files.labels[mask])
+        for mask in (~held, held)
+    )
+    rest, taken = parts
+    return rest, taken
+
+
+def _decoded(files: Files, source: Source) -> Split:
+    """The images of `files`, from the cache if nothing changed since it was written."""
+    cache = _cache_file(files.paths, source)
     with FileLock(cache.with_suffix(".lock")):  # several processes of one run, or several runs, decode once
         if not cache.exists():
-            _decode_all(paths, cache, source)
-    return Split(np.load(cache, mmap_mode="c"), np.asarray(labels, dtype=np.int64))
+            _decode_all(files.paths, cache, source)
+    return Split(np.load(cache, mmap_mode="c"), files.labels)
 
 
 def _cache_file(paths: list[Path], source: Source) -> Path:
     digest = hashlib.sha256(f"{source.size} {source.channels}".encode())
     for path in paths:
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:  # a link to nowhere
+            raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
         digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     cache = Path(platformdirs.user_cache_dir("cnnbench")) / "folders" / f"{digest.hexdigest()[:32]}.npy"
-    cache.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CnnbenchError(
+            f"cannot write {cache}: {error.strerror}; point XDG_CACHE_HOME at a folder you can write to"
+        ) from None
     return cache
 
 

@@ -41,7 +41,7 @@ def fashion_mnist(source: Source) -> Decoded:
             "Sneaker",
             "Bag",
             "Ankle boot",
-        ),  # fmt: skip
+        ),
         train=train,
         test=test,
         augment=Augment(pad=2, flip=True),

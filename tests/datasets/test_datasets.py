@@ -1,0 +1,225 @@
+"""What holds for every dataset, and how one that does not hold it is refused."""
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from dataset_helpers import Loaded, per_class, refusal
+
+from cnnbench import datasets
+from cnnbench.datasets import Decoded, Source, content_hash, data_root, dataset, holdout, load, measured
+from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
+
+Register = Callable[..., None]
+NOWHERE = Source(Path("nowhere"))
+SPEC = ImageSpec(2, 2, 1, num_classes=3)
+
+
+def splits(data: Dataset) -> list[Split]:
+    return [data.train, data.val, data.test]
+
+
+def fake(labels: list[int], shift: int = 0) -> Split:
+    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1) + shift
+    return Split(images.astype(np.uint8), np.asarray(labels, dtype=np.int64))
+
+
+DECODED = Decoded(SPEC, ("a", "b", "c"), train=fake([0, 1, 2] * 10), test=fake([0, 1, 2], shift=120))
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Registers a builder named `fake` that returns what it is given."""
+
+    def add(decoded: Decoded, **declared: object) -> None:
+        builder = dataset(**declared)(lambda _: decoded)
+        monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder))
+
+    return add
+
+
+def test_images_and_labels_are_what_the_spec_says(loaded: Loaded) -> None:
+    data = loaded.data
+    for split in splits(data):
+        assert split.images.dtype == np.uint8
+        assert split.images.shape == (len(split), data.spec.height, data.spec.width, data.spec.channels)
+        assert split.labels.dtype == np.int64
+        assert set(split.labels.tolist()) == set(range(data.spec.num_classes))
+    assert len(data.class_names) == len(set(data.class_names)) == data.spec.num_classes
+
+
+def test_validation_is_a_stratified_part_of_train(loaded: Loaded) -> None:
+    train, val = (np.array(per_class(split.labels)) for split in (loaded.data.train, loaded.data.val))
+    assert np.abs(val - (train + val) * val.sum() / (train + val).sum()).max() <= 1
+    if loaded.decoded.val is None:
+        assert np.abs(val - (train + val) / 10).max() <= 0.5, "a tenth of each class, rounded"
+        assert len(loaded.data.train) + len(loaded.data.val) == len(loaded.decoded.train)
+
+
+def test_no_image_is_in_two_splits(loaded: Loaded) -> None:
+    train, val, test = ({image.tobytes() for image in split.images} for split in splits(loaded.data))
+    assert not train & val
+    assert not train & test
+    assert not val & test
+
+
+def test_declared_statistics_are_those_of_the_training_images(loaded: Loaded) -> None:
+    spec = loaded.data.spec
+    counted = measured(spec, loaded.decoded.train)
+    decimals = max(len(str(value).split(".")[1]) for value in (*spec.mean, *spec.std))
+    assert np.round(counted.mean, decimals).tolist() == list(spec.mean)
+    assert np.round(counted.std, decimals).tolist() == list(spec.std)
+
+
+def test_the_hash_is_the_declared_one(loaded: Loaded) -> None:
+    assert loaded.data.sha256 == dataset[loaded.data.name].declared.get("sha256", content_hash(loaded.decoded))
+
+
+def test_the_split_depends_on_no_seed(mnist5k: Dataset) -> None:
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        again = load("mnist5k", NOWHERE)
+        for ours, theirs in zip(splits(mnist5k), splits(again), strict=True):
+            assert np.array_equal(ours.images, theirs.images)
+
+
+def test_splitting_leaves_global_random_numbers_alone() -> None:
+    np.random.seed(0)
+    holdout(DECODED.train, 0.1)
+    after = np.random.random()
+    np.random.seed(0)
+    assert after == np.random.random()
+
+
+def test_holdout_takes_a_rounded_share_of_each_class_and_keeps_order() -> None:
+    split = fake([0] * 14 + [1] * 16 + [2] * 4)
+    rest, held = holdout(split, 0.1)
+    assert (per_class(rest.labels), per_class(held.labels)) == ([13, 14, 3], [1, 2, 1])
+    for part in (rest, held):
+        places = part.images[:, 0, 0, 0].astype(int) // 4
+        assert (np.diff(places) > 0).all()
+        assert np.array_equal(split.labels[places], part.labels)
+    together = np.concatenate([rest.images, held.images])
+    assert np.array_equal(np.unique(together), np.unique(split.images))
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0]])
+def test_a_class_too_small_to_split_is_refused(labels: list[int]) -> None:
+    with pytest.raises(CnnbenchError, match="too few images") as refused:
+        holdout(fake(labels), 0.1)
+    assert refused.value.code == Exit.DATA
+
+
+def test_measured_is_numpy_s_mean_and_std() -> None:
+    images = np.random.RandomState(1).randint(0, 256, (50, 7, 5, 3)).astype(np.uint8)
+    counted = measured(ImageSpec(7, 5, 3, 2), Split(images, np.zeros(50, dtype=np.int64)))
+    np.testing.assert_allclose(counted.mean, (images / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(counted.std, (images / 255).std(axis=(0, 1, 2)), rtol=1e-12)
+
+
+def test_a_constant_channel_has_a_standard_deviation_to_divide_by() -> None:
+    constant = Split(np.full((3, 2, 2, 1), 51, dtype=np.uint8), np.zeros(3, dtype=np.int64))
+    counted = measured(SPEC, constant)
+    assert counted.mean == pytest.approx((0.2,))
+    assert 0 < counted.std[0] <= 1e-3
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_label_out_of_range_is_refused(register: Register, part: str, label: int) -> None:
+    register(dataclasses.replace(DECODED, **{part: fake([0, 1, label])}))
+    assert "expected 0 to 2" in refusal("fake", NOWHERE)
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_an_empty_split_is_refused(register: Register, part: str) -> None:
+    register(dataclasses.replace(DECODED, **{part: fake([])}))
+    assert "0 labels" in refusal("fake", NOWHERE)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(DECODED.train.images, DECODED.train.labels[:-1]),
+        Split(DECODED.train.images[:, :1], DECODED.train.labels),
+        Split(DECODED.train.images[..., 0], DECODED.train.labels),
+    ],
+    ids=["fewer labels", "other size", "no channels"],
+)
+def test_images_that_do_not_fit_their_labels_or_spec_are_refused(register: Register, split: Split) -> None:
+    register(dataclasses.replace(DECODED, train=split))
+    assert "expected (N, 2, 2, 1) with N labels" in refusal("fake", NOWHERE)
+
+
+def test_a_declared_hash_is_held_to(register: Register) -> None:
+    register(DECODED, sha256=content_hash(DECODED))
+    assert load("fake", NOWHERE).sha256 == content_hash(DECODED)
+    register(DECODED, sha256="0" * 64)
+    assert "fake in nowhere is altered" in refusal("fake", NOWHERE)
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_the_hash_covers_every_pixel_and_label(part: str) -> None:
+    whole = dataclasses.replace(DECODED, val=fake([0, 1, 2], shift=160))
+    split = getattr(whole, part)
+    pixel, label = split.images.copy(), split.labels.copy()
+    pixel[-1, -1, -1, -1] ^= 1
+    label[-1] ^= 1
+    edited = [
+        dataclasses.replace(whole, **{part: other})
+        for other in (split, Split(pixel, split.labels), Split(split.images, label))
+    ]
+    assert len({content_hash(decoded) for decoded in edited}) == 3
+
+
+def test_validation_that_is_given_is_kept(register: Register) -> None:
+    val = fake([0, 1, 2], shift=160)
+    register(dataclasses.replace(DECODED, val=val))
+    data = load("fake", NOWHERE)
+    assert data.val is val
+    assert data.train is DECODED.train
+
+
+def test_a_label_for_records_replaces_the_name(register: Register) -> None:
+    register(DECODED)
+    assert (load("fake", NOWHERE).name, load("fake", NOWHERE, label="mine").name) == ("fake", "mine")
+
+
+def test_an_unknown_dataset_is_a_usage_error() -> None:
+    assert "did you mean mnist5k" in refusal("mnist5", NOWHERE, Exit.USAGE)
+
+
+def test_the_root_is_the_flag_then_the_variable_then_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
+    assert data_root() == tmp_path / "cnnbench" / "data"
+    monkeypatch.setenv("CNNBENCH_DATA", "from_variable")
+    assert data_root() == Path("from_variable")
+    assert data_root("from_flag") == Path("from_flag")
+    assert data_root("~/data") == Path.home() / "data"
+
+
+CHOICE = {"dataset": "fake", "root": None, "folder": None, "name": "mine", "size": 32, "channels": 3}
+
+
+def test_a_record_opens_the_images_it_describes(register: Register) -> None:
+    register(DECODED)
+    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
+    assert (recorded["train_images"], recorded["val_images"], recorded["test_images"]) == (27, 3, 3)
+    assert datasets.open_recorded(recorded).sha256 == recorded["sha256"] == content_hash(DECODED)
+
+
+def test_a_record_refuses_other_images(register: Register) -> None:
+    register(DECODED)
+    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
+    register(dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121)))
+    with pytest.raises(CnnbenchError, match="these are not the images of the record") as refused:
+        datasets.open_recorded(recorded)
+    assert refused.value.code == Exit.DATA

@@ -1,0 +1,138 @@
+"""MNIST and Fashion-MNIST in the format their authors publish: idx files in torchvision's folders."""
+
+import struct
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torchvision
+from dataset_helpers import per_class, refusal
+
+from cnnbench.datasets import Source, load
+from cnnbench.types import Augment
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN, TEST = 200, 30
+
+both = pytest.mark.parametrize(("name", "place"), [("mnist", "MNIST/raw"), ("fashion_mnist", "FashionMNIST/raw")])
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The idx format: two zeros, 8 for unsigned bytes, the number of axes, their big-endian lengths, the values."""
+    return (
+        bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    )
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.RandomState(count).randint(0, 256, (count, 28, 28)).astype(np.uint8)
+
+
+def labels(count: int) -> np.ndarray:
+    return np.arange(count) % 10
+
+
+def write(raw: Path) -> Path:
+    raw.mkdir(parents=True)
+    for name, array in zip(FILES, (images(TRAIN), labels(TRAIN), images(TEST), labels(TEST)), strict=True):
+        (raw / name).write_bytes(idx(array))
+    return raw
+
+
+def test_files_in_the_real_format_load(tmp_path: Path) -> None:
+    write(tmp_path / "FashionMNIST/raw")
+    data = load("fashion_mnist", Source(tmp_path))
+    assert [len(split) for split in (data.train, data.val, data.test)] == [TRAIN * 9 // 10, TRAIN // 10, TEST]
+    assert np.array_equal(data.test.images, images(TEST)[..., None])
+    assert np.array_equal(data.test.labels, labels(TEST))
+    assert data.class_names == tuple(torchvision.datasets.FashionMNIST.classes)
+    assert data.augment == Augment(pad=2, flip=True), "clothes may be mirrored, digits may not"
+
+
+def test_other_digits_than_mnist_s_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "MNIST/raw")
+    assert f"mnist in {tmp_path} is altered" in refusal("mnist", Source(tmp_path))
+
+
+@both
+def test_missing_data_says_where_what_and_how_to_fetch(tmp_path: Path, name: str, place: str) -> None:
+    line = refusal(name, Source(tmp_path))
+    assert line.startswith(f"{name} not found: no folder {tmp_path / place}")
+    assert all(file in line for file in FILES)
+    assert f"--data.dataset {name} --data.download true" in line
+    assert "CNNBENCH_DATA" in line
+
+
+@both
+@pytest.mark.parametrize("file", FILES)
+def test_one_missing_file_is_refused(tmp_path: Path, name: str, place: str, file: str) -> None:
+    (write(tmp_path / place) / file).unlink()
+    line = refusal(name, Source(tmp_path))
+    assert str(tmp_path / place) in line
+    assert file in line
+
+
+@both
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("kept", [0, 3, 4, 10, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, name: str, place: str, file: str, kept: int) -> None:
+    path = write(tmp_path / place) / file
+    path.write_bytes(path.read_bytes()[:kept])
+    assert f"{name} cannot be read from {tmp_path / place}" in refusal(name, Source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>404</html>", bytes([0, 0, 12, 3]) + struct.pack(">4I", 1, 1, 1, 0), bytes([0, 0, 10, 1, 0, 0, 0, 1, 7])],
+    ids=["foreign", "wider than bytes", "no idx type"],
+)
+@pytest.mark.parametrize("file", FILES)
+def test_foreign_content_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
+    (write(tmp_path / "MNIST/raw") / file).write_bytes(content)
+    assert "mnist cannot be read from" in refusal("mnist", Source(tmp_path))
+
+
+def test_fewer_labels_than_images_are_refused(tmp_path: Path) -> None:
+    (write(tmp_path / "FashionMNIST/raw") / FILES[1]).write_bytes(idx(labels(TRAIN - 1)))
+    assert f"and {TRAIN - 1} labels" in refusal("fashion_mnist", Source(tmp_path))
+
+
+def test_a_label_out_of_range_is_refused(tmp_path: Path) -> None:
+    (write(tmp_path / "FashionMNIST/raw") / FILES[3]).write_bytes(idx(labels(TEST) + 1))
+    assert "labels from 1 to 10; expected 0 to 9" in refusal("fashion_mnist", Source(tmp_path))
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    (write(tmp_path / "FashionMNIST/raw") / FILES[2]).write_bytes(idx(images(TEST)[:, :14]))
+    assert "expected (N, 28, 28, 1)" in refusal("fashion_mnist", Source(tmp_path))
+
+
+@both
+def test_a_download_without_network_is_one_clear_line(
+    tmp_path: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", offline)
+    line = refusal(name, Source(tmp_path, download=True))
+    assert f"{name} cannot be fetched into {tmp_path / place}" in line
+    assert "Temporary failure in name resolution" in line
+    assert "check the network" in line
+
+
+def test_nothing_is_fetched_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[object] = []
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", lambda *a, **k: fetched.append(a))
+    (write(tmp_path / "MNIST/raw") / FILES[0]).unlink()
+    refusal("mnist", Source(tmp_path))
+    assert not fetched
+
+
+def test_the_published_mnist_loads(real_data: Path) -> None:
+    data = load("mnist", Source(real_data))  # `load` holds it to the declared hash
+    assert len(data.train) + len(data.val) == 60_000
+    assert per_class(data.test.labels) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert data.augment == Augment(pad=2, flip=False)

@@ -1,0 +1,157 @@
+"""Names come from the source, from nowhere else, and without importing what they name."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnbench.architectures import architecture, build
+from cnnbench.datasets import dataset
+from cnnbench.registry import Registry, explained, hint
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
+
+both = pytest.mark.parametrize("registry", [architecture, dataset], ids=lambda registry: registry.kind)
+
+
+def marked(registry: Registry) -> dict[str, Callable[..., Any]]:
+    """The functions that carry the decorator's mark once every module is imported."""
+    folder = importlib.import_module(registry.package).__path__
+    modules = [importlib.import_module(f"{registry.package}.{info.name}") for info in pkgutil.iter_modules(folder)]
+    functions = [f for m in modules for f in vars(m).values() if hasattr(f, "declared") and f.__module__ == m.__name__]
+    return {function.__name__: function for function in functions}
+
+
+@both
+def test_names_read_from_source_are_those_that_importing_marks(registry: Registry) -> None:
+    assert list(registry) == sorted(marked(registry))
+    assert {name: registry[name].load() for name in registry} == marked(registry)
+
+
+@both
+def test_literals_read_from_source_are_those_declared(registry: Registry) -> None:
+    for name, builder in marked(registry).items():
+        declared = registry[name].declared
+        assert declared == {key: builder.declared[key] for key in declared}  # type: ignore[attr-defined]
+
+
+@both
+def test_every_name_has_a_summary_from_its_docstring(registry: Registry) -> None:
+    for name, builder in marked(registry).items():
+        assert registry[name].summary == (builder.__doc__ or "").strip().splitlines()[0]
+
+
+def test_every_architecture_declares_its_cost_as_a_literal() -> None:
+    for name in marked(architecture):
+        assert {"params", "macs"} <= set(architecture[name].declared)
+
+
+@pytest.mark.parametrize("module", ["cnnbench", "cnnbench.types", "cnnbench.records", "cnnbench.tasks"])
+def test_light_modules_import_no_torch(module: str) -> None:
+    assert not heavy_after(f"import {module}")
+
+
+def test_finding_names_imports_no_torch() -> None:
+    assert not heavy_after(
+        "from cnnbench.architectures import architecture; from cnnbench.datasets import dataset; "
+        "assert [*architecture] and [*dataset] and architecture['lenet5'].declared"
+    )
+
+
+def heavy_after(code: str) -> list[str]:
+    code += "; import sys; print(*{'torch', 'torchvision', 'lightning', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_an_unknown_name_is_a_usage_error_with_the_nearest_names() -> None:
+    with pytest.raises(CnnbenchError, match=r"unknown architecture 'resnet81': did you mean .*resnet20") as refused:
+        architecture["resnet81"]
+    assert refused.value.code == Exit.USAGE
+
+
+def test_a_name_near_to_none_lists_all() -> None:
+    with pytest.raises(CnnbenchError, match=f"expected one of {', '.join(dataset)}"):
+        dataset["%"]
+
+
+def test_a_hint_is_the_nearest_words_nearest_first() -> None:
+    assert hint("lenet", ["mlp", "lenet5", "alexnet"]) == "did you mean lenet5 or alexnet?"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Unrecognized arguments: --data.batchsize 3", "unknown key 'data.batchsize': did you mean data.batch_size?"),
+        ("Key 'zzz' is not expected", "unknown key 'zzz': `--help` lists those accepted"),
+        ("two\n  lines", "two lines"),
+    ],
+)
+def test_a_parser_message_becomes_one_line_with_the_nearest_key(message: str, expected: str) -> None:
+    assert explained(message, ["data.batch_size", "data.root"]) == expected
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable package `zoo_for_tests` of one module that marks `one` and leaves `other` alone."""
+    folder = tmp_path / "zoo_for_tests"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "first.py").write_text(
+        'import nowhere\n\n@thing(size=3, made=len("ab"))\ndef one(spec):\n    """The one.\n\n    More."""\n\n'
+        "def other(spec): ...\n\n@property\ndef third(spec): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_only_decorated_functions_are_found_with_their_literals(package: Path) -> None:
+    entry = Registry("thing", "zoo_for_tests")["one"]
+    assert list(Registry("thing", "zoo_for_tests")) == ["one"]
+    assert (entry.module, entry.summary, entry.declared) == ("zoo_for_tests.first", "The one.", {"size": 3})
+
+
+def test_a_file_that_is_added_is_all_it_takes(package: Path) -> None:
+    (package / "second.py").write_text("@thing()\ndef two(spec): ...\n")
+    assert list(Registry("thing", "zoo_for_tests")) == ["one", "two"]
+
+
+def test_a_name_registered_twice_is_our_fault_and_names_both_places(package: Path) -> None:
+    (package / "second.py").write_text("@thing()\ndef one(spec): ...\n")
+    with pytest.raises(ValueError, match=r"'one' is registered by zoo_for_tests\.first and by zoo_for_tests\.second"):
+        list(Registry("thing", "zoo_for_tests"))
+
+
+def install(folder: Path, name: str) -> None:
+    """What pip leaves of a package that offers an architecture."""
+    (folder / "theirs_for_tests.py").write_text(
+        "from torch import nn\n\ndef make(spec):\n"
+        "    size = spec.channels * spec.height * spec.width\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(size, spec.num_classes))\n"
+    )
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[cnnbench.architectures]\n{name} = theirs_for_tests:make\n")
+
+
+def test_an_installed_package_adds_its_own_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    install(tmp_path, "their_net")
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry("architecture", "cnnbench.architectures")
+    monkeypatch.setattr(importlib.import_module("cnnbench.architectures"), "architecture", fresh)
+    assert fresh["their_net"].summary == "from theirs"
+    assert build("their_net", ImageSpec(4, 4, 1, 7))(torch.zeros(2, 1, 4, 4)).shape == (2, 7)
+
+
+def test_an_installed_package_cannot_take_one_of_our_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "lenet5")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"'lenet5' is registered by cnnbench\.architectures\.lenet and by theirs"):
+        list(Registry("architecture", "cnnbench.architectures"))
