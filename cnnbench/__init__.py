@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cnnbench.architectures  # loads no torch; bound before the function of the same name, or it would replace it
+import cnnbench.architectures  # noqa: F401 - bound before the function of its name, or it would replace it later
 from cnnbench.types import CnnbenchError, Cost
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CnnbenchError", "architectures", "cost", "load"]
 
 
-def architectures() -> list[str]:  # type: ignore[no-redef]
+def architectures() -> list[str]:
     """Names of all registered architectures."""
     from cnnbench.architectures import architecture
 

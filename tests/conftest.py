@@ -1,15 +1,14 @@
 """What many tests share: one small trained run and its bundle, made once by the real verbs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnnbench.__main__ import main
 from cnnbench.bench import latency
-
-Verb = Callable[..., int]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,18 +29,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("measured_bundle", found, indirect=True, ids=lambda p: p.name if p else "tested")
 
 
-@pytest.fixture()
+@pytest.fixture
 def measured_bundle(request: pytest.FixtureRequest) -> Path:
     """A bundle of --bundles, else the one that the tests made."""
     return request.param or request.getfixturevalue("bundle")
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reads or writes the checkout: each works in a folder of its own, with the command line restored."""
+def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test works in a folder of its own, and leaves the command line and torch's threads as they were."""
+    threads = torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["cnnbench"])
     yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def export(
     and leaves an earlier bundle as it was.
 
     Args:
-        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed by validation accuracy), or a checkpoint.
+        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint.
         out: Folder of the bundles.
         providers: Where to verify: cpu, cuda, or both as cpu,cuda; auto means cpu, and cuda where it can be used.
         root: Folder of the downloaded datasets, if it is not the one the run used.
@@ -51,6 +51,14 @@ def export(
     checkpoint = runs.find(source)
     record = records.read(checkpoint.parent / "result.json", RunRecord)
     classifier = runs.load_classifier(checkpoint)
+    if (record.arch, record.spec, record.data["sha256"]) != (
+        classifier.arch, classifier.spec, classifier.data["sha256"],
+    ):  # fmt: skip
+        raise CnnbenchError(
+            f"{checkpoint} holds {classifier.arch} trained on {classifier.data['name']}, but the record beside it "
+            f"is of {record.arch} on {record.data['name']}: the file was copied from another run",
+            Exit.DATA,
+        )
     data = datasets.open_recorded(classifier.data, root, folder)
     with replacing_folder(Path(out) / record.task) as partial:
         manifest = write(partial, classifier, data, record, records.sha256(checkpoint), names)
@@ -99,7 +107,9 @@ def write(
         data={key: value for key, value in record.data.items() if key not in ("root", "folder")},
         spec=record.spec, class_names=data.class_names, cost=record.cost, contract=contract.signature(record.spec),
         weights_sha256=weights, run={"checkpoint_sha256": checkpoint_sha256}, verdict=verdict,
-        files={file.name: {"sha256": records.sha256(file), "bytes": file.stat().st_size} for file in sorted(path.iterdir())},
+        files={
+            file.name: {"sha256": records.sha256(file), "bytes": file.stat().st_size} for file in sorted(path.iterdir())
+        },
         environment=environment.describe(),
     )  # fmt: skip
     records.write(path / "manifest.json", manifest)
@@ -124,7 +134,8 @@ def prove(model: Path, reference: np.ndarray, data: Dataset, names: list[str]) -
         if not result.passed:
             raise CnnbenchError(
                 f"the ONNX file is not the trained network: on {name}, {result.flips} of {result.images} images change "
-                f"class, largest logit error {result.max_abs_error:.2g} (tolerance {result.tolerance:.2g}); nothing was written",
+                f"class, largest logit error {result.max_abs_error:.2g} (tolerance {result.tolerance:.2g}); "
+                "nothing was written",
                 Exit.VERDICT,
             )
         results.append(result)
@@ -180,10 +191,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield partial
         if path.exists():
             path.rename(workplace / "old")
-        try:
-            partial.rename(path)
-        except OSError:
-            (workplace / "old").rename(path)  # nothing is lost
-            raise
+        partial.rename(path)
     finally:
+        if (workplace / "old").exists() and not path.exists():  # failed or interrupted between the two renames
+            (workplace / "old").rename(path)
         shutil.rmtree(workplace, ignore_errors=True)

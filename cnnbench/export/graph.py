@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as fx_config
 
 from cnnbench.export import contract
-from cnnbench.types import ImageSpec
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 OPSET = 18  # the lowest that torch's exporter writes without converting, so that old runtimes can read it
 LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
@@ -46,12 +47,19 @@ def to_onnx(network: nn.Module, spec: ImageSpec, metadata: dict[str, str]) -> on
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        # two steps: exported in one, a branch on the batch size would be frozen without a word
-        program = torch.export.export(deployable, (example,), dynamic_shapes=({0: batch},))
-        exported = torch.onnx.export(
-            program, dynamo=True, dynamic_shapes=({0: "batch"},), opset_version=OPSET, verbose=False,
-            input_names=[contract.INPUT], output_names=[contract.OUTPUT],
-        )  # fmt: skip
+        try:
+            # two steps: exported in one, a branch on the batch size would be frozen without a word; by default a batch
+            # of one is taken for a case apart, and a branch on it frozen too
+            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                program = torch.export.export(deployable, (example,), dynamic_shapes=({0: batch},))
+            exported = torch.onnx.export(
+                program, dynamo=True, dynamic_shapes=({0: "batch"},), opset_version=OPSET, verbose=False,
+                input_names=[contract.INPUT], output_names=[contract.OUTPUT],
+            )  # fmt: skip
+        except RuntimeError as error:  # what torch.export and the ONNX exporter raise derives from it
+            raise CnnbenchError(
+                f"the network cannot be exported with a free batch size: {_reason(error)}", Exit.VERDICT
+            ) from None
     assert exported is not None
     model: onnx.ModelProto = exported.model_proto
     _strip(model)
@@ -73,7 +81,14 @@ def weights_sha256(network: nn.Module) -> str:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write the model, the same bytes for the same model."""
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of the exporter's message that names the cause: a bullet where there is one, else the first."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return next((line.removeprefix("- ") for line in lines if line.startswith("- ")), lines[0])
 
 
 def _strip(model: onnx.ModelProto) -> None:

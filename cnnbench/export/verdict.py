@@ -31,25 +31,23 @@ def parity(provider: str, reference: np.ndarray, onnx: Logits, images: np.ndarra
     Raises:
         CnnbenchError: A batch size fails to run, or the output has another shape (exit 4).
     """
-    found = batched(onnx, images, CHUNK)
+    found = _at(onnx, images, CHUNK)
     if found.shape != reference.shape:
         raise CnnbenchError(f"ONNX Runtime returns logits {found.shape}, PyTorch {reference.shape}", Exit.VERDICT)
     error = _max_error(found, reference)
     some = images[:BATCH_SIZE_IMAGES]
     for size in BATCH_SIZES:
-        try:
-            error = max(error, _max_error(batched(onnx, some, size), reference[: len(some)]))
-        except CnnbenchError:
-            raise
-        except Exception as failure:  # ONNX Runtime's exception classes are private
-            reason = str(failure).strip().splitlines()[0]
-            raise CnnbenchError(f"the graph does not run with a batch of {size}: {reason}", Exit.VERDICT) from None
+        again = _at(onnx, some, size)
+        if again.shape != found[: len(some)].shape:
+            raise CnnbenchError(f"a batch of {size} gives {len(again)} logits for {len(some)} images", Exit.VERDICT)
+        error = max(error, _max_error(again, reference[: len(some)]))
     tolerance = RELATIVE_TOLERANCE * max(1.0, float(np.abs(reference).max()))
     flips, rounding = count_flips(reference, found, tolerance)
     return Parity(
         provider=provider, images=len(images), batch_sizes=(*BATCH_SIZES, CHUNK), flips=flips, rounding_flips=rounding,
         max_abs_error=error, tolerance=tolerance,
-        torch_accuracy=float((reference.argmax(1) == labels).mean()), onnx_accuracy=float((found.argmax(1) == labels).mean()),
+        torch_accuracy=float((reference.argmax(1) == labels).mean()),
+        onnx_accuracy=float((found.argmax(1) == labels).mean()),
     )  # fmt: skip
 
 
@@ -69,6 +67,14 @@ def count_flips(reference: np.ndarray, found: np.ndarray, tolerance: float) -> t
 def batched(logits: Logits, images: np.ndarray, size: int) -> np.ndarray:
     """Logits of all images, computed `size` at a time."""
     return np.concatenate([logits(images[start : start + size]) for start in range(0, len(images), size)])
+
+
+def _at(onnx: Logits, images: np.ndarray, size: int) -> np.ndarray:
+    try:
+        return batched(onnx, images, size)
+    except Exception as failure:  # ONNX Runtime's exception classes are private
+        reason = str(failure).strip().split("\n")[0]
+        raise CnnbenchError(f"the graph does not run with a batch of {size}: {reason}", Exit.VERDICT) from None
 
 
 def _max_error(found: np.ndarray, reference: np.ndarray) -> float:

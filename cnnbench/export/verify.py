@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +92,11 @@ def _graph(path: Path, manifest: Manifest) -> Check:
 
 
 def _golden(path: Path, model: Model, manifest: Manifest) -> Check:
-    with np.load(path / "golden.npz", allow_pickle=False) as golden:
-        pixels, expected = golden["pixels"], golden["logits"]
-    error = float(np.abs(model.logits(pixels) - expected).max())
+    pixels, expected = _arrays(path / "golden.npz", "pixels", "logits")
+    try:
+        error = float(np.abs(model.logits(pixels) - expected).max())
+    except ValueError as mismatch:
+        raise CnnbenchError(f"golden.npz does not fit the graph: {mismatch}", Exit.VERDICT) from None
     tolerance = max(result.tolerance for result in manifest.verdict)
     if not error <= tolerance:
         raise CnnbenchError(f"golden logits differ by {error:.2g}; tolerance {tolerance:.2g}", Exit.VERDICT)
@@ -101,9 +105,9 @@ def _golden(path: Path, model: Model, manifest: Manifest) -> Check:
 
 def _reference(path: Path, manifest: Manifest) -> Check:
     """The stored predictions must add up to the accuracy that the manifest claims, and agree with the golden logits."""
-    labels, predictions = _stored(path)
-    with np.load(path / "golden.npz", allow_pickle=False) as golden:
-        first = golden["logits"].argmax(axis=1)
+    labels, predictions = _arrays(path / "reference.npz", "labels", "predictions")
+    (logits,) = _arrays(path / "golden.npz", "logits")
+    first = logits.argmax(axis=1)
     accuracy = float((labels == predictions).mean())
     claimed = manifest.verdict[0]
     if (len(labels), accuracy) != (claimed.images, claimed.torch_accuracy) or (
@@ -121,7 +125,7 @@ def _rescore(path: Path, model: Model, manifest: Manifest, root: str | None, fol
     from cnnbench.export.verdict import CHUNK, batched
 
     data = datasets.open_recorded(manifest.data, root, folder)
-    labels, expected = _stored(path)
+    labels, expected = _arrays(path / "reference.npz", "labels", "predictions")
     logits = batched(model.logits, data.test.images, CHUNK)
     found = logits.argmax(axis=1)
     tolerance = max(result.tolerance for result in manifest.verdict)
@@ -136,9 +140,12 @@ def _rescore(path: Path, model: Model, manifest: Manifest, root: str | None, fol
     )
 
 
-def _stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path / "reference.npz", allow_pickle=False) as stored:
-        return stored["labels"], stored["predictions"]
+def _arrays(path: Path, *names: str) -> list[np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
+            return [stored[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CnnbenchError(f"{path} cannot be read: {error}", Exit.DATA) from None
 
 
 def _report(path: Path, checks: list[Check], provider: str, as_json: bool) -> None:

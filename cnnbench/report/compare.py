@@ -55,12 +55,16 @@ def gather(paths: list[str]) -> Found:
         CnnbenchError: A path does not exist, a record cannot be read, or there is no run at all (exit 3).
     """
     found = Found()
+    seen: set[Path] = set()  # paths may overlap, and a run counts once
     for path in (Path(name) for name in paths):
         if not path.exists():
             raise CnnbenchError(
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
             )
         for file in _files(path):
+            if file.resolve() in seen:
+                continue
+            seen.add(file.resolve())
             if file.name == "result.json":
                 found.runs.append(records.read(file, RunRecord))
             elif file.name == "manifest.json":
@@ -85,10 +89,15 @@ def _files(path: Path) -> Iterator[Path]:
 def _latencies(file: Path) -> list[dict[str, Any]]:
     """What pytest-benchmark measured: one dict a case, its raw times in `seconds`."""
     content = records.read_json(file)
-    cases = [case for case in content.get("benchmarks", []) if "model_sha256" in case.get("extra_info", {})]
+    cases = [
+        case
+        for case in content.get("benchmarks", [])
+        if "model_sha256" in case.get("extra_info", {}) and case["stats"].get("data")
+    ]
     if not cases:
         raise CnnbenchError(
-            f"{file} holds no latencies; expected what `pytest tests/benchmarks --benchmark-enable --benchmark-json` wrote",
+            f"{file} holds no latencies; expected what `pytest tests/benchmarks --benchmark-enable "
+            "--benchmark-json` wrote",
             Exit.DATA,
         )
     return [{**case["extra_info"], "seconds": case["stats"]["data"]} for case in cases]
@@ -135,6 +144,7 @@ def _latency_cells(bundle: Manifest, latencies: list[dict[str, Any]]) -> dict[st
 
 
 def latency_key(runtime: str, batch: int, percent: int) -> str:
+    """Key of a latency in a row, in milliseconds."""
     return f"{runtime}_batch{batch}_p{percent}_ms"
 
 

@@ -23,7 +23,7 @@ class Finding:
 
 
 def doctor(json: bool = False) -> int:
-    """Print versions, CPU, threads, GPUs, ONNX Runtime providers that really work, and data found; exit 6 if something is broken.
+    """Print versions, CPU, threads, GPUs, usable ONNX Runtime providers and data; exit 6 if something is broken.
 
     Args:
         json: Print the findings as one JSON document.
@@ -55,11 +55,8 @@ def _packages() -> list[Finding]:
         remedy = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         fact = "onnxruntime and onnxruntime-gpu are both installed"
         found.append(Finding("onnxruntime", fact, f"they share a folder and the second breaks the first: {remedy}"))
-    if version := environment.versions().get("lightning"):
-        if version in ("2.6.2", "2.6.3"):
-            found.append(
-                Finding("lightning", version, "this release was malware: remove it and rotate your credentials")
-            )
+    if (version := environment.versions().get("lightning", "")) in ("2.6.2", "2.6.3"):
+        found.append(Finding("lightning", version, "this release was malware: remove it and rotate your credentials"))
     return found
 
 

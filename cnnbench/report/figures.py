@@ -21,14 +21,12 @@ def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, batch: int) ->
     Returns:
         The files written: `stem` with .svg and .png.
     """
-    import matplotlib
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure open and wants a display
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "cnnbench"  # the same rows give the same bytes
     rows = [row for row in rows if row["accuracy"] is not None]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     _panel(left, rows, "macs", "MACs for one image")
     _panel(right, rows, f"onnxruntime_batch{batch}_p50_ms", f"median latency in ms, ONNX Runtime, batch {batch}")
     left.set_ylabel("test accuracy, %")
@@ -36,10 +34,11 @@ def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, batch: int) ->
     figure.suptitle(f"Accuracy against cost on {', '.join(datasets)}  (disc: parameters)", fontsize=12)
     paths = []
     for suffix in (".svg", ".png"):
-        with records.replacing(stem.with_name(stem.name + suffix)) as partial:
+        target = stem.with_name(stem.name + suffix)
+        # the salt makes the same rows give the same bytes
+        with records.replacing(target) as partial, rc_context({"svg.hashsalt": "cnnbench"}):
             figure.savefig(partial, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        paths.append(stem.with_name(stem.name + suffix))
-    plt.close(figure)
+        paths.append(target)
     return paths
 
 
@@ -53,7 +52,10 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#666666")
         return
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.2)
+    lowest, highest = min(row[key] for row in points), max(row[key] for row in points)
+    room = max(2, (highest / lowest) ** 0.25)  # for the names beside the outermost discs
+    axes.set_xlim(lowest / room, highest * room)
+    axes.margins(y=0.2)
     names = sorted({row["arch"] for row in rows})
     for row in points:
         colour = COLOURS[names.index(row["arch"]) % len(COLOURS)]

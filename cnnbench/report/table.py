@@ -52,7 +52,9 @@ def _csv(columns: list[Column], rows: list[dict[str, Any]]) -> str:
 def _markdown(columns: list[Column], rows: list[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
     lines.append("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(columns, row)) + " |" for row in rows]
+    for row in rows:
+        cells = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in _cells(columns, row)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

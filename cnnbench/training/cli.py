@@ -100,7 +100,9 @@ class Cli(LightningCLI):
         """Refuse unknown names, then bind this run to its folder."""
         verb, config = self.subcommand, self._config
         if config["seed_everything"] is False:
-            raise CnnbenchError("seed_everything is false: a run is named and repeated by its seed; give a whole number")
+            raise CnnbenchError(
+                "seed_everything is false: a run is named and repeated by its seed; give a whole number"
+            )
         architecture[config["model.arch"]]
         datasets.dataset[config["data.dataset"]]
         self.task = config["task"] or f"{config['data.name'] or config['data.dataset']}_{config['model.arch']}"

@@ -89,7 +89,8 @@ class EvalBatches:
         return -(-len(self.index) // EVAL_BATCH_SIZE)
 
     def __iter__(self) -> Iterator[Batch]:
-        for index in torch.split(self.index, EVAL_BATCH_SIZE):
+        for start in range(0, len(self.index), EVAL_BATCH_SIZE):
+            index = self.index[start : start + EVAL_BATCH_SIZE]
             pixels = channels_first(self.images[index].to(self.device)).float() / 255
             yield pixels, self.labels[index].to(self.device), index.to(self.device)
 

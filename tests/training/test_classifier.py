@@ -106,7 +106,7 @@ def test_a_checkpoint_rebuilds_the_network_without_the_data() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arch": "mlp"}, "holds mlp, but the config names lenet5"),
+        ({"arch": "mlp"}, "holds mlp, the config names lenet5"),
         ({"spec": {"height": 28, "width": 28, "channels": 1, "num_classes": 7}}, "7 classes"),
         ({"class_names": ["a"] * 10}, "classes, size and normalisation must agree"),
         ({"schema": "other/9"}, "schema 'other/9'"),
