@@ -12,7 +12,9 @@ from cnnbench.bench import latency
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--bundles", type=Path, help="folder of the bundles whose latency is measured")
+    parser.addoption(
+        "--bundles", type=lambda name: Path(name).resolve(), help="folder of the bundles whose latency is measured"
+    )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 

@@ -15,6 +15,9 @@ from cnnbench import records
 from cnnbench.report.table import Column, Format, render
 from cnnbench.types import CnnbenchError, Exit, Manifest, RunRecord
 
+Case = tuple[str, int, int]
+"""What a latency was measured on: runtime, batch size, threads."""
+
 
 @dataclass
 class Found:
@@ -37,15 +40,27 @@ def compare(paths: list[str], format: Format = "table", batch: int = 1, figure: 
     found = gather(paths)
     rows = [_row(runs, found) for runs in _by_task(found.runs).values()]
     rows.sort(key=lambda row: (row["dataset"], -(row["accuracy"] or 0)))
-    render("Accuracy, cost and latency", _columns(found, batch, every=format == "csv"), rows, format)
-    from cnnbench.report.figures import accuracy_against_cost
-
+    cases = sorted({(case["runtime"], case["batch"], case["threads"]) for case in found.latencies})
+    shown = [case for case in cases if case[1] == batch]
+    if format in ("csv", "json"):
+        render("", _plain_columns(cases), rows, format)
+    else:
+        people = [{**row, **_joined(row, shown)} for row in rows]
+        render("Accuracy, cost and latency", _columns(shown), people, format)
     first = Path(paths[0])
     stem = Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
-    drawn = accuracy_against_cost(rows, stem, batch)
+    onnx = next((case for case in shown if case[0] == "onnxruntime"), ("onnxruntime", batch, 1))
+    drawn = _draw(rows, stem, onnx)
     if format == "table":
         print("picture: " + " and ".join(str(path) for path in drawn))
     return Exit.OK
+
+
+def _draw(rows: list[dict[str, Any]], stem: Path, case: Case) -> list[Path]:
+    from cnnbench.report.figures import accuracy_against_cost
+
+    latency = f"median latency of one call, ms (ONNX Runtime, batch {case[1]}, {_threads(case)})"
+    return accuracy_against_cost(rows, stem, {"macs": "MACs for one image", latency_key(case, 50): latency})
 
 
 def gather(paths: list[str]) -> Found:
@@ -138,40 +153,54 @@ def _latency_cells(bundle: Manifest, latencies: list[dict[str, Any]]) -> dict[st
     for case in latencies:
         if case["model_sha256"] == bundle.files["model.onnx"]["sha256"]:
             for percent in (50, 90):
-                key = latency_key(case["runtime"], case["batch"], percent)
+                key = latency_key((case["runtime"], case["batch"], case["threads"]), percent)
                 cells[key] = float(np.percentile(case["seconds"], percent)) * 1e3
     return cells
 
 
-def latency_key(runtime: str, batch: int, percent: int) -> str:
+def latency_key(case: Case, percent: int) -> str:
     """Key of a latency in a row, in milliseconds."""
-    return f"{runtime}_batch{batch}_p{percent}_ms"
+    runtime, batch, threads = case
+    return f"{runtime}_batch{batch}_threads{threads}_p{percent}_ms"
 
 
-def _columns(found: Found, batch: int, every: bool) -> list[Column]:
-    """The table's columns; with `every`, those of all batch sizes and the plain numbers that a program wants."""
-    measured = sorted({(case["runtime"], case["batch"], case["threads"]) for case in found.latencies})
-    shown = [case for case in measured if every or case[1] == batch]
-    latency = [
-        Column(
-            latency_key(runtime, size, percent),
-            f"{runtime} p{percent} ms, batch {size}, {threads} thread{'s' if threads > 1 else ''}",
-            "{:.3f}".format,
-            right=True,
-        )
-        for runtime, size, threads in shown
-        for percent in (50, 90)
-    ]
+def _threads(case: Case) -> str:
+    return f"{case[2]} thread{'s' if case[2] > 1 else ''}"
+
+
+def _plain_columns(cases: list[Case]) -> list[Column]:
+    """Every figure in a column of its own, for a program."""
+    keys = ["task", "arch", "dataset", "accuracy", "accuracy_std", "seeds", "test_images", "params", "macs"]
+    keys += ["model_bytes", "train_seconds", *(latency_key(case, percent) for case in cases for percent in (50, 90))]
+    return [Column(key, key) for key in keys]
+
+
+def _joined(row: dict[str, Any], cases: list[Case]) -> dict[str, str]:
+    """Cells that hold two figures, as a person reads them."""
+    cells = {}
+    if row["accuracy"] is not None:
+        spread = "" if row["accuracy_std"] is None else f" +- {100 * row['accuracy_std']:.2f}"
+        cells["accuracy with spread"] = f"{100 * row['accuracy']:.2f}{spread}"
+    for case in cases:
+        if latency_key(case, 50) in row:
+            cells[str(case)] = " / ".join(f"{row[latency_key(case, percent)]:.3f}" for percent in (50, 90))
+    return cells
+
+
+def _columns(cases: list[Case]) -> list[Column]:
+    """What a person compares."""
     return [
         Column("arch", "architecture"),
         Column("dataset", "dataset"),
-        Column("accuracy", "test accuracy %", lambda value: f"{value:.2%}".rstrip("%"), right=True),
-        Column("accuracy_std", "std over seeds", lambda value: f"{value:.2%}".rstrip("%"), right=True),
+        Column("accuracy with spread", "test accuracy, % (mean +- std)", right=True),
         Column("seeds", "seeds", right=True),
-        Column("test_images", "images", "{:,}".format, right=True),
+        Column("test_images", "test images", "{:,}".format, right=True),
         Column("params", "parameters", "{:,}".format, right=True),
         Column("macs", "MACs", "{:,}".format, right=True),
         Column("model_bytes", "ONNX bytes", "{:,}".format, right=True),
-        *latency,
+        *(
+            Column(str(case), f"{case[0]} ms, p50 / p90, batch {case[1]}, {_threads(case)}", right=True)
+            for case in cases
+        ),
         Column("train_seconds", "train s", "{:.1f}".format, right=True),
     ]

@@ -10,13 +10,20 @@ from cnnbench import records
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#3366aa", "#cc5533", "#338855", "#886699", "#aa8822", "#447788", "#994455", "#666666")
+# Okabe and Ito's palette, which colour-blind readers can tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+AREA = 0.45  # of a disc, in square points, for the square root of its parameters
 
 
-def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, batch: int) -> list[Path]:
-    """Two panels of the rows of `compare`: accuracy against MACs and against ONNX Runtime's median latency.
+def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, costs: dict[str, str]) -> list[Path]:
+    """Accuracy of the rows of `compare` against each cost, one panel a cost.
 
     A disc's area grows with the square root of the parameters; bars are one standard deviation over seeds.
+
+    Args:
+        rows: The rows of `compare`.
+        stem: Where to draw, without suffix.
+        costs: Key of a cost in the rows, and the label of its axis.
 
     Returns:
         The files written: `stem` with .svg and .png.
@@ -25,13 +32,13 @@ def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, batch: int) ->
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure open and wants a display
 
     rows = [row for row in rows if row["accuracy"] is not None]
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    _panel(left, rows, "macs", "MACs for one image")
-    _panel(right, rows, f"onnxruntime_batch{batch}_p50_ms", f"median latency in ms, ONNX Runtime, batch {batch}")
-    left.set_ylabel("test accuracy, %")
-    datasets = sorted({row["dataset"] for row in rows})
-    figure.suptitle(f"Accuracy against cost on {', '.join(datasets)}  (disc: parameters)", fontsize=12)
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    panels[0].set_ylabel("test accuracy, %")
+    datasets = ", ".join(sorted({row["dataset"] for row in rows}))
+    figure.suptitle(f"Accuracy against cost on {datasets}  (disc area: square root of the parameters)", fontsize=12)
+    for axes, (key, label) in zip(panels, costs.items(), strict=True):
+        _panel(axes, rows, key, label)
     paths = []
     for suffix in (".svg", ".png"):
         target = stem.with_name(stem.name + suffix)
@@ -51,21 +58,33 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None
     if not points:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#666666")
         return
-    axes.set_xscale("log")
-    lowest, highest = min(row[key] for row in points), max(row[key] for row in points)
-    room = max(2, (highest / lowest) ** 0.25)  # for the names beside the outermost discs
-    axes.set_xlim(lowest / room, highest * room)
-    axes.margins(y=0.2)
+    _logarithmic(axes, [row[key] for row in points])
     names = sorted({row["arch"] for row in rows})
+    several = len({row["dataset"] for row in rows}) > 1
+    labels = []
     for row in points:
         colour = COLOURS[names.index(row["arch"]) % len(COLOURS)]
+        x, y, area = row[key], 100 * row["accuracy"], AREA * row["params"] ** 0.5
         spread = 100 * row["accuracy_std"] if row["accuracy_std"] else None
-        axes.errorbar(row[key], 100 * row["accuracy"], yerr=spread, color=colour, capsize=3)
-        axes.scatter(
-            row[key], 100 * row["accuracy"], s=0.5 * row["params"] ** 0.5, color=colour, alpha=0.6, linewidths=0
-        )
-        label = row["arch"] if len({r["dataset"] for r in rows}) == 1 else row["task"]
-        axes.annotate(
-            f"{label}\n{row['params']:,} parameters", (row[key], 100 * row["accuracy"]), xytext=(0, 14),
-            textcoords="offset points", ha="center", fontsize=8,
-        )  # fmt: skip
+        axes.errorbar(x, y, yerr=spread, color=colour, capsize=3)
+        axes.scatter(x, y, s=area, color=colour, alpha=0.55, linewidths=0)
+        labels.append(axes.text(x, y, row["task"] if several else row["arch"], fontsize=9))
+    from adjustText import adjust_text
+
+    places = {"x": [row[key] for row in points], "y": [100 * row["accuracy"] for row in points]}
+    line = {"arrowstyle": "-", "color": "#999999", "lw": 0.6}
+    adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), arrowprops=line)  # off the discs, off each other
+
+
+def _logarithmic(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis with plain numbers (1 M, 0.05) at 1, 2 and 5, and room beside the outermost values."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    lowest, highest = min(values), max(values)
+    room = max(1.6, (highest / lowest) ** 0.15)
+    axes.set_xlim(lowest / room, highest * room)
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" ") if lowest >= 1000 else "{x:g}")

@@ -68,6 +68,9 @@ def _terminal(title: str, columns: list[Column], rows: list[dict[str, Any]]) -> 
         table.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in _cells(columns, row)))
-    console = Console()
-    # into a file or a pipe there is no width to fit: one row stays one line
-    Console(width=None if console.is_terminal else 200).print(table)
+    if Console().is_terminal:
+        Console().print(table)
+    else:  # a file or a pipe has no width to fit: one row stays one line
+        text = io.StringIO()
+        Console(file=text, width=200).print(table)
+        print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
