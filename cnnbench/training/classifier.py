@@ -218,3 +218,5 @@ class Classifier(LightningModule):
                     f"the interrupted run had {name} {was}, the config says {now}: a one-cycle schedule cannot be "
                     "changed on the way; go on with the same figures or train afresh"
                 )
+        if checkpoint["global_step"] >= self._total_steps():
+            raise CnnbenchError("there is nothing to go on with: the checkpoint is of the last step of its run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -73,6 +74,7 @@ class Cli(LightningCLI):
     recorder: runs.Recorder
     claimed = False
     """Whether this process made the run folder, and may remove it again."""
+    kept_metrics: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -151,9 +153,17 @@ class Cli(LightningCLI):
         except OSError as error:
             raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs_dir") from None
 
+    def _keep_metrics(self) -> None:
+        """Set the metrics of an interrupted run aside as metrics.1.csv, ...: Lightning would start that file anew."""
+        if self.run.metrics.exists():
+            number = next(n for n in itertools.count(1) if not self.run.metrics.with_suffix(f".{n}.csv").exists())
+            self.kept_metrics = self.run.metrics.rename(self.run.metrics.with_suffix(f".{number}.csv"))
+
     @rank_zero_only
     def _give_back(self) -> None:
         """After a failed `fit`: remove what is of no use, and put an earlier run back in its place."""
+        if self.kept_metrics and not self.run.metrics.exists():
+            self.kept_metrics.rename(self.run.metrics)
         if self.claimed and not self.run.last.exists():  # with last.ckpt there, the new run can go on
             shutil.rmtree(self.run.path, ignore_errors=True)
             if self.replaced.exists():
@@ -190,9 +200,8 @@ class Cli(LightningCLI):
             loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
         try:
             return Trainer(**flags, callbacks=callbacks, logger=loggers, default_root_dir=self.run.path)
-        except (
-            MisconfigurationException
-        ) as error:  # Lightning's word for a flag that it, or this machine, cannot honour
+        except MisconfigurationException as error:
+            # Lightning's word for a flag that it cannot honour, or for a device that this machine lacks
             absent = flags["accelerator"] not in ("auto", "cpu")
             raise _refused(error, Exit.ENVIRONMENT if absent else Exit.USAGE) from None
         except (ValueError, RuntimeError) as error:
@@ -209,8 +218,9 @@ class Cli(LightningCLI):
     def before_fit(self) -> None:
         if not self._config["trainer.fast_dev_run"]:
             self._claim()
-            parser = self._parser(self.subcommand)
-            parser.save(self._config, self.run.config, skip_none=False, overwrite=True, multifile=False)
+            self._keep_metrics()
+            if not self.run.config.exists():
+                self._parser(self.subcommand).save(self._config, self.run.config, skip_none=False, multifile=False)
 
     @rank_zero_only
     def after_fit(self) -> None:

@@ -45,6 +45,10 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
 

@@ -143,6 +143,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(monkeypatch: pytest.Monk
     assert main(["fit", *arguments, "--runs_dir", "parts", "--ckpt_path", "last"]) == 0
     whole, parts = (torch.load(Path(name) / place / "last.ckpt", weights_only=True) for name in ("whole", "parts"))
     assert whole["global_step"] == parts["global_step"] == 15
+    logged = [len((Path("parts") / place / name).read_text().splitlines()) for name in ("metrics.1.csv", "metrics.csv")]
+    assert min(logged) > 1  # what was logged before the interruption is kept
     for name, weights in whole["state_dict"].items():
         assert torch.equal(weights, parts["state_dict"][name]), name
 
@@ -171,6 +173,13 @@ def test_going_on_with_other_figures_is_refused(
 ) -> None:
     same = [*LENET, "--trainer.max_epochs", "2", "--ckpt_path", str(run / "last.ckpt")]
     assert words in refused(capsys, 2, "fit", *same, *change)
+
+
+def test_a_finished_run_is_not_gone_on_with(run: Path, runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir() if "tfevents" not in path.name}
+    same = [*LENET, "--runs_dir", str(runs_dir), "--trainer.max_epochs", "2", "--ckpt_path", "last"]
+    assert "nothing to go on with" in refused(capsys, 2, "fit", *same)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if "tfevents" not in path.name} == before
 
 
 def test_testing_another_checkpoint_leaves_the_record_alone(
