@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit 1
             return _fail("interrupted", Exit.INTERRUPTED, debug)
-        return error.code if isinstance(error.code, int) else Exit.OK
+        if isinstance(error.code, str):
+            return _fail(error.code, Exit.BUG, debug)
+        return error.code or Exit.OK
     except BrokenPipeError:  # `cnnbench list | head`
         sys.stderr.close()
         return Exit.OK
@@ -92,7 +94,9 @@ def _call(verb: str, function: Any, arguments: list[str]) -> int:
     try:
         config = parser.parse_args(arguments)
     except ArgumentError as error:
-        raise CnnbenchError(f"{verb}: {_one_line(str(error))} (see `cnnbench {verb} --help`)") from None
+        from cnnbench.registry import plain
+
+        raise CnnbenchError(f"{verb}: {plain(str(error))} (see `cnnbench {verb} --help`)") from None
     result: int = function(**config.as_dict())
     return result
 

@@ -102,7 +102,15 @@ def explained(message: str, keys: list[str]) -> str:
     if unknown and re.search("not expected|nrecognized|not accept", message):
         near = difflib.get_close_matches(unknown[1], keys, n=1)
         return f"unknown key {unknown[1]!r}: {f'did you mean {near[0]}?' if near else '`--help` lists those accepted'}"
-    return message
+    return plain(message)
+
+
+def plain(message: str) -> str:
+    """A parser's message in one line, without Python's names for types."""
+    message = " ".join(message.split())
+    message = re.sub(r"a (?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", message)
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    return message.replace("required: fit.model.arch", "required: --model.arch (`cnnbench list` names them)")
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:

@@ -24,9 +24,23 @@ def find(task: str) -> Path:
     Raises:
         CnnbenchError: There is no such file or task (exit 2), with the nearest names.
     """
-    if Path(task).is_file():
-        return Path(task)
-    known = names()
-    if task not in known:
-        raise CnnbenchError(f"no config file or task {task!r}: {hint(task, list(known))}")
-    return known[task]
+    path, known = Path(task), names()
+    if path.is_dir() and task not in known:
+        raise CnnbenchError(f"{task} is a folder; expected a YAML file or a task's name")
+    if not path.is_file():
+        if task not in known:
+            raise CnnbenchError(f"no config file or task {task!r}: {hint(task, list(known))}")
+        path = known[task]
+    _check(path)
+    return path
+
+
+def _check(path: Path) -> None:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CnnbenchError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise CnnbenchError(f"{path} holds {content!r:.40}; expected keys and values such as `model: {{arch: lenet5}}`")

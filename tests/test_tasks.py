@@ -58,10 +58,25 @@ def test_a_task_in_the_working_folder_wins_over_the_shipped_one() -> None:
     assert tasks.find("mnist5k_lenet5") == tasks.SHIPPED / "mnist5k_lenet5.yaml"
     Path("tasks").mkdir()
     for name in ("mnist5k_lenet5", "my_own"):
-        Path(f"tasks/{name}.yaml").touch()
+        Path(f"tasks/{name}.yaml").write_text("model: {arch: lenet5}")
         assert tasks.find(name) == Path(f"tasks/{name}.yaml")
 
 
 def test_a_path_is_taken_as_it_is() -> None:
-    Path("any.yml").touch()
+    Path("any.yml").write_text("model: {arch: lenet5}")
     assert tasks.find("any.yml") == Path("any.yml")
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"a: [", b"\xff\xfe\x00", b"word"])
+def test_a_file_that_is_no_config_is_refused_by_name(content: bytes) -> None:
+    Path("bad.yaml").write_bytes(content)
+    with pytest.raises(CnnbenchError, match=r"^bad\.yaml ") as refused:
+        tasks.find("bad.yaml")
+    assert refused.value.code == 2
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_no_config() -> None:
+    Path("configs").mkdir()
+    with pytest.raises(CnnbenchError, match="configs is a folder"):
+        tasks.find("configs")

@@ -25,11 +25,14 @@ def read(reader: str, source: Source, name: str, place: str, files: str = "") ->
         CnnbenchError: The files are missing, cannot be fetched, or are damaged (exit 3).
     """
     folder = source.root / place
+    fetch = (
+        f"`python -m cnnbench fit --model.arch lenet5 --data.dataset {name} --data.root {source.root} "
+        "--data.download true`"
+    )
     if not folder.is_dir() and not source.download:
         raise CnnbenchError(
-            f"{name} not found: no folder {folder} (expected there: {files}); fetch it with `python -m cnnbench fit "
-            f"--model.arch lenet5 --data.dataset {name} --data.download true`, or point --data.root or CNNBENCH_DATA "
-            "at the folder that holds it",
+            f"{name} not found: no folder {folder} (expected there: {files}); fetch it with {fetch}, "
+            "or point --data.root or CNNBENCH_DATA at the folder that holds it",
             Exit.DATA,
         )
     import torchvision  # takes seconds, so not before a reader is called
@@ -43,9 +46,11 @@ def read(reader: str, source: Source, name: str, place: str, files: str = "") ->
     except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError) as error:
         reason = " ".join(str(error).split()) or "truncated file"
         failed, remedy = ("fetched into", "check the network, or ") if source.download else ("read from", "")
+        if not source.download and "not found" in reason.lower():
+            reason = "a file is missing or damaged"
         raise CnnbenchError(
             f"{name} cannot be {failed} {folder} ({reason}; "
-            f"expected there: {files}); {remedy}remove the folder and fetch it again",
+            f"expected there: {files}); {remedy}remove what is damaged and fetch it again with {fetch}",
             Exit.DATA,
         ) from None
     return _split(parts[0]), _split(parts[1]), tuple(parts[0].classes)

@@ -19,6 +19,7 @@ from cnnbench.records import replacing
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+DECODER = 1  # counts up when `decode` gives other pixels, so that no cache of the old ones is used
 LAYOUT = "train/<class>/<image> with at least two classes, and optionally val/ and test/ laid out alike"
 
 
@@ -34,14 +35,18 @@ class Files:
 def folder(source: Source) -> Decoded:
     """Your own images, --data.folder DIR with train/<class>/*."""
     if source.folder is None or not (source.folder / "train").is_dir():
-        where = f"{source.folder} holds no folder train" if source.folder else "no --data.folder given"
+        where = (
+            f"{source.folder} holds no folder train"
+            if source.folder
+            else "no folder of images given (--data.folder; for export and verify --folder)"
+        )
         raise CnnbenchError(f"{where}; expected {LAYOUT}", Exit.DATA)
     if source.channels not in (1, 3) or source.size < 1:
         raise CnnbenchError(
             f"data.size {source.size}, data.channels {source.channels}: "
             "expected a size of at least 1, and 1 or 3 channels"
         )
-    class_names = tuple(sorted(path.name for path in (source.folder / "train").iterdir() if path.is_dir()))
+    class_names = tuple(sorted(path.name for path in (source.folder / "train").iterdir() if _is_class(path)))
     if len(class_names) < 2:
         raise CnnbenchError(
             f"{source.folder}/train holds {len(class_names)} class folders; expected {LAYOUT}", Exit.DATA
@@ -72,9 +77,13 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
         raise CnnbenchError(f"cannot read {path} as an image: {error}", Exit.DATA) from None
 
 
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")  # .ipynb_checkpoints and the like
+
+
 def _listed(folder: Path, class_names: tuple[str, ...]) -> Files:
     """Every image file below `folder` with its label."""
-    if unknown := {path.name for path in folder.iterdir() if path.is_dir()} - set(class_names):
+    if unknown := {path.name for path in folder.iterdir() if _is_class(path)} - set(class_names):
         raise CnnbenchError(f"{folder} holds classes that train lacks: {', '.join(sorted(unknown))}", Exit.DATA)
     paths, labels = [], []
     for label, name in enumerate(class_names):
@@ -85,6 +94,8 @@ def _listed(folder: Path, class_names: tuple[str, ...]) -> Files:
             )
         paths += found
         labels += [label] * len(found)
+    if not paths:
+        raise CnnbenchError(f"{folder} holds no images: add some to its class folders, or remove it", Exit.DATA)
     return Files(paths, np.asarray(labels, dtype=np.int64))
 
 
@@ -108,7 +119,7 @@ def _decoded(files: Files, source: Source) -> Split:
 
 
 def _cache_file(paths: list[Path], source: Source) -> Path:
-    digest = hashlib.sha256(f"{source.size} {source.channels}".encode())
+    digest = hashlib.sha256(f"{DECODER} {source.size} {source.channels}".encode())
     for path in paths:
         try:
             stat = path.stat()

@@ -38,7 +38,7 @@ def export(
     and leaves an earlier bundle as it was.
 
     Args:
-        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint.
+        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one.
         out: Folder of the bundles.
         providers: Where to verify: cpu, cuda, or both as cpu,cuda; auto means cpu, and cuda where it can be used.
         root: Folder of the downloaded datasets, if it is not the one the run used.
@@ -49,8 +49,8 @@ def export(
 
     names = chosen_providers(providers)
     checkpoint = runs.find(source)
-    record = records.read(checkpoint.parent / "result.json", RunRecord)
     classifier = runs.load_classifier(checkpoint)
+    record = _record_of(checkpoint)
     if (record.arch, record.spec, record.data["sha256"]) != (
         classifier.arch, classifier.spec, classifier.data["sha256"],
     ):  # fmt: skip
@@ -64,6 +64,26 @@ def export(
         manifest = write(partial, classifier, data, record, records.sha256(checkpoint), names)
     report(manifest, Path(out) / record.task, json)
     return Exit.OK
+
+
+def _record_of(checkpoint: Path) -> RunRecord:
+    """The record of the run that `checkpoint` is of.
+
+    Raises:
+        CnnbenchError: There is none beside it, or it speaks of another checkpoint (exit 3).
+    """
+    path = checkpoint.parent / "result.json"
+    if not path.is_file():
+        raise CnnbenchError(
+            f"{checkpoint} has no result.json of its run beside it: export it from its run folder", Exit.DATA
+        )
+    record = records.read(path, RunRecord)
+    tested = record.test and checkpoint.name == "best.ckpt"
+    if tested and record.test and record.test.checkpoint_sha256 != records.sha256(checkpoint):
+        raise CnnbenchError(
+            f"{checkpoint} is not the checkpoint that {path} scored: run `cnnbench test` again", Exit.DATA
+        )
+    return record
 
 
 def chosen_providers(names: str) -> list[str]:

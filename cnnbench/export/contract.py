@@ -26,6 +26,7 @@ def metadata(arch: str, dataset: str, class_names: tuple[str, ...], spec: ImageS
         "dataset": dataset,
         "class_names": json.dumps(class_names),
         "input": f"uint8 (batch, {spec.height}, {spec.width}, {spec.channels}), as an image decoder gives them",
+        **{name: str(getattr(spec, name)) for name in ("height", "width", "channels", "num_classes")},
         "weights_sha256": weights,
     }
 

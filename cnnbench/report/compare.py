@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class Found:
 
 
 def compare(paths: list[str], format: Format = "table", batch: int = 1, figure: str | None = None) -> int:
-    """Print one table of accuracy, cost, size and latency, and draw accuracy against MACs and against latency.
+    """Print one table of what the records say of accuracy, cost, size and latency, and draw it (`verify` proves them).
 
     Args:
         paths: Folders of runs and bundles, and latency files of pytest-benchmark; folders are searched for all three.
@@ -42,15 +43,18 @@ def compare(paths: list[str], format: Format = "table", batch: int = 1, figure: 
     rows.sort(key=lambda row: (row["dataset"], -(row["accuracy"] or 0)))
     cases = sorted({(case["runtime"], case["batch"], case["threads"]) for case in found.latencies})
     shown = [case for case in cases if case[1] == batch]
+    if cases and not shown:
+        measured = ", ".join(str(size) for size in sorted({case[1] for case in cases}))
+        raise CnnbenchError(f"no latency was measured at --batch {batch}; measured: {measured}")
+    first = Path(paths[0])
+    stem = Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
+    onnx = next((case for case in shown if case[0] == "onnxruntime"), ("onnxruntime", batch, 1))
+    drawn = _draw(rows, stem, onnx)
     if format in ("csv", "json"):
         render("", _plain_columns(cases), rows, format)
     else:
         people = [{**row, **_joined(row, shown)} for row in rows]
         render("Accuracy, cost and latency", _columns(shown), people, format)
-    first = Path(paths[0])
-    stem = Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
-    onnx = next((case for case in shown if case[0] == "onnxruntime"), ("onnxruntime", batch, 1))
-    drawn = _draw(rows, stem, onnx)
     if format == "table":
         print("picture: " + " and ".join(str(path) for path in drawn))
     return Exit.OK
@@ -80,6 +84,8 @@ def gather(paths: list[str]) -> Found:
             if file.resolve() in seen:
                 continue
             seen.add(file.resolve())
+            if file != path and _foreign(file):
+                continue
             if file.name == "result.json":
                 found.runs.append(records.read(file, RunRecord))
             elif file.name == "manifest.json":
@@ -89,6 +95,12 @@ def gather(paths: list[str]) -> Found:
     if not found.runs:
         raise CnnbenchError(f"no results below {', '.join(paths)}; `cnnbench fit` and `test` make them", Exit.DATA)
     return found
+
+
+def _foreign(file: Path) -> bool:
+    """Whether a file that was found, not named, is somebody else's under one of our names."""
+    content = records.read_json(file)
+    return "benchmarks" not in content and not str(content.get("schema")).startswith("cnnbench.")
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -119,17 +131,24 @@ def _latencies(file: Path) -> list[dict[str, Any]]:
 
 
 def _by_task(runs: list[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:
-    """Runs of one task on the same images; more images, or other ones, make another row."""
+    """Runs that differ in their seed alone: another architecture, recipe or set of images makes another row."""
     groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.seed):
-        groups[run.task, run.data["sha256"]].append(run)
+        trainer = run.config.get("trainer", {})
+        recipe = {
+            "arch": run.arch, "model": run.config.get("model"), "images": run.data["sha256"],
+            "batch_size": run.config.get("data", {}).get("batch_size"),
+            **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "limit_train_batches")},
+        }  # fmt: skip
+        groups[run.task, json.dumps(recipe, sort_keys=True)].append(run)
     return groups
 
 
 def _row(runs: list[RunRecord], found: Found) -> dict[str, Any]:
     first = runs[0]
     accuracies = [run.test.accuracy for run in runs if run.test]
-    bundle = next((b for b in found.bundles if (b.task, b.data["sha256"]) == (first.task, first.data["sha256"])), None)
+    checkpoints = {run.test.checkpoint_sha256 for run in runs if run.test}  # a bundle of an earlier run is not theirs
+    bundle = next((b for b in found.bundles if b.run["checkpoint_sha256"] in checkpoints), None)
     return {
         "task": first.task,
         "arch": first.arch,

@@ -92,7 +92,10 @@ def tiny_model() -> bytes:
 
 
 def _unusable(provider: str, reason: str) -> CnnbenchError:
-    return CnnbenchError(f"provider {provider} cannot be used here: {_first_line(reason)}", Exit.ENVIRONMENT)
+    return CnnbenchError(
+        f"provider {provider} cannot be used here (no device, or its libraries did not load): {_first_line(reason)}",
+        Exit.ENVIRONMENT,
+    )
 
 
 def _first_line(text: str) -> str:

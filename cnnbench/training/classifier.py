@@ -156,10 +156,8 @@ class Classifier(LightningModule):
         loader's state when a run is resumed.
         """
         trainer = self.trainer
-        if not trainer.max_epochs or trainer.max_epochs < 0:
-            raise CnnbenchError(
-                "trainer.max_epochs is not set: the one-cycle schedule needs to know the number of epochs"
-            )
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise CnnbenchError(f"trainer.max_epochs is {trainer.max_epochs}: expected a number of epochs, at least 1")
         steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
         limit = trainer.limit_train_batches
         steps = min(steps, limit) if isinstance(limit, int) else max(1, int(steps * limit))

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -51,7 +52,8 @@ class TrainerFlags(Trainer):
             accelerator=accelerator, strategy=strategy, max_epochs=max_epochs, profiler=profiler,
             enable_model_summary=enable_model_summary, num_sanity_val_steps=num_sanity_val_steps,
             logger=False, callbacks=None, plugins=None, default_root_dir=None, use_distributed_sampler=False,
-            inference_mode=True, reload_dataloaders_every_n_epochs=0, **kwargs,
+            inference_mode=True, reload_dataloaders_every_n_epochs=0, enable_checkpointing=True, barebones=False,
+            model_registry=None, enable_autolog_hparams=False, **kwargs,
         )  # fmt: skip
 
 
@@ -90,10 +92,21 @@ class Cli(LightningCLI):
         """One line for what does not parse, with the nearest key where an unknown one was given."""
         try:
             super().parse_arguments(parser, args)
+            seed = self.config[self.config["subcommand"]]["seed_everything"]
+            if seed is False or not 0 <= seed < 2**32:
+                raise CnnbenchError(
+                    f"seed_everything is {seed}: a run is named by its seed, a whole number from 0 to 2**32 - 1"
+                )
         except ArgumentError as error:
             verb = sys.argv[1]
             keys = [action.dest for action in self._subcommand_parsers[verb]._actions]
             raise CnnbenchError(f"{verb}: {explained(str(error), keys)}") from None
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, less the arguments that we decide: checkpoints are read as plain data, results printed once."""
+        decided = {"weights_only", "verbose"}
+        return {verb: skipped | decided for verb, skipped in LightningCLI.subcommands().items()}
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config alone: Lightning would let a checkpoint's hyper-parameters overrule the user's flags."""
@@ -101,10 +114,10 @@ class Cli(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse unknown names, then bind this run to its folder."""
         verb, config = self.subcommand, self._config
-        if config["seed_everything"] is False:
-            raise CnnbenchError(
-                "seed_everything is false: a run is named and repeated by its seed; give a whole number"
-            )
+        devices, accelerator = config["trainer.devices"], config["trainer.accelerator"]
+        cores = os.cpu_count() or 1
+        if accelerator != "gpu" and str(devices).isdigit() and int(devices) > max(cores, torch.cuda.device_count()):
+            raise CnnbenchError(f"trainer.devices is {devices}: this machine has {cores} CPU cores")
         architecture[config["model.arch"]]
         datasets.dataset[config["data.dataset"]]
         self.task = config["task"] or f"{config['data.name'] or config['data.dataset']}_{config['model.arch']}"
@@ -120,6 +133,10 @@ class Cli(LightningCLI):
                     f"checkpoint {self.resume} holds {made['arch']}, but the config names {config['model.arch']}: "
                     "use the same --model.arch"
                 )
+        if verb == "fit" and self.resume and self.resume.parent.resolve() != self.run.path.resolve():
+            raise CnnbenchError(
+                f"{self.resume} is not of this run, which lies in {self.run.path}: name its --task, --runs_dir and seed"
+            )
 
     @property
     def _config(self) -> Any:
@@ -128,7 +145,8 @@ class Cli(LightningCLI):
     def _given_checkpoint(self, default: Path) -> Path:
         """The file --ckpt_path names; "best" and "last" are this run's."""
         given = self._config["ckpt_path"]
-        return {None: default, "best": self.run.best, "last": self.run.last}.get(given) or Path(given)
+        known = {None: default, "best": self.run.best, "last": self.run.last}
+        return known[given] if given in known else runs.find(given) if Path(given).is_dir() else Path(given)
 
     @rank_zero_only
     def _claim(self) -> None:
@@ -168,6 +186,8 @@ class Cli(LightningCLI):
             shutil.rmtree(self.run.path, ignore_errors=True)
             if self.replaced.exists():
                 self.replaced.rename(self.run.path)
+            elif self.run.path.parent.is_dir() and not any(self.run.path.parent.iterdir()):
+                self.run.path.parent.rmdir()
 
     @property
     def replaced(self) -> Path:
@@ -195,7 +215,7 @@ class Cli(LightningCLI):
         elif fitting:
             callbacks.append(EpochLines())
         if fitting and not flags["fast_dev_run"]:
-            callbacks.append(ModelCheckpoint(self.run.path, "best", monitor="val/accuracy", mode="max", save_last=True))
+            callbacks.append(runs.BestAndLast(self.run))
             parent, name = self.run.path.parent, self.run.path.name
             loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
         try:
@@ -283,7 +303,12 @@ class ParsersOnly(Cli):
         raise ParsersOnly.Made(self._subcommand_parsers)
 
 
-VERBS = ("fit", "validate", "test", "predict")
+VERBS = {
+    "fit": "Train a network on the training images; writes runs/<task>/seed<k>/.",
+    "validate": "Score the run's best checkpoint, or --ckpt_path, on the validation images.",
+    "test": "Score the run's best checkpoint, or --ckpt_path, on every test image, once.",
+    "predict": "Write the predictions of the run's best checkpoint, or of --ckpt_path, for every test image.",
+}
 
 
 def run(arguments: list[str]) -> None:
@@ -313,7 +338,7 @@ def _cli(args: list[str] | None, kind: type[Cli] = Cli) -> Cli:
     strict = {"exit_on_error": False, "allow_abbrev": False}
     return kind(
         Classifier, ImageData, save_config_callback=None, trainer_class=TrainerFlags, seed_everything_default=1,
-        parser_kwargs={"exit_on_error": False, **{verb: strict for verb in VERBS}},
+        parser_kwargs={"exit_on_error": False, **{verb: {**strict, "description": VERBS[verb]} for verb in VERBS}},
         auto_configure_optimizers=False, args=args,
     )  # fmt: skip
 
@@ -327,7 +352,6 @@ def _quiet() -> None:
         ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
         ".*does not have many workers.*",  # our loader has none, on purpose
         ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
-        ".*The dirpath has changed.*",  # going on from another run's checkpoint, on purpose
         ".*predict returned None.*",  # the predictions are gathered and written whole
         "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
         ".*smaller than the logging interval.*",  # we log by epoch

@@ -38,7 +38,7 @@ class TrainBatches:
         self.labels = torch.from_numpy(split.labels).to(self.device)  # N
         self.transform = transform
         self.seed, self.rank, self.world = seed, rank, world
-        self.share = min(batch_size, len(split)) // world
+        self.share = max(1, min(batch_size, len(split)) // world)
         self.epoch = 0
         self.batch = 0
 
@@ -82,7 +82,7 @@ class EvalBatches:
     def __init__(self, split: Split, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
         self.images = torch.from_numpy(split.images)
         self.labels = torch.from_numpy(split.labels)
-        self.index = torch.arange(rank, len(split), world)
+        self.index = torch.arange(len(split))[rank::world]
         self.device = torch.device(device)
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class ImageData(LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, len(self.loaded.train) // min(self.batch_size, len(self.loaded.train)))
+        return len(self.train_dataloader())
 
     def train_dataloader(self) -> TrainBatches:
         data = self.loaded

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cnnbench import environment, records
@@ -126,6 +127,26 @@ def load_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
+class BestAndLast(ModelCheckpoint):
+    """best.ckpt by validation accuracy, and last.ckpt; goes on rightly in a run folder that was moved or renamed."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(
+            run.path, "best", monitor="val/accuracy", mode="max", save_last=True, enable_version_counter=False
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning would forget the best score where the folder's path has changed, and keep a stale best.ckpt."""
+
+        def moved(name: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(name).name) if name else name
+
+        names = ("best_model_path", "last_model_path", "kth_best_model_path")
+        best = {moved(name): score for name, score in state_dict["best_k_models"].items()}
+        here = {name: moved(state_dict[name]) for name in names}
+        super().load_state_dict({**state_dict, **here, "best_k_models": best, "dirpath": self.dirpath})
+
+
 class Recorder(Callback):
     """Writes result.json: after `fit` what training did, after `test` what the best checkpoint scores.
 
@@ -176,7 +197,7 @@ class Recorder(Callback):
         assert pl_module.spec is not None
         images = pl_module.data["val_images"]
         best = torch.load(self.run.best, map_location="cpu", weights_only=True)
-        score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("ModelCheckpoint"))
+        score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("BestAndLast"))
         self.record = RunRecord(
             task=self.task, arch=pl_module.arch, seed=self.seed, data=pl_module.data, spec=pl_module.spec,
             cost=cost(pl_module.arch, pl_module.spec), config=self.config,

@@ -264,7 +264,7 @@ def test_a_class_that_train_lacks_is_refused(images: Path, part: str) -> None:
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_a_part_without_images_is_refused_not_replaced(images: Path, part: str) -> None:
     (images / part / "cat").mkdir(parents=True)
-    assert "0 labels" in refusal("folder", source(images))
+    assert "holds no images" in refusal("folder", source(images))
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_too_few_images_to_split_are_refused(tmp_path: Path, count: int) -> None
 
 def test_a_folder_without_train_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path} holds no folder train; expected train/<class>" in refusal("folder", source(tmp_path))
-    assert "no --data.folder given" in refusal("folder", source(None))
+    assert "no folder of images given" in refusal("folder", source(None))
 
 
 @pytest.mark.parametrize("option", [{"size": 0}, {"channels": 2}])

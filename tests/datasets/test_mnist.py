@@ -60,7 +60,8 @@ def test_missing_data_says_where_what_and_how_to_fetch(tmp_path: Path, name: str
     line = refusal(name, Source(tmp_path))
     assert line.startswith(f"{name} not found: no folder {tmp_path / place}")
     assert all(file in line for file in FILES)
-    assert f"--data.dataset {name} --data.download true" in line
+    assert f"--data.dataset {name} --data.root" in line
+    assert "--data.download true" in line
     assert "CNNBENCH_DATA" in line
 
 

@@ -58,8 +58,16 @@ def untrained(run: Path, arch: str, choice: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
     torch.save(checkpoint, folder / "best.ckpt")
     record = records.read(run / "result.json", RunRecord)
+    assert record.test is not None
+    tested = replace(record.test, checkpoint_sha256=records.sha256(folder / "best.ckpt"))
     record = replace(
-        record, task=f"{data.name}_{arch}", arch=arch, data=classifier.data, spec=data.spec, cost=cost(arch, data.spec)
+        record,
+        test=tested,
+        task=f"{data.name}_{arch}",
+        arch=arch,
+        data=classifier.data,
+        spec=data.spec,
+        cost=cost(arch, data.spec),
     )
     records.write(folder / "result.json", record)
     return folder
@@ -330,6 +338,17 @@ def test_images_changed_since_training_are_refused(
 
 
 # --- where it runs and where it writes --------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_was_not_the_one_tested_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = torch.load(mine / "best.ckpt", weights_only=True)
+    torch.save({**checkpoint, "epoch": 7}, mine / "best.ckpt")
+    assert "is not the checkpoint" in fails(capsys, 3, mine)
+
+
+def test_a_checkpoint_away_from_its_run_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copyfile(mine / "best.ckpt", "loose.ckpt")
+    assert "no result.json of its run beside it" in fails(capsys, 3, "loose.ckpt")
 
 
 def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

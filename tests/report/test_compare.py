@@ -84,12 +84,34 @@ def test_the_latency_of_another_file_is_not_joined(
     assert not [key for key in row if key.endswith("_ms")]
 
 
-def test_a_bundle_of_other_images_is_not_joined(
+def test_a_bundle_of_another_checkpoint_is_not_joined(
     record: RunRecord, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_run(record, 0.9, data={**record.data, "sha256": "0" * 64})
+    assert record.test is not None
+    write_run(replace(record, test=replace(record.test, checkpoint_sha256="0" * 64)), 0.9)
     (row,) = rows_of(capsys, "runs", bundle.parent)
     assert row["model_bytes"] is None
+
+
+def test_runs_of_another_recipe_are_another_row(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(record, 0.9, seed=1)
+    write_run(record, 0.5, seed=2, config={**record.config, "model": {**record.config["model"], "lr": 0.001}})
+    assert sorted(row["seeds"] for row in rows_of(capsys, "runs")) == [1, 1]
+
+
+def test_a_batch_size_that_was_not_measured_is_refused(
+    record: RunRecord, model_sha256: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(record, 0.9)
+    write_latency({"model_sha256": model_sha256, "batch": 64})
+    assert main(["compare", "runs", "latency.json", "--batch", "3"]) == 2
+    assert "measured: 64" in capsys.readouterr().err
+
+
+def test_somebody_elses_manifest_is_passed_over(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(record, 0.9)
+    Path("runs/manifest.json").write_text('{"name": "a web page"}')
+    assert len(rows_of(capsys, "runs")) == 1
 
 
 def test_mean_and_standard_deviation_over_seeds(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:

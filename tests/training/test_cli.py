@@ -63,6 +63,7 @@ def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
         ([*LENET, "--trainer.max_epochs", "many"], 2, ["max_epochs", "many"]),
         ([*LENET, "--trainer.accelerator", "abacus"], 2, ["abacus"]),
         ([*LENET, "--trainer.devices", "3", "--trainer.accelerator", "gpu"], 6, ["gpu"]),
+        ([*LENET, "--trainer.devices", "999", "--trainer.accelerator", "cpu"], 2, ["devices is 999", "CPU cores"]),
         ([*LENET, "--model.lr", "-1"], 2, ["model.lr -1", "lr > 0"]),
         ([*LENET, "--data.batch_size", "0"], 2, ["batch_size is 0", "at least 1"]),
         ([*LENET, "--config", "mnist5k_lenet"], 2, ["'mnist5k_lenet'", "did you mean mnist5k_lenet5"]),
@@ -71,8 +72,10 @@ def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
         (["--model.arch", "inception_small", *TINY, "--data.size", "3"], 2, ["inception_small cannot take 3x3", "4x4"]),
         ([*LENET, "--runs_dir", "file/below"], 2, ["cannot write to file/below"]),
         ([*LENET, "--ckpt_path", "gone.ckpt"], 3, ["no checkpoint at gone.ckpt"]),
-        ([*LENET, "--seed_everything", "false"], 2, ["seed_everything is false", "whole number"]),
-        ([], 2, ["model.arch"]),
+        ([*LENET, "--seed_everything", "false"], 2, ["seed_everything is False", "whole number"]),
+        ([*LENET, "--seed_everything", "-3"], 2, ["seed_everything is -3", "from 0"]),
+        ([*LENET, "--trainer.max_epochs", "0"], 2, ["max_epochs is 0", "at least 1"]),
+        ([], 2, ["--model.arch", "cnnbench list"]),
     ],
 )  # fmt: skip
 def test_bad_input_to_fit_is_one_line(
@@ -169,10 +172,33 @@ def test_checkpoint_and_data_must_agree(capsys: pytest.CaptureFixture[str], run:
     ],
 )
 def test_going_on_with_other_figures_is_refused(
-    run: Path, capsys: pytest.CaptureFixture[str], change: list[str], words: str
+    runs_dir: Path, run: Path, capsys: pytest.CaptureFixture[str], change: list[str], words: str
 ) -> None:
-    same = [*LENET, "--trainer.max_epochs", "2", "--ckpt_path", str(run / "last.ckpt")]
+    same = [*LENET, "--trainer.max_epochs", "2", "--runs_dir", str(runs_dir), "--ckpt_path", "last"]
     assert words in refused(capsys, 2, "fit", *same, *change)
+
+
+def test_a_moved_run_goes_on_and_keeps_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: cli.EpochLines, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
+            raise SystemExit(143)
+
+    arguments = [*LENET, "--trainer.max_epochs", "4"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.EpochLines, "on_train_epoch_end", stop)
+        assert main(["fit", *arguments, "--runs_dir", "here"]) == 143
+    Path("here").rename("there")
+    assert main(["fit", *arguments, "--runs_dir", "there", "--ckpt_path", "last"]) == 0
+    folder = Path("there/mnist5k_lenet5/seed1")
+    assert sorted(path.name for path in folder.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    fit = json.loads((folder / "result.json").read_text())["fit"]
+    assert fit["best_epoch"] == best["epoch"] > 1  # four epochs in, the second is not the best
+    assert not Path("here").exists()
+
+
+def test_going_on_with_another_runs_checkpoint_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not of this run" in refused(capsys, 2, "fit", *LENET, "--ckpt_path", str(run / "last.ckpt"))
 
 
 def test_a_finished_run_is_not_gone_on_with(run: Path, runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
