@@ -18,7 +18,7 @@ from torch import Tensor
 from cnnbench import environment, records
 from cnnbench.analysis.cost import cost
 from cnnbench.training.classifier import CHECKPOINT_SCHEMA, Classifier
-from cnnbench.types import CnnbenchError, Exit, FitResult, ImageSpec, RunRecord, TestResult
+from cnnbench.types import CnnbenchError, Exit, FitResult, RunRecord, TestResult
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,9 @@ class Recorder(Callback):
         )  # fmt: skip
         whole = len(rows) == images
         if trainer.is_global_zero:
-            self._record_test(result, pl_module.spec, whole)
+            self._record_test(result, whole)
 
-    def _record_test(self, result: TestResult, spec: ImageSpec | None, whole: bool) -> None:
+    def _record_test(self, result: TestResult, whole: bool) -> None:
         assert self.checkpoint is not None
         assert self.predictions is not None
         run = RunFolder(self.checkpoint.parent)

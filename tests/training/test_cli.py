@@ -266,12 +266,21 @@ def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_a_run_with_their_code(sent: signal.Signals, code: int) -> None:
-    process = subprocess.Popen(command("fit", *LENET, "--trainer.max_epochs", "500"), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("epoch 1/")
-    os.kill(process.pid, sent)
-    started = time.monotonic()
-    _, errors = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command("fit", *LENET, "--trainer.max_epochs", "500"),
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts its background jobs with Ctrl-C ignored, and the tests may be one
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch 1/")
+        os.kill(process.pid, sent)
+        started = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert time.monotonic() - started < 30
