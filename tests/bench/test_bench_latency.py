@@ -92,4 +92,4 @@ def test_the_harness_writes_raw_times_that_compare_reads(
     (row,) = json.loads(capsys.readouterr().out)
     for (runtime, batch), case in cases.items():
         median = 1e3 * np.percentile(case["stats"]["data"], 50)
-        assert row[f"{runtime}_batch{batch}_p50_ms"] == pytest.approx(median)
+        assert row[f"{runtime}_batch{batch}_threads1_p50_ms"] == pytest.approx(median)
