@@ -26,7 +26,7 @@ def architectures() -> list[str]:
 
 
 def cost(arch: str, height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> Cost:
-    """Parameters and MACs of an architecture for one image, counted without running it.
+    """Parameters, MACs, activations and depth of an architecture for one image, counted without running it.
 
     Raises:
         CnnbenchError: Unknown architecture, or a size it cannot take.

@@ -50,7 +50,7 @@ class Registry:
         self.package = package
 
     def __call__(self, **declared: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Mark a builder. The function's name is the registered name; `declared` is kept on the function."""
+        """Mark a builder. Its name is the function's, or `name` where given; `declared` is kept on the function."""
 
         def mark(builder: Callable[..., Any]) -> Callable[..., Any]:
             builder.declared = declared  # type: ignore[attr-defined]
@@ -127,7 +127,8 @@ def _marked(path: Path, module: str, decorator: str) -> list[Entry]:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
                 assert isinstance(node, ast.FunctionDef)
                 summary = (ast.get_docstring(node) or "").split("\n")[0]
-                entries.append(Entry(node.name, module, node.name, summary, _literals(call)))
+                declared = _literals(call)
+                entries.append(Entry(declared.pop("name", node.name), module, node.name, summary, declared))
     return entries
 
 

@@ -39,6 +39,10 @@ class CnnbenchError(Exception):
         self.code = code
 
 
+SMALL_SIDE = 64
+"""Images of up to this many pixels a side are small."""
+
+
 @dataclass(frozen=True)
 class ImageSpec:
     """What a network sees and must answer.
@@ -62,6 +66,24 @@ class ImageSpec:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and checkpoints bring lists
             if getattr(self, name) and len(getattr(self, name)) != self.channels:
                 raise CnnbenchError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
+
+    @classmethod
+    def of(cls, size: str, num_classes: int) -> ImageSpec:
+        """From `HxWxC`, `HxW` (3 channels) or `S` (`SxSx3`), as sizes are written on the command line.
+
+        Raises:
+            CnnbenchError: It is none of these, or a number is not at least 1.
+        """
+        parts = size.lower().split("x")
+        if not 1 <= len(parts) <= 3 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise CnnbenchError(f"size {size!r}: expected HEIGHTxWIDTHxCHANNELS, such as 28x28x1, or 224 for 224x224x3")
+        height, width, channels = {1: [*parts * 2, "3"], 2: [*parts, "3"], 3: parts}[len(parts)]
+        return cls(int(height), int(width), int(channels), num_classes)
+
+    @property
+    def small(self) -> bool:
+        """Whether networks take their small-image stem; above it their authors' original."""
+        return max(self.height, self.width) <= SMALL_SIDE
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}x{self.channels}, {self.num_classes} classes"
@@ -106,18 +128,28 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs without running it.
-
-    `macs` counts one multiply-add as one, for one image, in convolutions and matrix products only: batch
-    norm, activations, pooling and additions are not counted. `flops` is `2 * macs` by definition.
-    """
+    """What a network costs without running it, for one image in float32."""
 
     params: int
     macs: int
+    """Multiply-adds, one each, in convolutions and matrix products only: batch norm, activations, pooling and
+    additions are not counted. `flops` is `2 * macs` by definition."""
+    activations: int
+    """Elements that convolutions and matrix products put out (Radosavovic et al. 2020, arXiv:2003.13678)."""
+    depth: int
+    """Layers with weights on the longest path from image to logits, as papers count them."""
 
     @property
     def flops(self) -> int:
         return 2 * self.macs
+
+    @property
+    def activation_bytes(self) -> int:
+        return 4 * self.activations
+
+    @property
+    def weight_bytes(self) -> int:
+        return 4 * self.params
 
 
 @dataclass(frozen=True)

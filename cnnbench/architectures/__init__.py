@@ -1,38 +1,48 @@
 """WHAT is compared: one family a file, each architecture a decorated function from an `ImageSpec` to a network.
 
 A builder takes the spec alone and returns a module that maps normalised pixels `(N, C, H, W)` to raw logits
-`(N, num_classes)`, in training and in eval. `build` puts the normalisation in front.
+`(N, num_classes)`, in training and in eval. `build` puts the normalisation in front. Names with a slash,
+`torchvision/<name>` and `timm/<name>`, are other libraries' networks (`external`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.registry import Registry
-from cnnbench.types import CnnbenchError, ImageSpec
+from cnnbench.registry import Entry, Registry
+from cnnbench.types import ImageSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-architecture = Registry("architecture", package="cnnbench.architectures")
-"""Decorator. `params` and `macs`: the cost at 3 x 32 x 32 with 10 classes; `min_size`: the smallest side in pixels."""
+
+class Architectures(Registry):
+    """The registered architectures, and by name those of other libraries, which are too many to list."""
+
+    def __getitem__(self, name: str) -> Entry:
+        if "/" not in name or name in self.entries:
+            return super().__getitem__(name)
+        from cnnbench.architectures import external
+
+        return external.entry(name)
+
+
+architecture = Architectures("architecture", package="cnnbench.architectures")
+"""Decorator. `params` and `macs`: the cost at 3 x 32 x 32 with 10 classes."""
 
 
 def build(name: str, spec: ImageSpec) -> nn.Module:
     """The network `name` for `spec`, from float pixels in [0, 1] `(N, C, H, W)` to logits `(N, num_classes)`.
 
     Raises:
-        CnnbenchError: The name is unknown, or the images are too small for the network (exit 2).
+        CnnbenchError: The name is unknown, or the network cannot take images of this size (exit 2).
     """
     builder = architecture[name].load()
-    smallest = getattr(builder, "declared", {}).get("min_size", 1)
-    if min(spec.height, spec.width) < smallest:
-        raise CnnbenchError(
-            f"{name} cannot take {spec.height}x{spec.width} images: it needs at least {smallest}x{smallest} pixels"
-        )
-    from torch import nn
+    import torch
 
+    from cnnbench.architectures import sizes
     from cnnbench.architectures.layers import Normalize
 
-    network: nn.Module = builder(spec)
-    return nn.Sequential(Normalize(spec), network)
+    on_meta = sizes.checked(name, builder, spec)
+    network: nn.Module = on_meta if torch.get_default_device().type == "meta" else builder(spec)
+    return torch.nn.Sequential(Normalize(spec), network)

@@ -28,16 +28,34 @@ class Normalize(nn.Module):
         return (pixels - self.mean) / self.std
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    """Convolution with "same" padding, batch norm, ReLU. No bias: batch norm would subtract it again.
+def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    """Convolution with "same" padding and batch norm. No bias: batch norm would subtract it again.
 
     Shapes: `(N, in_channels, H, W)` -> `(N, out_channels, ceil(H / stride), ceil(W / stride))`, odd kernels.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
     )
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    """`conv_bn` and ReLU."""
+    return conv_bn(in_channels, out_channels, kernel_size, stride).append(nn.ReLU())
+
+
+def he_init(network: nn.Module) -> nn.Module:
+    """Weights for layers followed by ReLU with no batch norm to mend their scale; biases zero.
+
+    Without it a signal shrinks with every layer under torch's default. He, Zhang, Ren, Sun: Delving Deep into
+    Rectifiers, 2015 (arXiv:1502.01852), equation 10.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return network
 
 
 class GlobalAveragePool(nn.Module):
@@ -45,3 +63,10 @@ class GlobalAveragePool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.mean(dim=(2, 3))
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest over all positions: `(N, C, H, W)` -> `(N, C)`, for any H and W."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.amax(dim=(2, 3))

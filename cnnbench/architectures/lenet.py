@@ -60,3 +60,9 @@ def lenet(spec: ImageSpec, activation: Callable[[], nn.Module], pool: Callable[[
 def lenet5(spec: ImageSpec) -> nn.Module:
     """The classic of 1998: tanh and average pooling."""
     return lenet(spec, activation=nn.Tanh, pool=nn.AvgPool2d)
+
+
+@architecture(params=62_006, macs=651_720)
+def lenet5_relu(spec: ImageSpec) -> nn.Module:
+    """LeNet-5 in its modern form: ReLU and max pooling, the same parameters."""
+    return lenet(spec, activation=nn.ReLU, pool=nn.MaxPool2d)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from cnnbench.registry import Registry
+from cnnbench.registry import Registry, hint
 from cnnbench.types import Augment, CnnbenchError, Dataset, Exit, ImageSpec, Split
 
 dataset = Registry("dataset", package="cnnbench.datasets")
-"""Decorator. `sha256` is the hash of the decoded arrays, where we have seen the data."""
+"""Decorator. `size` and `classes`: what every image is and how many classes there are, where that is fixed; `sha256`:
+the hash of the decoded arrays, where we have seen the data; `splits`: names of other splits, each with its hash."""
 
 SPLIT_SEED = 20_261_122
 """Seeds every split we make ourselves. No flag changes it, so that all runs choose and test on the same images."""
@@ -28,13 +29,14 @@ SPLIT_SEED = 20_261_122
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset may look. `size` and `channels` speak to `folder` alone."""
+    """Where a dataset may look. `size` and `channels` speak to `folder` alone, `split` to datasets with several."""
 
     root: Path
     folder: Path | None = None
     download: bool = False
     size: int = 32
     channels: int = 3
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,15 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
         CnnbenchError: Unknown name (exit 2); missing, truncated or altered data, or a label out of range (exit 3).
     """
     builder = dataset[name].load()
+    declared = getattr(builder, "declared", {})
+    splits = declared.get("splits", {})
+    if source.split and source.split not in splits:
+        accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
+        raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
     decoded: Decoded = builder(source)
     _check_arrays(name, decoded)
     digest = content_hash(decoded)
-    expected = getattr(builder, "declared", {}).get("sha256")
+    expected = splits[source.split] if source.split else declared.get("sha256")
     if expected and digest != expected:
         raise CnnbenchError(
             f"{name} in {source.root} is altered: its images hash to {digest[:12]}, expected {expected[:12]}; "
@@ -74,7 +81,7 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
         )
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
     return Dataset(
-        label or name,
+        label or labelled(name, source.split),
         decoded.spec,
         decoded.class_names,
         decoded.augment,
@@ -83,6 +90,11 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
         val=val,
         test=decoded.test,
     )
+
+
+def labelled(name: str, split: str | None) -> str:
+    """What records call a dataset that was given no name."""
+    return f"{name}_{split}" if split else name
 
 
 def open_choice(choice: dict[str, Any], download: bool = False) -> Dataset:
@@ -98,6 +110,7 @@ def open_choice(choice: dict[str, Any], download: bool = False) -> Dataset:
         download=download,
         size=choice["size"],
         channels=choice["channels"],
+        split=choice.get("split"),
     )
     return load(choice["dataset"], source, label=choice["name"])
 

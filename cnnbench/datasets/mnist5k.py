@@ -13,7 +13,7 @@ from cnnbench.datasets import Decoded, Source, dataset, holdout
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 
-@dataset(sha256="8435f2915898e2b6c0ef28e6f12d6e32c11dc35ed3c45fcf4249c37059b129f0")
+@dataset(size="28x28x1", classes=10, sha256="8435f2915898e2b6c0ef28e6f12d6e32c11dc35ed3c45fcf4249c37059b129f0")
 def mnist5k(source: Source) -> Decoded:
     """5,000 MNIST digits, 28 x 28 gray, 500 a class: 4,000 / 500 / 500."""
     path = _csv()

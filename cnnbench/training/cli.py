@@ -120,7 +120,8 @@ class Cli(LightningCLI):
             raise CnnbenchError(f"trainer.devices is {devices}: this machine has {cores} CPU cores")
         architecture[config["model.arch"]]
         datasets.dataset[config["data.dataset"]]
-        self.task = config["task"] or f"{config['data.name'] or config['data.dataset']}_{config['model.arch']}"
+        data = config["data.name"] or datasets.labelled(config["data.dataset"], config["data.split"])
+        self.task = config["task"] or f"{data}_{config['model.arch']}".replace("/", "-")  # of torchvision/<name>
         self.run = runs.RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
         if verb == "fit":
             self.resume = self._given_checkpoint(self.run.last) if config["ckpt_path"] else None

@@ -109,6 +109,7 @@ class ImageData(LightningDataModule):
         root: Folder of the downloaded datasets; by default CNNBENCH_DATA, else the user's cache folder.
         folder: Folder of your own images, for the dataset `folder`: train/<class>/*, optional val and test.
         name: What records call the data; by default the dataset's name.
+        split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen.
         size: Side in pixels to which the images of `folder` are brought.
         channels: 3 for colour, 1 for gray, for the images of `folder`.
         download: Fetch the dataset into the root if it is not there.
@@ -116,14 +117,15 @@ class ImageData(LightningDataModule):
 
     def __init__(
         self, dataset: str = "mnist5k", batch_size: int = 128, root: str | None = None, folder: str | None = None,
-        name: str | None = None, size: int = 32, channels: int = 3, download: bool = False,
+        name: str | None = None, split: str | None = None, size: int = 32, channels: int = 3, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if batch_size < 1:
             raise CnnbenchError(f"data.batch_size is {batch_size}: expected at least 1")
         self.batch_size = batch_size
         self.choice: dict[str, Any] = {
-            "dataset": dataset, "root": root, "folder": folder, "name": name, "size": size, "channels": channels,
+            "dataset": dataset, "root": root, "folder": folder, "name": name, "split": split, "size": size,
+            "channels": channels,
         }  # fmt: skip
         self.download = download
         self._loaded: Dataset | None = None
