@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": (LIGHTNING, "score a checkpoint on the validation images"),
     "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
     "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
+    "explain": ("cnnbench.report.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
     "list": ("cnnbench.report.catalog:show", "architectures with their cost, datasets, or tasks"),
     "export": ("cnnbench.export.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
     "verify": ("cnnbench.export.verify:verify", "prove a bundle again from disk, without torch"),
@@ -119,6 +120,9 @@ def _parser(verb: str, function: Any) -> Any:
         elif first.default is not inspect.Parameter.empty:
             options |= {"nargs": "?", "default": first.default}
         parser.add_argument(name, help=doc.params[0].description, **options)
+    for param in doc.params[1:]:
+        if "list[str]" in str(inspect.signature(function).parameters[param.arg_name].annotation):
+            parser.add_argument(f"--{param.arg_name}", type=str, nargs="+", help=param.description)
     for param in doc.params:
         if inspect.signature(function).parameters[param.arg_name].annotation == "bool":  # off unless it is named
             parser.add_argument(f"--{param.arg_name}", action="store_true", help=param.description)

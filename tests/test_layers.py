@@ -11,13 +11,14 @@ ROOT = Path(cnnbench.__file__).parent
 LEVELS = (
     {"types"},
     {"registry", "records", "environment"},
-    {"tasks"},
+    {"tasks", "pictures"},
     {"runtime"},
     {"architectures", "datasets"},
     {"analysis"},
     {"training"},
     {"export"},
     {"bench"},
+    {"lab"},
     {"report"},
     {"__main__"},
 )

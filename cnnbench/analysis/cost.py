@@ -22,7 +22,11 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:
     """Count a network whose parameters live on the meta device."""
-    layers = anatomy.layers(network, spec)
+    return total(network, anatomy.layers(network, spec))
+
+
+def total(network: nn.Module, layers: list[anatomy.Layer]) -> Cost:
+    """The cost of a network whose layers are known."""
     return Cost(
         params=sum(p.numel() for p in network.parameters()),
         macs=sum(layer.macs for layer in layers),

@@ -1,17 +1,15 @@
-"""Pictures, as SVG for documents and PNG for everything else."""
+"""What `compare` draws."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench import records
+from cnnbench import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 AREA = 0.45  # of a disc, in square points, for the square root of its parameters
 
 
@@ -28,33 +26,23 @@ def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, costs: dict[st
     Returns:
         The files written: `stem` with .svg and .png.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # not pyplot, which keeps every figure open and wants a display
-
     rows = [row for row in rows if row["accuracy"] is not None]
-    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    figure, panels = pictures.new(panels=len(costs))
     panels[0].set_ylabel("test accuracy, %")
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+        axes.tick_params(labelleft=False)
     datasets = ", ".join(sorted({row["dataset"] for row in rows}))
     figure.suptitle(f"Accuracy against cost on {datasets}  (disc area: square root of the parameters)", fontsize=12)
     for axes, (key, label) in zip(panels, costs.items(), strict=True):
         _panel(axes, rows, key, label)
-    paths = []
-    for suffix in (".svg", ".png"):
-        target = stem.with_name(stem.name + suffix)
-        # the salt makes the same rows give the same bytes
-        with records.replacing(target) as partial, rc_context({"svg.hashsalt": "cnnbench"}):
-            figure.savefig(partial, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        paths.append(target)
-    return paths
+    return pictures.write(figure, stem)
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None:
     """Accuracy against one cost, on a logarithmic axis."""
     points = [row for row in rows if row.get(key)]
     axes.set_xlabel(label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
     if not points:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#666666")
         return
@@ -63,7 +51,7 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None
     several = len({row["dataset"] for row in rows}) > 1
     labels = []
     for row in points:
-        colour = COLOURS[names.index(row["arch"]) % len(COLOURS)]
+        colour = pictures.COLOURS[names.index(row["arch"]) % len(pictures.COLOURS)]
         x, y, area = row[key], 100 * row["accuracy"], AREA * row["params"] ** 0.5
         spread = 100 * row["accuracy_std"] if row["accuracy_std"] else None
         axes.errorbar(x, y, yerr=spread, color=colour, capsize=3)

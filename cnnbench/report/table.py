@@ -37,7 +37,8 @@ def render(title: str, columns: list[Column], rows: list[dict[str, Any]], format
         _terminal(title, columns, rows)
 
 
-def _cells(columns: list[Column], row: dict[str, Any]) -> list[str]:
+def cells(columns: list[Column], row: dict[str, Any]) -> list[str]:
+    """What a person reads in a row: a dash for a missing value."""
     return ["-" if row.get(column.key) is None else column.show(row[column.key]) for column in columns]
 
 
@@ -53,8 +54,8 @@ def _markdown(columns: list[Column], rows: list[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
     lines.append("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
     for row in rows:
-        cells = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in _cells(columns, row)]
-        lines.append("| " + " | ".join(cells) + " |")
+        escaped = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells(columns, row)]
+        lines.append("| " + " | ".join(escaped) + " |")
     return "\n".join(lines)
 
 
@@ -67,7 +68,7 @@ def _terminal(title: str, columns: list[Column], rows: list[dict[str, Any]]) -> 
     for column in columns:
         table.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in _cells(columns, row)))
+        table.add_row(*(Text(cell) for cell in cells(columns, row)))
     if Console().is_terminal:
         Console().print(table)
     else:  # a file or a pipe has no width to fit: one row stays one line

@@ -1,0 +1,61 @@
+"""How our pictures look and how they are kept: SVG for documents, PNG for everything else, inline for a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench import records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def new(width: float = 11.5, height: float = 4.8, panels: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of `width` x `height` inches and its `panels` axes, row by row."""
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure open and wants a display
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    columns = -(-panels // rows)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for axes in grid[:panels]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    for axes in grid[panels:]:
+        axes.set_axis_off()
+    return figure, grid[:panels]
+
+
+def write(figure: Figure, stem: Path) -> list[Path]:
+    """Keep a figure as `stem` with .svg and .png; the same figure gives the same bytes.
+
+    Raises:
+        CnnbenchError: The folder cannot be written (exit 2).
+    """
+    paths = []
+    for suffix in (".svg", ".png"):
+        target = stem.with_name(stem.name + suffix)
+        with records.replacing(target) as partial:
+            _save(figure, partial, suffix.removeprefix("."))
+        paths.append(target)
+    return paths
+
+
+def inline(figure: Figure) -> str:
+    """A figure as the `src` of an HTML image, so that the page needs no other file."""
+    content = io.BytesIO()
+    _save(figure, content, "svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _save(figure: Figure, target: Path | io.BytesIO, format: str) -> None:
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "cnnbench"}):
+        figure.savefig(target, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
