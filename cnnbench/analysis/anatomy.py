@@ -156,9 +156,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "", "", tuple(images[0].shape[1:]), tuple(outputs[0].shape[1:]), field=state.field, jump=state.jump
         )
         if operation == "convolution":
-            weight, stride, padding, dilation, groups = args[1], *(args[i] for i in (3, 4, 5, 8))
+            weight, stride, padding, dilation, transposed, groups = args[1], *(args[i] for i in (3, 4, 5, 6, 8))
             kernel = _pair(weight.shape[2:])
             layer = _windowed(layer, "convolution", kernel, _pair(stride), _pair(padding), _pair(dilation))
+            if transposed:  # spreads pixels, so its stride divides: not followed
+                layer = replace(layer, kind="transposed convolution", field=None)
             layer = replace(layer, groups=groups, weights=weight.numel())
         elif operation in POOLS:
             kernel, stride, padding, dilation = (*args[1:], *[None] * 4)[:4]
@@ -186,7 +188,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operation == "slice" and len(args) > 4 and args[4] > 1:
             step = (args[4], 1) if args[1] == 2 else (1, args[4])
             layer = _windowed(layer, "subsampling", (1, 1), step, (0, 0), (1, 1))
-            if state.source == len(self.layers) - 1 >= 0 and self.layers[-1].kind == "subsampling":
+            follows = state.source == len(self.layers) - 1 >= 0 and self.layers[-1].kind == "subsampling"
+            if follows and args[1] == 3 and (self.layers[-1].stride or step)[1] == 1:
                 rows = self.layers.pop()  # first the rows, then the columns: one layer to a reader
                 layer = replace(layer, input_shape=rows.input_shape, stride=(rows.stride or step)[:1] + step[1:])
                 states = [replace(state, source=rows.sources[0])]
@@ -264,10 +267,9 @@ def _product(layer: Layer, operation: str, images: list[Tensor], names: frozense
         return replace(layer, kind=PRODUCTS[operation], field=None)
     rows, inputs = images[0].shape[-2:]
     layer = replace(layer, kind="linear", weights=inputs * layer.output_shape[-1])
-    if rows > 1 or layer.field is None:  # the same layer at every position, as a 1x1 convolution
-        shape = (rows, inputs)
-        return replace(layer, input_shape=shape, output_shape=(rows, layer.output_shape[-1]))
-    return replace(layer, field="image")
+    if rows > 1:  # the same layer at every position, as a 1x1 convolution
+        return replace(layer, input_shape=(rows, inputs), output_shape=(rows, layer.output_shape[-1]))
+    return replace(layer, field=layer.field and "image")
 
 
 def _with_branches(layers: list[Layer]) -> list[Layer]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from cnnbench.analysis.anatomy import Field, Layer
+from cnnbench.analysis.anatomy import Field, Layer, _pair
 from cnnbench.types import ImageSpec
 
 NARROW = 80
@@ -44,7 +44,7 @@ def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int
     jump = max(layer.jump[axis] for layer in layers)
     # room for the unit in the middle to be off the centre, in whole steps of the coarsest map as the original is
     sides[axis] = (spec.height, spec.width)[axis] + -(-(largest + 4 * jump) // jump) * jump
-    pixels = torch.ones(1, 1, *sides, dtype=torch.float64, requires_grad=True)
+    pixels = torch.ones(1, 1, *sides, dtype=torch.float64, device="cpu", requires_grad=True)
     watch = Linearised(pixels)
     try:
         with watch:
@@ -156,17 +156,19 @@ class Linearised(TorchFunctionMode):
 def _convolved(
     x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Tensor:
-    kernel = torch.full((1, 1, *weight.shape[2:]), 1 / weight.shape[2:].numel(), dtype=x.dtype)
+    kernel = torch.full((1, 1, *weight.shape[2:]), 1 / weight.shape[2:].numel(), dtype=x.dtype, device="cpu")
     return F.conv2d(x.mean(dim=1, keepdim=True), kernel, None, stride, padding, dilation)
 
 
 def _pooled(
     name: str, x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *rest: Any, **kwargs: Any
 ) -> Tensor:
-    dilated = name == "max_pool2d" and rest
-    ceil_mode = kwargs.get(
-        "ceil_mode", bool(rest[1]) if dilated and len(rest) > 1 else bool(rest and not dilated and rest[0])
-    )
+    if name == "max_pool2d":
+        dilation, rest = kwargs.get("dilation", rest[0] if rest else 1), rest[1:]
+        if dilation not in (1, (1, 1), [1, 1]):  # an average pool has none, a convolution has
+            kernel = torch.ones(1, 1, *_pair(kernel_size), dtype=x.dtype, device="cpu")
+            return _convolved(x, kernel, None, kernel_size if stride is None else stride, padding, dilation)
+    ceil_mode = kwargs.get("ceil_mode", bool(rest and rest[0]))
     return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode=ceil_mode)
 
 

@@ -88,11 +88,13 @@ def _example(spec: ImageSpec) -> np.ndarray:
 
     pixels = draw(1, np.random.RandomState(4)).images[0]
     image = Image.fromarray(pixels).resize((spec.width, spec.height), Image.Resampling.NEAREST)
-    return np.asarray(image.convert("L").convert("RGB") if spec.channels == 1 else image)
+    return np.asarray(image.getchannel("G").convert("RGB") if spec.channels == 1 else image)
 
 
 def by_layer(layers: list[dict[str, Any]], key: str, label: str, total: int) -> Figure:
     """A bar a layer, coloured by kind; parameters come with what a fully connected layer would need."""
+    from matplotlib.ticker import EngFormatter
+
     figure, (axes,) = pictures.new(11.5, 4.2)
     weighted = [(place, layer) for place, layer in enumerate(layers, 1) if layer[key]]
     places = [place for place, _ in weighted]
@@ -104,7 +106,10 @@ def by_layer(layers: list[dict[str, Any]], key: str, label: str, total: int) -> 
         axes.set_yscale("log")
         needed = [layer["fully_connected_weights"] for _, layer in weighted]
         pairs = [(place, weights) for place, weights in zip(places, needed, strict=True) if weights]
-        axes.plot(*zip(*pairs, strict=True), "_", ms=8, color="#000000", label="a fully connected layer's")
+        if pairs:
+            axes.plot(*zip(*pairs, strict=True), "_", ms=8, color="#000000", label="a fully connected layer's")
+    else:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_title(f"{label} by layer: {total:,} in all")
     axes.set_xlabel("layer")
     axes.set_ylabel(label)
