@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
     "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
     "explain": ("cnnbench.report.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
+    "lab": ("cnnbench.report.course:lab", "why: lessons that compute, draw and check, from FC to Inception"),
     "list": ("cnnbench.report.catalog:show", "architectures with their cost, datasets, or tasks"),
     "export": ("cnnbench.export.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
     "verify": ("cnnbench.export.verify:verify", "prove a bundle again from disk, without torch"),

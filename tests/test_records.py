@@ -20,7 +20,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
-COSTS = st.builds(Cost, params=COUNTS, macs=COUNTS)
+COSTS = st.builds(Cost, params=COUNTS, macs=COUNTS, activations=COUNTS, depth=COUNTS)
 SPECS = st.builds(
     ImageSpec, *[st.integers(1, 512)] * 2, channels=st.just(2), num_classes=st.integers(1, 9),
     mean=st.just(()) | st.tuples(FLOATS, FLOATS), std=st.just(()) | st.tuples(FLOATS, FLOATS),
@@ -42,7 +42,7 @@ MANIFESTS = st.builds(
 
 def record(**changes: object) -> RunRecord:
     fit = FitResult(2, 100, 1, 0.5, 500, 4000, 3.5, 0.5)
-    given = {"task": "t", "arch": "a", "seed": 1, "data": {}, "spec": ImageSpec(8, 8, 1, 2), "cost": Cost(3, 4)}
+    given = {"task": "t", "arch": "a", "seed": 1, "data": {}, "spec": ImageSpec(8, 8, 1, 2), "cost": Cost(3, 4, 5, 6)}
     return RunRecord(**given | {"config": {"lr": 0.1}, "environment": {}, "fit": fit} | changes)  # type: ignore[arg-type]
 
 
@@ -70,6 +70,10 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 def test_a_record_read_back_is_the_record_written(made: RunRecord | Manifest) -> None:
     records.write(Path("record.json"), made)
     assert records.read(Path("record.json"), type(made)) == made
+
+
+def test_a_record_tells_all_four_costs(written: Path) -> None:
+    assert json.loads(written.read_text())["cost"] == {"params": 3, "macs": 4, "activations": 5, "depth": 6}
 
 
 def test_a_record_names_its_schema(written: Path) -> None:

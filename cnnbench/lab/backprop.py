@@ -37,7 +37,7 @@ def pad(a: Array, rows: int, columns: int | None = None) -> Array:
 
 def conv_forward(a: Array, w: Array, b: Array, stride: int, padding: int) -> Array:
     """Z = W * A + b. a `(N, C, H, W)`, w `(O, C, k, l)`, b `(O,)` -> `(N, O, H', W')`."""
-    return np.add(correlate(pad(a, padding), w)[:, :, ::stride, ::stride], b[:, None, None])
+    return np.asarray(correlate(pad(a, padding), w)[:, :, ::stride, ::stride] + b[:, None, None])
 
 
 def conv_backward(dz: Array, a: Array, w: Array, stride: int, padding: int) -> tuple[Array, Array, Array]:

@@ -75,7 +75,7 @@ def photograph() -> Tensor:
     from matplotlib import cbook
     from PIL import Image
 
-    with cbook.get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+    with Image.open(cbook._get_data_path("sample_data", "grace_hopper.jpg")) as image:
         return torch.from_numpy(np.asarray(image.convert("L").resize((128, 150)), np.float64) / 255)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from cnnbench import pictures
@@ -16,7 +19,7 @@ def losses() -> Lesson:
     logits = torch.randn(256, 10, dtype=torch.float64) * 5
     labels = torch.randint(0, 10, (256,))
     one_hot = F.one_hot(labels, 10).double()
-    forms = {
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
         "log-softmax, then negative log-likelihood": lambda z: F.nll_loss(F.log_softmax(z, dim=1), labels),
         "cross-entropy of the logits": lambda z: F.cross_entropy(z, labels),
         "one-hot: -sum of y log p": lambda z: -(one_hot * z.log_softmax(dim=1)).sum(dim=1).mean(),

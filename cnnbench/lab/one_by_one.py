@@ -24,7 +24,7 @@ def one_by_one() -> Lesson:
     torch.manual_seed(0)
     convolution = nn.Conv2d(64, 16, kernel_size=1).double()
     connected = nn.Linear(64, 16).double()
-    connected.load_state_dict({"weight": convolution.weight[:, :, 0, 0], "bias": convolution.bias})  # type: ignore[dict-item]
+    connected.load_state_dict({"weight": convolution.weight[:, :, 0, 0], "bias": convolution.bias})
     x = torch.rand(2, 64, 28, 28, dtype=torch.float64)
     at_every_pixel = connected(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     error = (convolution(x) - at_every_pixel).abs().max().item()

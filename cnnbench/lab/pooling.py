@@ -17,7 +17,7 @@ def pooling() -> Lesson:
     torch.manual_seed(0)
     pixels = torch.from_numpy(digits(200)).permute(0, 3, 1, 2).double() / 255
     moved = torch.roll(pixels, 1, dims=3)  # digits have empty borders: nothing is lost
-    pools = {"none": nn.Identity()} | {
+    pools: dict[str, nn.Module] = {"none": nn.Identity()} | {
         f"{kind} {k}x{k}": pool(k)
         for k in (2, 4, 7)
         for kind, pool in (("max", nn.MaxPool2d), ("average", nn.AvgPool2d))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,7 +34,8 @@ NETWORKS = (
 def receptive_field() -> Lesson:
     """Two 3x3 convolutions see 5x5, three see 7x7; formula against gradient support."""
     spec = ImageSpec(32, 32, 1, num_classes=1)
-    rows, agree = [], True
+    rows: list[dict[str, Any]] = []
+    agree = True
     for name, layers in STACKS.items():
         with torch.device("meta"):
             stack = nn.Sequential(*(nn.Conv2d(1, 1, k, s, padding=d * (k // 2), dilation=d) for k, s, d in layers))
@@ -48,7 +51,8 @@ def receptive_field() -> Lesson:
                 "weights": weights,
             }
         )
-    of_networks, networks_agree = [], True
+    of_networks: list[dict[str, Any]] = []
+    networks_agree = True
     for name, side in NETWORKS:
         images = ImageSpec(side, side, 3, num_classes=10)
         with torch.device("meta"):
@@ -61,7 +65,7 @@ def receptive_field() -> Lesson:
         of_networks.append({"network": name, "image": side, "layers compared": len(windows), "largest field": largest})
     maps = {depth: _gradient(depth) for depth in (2, 5, 20)}
     widths = {depth: _width(gradient) for depth, gradient in maps.items()}
-    fields_of = {row["stack, one channel"]: row["measured"] for row in rows}
+    fields_of: dict[object, Any] = {row["stack, one channel"]: row["measured"] for row in rows}
     claims = [
         ("The measured field of every stack is the formula's", agree),
         (f"Two 3x3 see {fields_of['two 3x3']}x{fields_of['two 3x3']} with 18 weights instead of 25; three see "
@@ -70,7 +74,7 @@ def receptive_field() -> Lesson:
         (f"Formula and gradient agree on all {sum(row['layers compared'] for row in of_networks)} windowed layers of "
          f"{len(of_networks)} networks, whose branches take the largest field over their paths", networks_agree),
         ("Within the field the middle counts most: of 20 layers' 41 pixels, half the gradient comes from the middle "
-         f"{widths[20]}", widths[20] < 41 / 2),
+         f"{widths[20]}x{widths[20]}", widths[20] < 41 / 2),
     ]  # fmt: skip
     figure, panels = pictures.new(11.5, 4.2, panels=3)
     figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")

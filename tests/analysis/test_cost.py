@@ -1,80 +1,177 @@
-"""Costs against an independent count: the textbook formula of each layer, from the shapes that flow through it."""
+"""Costs against independent counts: the textbook formula of each layer, and fvcore's."""
 
 import importlib
+import logging
 import math
+import warnings
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from analysis_helpers import LARGE, OTHERS, apart
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cnnbench.analysis.cost import cost, count
 from cnnbench.architectures import architecture, build
 from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, ImageSpec
 
-SPECS = [COST_SPEC, ImageSpec(28, 28, 1, 10), ImageSpec(33, 45, 3, 100), ImageSpec(64, 64, 1, 2)]
+SPECS = [COST_SPEC, ImageSpec(33, 45, 1, 100), LARGE]
+
+PRODUCTS = ("conv", "linear", "matmul", "addmm")
 
 
-def by_hand(network: nn.Module, spec: ImageSpec) -> Cost:
-    macs = 0
+@pytest.fixture(scope="module")
+def fvcore() -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, when it is imported
+        return importlib.import_module("fvcore.nn")
+
+
+def large(name: str) -> bool:
+    declared = architecture[name].declared
+    return declared["macs"] > 60e6 or declared["params"] > 5e6
+
+
+def by_hand(network: nn.Module, spec: ImageSpec) -> tuple[int, int, int]:
+    """Parameters, multiply-adds and activations."""
+    macs = activations = 0
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
+        nonlocal macs, activations
         if isinstance(layer, nn.Conv2d):
             _, c_out, rows, columns = output.shape
             macs += c_out * rows * columns * (layer.in_channels // layer.groups) * math.prod(layer.kernel_size)
         elif isinstance(layer, nn.Linear):
             macs += layer.in_features * output.numel()
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            activations += output.numel()
 
-    for layer in network.modules():
-        layer.register_forward_hook(add)
-    network.eval()(torch.zeros(1, spec.channels, spec.height, spec.width))
-    return Cost(params=sum(p.numel() for p in network.parameters()), macs=macs)
+    hooks = [layer.register_forward_hook(add) for layer in network.modules()]
+    network.eval()(torch.zeros(1, spec.channels, spec.height, spec.width, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return sum(p.numel() for p in network.parameters()), macs, activations
+
+
+def counted(network: nn.Module, spec: ImageSpec) -> tuple[int, int, int]:
+    found = count(network.to("meta"), spec)
+    return found.params, found.macs, found.activations
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("name", list(architecture))
 def test_cost_is_the_sum_of_the_layers_formulas(name: str, spec: ImageSpec) -> None:
-    assert cost(name, spec) == by_hand(build(name, spec), spec)
+    network, layers = apart(name, spec)
+    sums = sum(layer.macs for layer in layers), sum(layer.activations for layer in layers)
+    assert (sum(layer.params for layer in layers), *sums) == by_hand(network, spec)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
-def test_strides_dilation_groups_and_odd_kernels_are_counted(groups: int) -> None:
-    spec = ImageSpec(17, 23, 4, 2)
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_cost_of_other_libraries_networks_is_the_sum_of_the_formulas(name: str) -> None:
+    network = apart(name, COST_SPEC)[0]
+    assert counted(network, COST_SPEC) == by_hand(network, COST_SPEC)
 
-    def make() -> nn.Module:
-        return nn.Conv2d(4, 8, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=groups)
 
-    with torch.device("meta"):
-        counted = count(make(), spec)
-    rows, columns = (17 + 2 - 3) // 2 + 1, 23 + 4 - 9 + 1
-    macs = 8 * rows * columns * (4 // groups) * 3 * 5
-    assert counted == Cost(params=8 * (4 // groups) * 15 + 8, macs=macs) == by_hand(make(), spec)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * large(name)) for name in architecture])
+def test_fvcore_counts_the_same(name: str, fvcore: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="fvcore")
+    network, pixels = build(name, COST_SPEC).eval(), torch.zeros(1, 3, 32, 32)
+
+    def analysed(kind: Any) -> Any:
+        return kind(network, pixels).tracer_warnings("none").unsupported_ops_warnings(False)
+
+    operators = analysed(fvcore.FlopCountAnalysis).by_operator()
+    found = cost(name)
+    assert found.macs == sum(operators[operator] for operator in PRODUCTS)
+    assert found.activations == analysed(fvcore.ActivationCountAnalysis).total()
+
+
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kernel=PAIRS, stride=PAIRS, padding=PAIRS, dilation=PAIRS, groups=st.sampled_from([1, 2, 4]),
+    rows=st.integers(7, 40), columns=st.integers(7, 40), bias=st.booleans(),
+)  # fmt: skip
+def test_strides_dilation_groups_and_odd_kernels_are_counted(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int],
+    groups: int, rows: int, columns: int, bias: bool,
+) -> None:  # fmt: skip
+    layer = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias, device="meta")
+    places = 1
+    for axis, side in enumerate((rows, columns)):
+        places *= (side + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
+    weights = 8 * (4 // groups) * math.prod(kernel)
+    expected = Cost(params=weights + 8 * bias, macs=weights * places, activations=8 * places, depth=1)
+    assert count(layer, ImageSpec(rows, columns, 4, 2)) == expected
+
+
+@settings(deadline=None, max_examples=20)
+@given(kernel=PAIRS, stride=PAIRS, groups=st.sampled_from([1, 2]), side=st.integers(3, 20))
+def test_a_transposed_convolution_works_once_for_each_pixel_it_reads(
+    kernel: tuple[int, int], stride: tuple[int, int], groups: int, side: int
+) -> None:
+    layer = nn.ConvTranspose2d(4, 6, kernel, stride, groups=groups, bias=False, device="meta")
+    weights = 4 * (6 // groups) * math.prod(kernel)
+    sides = [(side - 1) * stride[axis] + kernel[axis] for axis in (0, 1)]
+    expected = Cost(params=weights, macs=weights * side * side, activations=6 * math.prod(sides), depth=1)
+    assert count(layer, ImageSpec(side, side, 4, 2)) == expected
 
 
 def test_what_is_neither_convolution_nor_matrix_product_is_free() -> None:
-    with torch.device("meta"):
-        free = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.Tanh())
-        assert count(free, COST_SPEC) == Cost(params=6, macs=0)
+    free = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.Tanh())
+    assert count(free.to("meta"), COST_SPEC) == Cost(params=6, macs=0, activations=0, depth=0)
 
 
 def test_a_shared_parameter_is_counted_once_and_its_work_every_time() -> None:
-    with torch.device("meta"):
-        layer = nn.Conv2d(3, 3, 1, bias=False)
-        assert count(nn.Sequential(layer, layer), COST_SPEC) == Cost(params=9, macs=2 * 9 * 32 * 32)
+    layer = nn.Conv2d(3, 3, 1, bias=False, device="meta")
+    expected = Cost(params=9, macs=2 * 9 * 32 * 32, activations=2 * 3 * 32 * 32, depth=2)
+    assert count(nn.Sequential(layer, layer), COST_SPEC) == expected
 
 
-@pytest.mark.parametrize("name", list(architecture))
-def test_flops_are_twice_the_macs(name: str) -> None:
-    assert cost(name).flops == 2 * cost(name).macs > 0
+def test_parameters_that_no_image_meets_are_counted_all_the_same() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
+    network.unused = nn.Linear(10, 10)
+    network.forward = lambda x: network[1](network[0](x))  # type: ignore[method-assign]
+    assert counted(network, COST_SPEC) == (16 + 110, 12 * 32 * 32, 4 * 32 * 32)
 
 
-@pytest.mark.parametrize("name", list(architecture))
-def test_counting_allocates_no_parameter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted: list[nn.Module] = []
-    module = importlib.import_module("cnnbench.analysis.cost")
-    monkeypatch.setattr(module, "count", lambda network, spec: counted.append(network))
-    cost(name)
-    assert {tensor.device.type for tensor in counted[0].state_dict().values()} == {"meta"}
+def test_bytes_and_flops_follow_from_the_counts() -> None:
+    found = Cost(params=3, macs=5, activations=7, depth=1)
+    assert (found.weight_bytes, found.flops, found.activation_bytes) == (12, 10, 28)
+
+
+@pytest.mark.parametrize(
+    ("name", "weighted_layers"),
+    [("resnet20", 20), ("resnet110", 110), ("resnet152", 152), ("plain56", 56), ("lenet5", 5), ("mlp_deep", 6)],
+)
+def test_depth_is_the_number_of_layers_that_papers_name(name: str, weighted_layers: int) -> None:
+    assert count(apart(name, COST_SPEC)[0], COST_SPEC).depth == weighted_layers
+
+
+class Devices(TorchDispatchMode):
+    """Devices of all tensors that are made, but for a few numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.seen |= {leaf.device.type for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.numel() > 10}
+        return out
+
+
+def test_counting_allocates_nothing() -> None:
+    with Devices() as devices:
+        cost("resnet152", LARGE)
+    assert devices.seen == {"meta"}
 
 
 def test_images_that_no_memory_could_hold_are_counted() -> None:

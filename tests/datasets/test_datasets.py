@@ -80,6 +80,20 @@ def test_the_hash_is_the_declared_one(loaded: Loaded) -> None:
     assert loaded.data.sha256 == dataset[loaded.data.name].declared.get("sha256", content_hash(loaded.decoded))
 
 
+def test_declared_size_and_classes_are_those_that_are_loaded(loaded: Loaded) -> None:
+    declared, spec = dataset[loaded.data.name].declared, loaded.data.spec
+    if loaded.data.name == "folder":
+        assert not {"size", "classes"} & set(declared)
+    else:
+        assert ImageSpec.of(declared["size"], declared["classes"]) == dataclasses.replace(spec, mean=(), std=())
+
+
+@pytest.mark.parametrize("name", [name for name in dataset if not dataset[name].declared.get("splits")])
+def test_a_dataset_with_one_split_refuses_another(name: str) -> None:
+    said = refusal(name, dataclasses.replace(NOWHERE, split="left-right"), Exit.USAGE)
+    assert said == f"{name} has no split 'left-right': it has none but its own, which needs no name"
+
+
 def test_the_split_depends_on_no_seed(mnist5k: Dataset) -> None:
     for seed in (0, 1):
         random.seed(seed)
@@ -223,3 +237,22 @@ def test_a_record_refuses_other_images(register: Register) -> None:
     with pytest.raises(CnnbenchError, match="these are not the images of the record") as refused:
         datasets.open_recorded(recorded)
     assert refused.value.code == Exit.DATA
+
+
+def test_a_record_from_before_splits_had_names_opens(register: Register) -> None:
+    register(DECODED, splits={"other": "0" * 64})
+    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
+    assert "split" not in recorded
+    assert datasets.open_recorded(recorded).sha256 == content_hash(DECODED)
+
+
+def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121))
+    builder = dataset(splits={"other": content_hash(other)})(lambda source: other if source.split else DECODED)
+    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder))
+    choice = {**CHOICE, "name": None, "split": "other"}
+    recorded = datasets.describe(datasets.open_choice(choice), choice)
+    assert (recorded["name"], recorded["split"]) == ("fake_other", "other")
+    assert datasets.open_recorded(recorded).sha256 == content_hash(other)
+    with pytest.raises(CnnbenchError, match="these are not the images of the record"):
+        datasets.open_recorded({**recorded, "split": None})

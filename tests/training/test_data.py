@@ -130,3 +130,16 @@ def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="batch_size is 0"):
         ImageData(batch_size=0)
+
+
+def test_the_choice_and_the_record_s_data_name_the_split() -> None:
+    module = ImageData(dataset="shapes", split="left-right")
+    assert module.choice["split"] == module.description["split"] == "left-right"
+    assert module.description["name"] == "shapes_left-right"
+    assert ImageData(dataset="shapes").choice["split"] is None
+
+
+def test_a_split_that_is_not_there_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match="did you mean left-right") as refused:
+        _ = ImageData(dataset="shapes", split="left-rigth").loaded
+    assert refused.value.code == 2

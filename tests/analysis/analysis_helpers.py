@@ -1,0 +1,45 @@
+"""Networks that several tests of the analysis take apart, each of them once."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.analysis import anatomy
+from cnnbench.analysis.anatomy import Layer
+from cnnbench.architectures import architecture, build
+from cnnbench.types import COST_SPEC, ImageSpec
+
+LARGE = ImageSpec(224, 224, 3, 1000)
+OTHERS = [
+    "torchvision/googlenet",
+    "torchvision/densenet121",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/shufflenet_v2_x1_0",
+    "timm/resnet10t",
+]
+VIT = "torchvision/vit_b_16"
+
+every = pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        *[(name, spec) for spec in (COST_SPEC, LARGE) for name in architecture],
+        *[(name, COST_SPEC) for name in OTHERS],
+        (VIT, LARGE),
+    ],
+    ids=str,
+)
+
+
+@functools.cache
+def apart(name: str, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
+    """A network on the meta device and its layers."""
+    with torch.device("meta"):
+        network = build(name, spec)
+    return network, anatomy.layers(network, spec)
+
+
+def layers_of(network: nn.Module, side: int = 32, channels: int = 3) -> list[Layer]:
+    """The layers of a small network made by a test."""
+    return anatomy.layers(network.to("meta"), ImageSpec(side, side, channels, 10))
