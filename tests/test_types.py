@@ -1,6 +1,8 @@
 """The plain data that crosses folders."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, Parity
 
@@ -35,8 +37,50 @@ def test_statistics_from_json_become_tuples() -> None:
     assert hash(from_json) == hash(ImageSpec(8, 8, 1, 2, mean=(0.5,), std=(0.25,)))
 
 
-def test_a_multiply_add_is_two_flops() -> None:
-    assert Cost(params=1, macs=21).flops == 42
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("224", (224, 224, 3)),
+        ("28x28x1", (28, 28, 1)),
+        ("32x48", (32, 48, 3)),
+        ("32X48X4", (32, 48, 4)),
+        ("1", (1, 1, 3)),
+    ],
+)
+def test_a_size_is_one_side_two_sides_or_two_and_channels(size: str, expected: tuple[int, int, int]) -> None:
+    assert ImageSpec.of(size, 7) == ImageSpec(*expected, num_classes=7)
+
+
+@given(st.tuples(*[st.integers(1, 10_000)] * 4))
+def test_a_spec_s_own_words_give_its_size_back(numbers: tuple[int, int, int, int]) -> None:
+    spec = ImageSpec(*numbers)
+    assert ImageSpec.of(str(spec).split(",")[0], spec.num_classes) == spec
+
+
+@pytest.mark.parametrize(
+    "size", ["", "x", "3x", "x3", "a", "3xbx1", "-3", "3.5", "3 2", "1x2x3x4", "+3", "\u0663", "1_0"]
+)
+def test_what_is_no_size_is_refused_with_what_would_be(size: str) -> None:
+    with pytest.raises(CnnbenchError, match=r"expected HEIGHTxWIDTHxCHANNELS, such as 28x28x1, or 224") as refused:
+        ImageSpec.of(size, 10)
+    assert refused.value.code == Exit.USAGE
+    assert repr(size) in str(refused.value)
+
+
+@pytest.mark.parametrize(("size", "classes"), [("0", 10), ("3x0", 10), ("3x3x0", 10), ("3", 0), ("3", -1)])
+def test_a_size_needs_at_least_one_of_everything(size: str, classes: int) -> None:
+    with pytest.raises(CnnbenchError, match="needs at least 1"):
+        ImageSpec.of(size, classes)
+
+
+@pytest.mark.parametrize(("size", "small"), [("64", True), ("65", False), ("64x65", False), ("65x1x1", False)])
+def test_images_of_up_to_64_pixels_on_their_longer_side_are_small(size: str, small: bool) -> None:
+    assert ImageSpec.of(size, 10).small is small
+
+
+def test_a_multiply_add_is_two_flops_and_a_float_four_bytes() -> None:
+    cost = Cost(params=5, macs=21, activations=7, depth=3)
+    assert (cost.flops, cost.weight_bytes, cost.activation_bytes) == (42, 20, 28)
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,7 @@ def entry(name: str) -> External:
     classifiers, others = LIBRARIES[library][0]()
     model_alone = model.removesuffix(SMALL)
     if model_alone in others:
-        raise CnnbenchError(
-            f"{library}/{model_alone} is not an image classifier: it cannot be compared with the others"
-        )
+        raise CnnbenchError(f"{library}/{model_alone} is not an image classifier with floating-point weights")
     if model_alone not in classifiers:
         near = difflib.get_close_matches(model_alone, classifiers, n=3)
         advice = " or ".join(f"{library}/{word}" for word in near) or f"{library}/{classifiers[0]}"
@@ -68,9 +66,17 @@ def make(library: str, model: str, small: bool, spec: ImageSpec, auxiliary: bool
     Raises:
         CnnbenchError: `small` is asked of a network whose stem cannot be made smaller (exit 2).
     """
+    builder = LIBRARIES[library][1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network: nn.Module = LIBRARIES[library][1](model, spec, auxiliary)
+        try:
+            network: nn.Module = builder(model, spec, auxiliary)
+        except (
+            NotImplementedError
+        ):  # it reads tensors while it is built (RegNet's widths), which meta ones do not allow
+            with torch.device("cpu"):
+                network = builder(model, spec, auxiliary)
+            network.to(torch.get_default_device())
     return small_stem(network, f"{library}/{model}", spec) if small else network
 
 

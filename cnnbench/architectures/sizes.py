@@ -14,8 +14,8 @@ from cnnbench.types import CnnbenchError, ImageSpec
 
 Builder = Callable[[ImageSpec], nn.Module]
 
-LARGEST_TRIED = 512
-"""Pixels a side; a network that refuses even these is not helped by larger images."""
+USUAL_SIDES = (2, 4, 8, 16, 28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)
+"""Tried in this order for one that is taken; a network that refuses even the last is not helped by larger images."""
 
 
 class DoesNotFit(Exception):  # noqa: N818 - an answer, not an error of ours
@@ -61,9 +61,9 @@ def send_through(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
 
     def after(layer: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
-            sides = f"{output.shape[2]}x{output.shape[3]}x"
-            if sides not in trace[-1]:  # a line for each change of size, not for each layer
-                trace.append(f"{type(layer).__name__} {sides}{output.shape[1]}")
+            sides = f"{output.shape[2]}x{output.shape[3]}"
+            if sides != trace[-1].split(" ")[-1].rpartition("x")[0]:  # a step for each change of size, not each layer
+                trace.append(f"{type(layer).__name__} {sides}x{output.shape[1]}")
 
     with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers without inputs
@@ -87,10 +87,20 @@ def send_through(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
 
 def _accepted(builder: Builder, spec: ImageSpec) -> str:
     """The smallest square that the network takes, where larger images help."""
-    for side in range(min(spec.height, spec.width) + 1, LARGEST_TRIED + 1):
+
+    def fits(side: int) -> bool:
         try:
             send_through(builder, replace(spec, height=side, width=side))
         except DoesNotFit:
-            continue
-        return f"; it takes {side}x{side}"
-    return ""
+            return False
+        return True
+
+    refused = min(spec.height, spec.width)
+    taken = next((side for side in USUAL_SIDES if side > refused and fits(side)), None)
+    if taken is None:
+        return ""
+    refused = max([refused, *(side for side in USUAL_SIDES if side < taken)])
+    while taken - refused > 1:
+        middle = (refused + taken) // 2
+        refused, taken = (refused, middle) if fits(middle) else (middle, taken)
+    return f"; it takes {taken}x{taken}"

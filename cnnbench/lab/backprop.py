@@ -84,7 +84,7 @@ def backprop() -> Lesson:
     claims = [
         (f"All four agree with autograd in float64 to 1e-10 for {len(cases)} strides, paddings, kernels and channels: "
          f"at most {max(worst.values()):.1e}", max(worst.values()) < 1e-10),
-        (f"and for a kernel that is not square: {max(oblong.values()):.1e}", max(oblong.values()) < 1e-10),
+        (f"They agree for a kernel that is not square: {max(oblong.values()):.1e}", max(oblong.values()) < 1e-10),
         (f"Behind a ReLU the gradient passes where Z was positive: {activation:.1e}", activation < 1e-10),
         (f"Max pooling's mask and average pooling's even share agree with autograd: {max(poolings.values()):.1e}",
          max(poolings.values()) < 1e-10),

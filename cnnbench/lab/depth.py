@@ -1,4 +1,4 @@
-"""Why residuals: what depth does to features on the way up and to gradients on the way down, before and after training."""
+"""Why residuals: what depth does to features on the way up and to gradients on the way down."""
 
 from __future__ import annotations
 
@@ -56,18 +56,23 @@ def depth() -> Lesson:
     plain, residual = (found[name, False] for name in NETWORKS)
     plain_bn, residual_bn = (found[name, True] for name in NETWORKS)
     claims = [
-        ("Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's standard "
-         f"deviation is {_last(plain.before.features):.0e} of the first's; the residual network's {_last(residual.before.features):.2f}",
+        ("Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's "
+         "standard "
+         f"deviation is {_last(plain.before.features):.0e} of the first's; the residual network's "
+         f"{_last(residual.before.features):.2f}",
          _last(plain.before.features) < 1e-10 and 0.1 < _last(residual.before.features) < 10),
-        ("and its gradients fade on the way down: the first block's is "
-         f"{_first(plain.before.gradients):.0e} of the last's; the residual network's {_first(residual.before.gradients):.2f}",
+        ("Its gradients fade on the way down: the first block's is "
+         f"{_first(plain.before.gradients):.0e} of the last's; the residual network's "
+         f"{_first(residual.before.gradients):.2f}",
          _first(plain.before.gradients) < 1e-10 and 0.1 < _first(residual.before.gradients) < 10),
         ("Batch norm keeps the plain network's features at one size, but its gradients then grow on the way down, "
-         f"{_first(plain_bn.before.gradients):,.0f} fold; through shortcuts {_first(residual_bn.before.gradients):,.0f} fold",
+         f"{_first(plain_bn.before.gradients):,.0f} fold; through shortcuts "
+         f"{_first(residual_bn.before.gradients):,.0f} fold",
          0.5 < _last(plain_bn.before.features) < 2
          and _first(plain_bn.before.gradients) > 20 * _first(residual_bn.before.gradients)),
         (f"After {STEPS} steps of training the plain network without batch norm knows nothing ({plain.accuracy:.0%} of "
-         f"validation digits right), with batch norm {plain_bn.accuracy:.0%}; the residual one {residual.accuracy:.0%} and "
+         f"validation digits right), with batch norm {plain_bn.accuracy:.0%}; the residual one "
+         f"{residual.accuracy:.0%} and "
          f"{residual_bn.accuracy:.0%}",
          plain.accuracy < 0.2 and residual_bn.accuracy > plain_bn.accuracy + 0.1),
     ]  # fmt: skip
@@ -85,13 +90,16 @@ def depth() -> Lesson:
     ]
     return Lesson(
         "Depth",
-        f"plain56 and resnet56 have the same layers and weights; one has shortcuts. Digits of mnist5k at {SIDE}x{SIDE}, torch's "
-        f"own initialisation, {STEPS} steps of SGD with Nesterov momentum 0.9 and batches of {BATCH}, the rate rising to {LR} "
+        "plain56 and resnet56 have the same layers and weights; one has shortcuts. Digits of mnist5k at "
+        f"{SIDE}x{SIDE}, torch's "
+        f"own initialisation, {STEPS} steps of SGD with Nesterov momentum 0.9 and batches of {BATCH}, the rate rising "
+        f"to {LR} "
         "and falling to zero. The residual networks' features grow instead of fading, since every block adds to them.",
         claims,
         [Numbers("56 layers", rows)],
         _figure(found),
-        "Features and gradients by block: the plain network's fall or rise by orders of magnitude, the residual one's do not",
+        "Features and gradients by block: the plain network's fall or rise by orders of magnitude, the residual one's "
+        "do not",
     )
 
 
@@ -118,7 +126,7 @@ def _followed(name: str, norm: bool, train: tuple[Tensor, Tensor], val: tuple[Te
     for chosen in order[: STEPS * BATCH].view(STEPS, BATCH):
         loss = F.cross_entropy(network(pixels[chosen]), labels[chosen])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
     after = _signal(network, pixels[:BATCH], labels[:BATCH])
@@ -139,7 +147,7 @@ def _signal(network: nn.Module, pixels: Tensor, labels: Tensor) -> Signal:
     blocks = [module for module in network.get_submodule("1").children() if list(module.children())]
     for block in blocks:
         block.register_forward_hook(keep)
-    F.cross_entropy(network(pixels.double()), labels).backward()
+    torch.autograd.backward(F.cross_entropy(network(pixels.double()), labels))
     gradients = [output.grad.norm().item() for output in outputs if output.grad is not None]
     return Signal([output.std().item() for output in outputs], gradients)
 

@@ -44,7 +44,7 @@ def losses() -> Lesson:
     raw = F.cross_entropy(torch.tensor([[2.0, -8.0]]), torch.tensor([0]))
     claims = [
         (f"All four are one number: they differ by {max(values) - min(values):.1e}", max(values) - min(values) < 1e-12),
-        (f"and have one gradient, (p - y) / N: largest distance {max(gradients):.1e}", max(gradients) < 1e-12),
+        (f"They have one gradient, (p - y) / N: largest distance {max(gradients):.1e}", max(gradients) < 1e-12),
         ("Label smoothing of 0.1 is the one-hot form with 0.91 for the label and 0.01 for each other class",
          torch.allclose(smooth, smooth_by_hand, atol=1e-12)),
         (f"Taking the logarithm of a softmax loses large logits ({naive}), the log-softmax does not ({stable})",

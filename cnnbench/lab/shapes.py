@@ -34,7 +34,7 @@ def shapes() -> Lesson:
     layers = walks[224].index(4)
     claims = [
         (f"The formula gives torch's shape for all {len(grid):,} convolutions of a grid of n, k, p, s", not wrong),
-        (f"and for all {len(pools):,} poolings, whose channels out are the channels in", not wrong_pools),
+        (f"It gives it for all {len(pools):,} poolings, whose channels out are the channels in", not wrong_pools),
         ('"Same" padding p = (k - 1) / 2 keeps 28 pixels for every odd kernel up to 31', not same),
         ("Conv2d(2, 3, kernel_size=(3, 5), padding=(1, 2)) keeps (4, 2, 3, 5) at (4, 3, 3, 5); weight (3, 2, 3, 5), "
          "bias (3)",

@@ -25,7 +25,9 @@ def show(
     """
     if what == "architectures":
         asked = size is not None or classes is not None
-        _architectures(ImageSpec.of(size or "32", 10 if classes is None else classes) if asked else None, format)
+        _architectures(
+            ImageSpec.of("32" if size is None else size, 10 if classes is None else classes) if asked else None, format
+        )
     elif size is not None or classes is not None:
         raise CnnbenchError(f"list {what} has no cost to count: --size and --classes go with architectures")
     else:

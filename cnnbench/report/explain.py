@@ -112,7 +112,7 @@ def describe(arch: str, spec: ImageSpec) -> dict[str, Any]:
 def _spec(dataset: str | None, size: str | None, classes: int | None) -> ImageSpec:
     """What is asked for: a dataset's images, a size, or 32x32x3."""
     if dataset is None:
-        return ImageSpec.of(size or "32", 10 if classes is None else classes)
+        return ImageSpec.of("32" if size is None else size, 10 if classes is None else classes)
     from cnnbench.datasets import dataset as registered
 
     if size is not None:

@@ -1,0 +1,120 @@
+"""Translation: a network that never saw an object on the right, asked about objects on the right."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cnnbench import pictures
+from cnnbench.analysis.cost import cost
+from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.data import ImageData
+from cnnbench.types import COST_SPEC
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPLIT = "left-right"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a network trains, under the one recipe: epochs of `steps` batches of 64."""
+
+    what: str
+    epochs: int
+    steps: int
+    lr: float
+
+
+NETWORKS = {
+    "mlp": Plan("fully connected", epochs=12, steps=140, lr=0.1),
+    "lenet5_relu": Plan("convolutions, then fully connected", epochs=12, steps=140, lr=0.1),
+    "inception_small": Plan("convolutions, then the mean over all positions", epochs=5, steps=40, lr=0.2),
+}
+
+
+@lesson(name="translation", order=11, trains=True)
+def translation() -> Lesson:
+    """Trained on objects on the left, tested on the right: fully connected fails, global pooling does not."""
+    scores = {name: _trained(name, plan) for name, plan in NETWORKS.items()}
+    chance = 1 / COST_SPEC.num_classes
+    (mlp_left, mlp_right), (lenet_left, lenet_right), (conv_left, conv_right) = scores.values()
+    claims = [
+        (f"The fully connected network has learnt shapes on the left ({mlp_left:.1%} of unseen images right, chance is "
+         f"{chance:.0%}) and loses them on the right ({mlp_right:.1%})",
+         mlp_left > 0.4 and mlp_right < 0.25),
+        (f"Convolution alone is not enough: LeNet-5 ends fully connected, and knows {lenet_left:.1%} on the left, "
+         f"{lenet_right:.1%} on the right", lenet_left > 0.9 and lenet_right < 0.25),
+        (f"The convolutional network with global pooling knows them on the right as on the left ({conv_left:.1%} and "
+         f"{conv_right:.1%}), though it never saw one there", conv_left > 0.9 and conv_left - conv_right < 0.05),
+    ]  # fmt: skip
+    rows = [
+        {
+            "network": name,
+            "what it is": plan.what,
+            "parameters": cost(name).params,
+            "accuracy on the left, validation": scores[name][0],
+            "accuracy on the right, test": scores[name][1],
+        }
+        for name, plan in NETWORKS.items()
+    ]
+    return Lesson(
+        "Translation",
+        "The dataset `shapes` with the split left-right: ten shapes of random size, place and colours, wholly in the "
+        "left "
+        "half of the training and validation images, wholly in the right half of the test images. No crops or flips. "
+        "Same "
+        "recipe; `cnnbench fit --data.dataset shapes --data.split left-right` does the same at full length.",
+        claims,
+        [Numbers(f"Accuracy where shapes were seen, and where not; chance is {chance:.0%}", rows)],
+        _figure(scores),
+        "Training and test images, and bars: accuracy on the left and on the right",
+    )
+
+
+def _trained(name: str, plan: Plan) -> tuple[float, float]:
+    """Accuracy on validation images (objects on the left) and test images (on the right)."""
+    from lightning.pytorch import Trainer
+
+    torch.manual_seed(1)
+    data, classifier = ImageData("shapes", split=SPLIT, batch_size=64), Classifier(name, lr=plan.lr)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on loaders and loggers that are as they are on purpose
+        trainer = Trainer(
+            max_epochs=plan.epochs, limit_train_batches=plan.steps, check_val_every_n_epoch=plan.epochs,
+            accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
+        )  # fmt: skip
+        trainer.fit(classifier, datamodule=data)
+        left = float(trainer.callback_metrics["val/accuracy"])
+        trainer.test(classifier, datamodule=data, verbose=False)
+    return left, float(trainer.callback_metrics["test/accuracy"])
+
+
+def _figure(scores: dict[str, tuple[float, float]]) -> Figure:
+    data = ImageData("shapes", split=SPLIT).loaded
+    figure, (train, test, bars) = pictures.new(11.5, 4, panels=3)
+    for axes, split, title in ((train, data.train, "trained on"), (test, data.test, "tested on")):
+        axes.set_axis_off()
+        tiles = split.images[:9].reshape(3, 3, 32, 32, 3)
+        axes.imshow(np.concatenate([np.concatenate(list(row), axis=1) for row in tiles], axis=0))
+        axes.set_title(title, fontsize=11)
+    places = np.arange(len(scores))
+    for offset, (side, colour) in enumerate(zip(("left: seen", "right: never seen"), pictures.COLOURS, strict=False)):
+        heights = [100 * score[offset] for score in scores.values()]
+        drawn = bars.bar(places + 0.4 * (offset - 0.5), heights, 0.38, color=colour, label=side)
+        bars.bar_label(drawn, fmt="%.0f", fontsize=9)
+    bars.axhline(100 / COST_SPEC.num_classes, color="#666666", linestyle="--", linewidth=1, label="chance")
+    bars.set_xticks(places, list(scores), fontsize=9)
+    bars.set_ylabel("accuracy, %")
+    bars.set_ylim(0, 119)
+    bars.legend(fontsize=8, loc="upper center", ncols=3)
+    return figure

@@ -1,0 +1,125 @@
+"""Which sizes of image the networks take, and what is said of the others."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from zoo import every, no_pixels, on_meta
+
+from cnnbench.architectures import architecture, build, sizes
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
+
+SMALLEST = {
+    "alexnet": 8, "fastnet": 8, "netresdeep": 4, "googlenet": 4,
+    "inception_small": 4, "inception_small_nobottleneck": 4,
+    **{f"vgg{depth}{suffix}": 16 for depth in (11, 13, 16, 19) for suffix in ("", "_bn")},
+}  # fmt: skip
+"""2 to the number of poolings that halve, rounding down; googlenet's round up, but find nothing at 1 x 1."""
+
+
+@every
+@pytest.mark.parametrize("size", ["28x28x1", "28x28x3", "64x64x3", "224x224x3"])
+def test_usual_sizes_beside_32x32x3_are_taken(name: str, size: str) -> None:
+    _, shape = sizes.send_through(architecture[name].load(), ImageSpec.of(size, 7))
+    assert shape == (1, 7)
+
+
+@every
+def test_the_smallest_size_is_taken_and_named_when_less_is_refused(name: str) -> None:
+    side = SMALLEST.get(name, 1)
+    _, shape = sizes.send_through(architecture[name].load(), ImageSpec(side, side, 3, 2))
+    assert shape == (1, 2)
+    if side > 1:
+        less = side - 1
+        with pytest.raises(CnnbenchError) as refused:
+            build(name, ImageSpec(less, less, 3, 2))
+        line = rf"{name} cannot take {less}x{less}x3 images: {less}x{less}x3( -> \w+ \d+x\d+x\d+)* -> MaxPool2d: .*"
+        assert re.fullmatch(rf"{line}; it takes {side}x{side}", str(refused.value))
+        assert refused.value.code == Exit.USAGE
+
+
+def test_a_refusal_tells_how_the_image_shrank() -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        build("vgg11", ImageSpec(8, 9, 3, 2))
+    told = "vgg11 cannot take 8x9x3 images: 8x9x3 -> MaxPool2d 4x4x64 -> MaxPool2d 2x2x128 -> MaxPool2d 1x1x256 -> "
+    assert str(refused.value).startswith(told + "MaxPool2d: ")
+    assert str(refused.value).endswith("; it takes 16x16")
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 28), (28, 3)])
+def test_one_short_side_is_enough_to_be_refused(height: int, width: int) -> None:
+    with pytest.raises(CnnbenchError, match=f"cannot take {height}x{width}x1 images: .*; it takes 4x4$"):
+        build("inception_small", ImageSpec(height, width, 1, 10))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "lenet5", "mlp_lenet", "netresdeep", "vgg11"])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(height=st.integers(16, 100), width=st.integers(16, 100), channels=st.integers(1, 5), classes=st.integers(1, 200))
+def test_larger_sizes_are_taken_square_or_not(name: str, height: int, width: int, channels: int, classes: int) -> None:
+    if max(height, width) > 64:  # where the original stems shrink more
+        least = {"alexnet": 63, "vgg11": 32}.get(name, 1)
+        height, width = max(height, least), max(width, least)
+    spec = ImageSpec(height, width, channels, classes)
+    assert on_meta(name, spec).eval()(no_pixels(spec)).shape == (1, classes)
+
+
+def last_map(name: str, side: int) -> int:
+    """The side of the last map that a convolution or pooling makes of a square image."""
+    sides = []
+    spec = ImageSpec(side, side, 3, 2)
+    made = on_meta(name, spec).eval()
+    for module in made.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            module.register_forward_hook(lambda module, inputs, output: sides.append(output.shape[-1]))
+    made(no_pixels(spec))
+    return sides[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "original"),
+    [("alexnet", 8, 1), ("googlenet", 16, 2), ("resnet18", 8, 3), ("resnet50", 8, 3), ("vgg11", 4, 2)],
+)
+def test_up_to_64_pixels_a_stem_keeps_the_size_that_the_original_shrinks(name: str, small: int, original: int) -> None:
+    assert (last_map(name, 64), last_map(name, 65)) == (small, original)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "inception_small", "lenet5", "mlp_lenet"])
+def test_checking_a_size_leaves_the_random_numbers_alone(name: str) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    sizes.checked(name, architecture[name].load(), ImageSpec(32, 32, 3, 10))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def fitted(network: nn.Module) -> str:
+    with pytest.raises(CnnbenchError) as refused:
+        sizes.checked("theirs", lambda spec: network, ImageSpec(8, 8, 3, 10))
+    assert refused.value.code == Exit.USAGE
+    return str(refused.value)
+
+
+def test_what_is_no_classifier_is_refused() -> None:
+    assert fitted(nn.Flatten()) == (
+        "theirs is not an image classifier: for one image it returns (1, 192), expected (1, 10)"
+    )
+
+
+def test_a_network_that_no_size_helps_names_none() -> None:
+    assert fitted(nn.Conv2d(4, 10, 1)).startswith("theirs cannot take 8x8x3 images: 8x8x3 -> Conv2d: ")
+    assert "it takes" not in fitted(nn.Conv2d(4, 10, 1))
+
+
+def test_a_builder_s_own_refusal_is_passed_on() -> None:
+    def refuses(spec: ImageSpec) -> nn.Module:
+        raise CnnbenchError("not today")
+
+    with pytest.raises(CnnbenchError, match=r"^not today$"):
+        sizes.checked("theirs", refuses, ImageSpec(8, 8, 3, 10))
+
+
+def test_hooks_are_gone_after_the_check() -> None:
+    made = on_meta("vgg11", ImageSpec(32, 32, 3, 10))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.modules())
