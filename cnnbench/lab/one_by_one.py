@@ -50,7 +50,7 @@ def one_by_one() -> Lesson:
         }
         for k in (1, 3, 5)
     ]
-    pixels = draw(4, np.random.RandomState(6)).images[3]
+    pixels = draw(29, np.random.RandomState(6)).images[28]
     mixing = nn.Conv2d(3, 3, kernel_size=1, bias=False)
     mixing.weight.data = torch.tensor(list(MIXTURES.values()))[:, :, None, None]
     with torch.no_grad():
@@ -62,9 +62,12 @@ def one_by_one() -> Lesson:
     panels[0].imshow(pixels)
     panels[0].set_title("image", fontsize=11)
     for axes, name, feature in zip(panels[1:], MIXTURES, features, strict=True):
-        axes.imshow(
-            feature, cmap="gray" if name == "brightness" else "RdBu", vmin=-0.6 * (name != "brightness"), vmax=0.6
+        range_ = (
+            {"cmap": "gray", "vmin": 0, "vmax": 1}
+            if name == "brightness"
+            else {"cmap": "RdBu", "vmin": -0.3, "vmax": 0.3}
         )
+        axes.imshow(feature, **range_)
         axes.set_title(name, fontsize=11)
     return Lesson(
         "1x1 convolutions",

@@ -81,7 +81,10 @@ def receptive_field() -> Lesson:
     for axes, (depth, gradient) in zip(panels, maps.items(), strict=True):
         axes.grid(visible=False)
         axes.imshow(gradient.where(gradient != 0, torch.nan), cmap="viridis")
-        axes.set_title(f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half from {widths[depth]}", fontsize=10)
+        axes.set_title(
+            f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half from {widths[depth]}x{widths[depth]}",
+            fontsize=10,
+        )
     return Lesson(
         "Receptive fields",
         "With r = 1 and j = 1 at the image, a layer of kernel k, dilation d and stride s makes r larger by d (k - 1) "

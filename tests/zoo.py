@@ -18,13 +18,12 @@ IMAGENET = ImageSpec(224, 224, 3, 1000)
 def heavy(name: str) -> bool:
     """Whether to build and run the network with weights takes long."""
     declared = architecture[name].declared
-    return declared["macs"] > 130_000_000 or declared["params"] > 5_000_000 or name in ("plain56", "resnet56")
+    return declared["macs"] > 60_000_000 or declared["params"] > 5_000_000
 
 
+with_weights = [pytest.param(name, marks=[pytest.mark.slow] * heavy(name)) for name in architecture]
 every = pytest.mark.parametrize("name", list(architecture))
-every_with_weights = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * heavy(name)) for name in architecture]
-)
+every_with_weights = pytest.mark.parametrize("name", with_weights)
 at_sizes = pytest.mark.parametrize("spec", [GRAY, COLOUR], ids=["28x28x1", "32x32x3"])
 
 
