@@ -57,5 +57,8 @@ def inline(figure: Figure) -> str:
 def _save(figure: Figure, target: Path | io.BytesIO, format: str) -> None:
     from matplotlib import rc_context
 
+    if figure.get_layout_engine() is not None:  # laid out once: each layout would move things a little further
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     with rc_context({"svg.hashsalt": "cnnbench"}):
         figure.savefig(target, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)

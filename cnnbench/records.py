@@ -24,8 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success fsync it and rename it over `path`, else remove it.
 
     Raises:
-        CnnbenchError: The folder cannot be written (exit 2).
+        CnnbenchError: The folder cannot be written, or `path` is one (exit 2).
     """
+    if path.is_dir():
+        raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)

@@ -108,8 +108,13 @@ def explained(message: str, keys: list[str]) -> str:
 def plain(message: str) -> str:
     """A parser's message in one line, without Python's names for types."""
     message = " ".join(message.split())
-    message = re.sub(r"a (?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", message)
-    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    several = r"(.*?): Does not validate against any of the Union subtypes .*? Errors: (.*) Given value type: .*?: (.*)"
+    union = re.match(several, message)
+    if union:
+        expected = [part for part in re.split(r"(?:^| )- Expected an? |(?:^| )- Expected ", union[2]) if part.strip()]
+        message = f"{union[1]}: expected {' or '.join(part.strip() for part in expected)}; got {union[3]}"
+    message = re.sub(r"(?:a )?(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", message)
+    message = re.sub(r"<class '(\w+)'>", r"\1", message).replace(" or NoneType", "")
     return message.replace("required: fit.model.arch", "required: --model.arch (`cnnbench list` names them)")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import nn
 
 from cnnbench.architectures import architecture
-from cnnbench.architectures.layers import he_init
 from cnnbench.types import ImageSpec
 
 
@@ -35,7 +34,7 @@ def alexnet(spec: ImageSpec) -> nn.Module:
     else:
         stem, pool = nn.Conv2d(spec.channels, 64, kernel_size=11, stride=4, padding=2), nn.MaxPool2d(3, stride=2)
         rows, columns = original_side(spec.height), original_side(spec.width)
-    network = nn.Sequential(  # shapes for 224 x 224, and for 32 x 32
+    return nn.Sequential(  # shapes for 224 x 224, and for 32 x 32
         stem,  # N, 64, 55, 55; N, 64, 32, 32
         nn.ReLU(),
         pool,  # N, 64, 27, 27; N, 64, 16, 16
@@ -58,4 +57,3 @@ def alexnet(spec: ImageSpec) -> nn.Module:
         nn.ReLU(),
         nn.Linear(4096, spec.num_classes),  # N, num_classes
     )
-    return he_init(network)

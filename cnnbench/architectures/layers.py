@@ -45,16 +45,16 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: 
 
 
 def he_init(network: nn.Module) -> nn.Module:
-    """Weights for layers followed by ReLU with no batch norm to mend their scale; biases zero.
+    """Weights for layers followed by ReLU with no batch norm to mend their scale; biases zero; the last layer as it is.
 
     Without it a signal shrinks with every layer under torch's default. He, Zhang, Ren, Sun: Delving Deep into
     Rectifiers, 2015 (arXiv:1502.01852), equation 10.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for module in weighted[:-1]:  # logits have no ReLU behind them, and start small as torch makes them
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
     return network
 
 

@@ -98,9 +98,7 @@ def backprop() -> Lesson:
             ("db", "sum of dZ"),
         )
     ]
-    rows += [
-        {"gradient": name, "rule": "dZ spread over the window", "largest error": e} for name, e in poolings.items()
-    ]
+    rows += [{"gradient": name, "rule": POOLINGS[name], "largest error": error} for name, error in poolings.items()]
     return Lesson(
         "Backpropagation through one layer",
         "Written out in NumPy with nothing but sliding windows, on random numbers.",

@@ -76,7 +76,7 @@ def fc_to_conv() -> Lesson:
     for axes, (step, tensor, count, _) in zip(panels, steps, strict=True):
         axes.grid(visible=False)
         drawn = tensor.reshape(small, small)
-        axes.imshow(drawn.where(drawn != 0, torch.nan), cmap="viridis")
+        axes.imshow(drawn.where(drawn != 0, torch.nan).numpy(), cmap="viridis")
         axes.set_title(f"{step}: {count:,} weights", fontsize=11)
     return Lesson(
         "From fully connected to convolution",

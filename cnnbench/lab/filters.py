@@ -57,7 +57,9 @@ def filters() -> Lesson:
     for axes, (name, values) in zip(panels, {"photograph": image, **features}.items(), strict=True):
         axes.set_axis_off()
         edges = "edges" in name
-        axes.imshow(values, cmap="RdBu" if edges else "gray", vmin=-1.5 if edges else 0, vmax=1.5 if edges else 1)
+        axes.imshow(
+            values.numpy(), cmap="RdBu" if edges else "gray", vmin=-1.5 if edges else 0, vmax=1.5 if edges else 1
+        )
         axes.set_title(name, fontsize=11)
     return Lesson(
         "Filters",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -62,12 +64,12 @@ def one_by_one() -> Lesson:
     panels[0].imshow(pixels)
     panels[0].set_title("image", fontsize=11)
     for axes, name, feature in zip(panels[1:], MIXTURES, features, strict=True):
-        range_ = (
+        range_: Any = (
             {"cmap": "gray", "vmin": 0, "vmax": 1}
             if name == "brightness"
             else {"cmap": "RdBu", "vmin": -0.3, "vmax": 0.3}
         )
-        axes.imshow(feature, **range_)
+        axes.imshow(feature.numpy(), **range_)
         axes.set_title(name, fontsize=11)
     return Lesson(
         "1x1 convolutions",

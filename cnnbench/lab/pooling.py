@@ -52,7 +52,7 @@ def pooling() -> Lesson:
     figure.suptitle("One real digit, pooled")
     for axes, name in zip(panels, ("none", "max 2x2", "average 2x2", "max 4x4", "average 4x4"), strict=True):
         axes.set_axis_off()
-        axes.imshow(pools[name](pixels[7:8])[0, 0], cmap="gray", vmin=0, vmax=1)
+        axes.imshow(pools[name](pixels[7:8])[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(f"{name}: changes by {changes[name]:.0%}", fontsize=10)
     return Lesson(
         "Pooling",

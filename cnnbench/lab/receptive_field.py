@@ -80,7 +80,7 @@ def receptive_field() -> Lesson:
     figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")
     for axes, (depth, gradient) in zip(panels, maps.items(), strict=True):
         axes.grid(visible=False)
-        axes.imshow(gradient.where(gradient != 0, torch.nan), cmap="viridis")
+        axes.imshow(gradient.where(gradient != 0, torch.nan).numpy(), cmap="viridis")
         axes.set_title(
             f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half from {widths[depth]}x{widths[depth]}",
             fontsize=10,

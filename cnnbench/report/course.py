@@ -28,10 +28,10 @@ def lab(
         json: Print one JSON document.
     """
     course = sorted(lesson.entries.values(), key=lambda entry: entry.declared.get("order", 99))
-    if name and all:
+    if name is not None and all:
         raise CnnbenchError("lab takes the name of a lesson or --all, not both")
-    if not name and not all:
-        if html:
+    if name is None and not all:
+        if html is not None:
             raise CnnbenchError("lab --html needs the name of a lesson, or --all")
         _list(course, json)
         return Exit.OK
@@ -43,7 +43,7 @@ def lab(
         drawn = pictures.write(found[entry.name].figure, Path(out) / entry.name)
         if not json:
             _print(entry.name, found[entry.name], drawn, time.perf_counter() - start)
-    if html:
+    if html is not None:
         sections = [_section(title, result) for title, result in found.items()]
         write(Path(html), *_headings(found, every=all), sections)
         if not json:
@@ -54,7 +54,7 @@ def lab(
     holds = [held for result in found.values() for _, held in result.claims]
     if all and not json:
         print(f"{sum(holds)} of {len(holds)} claims hold")
-    return Exit.OK if min(holds) else Exit.BUG
+    return Exit.OK if sum(holds) == len(holds) else Exit.BUG
 
 
 def _headings(found: dict[str, Lesson], every: bool) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def explain(
         raise CnnbenchError(f"--compare has {len(compare)} architectures: expected two")
     spec = _spec(dataset, size, classes)
     documents = [describe(name, spec) for name in compare or [str(arch)]]
-    if html:
+    if html is not None:
         sections = [_section(document, spec) for document in documents]
         names = " and ".join(document["arch"] for document in documents)
         if compare:
@@ -67,7 +67,7 @@ def explain(
         table = _layers(documents[0], spec)
         render(table.title, table.columns, table.rows, "table")
         print(_headline(documents[0]))
-    if html and not json:
+    if html is not None and not json:
         print(f"page: {html}")
     return Exit.OK
 

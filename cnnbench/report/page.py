@@ -43,12 +43,14 @@ def write(path: Path, title: str, subtitle: str, sections: list[Section]) -> Non
     from jinja2 import Environment, PackageLoader
 
     template = Environment(loader=PackageLoader("cnnbench.report", "."), autoescape=True).get_template("page.html")
-    text = template.render(title=title, subtitle=subtitle, sections=[_plain(section) for section in sections])
+    text = template.render(
+        title=title, subtitle=subtitle, sections=[_plain(section, n) for n, section in enumerate(sections, 1)]
+    )
     with records.replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def _plain(section: Section) -> dict[str, Any]:
+def _plain(section: Section, number: int) -> dict[str, Any]:
     tables = [
         {
             "title": table.title,
@@ -58,7 +60,7 @@ def _plain(section: Section) -> dict[str, Any]:
         for table in section.tables
     ]
     return {
-        "anchor": section.heading.lower().replace(" ", "-"),
+        "anchor": f"section-{number}",
         "heading": section.heading,
         "paragraphs": section.paragraphs,
         "claims": section.claims,

@@ -119,7 +119,10 @@ def test_global_pooling_is_torch_s_own() -> None:
 )
 def test_he_initialisation_has_the_variance_2_over_fan_in(layer: nn.Conv2d | nn.Linear, fan_in: int) -> None:
     torch.manual_seed(1)
-    he_init(nn.Sequential(layer))
+    last = nn.Linear(8, 8)
+    before = last.weight.clone()
+    he_init(nn.Sequential(layer, nn.ReLU(), last))
+    assert torch.equal(last.weight, before)
     assert layer.weight.var().item() == pytest.approx(2 / fan_in, rel=0.03)
     assert layer.weight.mean().item() == pytest.approx(0, abs=0.01 * layer.weight.std().item())
     assert layer.bias is not None
