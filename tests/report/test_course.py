@@ -164,7 +164,7 @@ def test_all_lessons_run_in_the_order_of_the_course(
     }  # fmt: skip
     text = (tmp_path / "course.html").read_text()
     assert "From the fully connected layer to Inception" in text
-    assert text.index("<h2>second") < text.index("<h2>first")
+    assert text.index("<h2>Second") < text.index("<h2>First")
     ran.clear()
     assert main(["lab", "--all", "--json"]) == 0
     assert [document["lesson"] for document in json.loads(capsys.readouterr().out)] == ran == ["second", "first"]
