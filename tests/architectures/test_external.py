@@ -141,7 +141,7 @@ def test_unknown_names_are_usage_errors_with_the_nearest(name: str, expected: st
 
 @pytest.mark.parametrize("name", ["fcn_resnet50", "fasterrcnn_resnet50_fpn", "raft_small", "r3d_18"])
 def test_networks_for_other_tasks_are_refused(name: str) -> None:
-    expected = f"torchvision/{name} is not an image classifier: it cannot be compared with the others"
+    expected = f"torchvision/{name} is not an image classifier with floating-point weights"
     assert refusal(f"torchvision/{name}") == refusal(f"torchvision/{name}+small") == expected
 
 

@@ -57,7 +57,7 @@ def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--model.arch", "resnet81"], 2, ["unknown architecture 'resnet81'", "did you mean resnet20?"]),
+        (["--model.arch", "resnet81"], 2, ["unknown architecture 'resnet81'", "did you mean resnet18"]),
         ([*LENET, "--data.dataset", "mnist6k"], 2, ["unknown dataset 'mnist6k'", "did you mean mnist5k"]),
         ([*LENET, "--model.lrr", "1"], 2, ["'model.lrr'", "did you mean model.lr?"]),
         ([*LENET, "--trainer.max_epochs", "many"], 2, ["max_epochs", "many"]),
