@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,13 @@ class Entry:
     declared: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
-        builder: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
+        """The builder itself. Raises CnnbenchError (exit 6) where the package that registers it cannot be imported."""
+        try:
+            builder: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
+        except (ImportError, AttributeError) as error:
+            if self.module.startswith("cnnbench."):
+                raise
+            raise CnnbenchError(f"{self.name} ({self.summary}) cannot be loaded: {error}", Exit.ENVIRONMENT) from None
         return builder
 
 

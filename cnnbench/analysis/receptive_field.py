@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +19,17 @@ NARROW = 80
 """Pixels across the axis that is measured: enough for every network here, and no more than that to compute."""
 
 
+BUDGET_S = 20
+"""Seconds that measuring along one axis may take; layers beyond it (of a network of hundreds) stay unmeasured."""
+
+
 def measured(network: nn.Module, spec: ImageSpec, layers: list[Layer]) -> list[Field]:
     """The receptive field of each of `layers`, as `anatomy.layers` lists them, by gradient support.
 
     The network runs as a linearised copy of itself with one channel: weights 1 / fan-in, identity activations, average
     for max pooling, batch norm off, in float64, on an input larger than the largest field, so that nothing cancels,
     underflows, or is hidden by a maximum or a border. The unit is in the middle of its map. None where the copy does
-    not run (a network made for one size of image, attention) and for layers that do no more than move values.
+    not run (a network made for one size of image, attention), past `BUDGET_S`, and for layers that only move values.
     """
     rows = _extents(network, spec, layers, axis=0)
     columns = _extents(network, spec, layers, axis=1)
@@ -59,6 +64,7 @@ def _matched(
 ) -> list[int | str | None]:
     """Hand each layer the output that it is: both lists are in the order of execution."""
     found: list[int | str | None] = []
+    deadline = time.monotonic() + BUDGET_S
     remaining = iter(outputs)
     for layer in layers:
         kind = KINDS.get(layer.kind)
@@ -66,7 +72,8 @@ def _matched(
             found.append(None)
             continue
         output = next((tensor for word, tensor in remaining if word == kind), None)
-        extent = None if output is None else _support(output, pixels, axis)
+        late = time.monotonic() > deadline
+        extent = None if output is None or late else _support(output, pixels, axis)
         # a stride may leave the last few pixels of any input unread
         whole = extent is not None and extent > pixels.shape[2 + axis] - jump
         found.append("image" if whole else extent)

@@ -103,4 +103,4 @@ def _accepted(builder: Builder, spec: ImageSpec) -> str:
     while taken - refused > 1:
         middle = (refused + taken) // 2
         refused, taken = (refused, middle) if fits(middle) else (middle, taken)
-    return f"; it takes {taken}x{taken}"
+    return f"; the smallest square it takes is {taken}x{taken}"

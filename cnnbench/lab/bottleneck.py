@@ -38,13 +38,12 @@ def bottleneck() -> Lesson:
     small, without = cost("inception_small"), cost("inception_small_nobottleneck")
     claims = [
         (f"28x28, 256 channels to 32 by 5x5: {first:,} multiplications directly, {second:,} through 16 channels of "
-         "1x1, "
-         f"{first / second:.1f} times fewer", (first, second) == by_hand == (160_563_200, 13_246_464)),
+         f"1x1, {first / second:.1f} times fewer", (first, second) == by_hand == (160_563_200, 13_246_464)),
         (f"Popular texts call these parameters; the weights are {weights['direct']:,} against "
          f"{weights['through 16 channels']:,}", list(weights.values()) == [204_800, 4_096 + 12_800]),
         (f"A whole network saves too: inception_small has {small.macs:,} MACs, the same without bottlenecks "
-         f"{without.macs:,}, "
-         f"{without.macs / small.macs:.1f} times as many, and {without.params / small.params:.1f} times the parameters",
+         f"{without.macs:,}, {without.macs / small.macs:.1f} times as many, and {without.params / small.params:.1f} "
+         "times the parameters",
          without.macs > 2 * small.macs),
         ("The two steps put out more than the one: a bottleneck trades arithmetic for memory traffic, "
          f"{costs['through 16 channels'].activations:,} elements against {costs['direct'].activations:,}",
@@ -77,8 +76,8 @@ def bottleneck() -> Lesson:
     return Lesson(
         "The bottleneck",
         "A 1x1 convolution first makes 16 channels of 256; the expensive 5x5 then works on those. Times are of one "
-        "call on "
-        "one image after warm-up, both in turn, on the machine that made this page; they are not part of any claim.",
+        "call on one image after warm-up, both in turn, on the machine that made this page; they are not part of any "
+        "claim.",
         claims,
         [Numbers("One layer", rows), Numbers("One network", networks)],
         figure,

@@ -42,9 +42,9 @@ def fc_to_conv() -> Lesson:
          torch.equal(_apply(shared, moved)[:, 1:], _apply(shared, thing)[:, :-1])),
         ("Shared and local, the dense layer is the 3x3 convolution, "
          "exactly", torch.equal(_apply(local, image), convolved)),
-        ("So is the dense matrix of a convolution of 2 channels to 3 with stride 2 and padding 1: "
-         f"{matrix.shape[0]} x {matrix.shape[1]}, {int((matrix != 0).sum())} entries not zero, "
-         f"{_different(matrix)} values",
+        ("The same holds for the dense matrix of a convolution of 2 channels to 3 with stride 2 and padding 1: "
+         f"{matrix.shape[0]} x {matrix.shape[1]}, {int((matrix != 0).sum())} entries not zero, {_different(matrix)} "
+         "values",
          torch.equal(matrix @ pixels.flatten(), strided)),
     ]  # fmt: skip
     small, large = SIDE**2, MEGAPIXEL_SIDE**2
@@ -81,10 +81,8 @@ def fc_to_conv() -> Lesson:
     return Lesson(
         "From fully connected to convolution",
         "A fully connected layer gives every output a weight for every pixel. Two constraints turn it into a "
-        "convolution: "
-        "an object may be anywhere, so the weights depend on the distance alone; and what matters is near, so weights "
-        "far "
-        "away are zero.",
+        "convolution: an object may be anywhere, so the weights depend on the distance alone; and what matters is "
+        "near, so weights far away are zero.",
         claims,
         [Numbers("Weights at each step", rows)],
         figure,

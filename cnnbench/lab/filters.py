@@ -34,11 +34,10 @@ def filters() -> Lesson:
         ("Where nothing changes, the edge kernels answer nothing, and blur and sharpening leave the level",
          bool((flat[:3] < 1e-12).all() and ((flat[3:] - 0.7).abs() < 1e-12).all())),
         (f"The Sobel kernel for vertical edges answers a vertical step with {steps[vertical][0]:g} and a horizontal "
-         "one with "
-         f"{steps[vertical][1]:g}; the other way round for its turned twin",
+         f"one with {steps[vertical][1]:g}; the other way round for its turned twin",
          steps[vertical] == (4, 0) and steps[horizontal] == (0, 4)),
         ("The Laplace kernel answers both alike", steps[laplace][0] == steps[laplace][1] > 0),
-        ("Sobel's kernel is an outer product: smoothing (1, 2, 1) across, difference (-1, 0, 1) along",
+        ("Sobel's kernel is an outer product: smoothing (1, 2, 1) along the edge, difference (-1, 0, 1) across it",
          torch.equal(weight[0, 0], separable)),
         ("The kernel for horizontal edges is the one for vertical edges on the image turned over its diagonal",
          torch.allclose(turned, features[horizontal])),
@@ -63,8 +62,8 @@ def filters() -> Lesson:
         axes.set_title(name, fontsize=11)
     return Lesson(
         "Filters",
-        "The photograph of Grace Hopper that comes with matplotlib (public domain), gray, a quarter of its size. A "
-        "convolution layer would learn such kernels; here they are set by hand.",
+        "The photograph of Grace Hopper that comes with matplotlib (public domain), gray, a quarter of its side. A "
+        "convolution layer may learn such kernels; here they are set by hand.",
         claims,
         [Numbers("Kernels", rows)],
         figure,

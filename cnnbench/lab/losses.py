@@ -1,4 +1,4 @@
-"""Three ways to write the loss of a classifier, and why the logits stay raw."""
+"""Four ways to write the loss of a classifier, and why the logits stay raw."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def losses() -> Lesson:
     claims = [
         (f"All four are one number: they differ by {max(values) - min(values):.1e}", max(values) - min(values) < 1e-12),
         (f"They have one gradient, (p - y) / N: largest distance {max(gradients):.1e}", max(gradients) < 1e-12),
-        ("Label smoothing of 0.1 is the one-hot form with 0.91 for the label and 0.01 for each other class",
+        ("Label smoothing of 0.1 is the one-hot form with 0.91 for the label and 0.01 for each of nine other classes",
          torch.allclose(smooth, smooth_by_hand, atol=1e-12)),
-        (f"Taking the logarithm of a softmax loses large logits ({naive}), the log-softmax does not ({stable})",
+        (f"A softmax written with a bare exp overflows at a logit of 1000 ({naive}), the log-softmax does not "
+         f"({stable})",
          bool(naive.isnan()) and stable.item() == 0),
-        (f"A ReLU on the logits forgets how sure the network is: {rectified:.4f} for {raw:.6f}",
+        (f"A ReLU on the logits forgets: (2, -8) has a loss of {raw:.6f}, and after a ReLU (2, 0) has {rectified:.4f}",
          rectified.item() > 100 * raw.item()),
     ]  # fmt: skip
     figure, (axes,) = pictures.new(9, 4.6)
@@ -58,7 +59,7 @@ def losses() -> Lesson:
     pairs = torch.stack([margin, torch.zeros_like(margin)], dim=1)
     smoothed = F.cross_entropy(pairs, torch.zeros(400, dtype=torch.int64), label_smoothing=0.1, reduction="none")
     axes.plot(margin, smoothed, color=pictures.COLOURS[1], label="with label smoothing 0.1: being too sure costs, too")
-    axes.plot(margin, (margin < 0).float(), color="#666666", linestyle="--", label="error")
+    axes.plot(margin, (margin < 0).float(), color="#666666", linestyle="--", label="0/1 error")
     axes.set_xlabel("logit of the label minus logit of the other of two classes")
     axes.set_ylabel("loss")
     axes.legend()

@@ -58,7 +58,7 @@ def one_by_one() -> Lesson:
     with torch.no_grad():
         features = mixing(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)[0]
     figure, panels = pictures.new(11.5, 3.4, panels=4)
-    figure.suptitle("A 1x1 convolution mixes colours; where things are stays as it is")
+    figure.suptitle("A 1x1 convolution mixes colours (white: more of the first); where things are stays as it is")
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(pixels)
@@ -67,15 +67,15 @@ def one_by_one() -> Lesson:
         range_: Any = (
             {"cmap": "gray", "vmin": 0, "vmax": 1}
             if name == "brightness"
-            else {"cmap": "RdBu", "vmin": -0.3, "vmax": 0.3}
+            else {"cmap": "gray", "vmin": -0.5, "vmax": 0.5}
         )
         axes.imshow(feature.numpy(), **range_)
         axes.set_title(name, fontsize=11)
     return Lesson(
         "1x1 convolutions",
         "A kernel of one pixel has nothing to look at but the channels there. It is how Inception and ResNet "
-        "bottlenecks "
-        "make a tensor narrow before an expensive layer, and how a classifier is applied at every place at once.",
+        "bottlenecks make a tensor narrow before an expensive layer, and how a classifier is applied at every place "
+        "at once.",
         claims,
         [Numbers("What one costs", rows)],
         figure,

@@ -45,20 +45,20 @@ def pooling() -> Lesson:
         (f"A shift by one pixel changes real digits by {changes['none']:.0%}; after 4x4 max pooling by "
          f"{changes['max 4x4']:.0%}, after 4x4 average pooling by {changes['average 4x4']:.0%}",
          changes["none"] > changes["max 4x4"] > 0 and changes["none"] > changes["average 4x4"] > 0),
-        (f"Averaged over all positions nothing changes ({changes['global average']:.1e}): the place is forgotten",
+        (f"Averaged over all positions nothing changes, as nothing leaves the image ({changes['global average']:.1e}): "
+         "the place is forgotten",
          changes["global average"] < 1e-12),
     ]  # fmt: skip
     figure, panels = pictures.new(11.5, 3.4, panels=5)
-    figure.suptitle("One real digit, pooled")
+    figure.suptitle("A real digit, pooled; and by how much 200 digits change, on average, when moved by one pixel")
     for axes, name in zip(panels, ("none", "max 2x2", "average 2x2", "max 4x4", "average 4x4"), strict=True):
         axes.set_axis_off()
         axes.imshow(pools[name](pixels[7:8])[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
-        axes.set_title(f"{name}: changes by {changes[name]:.0%}", fontsize=10)
+        axes.set_title(f"{name}: {changes[name]:.0%}", fontsize=10)
     return Lesson(
         "Pooling",
         "200 real digits of mnist5k; the change is the norm of the difference over the norm of the features, for the "
-        "digit "
-        "moved one pixel to the right.",
+        "digit moved one pixel to the right.",
         claims,
         [Numbers("What stays of a digit", rows)],
         figure,

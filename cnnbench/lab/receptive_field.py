@@ -73,8 +73,8 @@ def receptive_field() -> Lesson:
          (fields_of["two 3x3"], fields_of["three 3x3"]) == (5, 7)),
         (f"Formula and gradient agree on all {sum(row['layers compared'] for row in of_networks)} windowed layers of "
          f"{len(of_networks)} networks, whose branches take the largest field over their paths", networks_agree),
-        ("Within the field the middle counts most: of 20 layers' 41 pixels, half the gradient comes from the middle "
-         f"{widths[20]}x{widths[20]}", widths[20] < 41 / 2),
+        ("Within the field the middle counts most: of the 41x41 pixels that 20 layers see, the smallest square with "
+         f"half of the gradient is {widths[20]}x{widths[20]}", widths[20] < 41 / 2),
     ]  # fmt: skip
     figure, panels = pictures.new(11.5, 4.2, panels=3)
     figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")
@@ -82,16 +82,15 @@ def receptive_field() -> Lesson:
         axes.grid(visible=False)
         axes.imshow(gradient.where(gradient != 0, torch.nan).numpy(), cmap="viridis")
         axes.set_title(
-            f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half from {widths[depth]}x{widths[depth]}",
+            f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half within {widths[depth]}x{widths[depth]}",
             fontsize=10,
         )
     return Lesson(
         "Receptive fields",
         "With r = 1 and j = 1 at the image, a layer of kernel k, dilation d and stride s makes r larger by d (k - 1) "
-        "j, then "
-        "j by the factor s. Measured, it is where the gradient of one output unit is not zero, on a linearised copy. "
-        "Weights 1/9 everywhere for the pictures; that the influence falls off like a bell is Luo et al. 2016 "
-        "(arXiv:1701.04128).",
+        "j, then j by the factor s. Measured, it is where the gradient of one output unit is not zero, on a "
+        "linearised copy. Weights 1/9 everywhere for the pictures; that the influence falls off like a bell is Luo et "
+        "al. 2016 (arXiv:1701.04128).",
         claims,
         [Numbers("Stacks of convolutions", rows), Numbers("Networks, every convolution and pooling", of_networks)],
         figure,

@@ -59,8 +59,8 @@ def shapes() -> Lesson:
     axes.legend()
     return Lesson(
         "Shapes",
-        "A kernel of k fits n + 2p - k + 1 times on n pixels padded by p, and with stride s at every s-th of those "
-        "places.",
+        "A kernel of k on n pixels, padded by p on each side and moved by s, makes a map of floor((n + 2p - k) / s) + "
+        "1.",
         claims,
         [Numbers("Convolutions of known networks", rows)],
         figure,

@@ -60,6 +60,8 @@ def translation() -> Lesson:
             "network": name,
             "what it is": plan.what,
             "parameters": cost(name).params,
+            "batches of 64": plan.epochs * plan.steps,
+            "learning rate": plan.lr,
             "accuracy on the left, validation": scores[name][0],
             "accuracy on the right, test": scores[name][1],
         }
@@ -67,11 +69,10 @@ def translation() -> Lesson:
     ]
     return Lesson(
         "Translation",
-        "The dataset `shapes` with the split left-right: ten shapes of random size, place and colours, wholly in the "
-        "left "
-        "half of the training and validation images, wholly in the right half of the test images. No crops or flips. "
-        "Same "
-        "recipe; `cnnbench fit --data.dataset shapes --data.split left-right` does the same at full length.",
+        "The dataset 'shapes' with the split left-right: ten shapes of random size, place and colours, wholly in the "
+        "left half of the training and validation images, wholly in the right half of the test images. No crops or "
+        "flips; the common recipe, with the rates and lengths of the table, which differ. For any network: cnnbench "
+        "fit --model.arch NAME --data.dataset shapes --data.split left-right, then test.",
         claims,
         [Numbers(f"Accuracy where shapes were seen, and where not; chance is {chance:.0%}", rows)],
         _figure(scores),
@@ -101,7 +102,8 @@ def _trained(name: str, plan: Plan) -> tuple[float, float]:
 
 def _figure(scores: dict[str, tuple[float, float]]) -> Figure:
     data = ImageData("shapes", split=SPLIT).loaded
-    figure, (train, test, bars) = pictures.new(11.5, 4, panels=3)
+    figure, (train, test, bars) = pictures.new(11.5, 4.4, panels=3)
+    figure.suptitle("Seen on the left in training, on the right in the test")
     for axes, split, title in ((train, data.train, "trained on"), (test, data.test, "tested on")):
         axes.set_axis_off()
         tiles = split.images[:9].reshape(3, 3, 32, 32, 3)

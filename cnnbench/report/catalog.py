@@ -48,7 +48,7 @@ def _architectures(spec: ImageSpec | None, format: Format) -> None:
         rows = [_counted(entry.name, spec, entry.summary) for entry in architecture.entries.values()]
         from cnnbench.architectures import external
 
-        if not spec.small:
+        if not spec.small and spec.num_classes == 1000:  # what their model cards are for
             rows += [_published(name, spec) for name, spec in external.PUBLISHED.items()]
     columns = [
         Column("arch", "architecture"),

@@ -35,6 +35,8 @@ def lab(
             raise CnnbenchError("lab --html needs the name of a lesson, or --all")
         _list(course, json)
         return Exit.OK
+    if html is not None and Path(html).is_dir():  # said before minutes are spent
+        raise CnnbenchError(f"cannot write {html}: it is a folder; expected the name of a file")
     chosen = course if all else [lesson[str(name)]]
     found: dict[str, Lesson] = {}
     for entry in chosen:

@@ -93,7 +93,7 @@ def _example(spec: ImageSpec) -> np.ndarray:
 
 def by_layer(layers: list[dict[str, Any]], key: str, label: str, total: int) -> Figure:
     """A bar a layer, coloured by kind; parameters come with what a fully connected layer would need."""
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure, (axes,) = pictures.new(11.5, 4.2)
     weighted = [(place, layer) for place, layer in enumerate(layers, 1) if layer[key]]
@@ -114,5 +114,6 @@ def by_layer(layers: list[dict[str, Any]], key: str, label: str, total: int) -> 
     axes.set_xlabel("layer")
     axes.set_ylabel(label)
     axes.set_xlim(0.4, len(layers) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     return figure

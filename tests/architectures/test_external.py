@@ -172,7 +172,7 @@ def test_training_one_of_timm_without_it_is_an_environment_error(
 def test_a_size_that_they_cannot_take_is_refused_with_one_that_they_can(name: str, size: str, smallest: int) -> None:
     line = refusal(name, ImageSpec.of(size, 10))
     assert line.startswith(f"{name} cannot take {size}x{size}x3 images: {size}x{size}x3")
-    assert line.endswith(f"; it takes {smallest}x{smallest}")
+    assert line.endswith(f"; the smallest square it takes is {smallest}x{smallest}")
     assert on_meta(name, ImageSpec(smallest, smallest, 3, 10))
 
 

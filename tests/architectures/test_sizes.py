@@ -37,7 +37,7 @@ def test_the_smallest_size_is_taken_and_named_when_less_is_refused(name: str) ->
         with pytest.raises(CnnbenchError) as refused:
             build(name, ImageSpec(less, less, 3, 2))
         line = rf"{name} cannot take {less}x{less}x3 images: {less}x{less}x3( -> \w+ \d+x\d+x\d+)* -> MaxPool2d: .*"
-        assert re.fullmatch(rf"{line}; it takes {side}x{side}", str(refused.value))
+        assert re.fullmatch(rf"{line}; the smallest square it takes is {side}x{side}", str(refused.value))
         assert refused.value.code == Exit.USAGE
 
 
@@ -46,12 +46,14 @@ def test_a_refusal_tells_how_the_image_shrank() -> None:
         build("vgg11", ImageSpec(8, 9, 3, 2))
     told = "vgg11 cannot take 8x9x3 images: 8x9x3 -> MaxPool2d 4x4x64 -> MaxPool2d 2x2x128 -> MaxPool2d 1x1x256 -> "
     assert str(refused.value).startswith(told + "MaxPool2d: ")
-    assert str(refused.value).endswith("; it takes 16x16")
+    assert str(refused.value).endswith("; the smallest square it takes is 16x16")
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 28), (28, 3)])
 def test_one_short_side_is_enough_to_be_refused(height: int, width: int) -> None:
-    with pytest.raises(CnnbenchError, match=f"cannot take {height}x{width}x1 images: .*; it takes 4x4$"):
+    with pytest.raises(
+        CnnbenchError, match=f"cannot take {height}x{width}x1 images: .*; the smallest square it takes is 4x4$"
+    ):
         build("inception_small", ImageSpec(height, width, 1, 10))
 
 
@@ -109,7 +111,7 @@ def test_what_is_no_classifier_is_refused() -> None:
 
 def test_a_network_that_no_size_helps_names_none() -> None:
     assert fitted(nn.Conv2d(4, 10, 1)).startswith("theirs cannot take 8x8x3 images: 8x8x3 -> Conv2d: ")
-    assert "it takes" not in fitted(nn.Conv2d(4, 10, 1))
+    assert "the smallest square it takes is" not in fitted(nn.Conv2d(4, 10, 1))
 
 
 def test_a_builder_s_own_refusal_is_passed_on() -> None:

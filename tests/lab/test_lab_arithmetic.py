@@ -94,7 +94,7 @@ def test_max_pooling_forward_and_backward_are_autograd_s(
 
 
 def test_the_table_tells_each_pooling_s_rule() -> None:
-    rules = {row["gradient"]: row["rule"] for row in rows_of("backprop")}
+    rules = {row["what"]: row["rule"] for row in rows_of("backprop")}
     assert {name: rules[name] for name in POOLINGS} == POOLINGS
 
 
