@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 COUNTED = (
     "Costs are counted without running anything. A layer's row includes the batch norm and activation behind it. "
     "MACs: one for a multiply-add, in convolutions and matrix products; batch norm, activations, pooling and "
-    "additions are not counted. Activations: the elements that convolutions and matrix products put out. FC weights: what a fully "
-    "connected layer between the same two tensors would need, without bias; the ratio is to the layer's own weights, "
-    "without bias and batch norm. Receptive field: in pixels, by the formula and, measured, by where the gradient of "
-    "one output unit of a linearised copy is not zero; 'image' where a layer joins all positions. It may be larger "
-    "than the image."
+    "additions are not counted. Activations: the elements that convolutions and matrix products put out. FC weights: "
+    "what a fully connected layer between the same two tensors would need, without bias; the ratio is to the layer's "
+    "own weights, without bias and batch norm. Receptive field: in pixels, by the formula and, measured, by where the"
+    " gradient of one output unit of a linearised copy is not zero; 'image' where a layer joins all positions. It may"
+    " be larger than the image."
 )
 
 
