@@ -68,12 +68,14 @@ class ImageSpec:
                 raise CnnbenchError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
 
     @classmethod
-    def of(cls, size: str, num_classes: int) -> ImageSpec:
-        """From `HxWxC`, `HxW` (3 channels) or `S` (`SxSx3`), as sizes are written on the command line.
+    def of(cls, size: str | None, num_classes: int | None) -> ImageSpec:
+        """From `HxWxC`, `HxW` (3 channels) or `S` (`SxSx3`), as on the command line; None is what `COST_SPEC` has.
 
         Raises:
             CnnbenchError: It is none of these, or a number is not at least 1.
         """
+        size = COST_SPEC.size if size is None else size
+        num_classes = COST_SPEC.num_classes if num_classes is None else num_classes
         parts = size.lower().split("x")
         if not 1 <= len(parts) <= 3 or not all(part.isascii() and part.isdigit() for part in parts):
             raise CnnbenchError(f"size {size!r}: expected HEIGHTxWIDTHxCHANNELS, such as 28x28x1, or 224 for 224x224x3")
@@ -85,8 +87,13 @@ class ImageSpec:
         """Whether networks take their small-image stem; above it their authors' original."""
         return max(self.height, self.width) <= SMALL_SIDE
 
+    @property
+    def size(self) -> str:
+        """Height x width x channels, as sizes are written."""
+        return f"{self.height}x{self.width}x{self.channels}"
+
     def __str__(self) -> str:
-        return f"{self.height}x{self.width}x{self.channels}, {self.num_classes} classes"
+        return f"{self.size}, {self.num_classes} classes"
 
 
 COST_SPEC = ImageSpec(height=32, width=32, channels=3, num_classes=10)

@@ -71,9 +71,8 @@ def make(library: str, model: str, small: bool, spec: ImageSpec, auxiliary: bool
         warnings.simplefilter("ignore")
         try:
             network: nn.Module = builder(model, spec, auxiliary)
-        except (
-            NotImplementedError
-        ):  # it reads tensors while it is built (RegNet's widths), which meta ones do not allow
+        except NotImplementedError:
+            # it reads tensors while it is built (RegNet's widths), which meta ones do not allow
             with torch.device("cpu"):
                 network = builder(model, spec, auxiliary)
             network.to(torch.get_default_device())

@@ -37,7 +37,7 @@ def checked(name: str, builder: Builder, spec: ImageSpec) -> nn.Module:
         network, shape = send_through(builder, spec)
     except DoesNotFit as refusal:
         raise CnnbenchError(
-            f"{name} cannot take {spec.height}x{spec.width}x{spec.channels} images: {' -> '.join(refusal.trace)}: "
+            f"{name} cannot take {spec.size} images: {' -> '.join(refusal.trace)}: "
             f"{refusal.reason}{_accepted(builder, spec)}"
         ) from None
     if shape != (1, spec.num_classes):
@@ -53,7 +53,7 @@ def send_through(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
     Raises:
         DoesNotFit: A layer refuses what it is given.
     """
-    trace = [f"{spec.height}x{spec.width}x{spec.channels}"]
+    trace = [spec.size]
     entered: list[str] = []
 
     def before(layer: nn.Module, inputs: Any) -> None:

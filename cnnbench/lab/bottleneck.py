@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnbench import pictures
+from cnnbench.analysis import anatomy
 from cnnbench.analysis.cost import cost, count
 from cnnbench.architectures.layers import conv_bn_relu
 from cnnbench.lab import Lesson, Numbers, lesson
@@ -30,10 +31,11 @@ def bottleneck() -> Lesson:
         return nn.Sequential(conv_bn_relu(256, 16, kernel_size=1), conv_bn_relu(16, 32, kernel_size=5))
 
     with torch.device("meta"):
-        costs = {"direct": count(direct(), MAP), "through 16 channels": count(through(), MAP)}
+        made = {"direct": direct(), "through 16 channels": through()}
+        costs = {name: count(layers, MAP) for name, layers in made.items()}
+        weights = {name: sum(step.weights for step in anatomy.layers(layers, MAP)) for name, layers in made.items()}
     first, second = costs["direct"].macs, costs["through 16 channels"].macs
     by_hand = (28 * 28 * 32 * 5 * 5 * 256, 28 * 28 * 16 * 256 + 28 * 28 * 32 * 5 * 5 * 16)
-    weights = {"direct": 256 * 32 * 25, "through 16 channels": 256 * 16 + 16 * 32 * 25}
     times = _timed({"direct": direct(), "through 16 channels": through()})
     small, without = cost("inception_small"), cost("inception_small_nobottleneck")
     claims = [

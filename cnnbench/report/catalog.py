@@ -25,9 +25,7 @@ def show(
     """
     if what == "architectures":
         asked = size is not None or classes is not None
-        _architectures(
-            ImageSpec.of("32" if size is None else size, 10 if classes is None else classes) if asked else None, format
-        )
+        _architectures(ImageSpec.of(size, classes) if asked else None, format)
     elif size is not None or classes is not None:
         raise CnnbenchError(f"list {what} has no cost to count: --size and --classes go with architectures")
     else:
@@ -64,7 +62,7 @@ def _architectures(spec: ImageSpec | None, format: Format) -> None:
 
 def _told(entry: Entry, spec: ImageSpec) -> dict[str, Any]:
     return {
-        "size": _size(spec),
+        "size": spec.size,
         "classes": spec.num_classes,
         **{key: entry.declared.get(key) for key in ("params", "macs")},
     }
@@ -74,7 +72,7 @@ def _counted(name: str, spec: ImageSpec, summary: str) -> dict[str, Any]:
     """One row; where the network cannot take the size, its summary says so."""
     from cnnbench.analysis.cost import cost
 
-    row: dict[str, Any] = {"arch": name, "size": _size(spec), "classes": spec.num_classes}
+    row: dict[str, Any] = {"arch": name, "size": spec.size, "classes": spec.num_classes}
     keys = ("params", "macs", "activations", "activation_bytes", "weight_bytes", "depth")
     try:
         found = cost(name, spec)
@@ -89,10 +87,6 @@ def _published(name: str, spec: ImageSpec) -> dict[str, Any]:
 
     row = _counted(name, spec, "torchvision's own, at the size of its model card; no auxiliary heads")
     return {**row, "params_with_auxiliary_heads": external.params_with_auxiliary_heads(name, spec)}
-
-
-def _size(spec: ImageSpec) -> str:
-    return f"{spec.height}x{spec.width}x{spec.channels}"
 
 
 def _datasets(format: Format) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.report.page import Section, Table, write
 from cnnbench.report.table import Column, render
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
     from cnnbench.analysis.anatomy import Field, Sides
@@ -112,7 +112,7 @@ def describe(arch: str, spec: ImageSpec) -> dict[str, Any]:
 def _spec(dataset: str | None, size: str | None, classes: int | None) -> ImageSpec:
     """What is asked for: a dataset's images, a size, or 32x32x3."""
     if dataset is None:
-        return ImageSpec.of("32" if size is None else size, 10 if classes is None else classes)
+        return ImageSpec.of(size, classes)
     from cnnbench.datasets import dataset as registered
 
     if size is not None:
@@ -236,11 +236,10 @@ def _side_by_side(documents: list[dict[str, Any]]) -> Table:
 def _section(document: dict[str, Any], spec: ImageSpec) -> Section:
     from cnnbench.report import portrait
 
-    layers, arch = document["layers"], document["arch"]
-    cost = Cost(**{key: document["cost"][key] for key in ("params", "macs", "activations", "depth")})
+    layers, arch, cost = document["layers"], document["arch"], document["cost"]
     figures = {
         f"Receptive fields of {arch} over an image": portrait.receptive_fields(layers, spec),
-        f"Parameters of {arch} by layer": portrait.by_layer(layers, "params", "parameters", cost.params),
-        f"MACs of {arch} by layer": portrait.by_layer(layers, "macs", "MACs", cost.macs),
+        f"Parameters of {arch} by layer": portrait.by_layer(layers, "params", "parameters", cost["params"]),
+        f"MACs of {arch} by layer": portrait.by_layer(layers, "macs", "MACs", cost["macs"]),
     }
     return Section(arch, [_headline(document)], figures=figures, tables=[_layers(document, spec)])
