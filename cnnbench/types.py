@@ -203,29 +203,82 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How far ONNX Runtime on one provider is from PyTorch, in logits and in whole images."""
+class Reference:
+    """What every file of a bundle is held against: PyTorch's float32 logits of the whole test split, on the CPU."""
 
-    provider: str
     images: int
-    batch_sizes: tuple[int, ...]
-    flips: int
-    """Images whose top-1 class differs although the margin exceeds what rounding can explain."""
-    rounding_flips: int
-    """Images whose top-1 class differs within the tolerance: a tie that rounding decides."""
-    max_abs_error: float
-    tolerance: float
-    torch_accuracy: float
-    onnx_accuracy: float
+    correct: int
+    float64_error: float
+    """Largest difference of PyTorch's float32 logits from its float64 logits, on the first test images and on noise."""
+    error_bound: float
+    """How far float32 logits of the same network may be apart by rounding alone; see `export.verdict`."""
+    tf32: bool = False
+    """TF32 rounds products to 10 bits of mantissa; it is off on every provider."""
 
     @property
-    def passed(self) -> bool:
-        return self.flips == 0 and self.max_abs_error <= self.tolerance
+    def accuracy(self) -> float:
+        return self.correct / self.images
+
+
+@dataclass(frozen=True)
+class Share:
+    """What part of a graph a provider really ran, by ONNX Runtime's own profile. Fractions of 1."""
+
+    nodes: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of ONNX Runtime over the whole test split, against PyTorch. Errors are in logits.
+
+    Relative errors are in parts of the largest logit of the same image, in absolute value.
+    """
+
+    provider: str
+    """The one that was asked for."""
+    active: str
+    """ONNX Runtime's name of the one that the session used."""
+    optimized: bool
+    """Whether ONNX Runtime's graph optimisations were all on, as by default, or all off."""
+    placement: dict[str, Share]
+    correct: int
+    flips: int
+    """Images whose top-1 class differs although the margin exceeds what the error bound can explain: a bug."""
+    rounding_flips: int
+    """Images whose top-1 class differs within the bound: a tie that rounding decides."""
+    largest_margin: float
+    """The largest margin, in PyTorch's logits, of an image that changes class; 0 where none does."""
+    max_abs_error: float
+    p999_abs_error: float
+    max_rel_error: float
+    p999_rel_error: float
+    batch_errors: dict[str, float]
+    """Largest absolute error on the first images at each batch size that was tried."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One file of a bundle, or one that was refused, and why."""
+
+    precision: str
+    file: str
+    bytes: int
+    refused: str
+    """The reason; empty where the file is kept."""
+    budget_points: float
+    """Points of accuracy (percent) that it may lose to PyTorch."""
+    lost_points: float
+    """Points that it loses, in the worst pass."""
+    latency_ms: float | None
+    """Median time of one image on one CPU thread, in turn with fp32; None where fp32 stands alone."""
+    fp32_latency_ms: float | None
+    passes: tuple[Pass, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json` of a bundle: what the file is, what it takes and returns, and the proof that it is right."""
+    """`manifest.json` of a bundle: what the files are, what they take and return, and the proof that they are right."""
 
     task: str
     arch: str
@@ -237,7 +290,13 @@ class Manifest:
     contract: dict[str, Any]
     weights_sha256: str
     run: dict[str, Any]
-    verdict: tuple[Parity, ...]
+    """The checkpoint's hash, how it was trained, and the commands that made it and this bundle."""
+    reference: Reference
+    variants: tuple[Variant, ...]
     files: dict[str, dict[str, Any]]
     environment: dict[str, Any]
-    schema: str = field(default="cnnbench.bundle/1", init=False)
+    schema: str = field(default="cnnbench.bundle/2", init=False)
+
+    @property
+    def kept(self) -> tuple[Variant, ...]:
+        return tuple(variant for variant in self.variants if not variant.refused)

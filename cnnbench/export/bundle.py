@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnbench import datasets, environment, records
+from cnnbench.export import contract, proof, targets, variants, verdict
 from cnnbench.runtime import predict
-from cnnbench.runtime.providers import open_session, tiny_model, usable
-from cnnbench.types import CnnbenchError, Dataset, Exit, Manifest, Parity, RunRecord
+from cnnbench.runtime.providers import require, usable
+from cnnbench.types import CnnbenchError, Dataset, Exit, Manifest, RunRecord, Variant
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cnnbench.training.classifier import Classifier
 
 GOLDEN_IMAGES = 16
+FLIPS_HEADER = ("file", "provider", "optimized", "image", "label", "pytorch", "onnxruntime", "margin", "rounding")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a bundle is asked to hold, and where it is tried."""
+
+    precisions: list[variants.Precision]
+    providers: list[str]
+    input: contract.InputKind
+    probabilities: bool
+    budget: float
 
 
 def export(
     source: str,
     out: str = "exports",
+    variants: str = "fp32",
     providers: str = "auto",
+    input: contract.InputKind = "uint8",
+    probabilities: bool = False,
+    budget: float = 0.2,
+    target: list[str] | None = None,
     root: str | None = None,
     folder: str | None = None,
     json: bool = False,
 ) -> int:
     """Turn a run into a proven ONNX bundle: exports/<task>/.
 
-    The file is compared with PyTorch over the whole test split before anything is put in place; a difference exits 4
-    and leaves an earlier bundle as it was.
+    Every file is compared with PyTorch over the whole test split before anything is put in place; a difference exits 4
+    and leaves an earlier bundle as it was. A variant that fails is refused with its reason, and the others stand.
 
     Args:
-        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one.
+        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one;
+            with --target triton also a bundle.
         out: Folder of the bundles.
+        variants: Files to make, as fp32,fp16,int8; fp32 is always made, and int8 is kept only if it is faster here.
         providers: Where to verify: cpu, cuda, or both as cpu,cuda; auto means cpu, and cuda where it can be used.
+        input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
+            (batch, C, H, W) in [0, 1].
+        probabilities: Return the softmax of the logits, too.
+        budget: Points of accuracy (percent) that a variant may lose.
+        target: Also write `triton DIR`, a model repository, or `safetensors FILE`, the weights for torch.
         root: Folder of the downloaded datasets, if it is not the one the run used.
         folder: Folder of your own images, if it is not the one the run used.
         json: Print the manifest as one JSON document.
     """
+    options = _options(variants, providers, input, probabilities, budget)
+    further = targets.parse(target)
+    if (Path(source) / "manifest.json").is_file():
+        return _from_bundle(Path(source), further)
     from cnnbench.training import runs
 
-    names = chosen_providers(providers)
     checkpoint = runs.find(source)
     classifier = runs.load_classifier(checkpoint)
     record = _record_of(checkpoint)
@@ -61,9 +89,43 @@ def export(
         )
     data = datasets.open_recorded(classifier.data, root, folder)
     with replacing_folder(Path(out) / record.task) as partial:
-        manifest = write(partial, classifier, data, record, records.sha256(checkpoint), names)
+        manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options)
     report(manifest, Path(out) / record.task, json)
+    if further:
+        kind, place = further
+        if kind == "safetensors":
+            targets.safetensors(classifier, manifest.weights_sha256, place)
+            _say(f"{place}: the weights", json)
+        else:
+            _triton(Path(out) / record.task, place, json)
     return Exit.OK
+
+
+def _options(names: str, providers: str, kind: contract.InputKind, probabilities: bool, budget: float) -> Options:
+    if not 0 <= budget <= 100:
+        raise CnnbenchError(f"--budget {budget:g}: expected points of accuracy from 0 to 100")
+    return Options(variants.chosen(names), chosen_providers(providers), kind, probabilities, budget)
+
+
+def _from_bundle(bundle: Path, further: tuple[str, Path] | None) -> int:
+    """Write a target from a bundle that is there already, once it is proven again."""
+    from cnnbench.export.verify import prove
+
+    if further is None or further[0] != "triton":
+        raise CnnbenchError(f"{bundle} is a bundle already: expected a run, or --target triton DIR with it")
+    prove(bundle, "cpu")
+    _triton(bundle, further[1], quiet=False)
+    return Exit.OK
+
+
+def _triton(bundle: Path, repository: Path, quiet: bool) -> None:
+    for made in targets.triton(bundle, repository):
+        _say(f"{made}: a model for Triton", quiet)
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line)
 
 
 def _record_of(checkpoint: Path) -> RunRecord:
@@ -96,101 +158,149 @@ def chosen_providers(names: str) -> list[str]:
         return [name for name, reason in usable().items() if not reason]
     chosen = names.split(",")
     for name in chosen:
-        open_session(tiny_model(), name)
+        require(name)
     return chosen
 
 
 def write(
-    path: Path, classifier: Classifier, data: Dataset, record: RunRecord, checkpoint_sha256: str, names: list[str]
+    path: Path, classifier: Classifier, data: Dataset, record: RunRecord, checkpoint_sha256: str, options: Options
 ) -> Manifest:
-    """Write a bundle into the empty folder `path`, proven on the providers in `names`.
+    """Write a bundle into the empty folder `path`, each file proven on every provider.
 
     Raises:
-        CnnbenchError: The file differs from the network (exit 4).
+        CnnbenchError: The float32 file differs from the network (exit 4).
     """
-    from cnnbench.export import contract, graph
+    from cnnbench.export import card, graph
+    from cnnbench.export.verify import prove
 
     weights = graph.weights_sha256(classifier.network)
-    metadata = contract.metadata(record.arch, data.name, data.class_names, record.spec, weights)
-    graph.save(graph.to_onnx(classifier.network, record.spec, metadata), path / "model.onnx")
-    reference = torch_logits(classifier.network, data.test.images)
-    verdict = prove(path / "model.onnx", reference, data, names)
-    np.savez(path / "golden.npz", pixels=data.test.images[:GOLDEN_IMAGES], logits=reference[:GOLDEN_IMAGES])
-    np.savez_compressed(
-        path / "reference.npz",
-        labels=data.test.labels.astype(np.int32),
-        predictions=reference.argmax(1).astype(np.int32),
-    )
+    signature = contract.signature(record.spec, options.input, options.probabilities)
+    with proof.yardstick(classifier.network, data.test) as held_against:
+        reference = held_against.reference
+        tried: list[Variant] = []
+        flips: list[tuple[str | int | float, ...]] = []
+
+        def stated(precision: variants.Precision) -> dict[str, str]:
+            return contract.metadata(
+                record.arch, precision, data.name, data.class_names, signature, weights, reference.accuracy
+            )
+
+        fp32 = graph.to_onnx(classifier.network, record.spec, stated("fp32"), options.input, options.probabilities)
+        for precision in options.precisions:
+            file = path / variants.file_name(precision)
+            try:
+                model = fp32 if precision == "fp32" else variants.make(precision, fp32, data.train.images, signature)
+                graph.sign(model, stated(precision))
+                graph.save(model, file)
+                variant, changed = proof.judge(
+                    precision, file, signature, stated(precision), held_against, options.providers, options.budget,
+                    fp32=None if precision == "fp32" else path / variants.file_name("fp32"),
+                )  # fmt: skip
+            except CnnbenchError as error:
+                if precision == "fp32":
+                    raise
+                variant, changed = _unmade(precision, file, str(error), options.budget), {}
+            if variant.refused:
+                file.unlink(missing_ok=True)
+            else:
+                flips += _flip_rows(file.name, changed, held_against.labels)
+            if variant.refused and precision == "fp32":
+                raise CnnbenchError(
+                    f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
+                )
+            tried.append(variant)
+        np.savez(
+            path / "golden.npz",
+            pixels=data.test.images[:GOLDEN_IMAGES], logits=held_against.logits[:GOLDEN_IMAGES],
+            noise=held_against.noise, noise_logits=held_against.noise_logits,
+        )  # fmt: skip
+        np.savez_compressed(
+            path / "reference.npz",
+            labels=data.test.labels.astype(np.int32),
+            predictions=held_against.logits.argmax(1).astype(np.int32),
+        )
+    with (path / "flips.csv").open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *flips])
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
         task=record.task, arch=record.arch, seed=record.seed,
         data={key: value for key, value in record.data.items() if key not in ("root", "folder")},
-        spec=record.spec, class_names=data.class_names, cost=record.cost, contract=contract.signature(record.spec),
-        weights_sha256=weights, run={"checkpoint_sha256": checkpoint_sha256}, verdict=verdict,
-        files={
-            file.name: {"sha256": records.sha256(file), "bytes": file.stat().st_size} for file in sorted(path.iterdir())
+        spec=record.spec, class_names=data.class_names, cost=record.cost, contract=signature, weights_sha256=weights,
+        run={
+            "checkpoint_sha256": checkpoint_sha256, "epochs": record.fit.epochs,
+            "val_accuracy": record.fit.val_accuracy, "commands": _commands(record, options),
         },
-        environment=environment.describe(),
+        reference=reference, variants=tuple(tried), files={}, environment=environment.describe(),
     )  # fmt: skip
+    manifest = replace(manifest, files=_hashes(path))
+    card.write(path / "README.md", manifest)
+    manifest = replace(manifest, files=_hashes(path))
     records.write(path / "manifest.json", manifest)
+    prove(path, options.providers[0])  # what `verify` will say of it must be good before it takes its place
     return manifest
 
 
-def prove(model: Path, reference: np.ndarray, data: Dataset, names: list[str]) -> tuple[Parity, ...]:
-    """The verdict on each provider.
-
-    Raises:
-        CnnbenchError: One of them differs from PyTorch (exit 4).
-    """
-    from cnnbench.export.verdict import parity
-
-    results = []
-    for name in names:
-        session = open_session(model, name)
-        result = parity(
-            name, reference, lambda pixels, s=session: s.run(["logits"], {"pixels": pixels})[0],  # type: ignore[misc]
-            data.test.images, data.test.labels,
-        )  # fmt: skip
-        if not result.passed:
-            raise CnnbenchError(
-                f"the ONNX file is not the trained network: on {name}, {result.flips} of {result.images} images change "
-                f"class, largest logit error {result.max_abs_error:.2g} (tolerance {result.tolerance:.2g}); "
-                "nothing was written",
-                Exit.VERDICT,
-            )
-        results.append(result)
-    return tuple(results)
+def _hashes(path: Path) -> dict[str, dict[str, Any]]:
+    return {
+        file.name: {"sha256": records.sha256(file), "bytes": file.stat().st_size} for file in sorted(path.iterdir())
+    }
 
 
-def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """PyTorch's logits `(N, num_classes)` float32 on the CPU, for images `(N, H, W, C)` uint8."""
-    import torch
+def _unmade(precision: variants.Precision, file: Path, reason: str, budget: float) -> Variant:
+    """A variant that could not even be tried."""
+    return Variant(
+        precision=precision, file=file.name, bytes=file.stat().st_size if file.exists() else 0, refused=reason,
+        budget_points=budget, lost_points=0.0, latency_ms=None, fp32_latency_ms=None, passes=(),
+    )  # fmt: skip
 
-    from cnnbench.export.verdict import CHUNK, batched
-    from cnnbench.training.data import channels_first
 
-    network = network.eval()
+def _flip_rows(
+    file: str, changed: dict[tuple[str, bool], verdict.Flips], labels: np.ndarray
+) -> Iterator[tuple[str | int | float, ...]]:
+    """One row an image that changes class, see `FLIPS_HEADER`; classes are numbers, margins PyTorch's logits."""
+    for (provider, optimized), flips in changed.items():
+        for image, expected, found, margin in zip(
+            flips.images, flips.expected, flips.found, flips.margins, strict=True
+        ):
+            row = (file, provider, "on" if optimized else "off", int(image), int(labels[image]), int(expected))
+            yield (*row, int(found), float(margin), "yes" if margin <= 2 * flips.bound else "no")
 
-    def logits(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            result: np.ndarray = network(channels_first(torch.tensor(pixels)).float() / 255).numpy()
-        return result
 
-    return batched(logits, images, CHUNK)
+def _commands(record: RunRecord, options: Options) -> list[str]:
+    """The commands that make this very bundle again. Folders are named by what belongs there, not where it lay."""
+    from cnnbench.training.cli import changed_flags
+
+    flags = " ".join([*changed_flags(record.config), f"--seed_everything {record.seed}"])
+    asked = [f"--variants {','.join(options.precisions)}"] * (len(options.precisions) > 1)
+    asked += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
+    asked += [f"--budget {options.budget:g}"] * (options.budget != 0.2)
+    run = f"runs/{record.task}/seed{record.seed}"
+    return [f"cnnbench fit {flags}", f"cnnbench test {flags}", " ".join(["cnnbench export", run, *asked])]
 
 
 def report(manifest: Manifest, path: Path, as_json: bool) -> None:
-    """Print what was exported: the manifest, or a line for the bundle and one for each provider."""
+    """Print what was exported: the manifest, or a line for each file and each pass over it."""
     if as_json:
         print((path / "manifest.json").read_text(), end="")
         return
-    print(f"{path}: {manifest.arch} on {manifest.data['name']}, {manifest.files['model.onnx']['bytes']:,} bytes")
-    for result in manifest.verdict:
-        print(
-            f"  {result.provider}: accuracy {result.onnx_accuracy:.2%} on {result.images} test images "
-            f"(PyTorch {result.torch_accuracy:.2%}), {result.flips} flips, {result.rounding_flips} by rounding, "
-            f"largest logit error {result.max_abs_error:.1e} (tolerance {result.tolerance:.1e})"
+    reference = manifest.reference
+    print(
+        f"{path}: {manifest.arch} on {manifest.data['name']}, accuracy {reference.accuracy:.2%} on "
+        f"{reference.images} test images in PyTorch, error bound {reference.error_bound:.1e}, TF32 off"
+    )
+    for variant in manifest.variants:
+        latency = (
+            "" if variant.latency_ms is None else f", {variant.latency_ms:.3f} ms ({variant.fp32_latency_ms:.3f} fp32)"
         )
+        fate = f"REFUSED: {variant.refused}" if variant.refused else "kept"
+        print(f"  {variant.file}: {variant.bytes:,} bytes, {variant.lost_points:.2f} points lost{latency}; {fate}")
+        for found in variant.passes:
+            error = max(found.max_abs_error, *found.batch_errors.values())
+            print(
+                f"    {found.active}, optimisations {'on' if found.optimized else 'off'}: "
+                f"{found.correct} right, {found.rounding_flips} flips by rounding, {found.flips} beyond, "
+                f"largest logit error {error:.1e}"
+            )
 
 
 @contextmanager

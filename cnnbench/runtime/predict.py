@@ -7,6 +7,7 @@ copy that travels in every bundle, so what was verified is what is deployed.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,15 +23,28 @@ class Model:
     Args:
         bundle: The folder with model.onnx and manifest.json.
         session: A session made elsewhere, for another provider; by default one on the CPU.
+        precision: Which of the bundle's files to use: "fp32", or "fp16" or "int8" where the bundle has them.
+
+    Raises:
+        ValueError: The bundle has no such file.
     """
 
-    def __init__(self, bundle: str | Path, session: Any = None) -> None:
+    def __init__(self, bundle: str | Path, session: Any = None, precision: str = "fp32") -> None:
         bundle = Path(bundle)
         self.manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
         self.class_names: list[str] = self.manifest["class_names"]
+        files = {v["precision"]: v["file"] for v in self.manifest["variants"] if not v["refused"]}
+        if precision not in files:
+            raise ValueError(f"{bundle} holds no {precision} model; expected {' or '.join(files)}")
         self.session = session or onnxruntime.InferenceSession(
-            str(bundle / "model.onnx"), providers=["CPUExecutionProvider"]
+            str(bundle / files[precision]), providers=["CPUExecutionProvider"]
         )
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images that the network takes."""
+        spec = self.manifest["spec"]
+        return spec["height"], spec["width"], spec["channels"]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Raw logits `(N, num_classes)` float32 of images `(N, H, W, C)` uint8, as an image decoder gives them.
@@ -38,12 +52,11 @@ class Model:
         Raises:
             ValueError: The images have another type or shape than the network takes.
         """
-        _, height, width, channels = self.manifest["contract"]["input"]["shape"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.size:
             raise ValueError(
-                f"images are {images.dtype} {images.shape}; expected uint8 (N, {height}, {width}, {channels})"
+                f"images are {images.dtype} {images.shape}; expected uint8 (N, {', '.join(map(str, self.size))})"
             )
-        result: np.ndarray = self.session.run(["logits"], {"pixels": images})[0]
+        result: np.ndarray = self.session.run(["logits"], {"pixels": as_input(images, self.manifest["contract"])})[0]
         return result
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -59,8 +72,15 @@ class Model:
 
     def read(self, path: str | Path) -> np.ndarray:
         """An image file as `(1, H, W, C)` uint8, see `decode`."""
-        _, height, width, channels = self.manifest["contract"]["input"]["shape"]
-        return decode(path, height, width, channels)[None]
+        return decode(path, *self.size)[None]
+
+
+def as_input(images: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
+    """Images `(N, H, W, C)` uint8 as the graph of `contract` takes them."""
+    if contract["input"]["dtype"] == "uint8":
+        return np.ascontiguousarray(images)
+    planes: np.ndarray = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    return planes
 
 
 def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarray:
@@ -91,19 +111,29 @@ def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarr
 
 
 def main() -> int:
-    """Print one line an image: path, class name, probability. Exit 2 without arguments, 3 on an unreadable image."""
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        print(f"usage: {Path(sys.argv[0]).name} IMAGE [IMAGE ...]", file=sys.stderr)
-        return 2
-    model = Model(Path(__file__).parent)
-    for path in sys.argv[1:]:
+    """Print one line an image: path, then the likeliest classes, each with its probability. Exit 3 on a bad image."""
+    parser = argparse.ArgumentParser(description="Name the likeliest classes of image files, with probabilities.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="any file that Pillow reads")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to name (default 3)")
+    parser.add_argument("--precision", default="fp32", help="fp32, or fp16 or int8 where the bundle has it")
+    chosen = parser.parse_args()
+    if chosen.top < 1:
+        parser.error(f"--top {chosen.top}: expected at least 1")
+    try:
+        model = Model(Path(__file__).parent, precision=chosen.precision)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in chosen.images:
         try:
             probabilities = model.probabilities(model.read(path))[0]
+        except ImportError:
+            print("image files are read with Pillow: pip install pillow", file=sys.stderr)
+            return 6
         except OSError as error:
             print(f"cannot read {path} as an image: {error}", file=sys.stderr)
             return 3
-        best = int(probabilities.argmax())
-        print(f"{path}\t{model.class_names[best]}\t{probabilities[best]:.4f}")
+        best = np.argsort(-probabilities, kind="stable")[: chosen.top]
+        print("\t".join([path, *(f"{model.class_names[index]} {probabilities[index]:.4f}" for index in best)]))
     return 0
 
 

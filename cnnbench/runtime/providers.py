@@ -6,12 +6,17 @@ warning and runs on the CPU. Here every session is checked, with falling back to
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -21,16 +26,25 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Our short name: ONNX Runtime's name and its options."""
 
-QUIET = 4  # of ONNX Runtime's log levels: fatal only; what goes wrong is raised, not logged
+QUIET, ERRORS = 4, 2
+"""Of ONNX Runtime's log levels: fatal alone, since what goes wrong is raised; and all from warnings on."""
 
 
-def open_session(model: str | Path | bytes, provider: str = "cpu", threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(
+    model: str | Path | bytes,
+    provider: str = "cpu",
+    threads: int = 0,
+    optimized: bool = True,
+    profile: Path | None = None,
+) -> onnxruntime.InferenceSession:
     """A session on `provider` alone.
 
     Args:
         model: Path of the ONNX file, or its bytes.
         provider: "cpu" or "cuda".
         threads: Threads within an operator; 0 leaves the choice to ONNX Runtime.
+        optimized: Whether its graph optimisations are all on, as by default, or all off.
+        profile: Where to write its profile, without suffix.
 
     Raises:
         CnnbenchError: The provider is unknown (exit 2) or cannot be used here (exit 6), or the file is not a
@@ -38,24 +52,15 @@ def open_session(model: str | Path | bytes, provider: str = "cpu", threads: int 
     """
     if provider not in PROVIDERS:
         raise CnnbenchError(f"unknown provider {provider!r}: expected {' or '.join(PROVIDERS)}")
-    name, options = PROVIDERS[provider]
+    name = PROVIDERS[provider][0]
     if name not in onnxruntime.get_available_providers():
         raise CnnbenchError(
             f"provider {provider} is not in this onnxruntime {onnxruntime.__version__}; "
             "it needs the onnxruntime-gpu wheel, on Linux or Windows, x86-64",
             Exit.ENVIRONMENT,
         )
-    onnxruntime.set_default_logger_severity(QUIET)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = QUIET
-    settings.intra_op_num_threads = threads
-    if provider != "cpu":
-        onnxruntime.preload_dlls()  # finds the CUDA libraries that torch's wheels brought
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), settings, providers=[(name, options)]
-        )
+        session = _session(model, provider, threads, optimized, profile)
     except Exception as error:  # its classes are private; which of the two it is decides the exit code
         if provider != "cpu":
             raise _unusable(provider, str(error)) from None
@@ -66,6 +71,42 @@ def open_session(model: str | Path | bytes, provider: str = "cpu", threads: int 
     return session
 
 
+def _session(
+    model: str | Path | bytes,
+    provider: str,
+    threads: int = 0,
+    optimized: bool = True,
+    profile: Path | None = None,
+    log_level: int = QUIET,
+) -> onnxruntime.InferenceSession:
+    onnxruntime.set_default_logger_severity(log_level)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = log_level
+    settings.intra_op_num_threads = threads
+    if not optimized:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
+    if provider != "cpu":
+        onnxruntime.preload_dlls()  # finds the CUDA libraries that torch's wheels brought
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), settings, providers=[PROVIDERS[provider]]
+    )
+
+
+def require(provider: str) -> None:
+    """Run a tiny model on `provider`.
+
+    Raises:
+        CnnbenchError: It is unknown (exit 2), or cannot be used here (exit 6), with ONNX Runtime's reason.
+    """
+    session = open_session(tiny_model(), provider)
+    result: Any = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
+    if result.item() != 2:
+        raise CnnbenchError(f"provider {provider} computed 1 + 1 = {result.item()}", Exit.ENVIRONMENT)
+
+
 def usable() -> dict[str, str]:
     """Every provider we know, and "" where a session really ran on it, else why not."""
     return {provider: _try(provider) for provider in PROVIDERS}
@@ -73,11 +114,10 @@ def usable() -> dict[str, str]:
 
 def _try(provider: str) -> str:
     try:
-        session = open_session(tiny_model(), provider)
+        require(provider)
     except CnnbenchError as error:
         return str(error)
-    result: Any = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
-    return "" if result.item() == 2 else f"{provider} computed 1 + 1 = {result.item()}"
+    return ""
 
 
 def tiny_model() -> bytes:
@@ -91,10 +131,28 @@ def tiny_model() -> bytes:
     return data
 
 
-def _unusable(provider: str, reason: str) -> CnnbenchError:
-    return CnnbenchError(
-        f"provider {provider} cannot be used here (no device, or its libraries did not load): {_first_line(reason)}",
-        Exit.ENVIRONMENT,
+def _unusable(provider: str, message: str) -> CnnbenchError:
+    reason = sandbox.call("cnnbench.runtime.providers:logged_reason", {"provider": provider}, f"provider {provider}")
+    return CnnbenchError(f"provider {provider} cannot be used here: {reason or _first_line(message)}", Exit.ENVIRONMENT)
+
+
+def logged_reason(provider: str) -> str:
+    """Why `provider` does not load, as ONNX Runtime's log says: the exception speaks of the fallback alone.
+
+    Redirects this process's standard error, so it is called in a process of its own.
+    """
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        with contextlib.suppress(Exception):
+            _session(tiny_model(), provider, log_level=ERRORS)
+        log.seek(0)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read().decode(errors="replace"))
+    causes = [re.sub(r"^.*?\] (/\S+ )?", "", line).strip() for line in text.splitlines() if "fallback" not in line]
+    # a library that did not load is named behind the last "with error:"
+    loading = [cause.rsplit("with error: ", 1)[1] for cause in causes if "with error: " in cause]
+    needs = re.search(r"Require (.*?)\. Please", text)
+    return "; ".join(
+        [*(loading or [cause for cause in causes if cause][:1]), *([f"it needs {needs[1]}"] if needs else [])]
     )
 
 

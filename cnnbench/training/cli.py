@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -333,6 +334,21 @@ def subparsers() -> dict[str, LightningArgumentParser]:
     except ParsersOnly.Made as made:
         return made.parsers
     raise AssertionError("LightningCLI no longer parses in its constructor")
+
+
+def changed_flags(config: dict[str, Any]) -> list[str]:
+    """The flags of `fit` that give a recorded configuration: all that are not the defaults.
+
+    What depends on the machine alone is left out, and a folder of images is named FOLDER.
+    """
+    defaults = subparsers()["fit"].get_defaults().as_dict()
+    flags = []
+    for part in ("model", "data", "trainer"):
+        for key, value in config[part].items():
+            if key in defaults[part] and value != defaults[part][key] and key not in ("root", "download"):
+                shown = "FOLDER" if key == "folder" else shlex.quote(json.dumps(value).strip('"'))
+                flags.append(f"--{part}.{key} {shown}")
+    return [*flags, *[f"--task {shlex.quote(str(config['task']))}"] * bool(config.get("task"))]
 
 
 def _cli(args: list[str] | None, kind: type[Cli] = Cli) -> Cli:

@@ -1,0 +1,97 @@
+"""Other places a proven network goes to: Triton's model repository, and weights for those who go on training."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench import records
+from cnnbench.types import CnnbenchError, Manifest
+
+if TYPE_CHECKING:
+    from cnnbench.training.classifier import Classifier
+
+TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+TRITON_LARGEST_BATCH = 64
+"""The largest of the batch sizes that the verdict tries."""
+
+
+def triton(bundle: Path, repository: Path) -> list[Path]:
+    """Write each file of a bundle into a Triton model repository, as a model of its own; returns their folders.
+
+    `<repository>/<name>/config.pbtxt`, `labels.txt` and `1/model.onnx`, where the name is the task's, with the
+    precision behind it where that is not fp32: see "Model Repository" and "Model Configuration" in Triton's manual.
+
+    Raises:
+        CnnbenchError: The repository cannot be written (exit 2).
+    """
+    from cnnbench.export.bundle import replacing_folder
+
+    manifest = records.read(bundle / "manifest.json", Manifest)
+    made = []
+    for variant in manifest.kept:
+        suffix = "" if variant.precision == "fp32" else f"_{variant.precision}"
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
+        with replacing_folder(repository / name) as partial:
+            (partial / "1").mkdir()
+            shutil.copyfile(bundle / variant.file, partial / "1" / "model.onnx")
+            (partial / "labels.txt").write_text("".join(f"{label}\n" for label in manifest.class_names))
+            (partial / "config.pbtxt").write_text(_config(name, manifest.contract))
+        made.append(repository / name)
+    return made
+
+
+def _config(name: str, contract: dict[str, Any]) -> str:
+    """Triton's model configuration; the batch is not among its dims."""
+
+    def tensor(value: dict[str, Any], *more: str) -> str:
+        dims = ", ".join(str(size) for size in value["shape"][1:])
+        fields = [f'name: "{value["name"]}"', f"data_type: {TRITON_TYPES[value['dtype']]}", f"dims: [ {dims} ]", *more]
+        return "  {\n" + "".join(f"    {field}\n" for field in fields) + "  }"
+
+    outputs = ",\n".join(tensor(output, 'label_filename: "labels.txt"') for output in contract["outputs"])
+    return (
+        f'name: "{name}"\nbackend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
+        f"max_batch_size: {TRITON_LARGEST_BATCH}\n"
+        f"input [\n{tensor(contract['input'])}\n]\noutput [\n{outputs}\n]\ndynamic_batching {{ }}\n"
+    )
+
+
+def safetensors(classifier: Classifier, weights_sha256: str, path: Path) -> None:
+    """Write the weights and buffers, by the names of the network's `state_dict`, and what it takes to rebuild it.
+
+    `cnnbench.architectures.build(arch, spec)` gives the network that takes them; arch and spec are in the metadata.
+
+    Raises:
+        CnnbenchError: The file cannot be written (exit 2).
+    """
+    from safetensors.torch import save_file
+
+    assert classifier.spec is not None
+    metadata = {
+        "arch": classifier.arch,
+        "spec": json.dumps(asdict(classifier.spec)),
+        "dataset": classifier.data["name"],
+        "class_names": json.dumps(classifier.class_names),
+        "weights_sha256": weights_sha256,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
+    with records.replacing(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def parse(target: list[str] | None) -> tuple[str, Path] | None:
+    """The kind and the place that `--target KIND PLACE` names.
+
+    Raises:
+        CnnbenchError: Another kind, or no place (exit 2).
+    """
+    if target is None:
+        return None
+    if len(target) != 2 or target[0] not in ("triton", "safetensors"):
+        raise CnnbenchError(f"--target {' '.join(target)}: expected --target triton DIR or --target safetensors FILE")
+    return target[0], Path(target[1])
