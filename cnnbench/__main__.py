@@ -122,8 +122,10 @@ def _parser(verb: str, function: Any) -> Any:
             options |= {"nargs": "?", "default": first.default}
         parser.add_argument(name, help=doc.params[0].description, **options)
     for param in doc.params[1:]:
-        if "list[str]" in str(inspect.signature(function).parameters[param.arg_name].annotation):
-            parser.add_argument(f"--{param.arg_name}", type=str, nargs="+", help=param.description)
+        annotation = str(inspect.signature(function).parameters[param.arg_name].annotation)
+        count = "+" if "list[str]" in annotation else 2 if "tuple[str, str]" in annotation else None
+        if count:  # jsonargparse would want [a,b]
+            parser.add_argument(f"--{param.arg_name}", type=str, nargs=count, help=param.description)
     for param in doc.params:
         if inspect.signature(function).parameters[param.arg_name].annotation == "bool":  # off unless it is named
             parser.add_argument(f"--{param.arg_name}", action="store_true", help=param.description)

@@ -77,7 +77,7 @@ def read(path: Path, kind: type[T]) -> T:
         )
     try:
         return from_dict(kind, content, Config(cast=[tuple]))
-    except DaciteError as error:
+    except (DaciteError, CnnbenchError, TypeError, ValueError) as error:  # from casts, and from what a field refuses
         raise CnnbenchError(f"{path} is not a {schema} record: {error}", Exit.DATA) from None
 
 
@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except OSError as error:
         raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CnnbenchError(
             f"{path} is not JSON ({error}): it is damaged or was written by something else", Exit.DATA
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def export(
     input: contract.InputKind = "uint8",
     probabilities: bool = False,
     budget: float = 0.2,
-    target: list[str] | None = None,
+    target: tuple[str, str] | None = None,
     root: str | None = None,
     folder: str | None = None,
     json: bool = False,
@@ -65,7 +66,7 @@ def export(
             (batch, C, H, W) in [0, 1].
         probabilities: Return the softmax of the logits, too.
         budget: Points of accuracy (percent) that a variant may lose.
-        target: Also write `triton DIR`, a model repository, or `safetensors FILE`, the weights for torch.
+        target: Also write `triton DIR`, a model repository, or `safetensors FILE`, the weights for torch: two words.
         root: Folder of the downloaded datasets, if it is not the one the run used.
         folder: Folder of your own images, if it is not the one the run used.
         json: Print the manifest as one JSON document.
@@ -199,7 +200,8 @@ def write(
             except CnnbenchError as error:
                 if precision == "fp32":
                     raise
-                variant, changed = _unmade(precision, file, str(error), options.budget), {}
+                reason = str(error).replace(str(file.absolute()), file.name)
+                variant, changed = _unmade(precision, file, reason, options.budget), {}
             if variant.refused:
                 file.unlink(missing_ok=True)
             else:
@@ -274,7 +276,7 @@ def _commands(record: RunRecord, options: Options) -> list[str]:
     asked = [f"--variants {','.join(options.precisions)}"] * (len(options.precisions) > 1)
     asked += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
     asked += [f"--budget {options.budget:g}"] * (options.budget != 0.2)
-    run = f"runs/{record.task}/seed{record.seed}"
+    run = shlex.quote(f"runs/{record.task}/seed{record.seed}")
     return [f"cnnbench fit {flags}", f"cnnbench test {flags}", " ".join(["cnnbench export", run, *asked])]
 
 

@@ -27,8 +27,13 @@ CONTENTS = {
 
 def write(path: Path, manifest: Manifest) -> None:
     """Write the card of `manifest`, with its `model-index`."""
+    path.write_text(text(manifest))
+
+
+def text(manifest: Manifest) -> str:
+    """The whole card."""
     head = yaml.safe_dump(front_matter(manifest), sort_keys=False, allow_unicode=True)
-    path.write_text(f"---\n{head}---\n{_body(manifest)}")
+    return f"---\n{head}---\n{_body(manifest)}"
 
 
 def front_matter(manifest: Manifest) -> dict[str, Any]:
@@ -64,11 +69,11 @@ def accuracy(manifest: Manifest, precision: str) -> float:
 
 def read_front_matter(path: Path) -> Any:
     """The YAML at the head of a card; None where there is none."""
-    _, _, rest = path.read_text().partition("---\n")
-    head, end, _ = rest.partition("\n---\n")
     try:
+        _, _, rest = path.read_text().partition("---\n")
+        head, end, _ = rest.partition("\n---\n")
         return yaml.safe_load(head) if end else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # bytes that are no text, dates that are none, deep nesting
         return None
 
 

@@ -75,19 +75,24 @@ def read(path: Path) -> onnx.ModelProto:
     """Parse a file. Only ever called on a stranger's file in a process of its own: see `export.trial`.
 
     Raises:
-        CnnbenchError: It is missing, too large, or not an ONNX file (exit 3).
+        CnnbenchError: It is missing, too large, not an ONNX file, or holds more than one (exit 3).
     """
     if not path.is_file():
         raise CnnbenchError(f"{path} is missing", Exit.DATA)
     if path.stat().st_size > LARGEST_FILE:
         size = f"{path.stat().st_size:,}"
         raise CnnbenchError(f"{path} has {size} bytes; an ONNX file has at most {LARGEST_FILE:,}", Exit.DATA)
+    data = path.read_bytes()
     try:
-        return onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(data)
     except MemoryError:
         raise
     except Exception as error:  # protobuf's classes differ between its implementations
         raise CnnbenchError(f"{path} is not a readable ONNX file: {_first_line(error)}", Exit.DATA) from None
+    model.DiscardUnknownFields()  # protobuf carries along what it does not know, anywhere in a message
+    if excess := len(data) - model.ByteSize():
+        raise CnnbenchError(f"{path} holds {excess:,} bytes that are no part of its ONNX model", Exit.DATA)
+    return model
 
 
 def check(model: onnx.ModelProto, contract: dict[str, Any], stated: dict[str, str]) -> None:
@@ -144,22 +149,22 @@ def _same_signature(model: onnx.ModelProto, contract: dict[str, Any]) -> None:
         )
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph and those within its nodes, as `If` and `Loop` have."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _graphs(inner)
+                yield from graphs(inner)
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         yield from graph.node
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         attributes = [attribute for node in graph.node for attribute in node.attribute]
         yield from graph.initializer
         for attribute in attributes:

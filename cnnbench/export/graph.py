@@ -83,12 +83,10 @@ def to_onnx(
 
 def sign(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
     """Leave nothing in `model` but the graph and `metadata`: no source paths of this machine, no tool's own marks."""
-    for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-        tensor.doc_string = ""
+    for part in contract.graphs(model.graph):
+        for item in (part, *part.node, *part.value_info, *part.input, *part.output, *part.initializer):
+            del item.metadata_props[:]
+            item.doc_string = ""
     model.ir_version = contract.IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "cnnbench", "", ""
     for item in [item for item in model.opset_import if item.domain]:  # quantisers import domains that no node uses

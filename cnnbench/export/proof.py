@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ def yardstick(network: nn.Module, test: Split) -> Iterator[Yardstick]:
     gauge = np.concatenate([test.images[: verdict.GAUGE_IMAGES], noise])
     found = np.concatenate([logits[: verdict.GAUGE_IMAGES], noise_logits])
     error = float(np.abs(found - float64_logits(network, gauge)).max())
-    largest = float(max(np.abs(logits).max(), np.abs(noise_logits).max()))
+    largest = float(np.abs(np.concatenate([logits, noise_logits])).max())
     if not np.isfinite(largest):
         raise CnnbenchError("the trained network returns logits that are not finite: there is nothing to export")
     reference = Reference(
@@ -106,7 +106,7 @@ def judge(
     rounds = _race(file, fp32, contract, held_against.images) if fp32 else {}
     medians = {name: float(np.median(times)) for name, times in rounds.items()}
     if precision == "fp32":
-        refused = _not_the_network(passes, held_against.reference)
+        refused = not_the_network(passes, held_against.reference)
     elif lost > budget_points + 1e-9:
         refused = f"loses {lost:.2f} points of accuracy; its budget is {budget_points:g}"
     elif precision == "int8" and not all(a < b for a, b in zip(rounds["it"], rounds["fp32"], strict=True)):
@@ -159,10 +159,10 @@ def _passes(
             ), flips  # fmt: skip
 
 
-def _not_the_network(passes: list[Pass], reference: Reference) -> str:
+def not_the_network(passes: Sequence[Pass], reference: Reference) -> str:
     """Why a float32 file is not the trained network; empty where it is."""
     for found in passes:
-        error = max(found.max_abs_error, *found.batch_errors.values())
+        error = max([found.max_abs_error, *found.batch_errors.values()])
         if found.flips or error > reference.error_bound:
             return (
                 f"on {found.provider}, graph optimisations {'on' if found.optimized else 'off'}, {found.flips} of "

@@ -84,14 +84,15 @@ def safetensors(classifier: Classifier, weights_sha256: str, path: Path) -> None
         save_file(tensors, partial, metadata)
 
 
-def parse(target: list[str] | None) -> tuple[str, Path] | None:
+def parse(target: tuple[str, str] | None) -> tuple[str, Path] | None:
     """The kind and the place that `--target KIND PLACE` names.
 
     Raises:
-        CnnbenchError: Another kind, or no place (exit 2).
+        CnnbenchError: Another kind (exit 2).
     """
     if target is None:
         return None
-    if len(target) != 2 or target[0] not in ("triton", "safetensors"):
-        raise CnnbenchError(f"--target {' '.join(target)}: expected --target triton DIR or --target safetensors FILE")
-    return target[0], Path(target[1])
+    kind, place = target
+    if kind not in ("triton", "safetensors"):
+        raise CnnbenchError(f"--target {kind} {place}: expected --target triton DIR or --target safetensors FILE")
+    return kind, Path(place)

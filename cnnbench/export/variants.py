@@ -65,12 +65,28 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with weights and arithmetic in float16; preprocessing, inputs and outputs stay as they are."""
     from onnxconverter_common import float16
 
-    preprocessing = [node.name for node in _preprocessing(model.graph)]
+    preprocessing = list(_preprocessing(model.graph))
+    softmax = _softmax(model.graph)  # put aside: it is of the logits as they come out, in float32
+    source = copy.deepcopy(model)
+    for node in softmax:
+        source.graph.node.remove(node)
+    del source.graph.output[1:]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a weight below 1e-7 is rounded: the verdict measures what that does
         half: onnx.ModelProto = float16.convert_float_to_float16(
-            copy.deepcopy(model), keep_io_types=True, node_block_list=preprocessing
+            source, keep_io_types=True, node_block_list=[node.name for node in preprocessing]
         )
+    half.graph.node.extend(softmax)
+    half.graph.output.extend(model.graph.output[1:])
+    # the converter rounds every constant, and casts those of blocked nodes back
+    outside = {name for node in preprocessing for name in node.input}
+    outside -= {name for node in list(model.graph.node)[len(preprocessing) :] for name in node.input}
+    exact = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in outside}
+    for tensor in half.graph.initializer:
+        if tensor.name in exact:
+            tensor.CopyFrom(exact[tensor.name])
+    for value in [value for value in half.graph.value_info if value.name in exact]:
+        half.graph.value_info.remove(value)
     return half
 
 
@@ -105,7 +121,7 @@ def int8(model: onnx.ModelProto, images: np.ndarray, signature: dict[str, Any]) 
         quantization.quantize_static(
             prepared, result, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in _preprocessing(model.graph)],
+            nodes_to_exclude=[node.name for node in (*_preprocessing(model.graph), *_softmax(model.graph))],
         )  # fmt: skip
         return onnx.load(result)
 
@@ -124,6 +140,11 @@ def _preprocessing(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         if any(name in matrices for name in node.input):
             return
         yield node
+
+
+def _softmax(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """What follows the logits."""
+    return [node for node in graph.node if contract.LOGITS in node.input]
 
 
 @contextmanager

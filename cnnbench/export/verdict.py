@@ -3,8 +3,7 @@
 **Error bound.** Two correct float32 programs of one network differ by rounding. How much depends on the network: long
 sums and unnormalised logits round more. PyTorch itself is the gauge: the largest difference between its float32 and
 its float64 logits, over the first `GAUGE_IMAGES` test images and some noise, is this network's rounding error. The
-bound is `ROOM` times that. The images of the whole test split come within a quarter of it for every
-registered architecture (tests/export/test_graph.py).
+bound is `ROOM` times that; every registered architecture stays below half of it (tests/export/test_graph.py).
 
 **Flips.** An image whose top-1 class differs is rounding where PyTorch's margin between the two classes is at most
 twice the bound, since each of the two logits may be off by that much, and a bug above.

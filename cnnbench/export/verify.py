@@ -7,8 +7,6 @@ is JSON, YAML, and arrays that are never unpickled; its predict.py is never run.
 from __future__ import annotations
 
 import tempfile
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +21,13 @@ from cnnbench.types import CnnbenchError, Exit, Manifest, Variant
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
+SECOND_SIZE = 7
+LARGEST_ARRAYS = 2**30
+"""Bytes: a few images, and two numbers for each test image, are far less."""
+DATA: dict[str, type] = {"name": str, "dataset": str, "sha256": str, "size": int, "channels": int}
+"""What a manifest must say of its data, so that they can be opened again."""
+LOOSEST = 0.01
+"""Of the largest golden logit: no float32 network of ours rounds by more than a thirtieth of that."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def prove(
     ]
     if rescore:
         data = datasets.open_recorded(manifest.data, root, folder)
+        if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
+            raise _failed("rescore", "the manifest's class names or image spec are not those of the test images")
         checks += [_rescore(path, manifest, variant, provider, data.test) for variant in manifest.kept]
     return checks
 
@@ -102,7 +109,8 @@ def _hashes(path: Path, manifest: Manifest) -> Check:
             raise _failed("hashes", f"the manifest names {name}, which is not a file of the bundle's own folder")
         if not (path / name).is_file():
             raise _failed("hashes", f"{path / name} is missing; export the bundle again")
-        if records.sha256(path / name) != expected["sha256"]:
+        found = {"sha256": records.sha256(path / name), "bytes": (path / name).stat().st_size}
+        if found != expected:
             raise _failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
     return Check("hashes", f"{len(manifest.files)} files as written")
 
@@ -118,8 +126,12 @@ def _manifest(path: Path, manifest: Manifest) -> Check:
         raise _failed("manifest", f"{path / 'manifest.json'} states another contract than its image spec")
     unknown = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
     unknown |= {variant.file for variant in manifest.kept} - {*manifest.files}
+    if wrong := [key for key, kind in DATA.items() if not isinstance(manifest.data.get(key), kind)]:
+        raise _failed("manifest", f"the manifest does not say of its data: {', '.join(wrong)}")
     if unknown:
         raise _failed("manifest", f"the manifest has no hash of {', '.join(sorted(unknown))}")
+    if any(variant.bytes != manifest.files[variant.file]["bytes"] for variant in manifest.kept):
+        raise _failed("manifest", "the manifest states another size of a file than it has")
     precisions = [variant.precision for variant in manifest.kept]
     if "fp32" not in precisions or len({*precisions}) < len(precisions) or not {*precisions} <= {*PRECISIONS}:
         raise _failed(
@@ -127,6 +139,9 @@ def _manifest(path: Path, manifest: Manifest) -> Check:
         )
     if manifest.reference.images < 1 or not all(variant.passes for variant in manifest.kept):
         raise _failed("manifest", "the manifest keeps a file without a pass over the test images")
+    fp32 = next(variant for variant in manifest.kept if variant.precision == "fp32")
+    if reason := proof.not_the_network(fp32.passes, manifest.reference):
+        raise _failed("manifest", f"the manifest keeps a file that is not the trained network: {reason}")
     return Check("manifest", f"{' and '.join(precisions)}, {manifest.reference.images} test images")
 
 
@@ -136,23 +151,39 @@ def _card(path: Path, manifest: Manifest) -> Check:
         raise _failed("card", f"{path / 'README.md'} claims something else than manifest.json")
     same = records.sha256(path / "predict.py") == records.sha256(Path(predict.__file__))
     known = "as in this version" if same else "of another version or edited: read it before you run it"
-    return Check("card", f"claims what the manifest does; predict.py {known}")
+    text = "" if _as_written(path, manifest) else "; its text is of another version or edited"
+    return Check("card", f"claims what the manifest does{text}; predict.py {known}")
+
+
+def _as_written(path: Path, manifest: Manifest) -> bool:
+    try:
+        return (path / "README.md").read_text() == card.text(manifest)
+    except Exception:  # what the template meets in a manifest that lacks something
+        return False
 
 
 def _golden_logits(path: Path, manifest: Manifest, variant: Variant, provider: str) -> np.ndarray:
-    """Logits of the golden images and the noise, from a process that first checks the file."""
+    """Logits of the golden images and the noise at two batch sizes `(2, N, num_classes)`, from a process of its own.
+
+    It checks the file first. The second size shows a batch that is fixed at the number of golden images.
+    """
     pixels, noise = _arrays("golden", path / "golden.npz", "pixels", "noise")
     spec = manifest.spec
-    for images in (pixels, noise):
+    logits, noise_logits = _arrays("golden", path / "golden.npz", "logits", "noise_logits")
+    for images, expected in ((pixels, logits), (noise, noise_logits)):
         if images.dtype != np.uint8 or images.shape[1:] != (spec.height, spec.width, spec.channels) or not len(images):
             raise _failed("golden", f"golden.npz does not fit the graph: images are {images.dtype} {images.shape}")
-    return _logits(path, manifest, variant, provider, np.concatenate([pixels, noise]), "graph", SECONDS)
+        if expected.dtype != np.float32 or expected.shape != (len(images), spec.num_classes):
+            raise _failed("golden", f"golden.npz does not fit the graph: logits are {expected.dtype} {expected.shape}")
+    images = np.concatenate([pixels, noise])
+    return _logits(path, manifest, variant, provider, images, "graph", SECONDS, (verdict.CHUNK, SECOND_SIZE))
 
 
 def _logits(
     path: Path, manifest: Manifest, variant: Variant, provider: str, images: np.ndarray, check: str,
-    seconds: float | None,
+    seconds: float | None, sizes: tuple[int, ...] = (verdict.CHUNK,),
 ) -> np.ndarray:  # fmt: skip
+    """Logits at each of `sizes`, `(sizes, N, num_classes)`."""
     stated = contract.metadata(
         manifest.arch, variant.precision, manifest.data["name"], manifest.class_names, manifest.contract,
         manifest.weights_sha256, manifest.reference.accuracy,
@@ -161,7 +192,7 @@ def _logits(
         np.save(Path(out) / "images.npy", images)
         asked = {
             "provider": provider, "optimized": True, "images": f"{out}/images.npy",
-            "sizes": {verdict.CHUNK: len(images)}, "profile": False,
+            "sizes": dict.fromkeys(sizes, len(images)), "profile": False,
         }  # fmt: skip
         try:
             sandbox.call(
@@ -174,21 +205,23 @@ def _logits(
             )  # fmt: skip
         except CnnbenchError as error:
             raise CheckError(check, str(error), error.code) from None
-        logits: np.ndarray = np.load(f"{out}/0-{verdict.CHUNK}.npy", allow_pickle=False)
-    return logits
+        return np.stack([np.load(f"{out}/0-{size}.npy", allow_pickle=False) for size in sizes])
 
 
 def _golden(path: Path, manifest: Manifest, variant: Variant, found: np.ndarray) -> Check:
     expected = np.concatenate(_arrays("golden", path / "golden.npz", "logits", "noise_logits"))
-    if expected.shape != found.shape:
-        raise _failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {found.shape}")
+    if expected.shape != found.shape[1:]:
+        raise _failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {found.shape[1:]}")
     error, bound = float(np.abs(found - expected).max()), _bound(manifest, variant)
     if variant.precision != "fp32":  # their error on noise was not measured
         count = len(_arrays("golden", path / "golden.npz", "pixels")[0])
-        error = float(np.abs(found - expected)[:count].max())
+        error = float(np.abs(found - expected)[:, :count].max())
+    elif not bound <= LOOSEST * float(np.abs(expected).max()):
+        raise _failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
     if not error <= bound:
         raise _failed("golden", f"golden logits of {variant.file} differ by {error:.2g}; bound {bound:.2g}")
-    return Check("golden", f"{variant.file}: {len(found)} images, largest logit error {error:.1e} (bound {bound:.1e})")
+    seen = f"{variant.file}: {len(expected)} images, largest logit error {error:.1e} (bound {bound:.1e})"
+    return Check("golden", seen)
 
 
 def _bound(manifest: Manifest, variant: Variant) -> float:
@@ -204,6 +237,10 @@ def _bound(manifest: Manifest, variant: Variant) -> float:
 def _reference(path: Path, manifest: Manifest) -> Check:
     """The stored predictions must add up to the accuracy that the manifest claims, and agree with the golden logits."""
     labels, predictions = _arrays("reference", path / "reference.npz", "labels", "predictions")
+    if not {labels.dtype, predictions.dtype} == {np.dtype(np.int32)} or not labels.ndim == predictions.ndim == 1:
+        raise _failed("reference", "reference.npz does not hold two rows of classes, int32")
+    if len(labels) != len(predictions):
+        raise _failed("reference", f"reference.npz has {len(labels)} labels and {len(predictions)} predictions")
     (logits,) = _arrays("golden", path / "golden.npz", "logits")
     correct, claimed = int((labels == predictions).sum()), manifest.reference
     if (len(labels), correct) != (claimed.images, claimed.correct):
@@ -226,7 +263,7 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
     labels, expected = _arrays("reference", path / "reference.npz", "labels", "predictions")
     if len(labels) != len(test) or (labels != test.labels).any():
         raise _failed("rescore", "the labels of reference.npz are not the test split's")
-    logits = _logits(path, manifest, variant, provider, test.images, "rescore", None)
+    (logits,) = _logits(path, manifest, variant, provider, test.images, "rescore", None)
     found = logits.argmax(axis=1)
     rows = np.flatnonzero(found != expected)
     margins = logits[rows, found[rows]] - logits[rows, expected[rows]]
@@ -243,6 +280,10 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
                 "rescore", f"{variant.file} loses {lost:.2f} points here; its budget is {variant.budget_points:g}"
             )
         how = f"from PyTorch's, {lost:.2f} points lost"
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    unsure = int((first - second <= 2 * _bound(manifest, variant)).sum())
+    if any(abs(claimed.correct - correct) > unsure for claimed in variant.passes):
+        raise _failed("rescore", f"{variant.file} has {correct} images right here, not what the manifest claims of it")
     return Check(
         "rescore", f"{variant.file}: {correct} of {len(found)} images right, {len(rows)} predictions differ {how}"
     )
@@ -251,9 +292,12 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
 def _arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
+            if (size := sum(entry.file_size for entry in stored.zip.infolist())) > LARGEST_ARRAYS:
+                raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
             return [stored[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckError(check, f"{path} cannot be read: {error}", Exit.DATA) from None
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckError(check, f"{path} cannot be read: {reason}", Exit.DATA) from None
 
 
 def _failed(check: str, message: str) -> CheckError:

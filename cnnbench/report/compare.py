@@ -29,7 +29,9 @@ class Found:
     latencies: list[dict[str, Any]] = field(default_factory=list)
 
 
-def compare(paths: list[str], format: Format = "table", batch: int = 1, figure: str | None = None) -> int:
+def compare(
+    paths: list[str], format: Format = "table", batch: int = 1, figure: str | None = None, variants: bool = False
+) -> int:
     """Print one table of what the records say of accuracy, cost, size and latency, and draw it (`verify` proves them).
 
     Args:
@@ -37,8 +39,14 @@ def compare(paths: list[str], format: Format = "table", batch: int = 1, figure: 
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
         batch: The batch size whose latencies the table and the picture show; csv and json have all.
         figure: Where to draw, without suffix; by default compare in the first folder. Both .svg and .png are written.
+        variants: Print another table: every file of the bundles, kept or refused, and draw nothing.
     """
     found = gather(paths)
+    if variants:
+        render("Files of the bundles", VARIANT_COLUMNS, _variant_rows(found.bundles), format)
+        return Exit.OK
+    if not found.runs:
+        raise CnnbenchError(f"no results below {', '.join(paths)}; `cnnbench fit` and `test` make them", Exit.DATA)
     rows = [_row(runs, found) for runs in _by_task(found.runs).values()]
     rows.sort(key=lambda row: (row["dataset"], -(row["accuracy"] or 0)))
     cases = sorted({(case["runtime"], case["batch"], case["threads"]) for case in found.latencies})
@@ -71,7 +79,7 @@ def gather(paths: list[str]) -> Found:
     """Read every record below `paths`.
 
     Raises:
-        CnnbenchError: A path does not exist, a record cannot be read, or there is no run at all (exit 3).
+        CnnbenchError: A path does not exist, a record cannot be read, or there is nothing at all (exit 3).
     """
     found = Found()
     seen: set[Path] = set()  # paths may overlap, and a run counts once
@@ -92,7 +100,7 @@ def gather(paths: list[str]) -> Found:
                 found.bundles.append(records.read(file, Manifest))
             else:
                 found.latencies += _latencies(file)
-    if not found.runs:
+    if not found.runs and not found.bundles:
         raise CnnbenchError(f"no results below {', '.join(paths)}; `cnnbench fit` and `test` make them", Exit.DATA)
     return found
 
@@ -128,6 +136,36 @@ def _latencies(file: Path) -> list[dict[str, Any]]:
             Exit.DATA,
         )
     return [{**case["extra_info"], "seconds": case["stats"]["data"]} for case in cases]
+
+
+VARIANT_COLUMNS = [
+    Column("task", "task"),
+    Column("precision", "precision"),
+    Column("accuracy", "test accuracy, %", lambda value: f"{100 * value:.2f}", right=True),
+    Column("lost_points", "points lost", "{:.2f}".format, right=True),
+    Column("bytes", "bytes", "{:,}".format, right=True),
+    Column("latency_ms", "ms, 1 image, 1 thread", "{:.3f}".format, right=True),
+    Column("fp32_latency_ms", "fp32 in turn with it, ms", "{:.3f}".format, right=True),
+    Column("fate", "kept or refused"),
+]
+
+
+def _variant_rows(bundles: list[Manifest]) -> list[dict[str, Any]]:
+    """One row a file; latencies are those that decided when it was exported."""
+    return [
+        {
+            "task": bundle.task,
+            "precision": variant.precision,
+            "accuracy": variant.passes[0].correct / bundle.reference.images if variant.passes else None,
+            "lost_points": variant.lost_points if variant.passes else None,
+            "bytes": variant.bytes,
+            "latency_ms": variant.latency_ms,
+            "fp32_latency_ms": variant.fp32_latency_ms,
+            "fate": f"refused: {variant.refused}" if variant.refused else "kept",
+        }
+        for bundle in sorted(bundles, key=lambda bundle: bundle.task)
+        for variant in bundle.variants
+    ]
 
 
 def _by_task(runs: list[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:

@@ -42,6 +42,7 @@ def call(target: str, arguments: dict[str, Any], about: str, seconds: float | No
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "cnnbench.runtime.sandbox", target],
                 input=json.dumps({"memory": memory, "arguments": arguments}), capture_output=True, text=True,
+                errors="replace",  # native code prints what it finds in a file
                 timeout=seconds, cwd=empty, env={**os.environ, "PYTHONPATH": path}, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -51,6 +52,8 @@ def call(target: str, arguments: dict[str, Any], about: str, seconds: float | No
         raise CnnbenchError(f"{about} crashed the process that read it ({name})", Exit.DATA)
     if done.returncode:
         raise RuntimeError(f"{target} failed on {about}: {done.stderr.strip()[-2000:]}")
+    if not done.stdout:
+        raise CnnbenchError(f"{about} ended the process that read it", Exit.DATA)
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise CnnbenchError(answer["error"], Exit(answer["code"]))

@@ -346,8 +346,8 @@ def changed_flags(config: dict[str, Any]) -> list[str]:
     for part in ("model", "data", "trainer"):
         for key, value in config[part].items():
             if key in defaults[part] and value != defaults[part][key] and key not in ("root", "download"):
-                shown = "FOLDER" if key == "folder" else shlex.quote(json.dumps(value).strip('"'))
-                flags.append(f"--{part}.{key} {shown}")
+                text = value if isinstance(value, str) else json.dumps(value)
+                flags.append(f"--{part}.{key} {'FOLDER' if key == 'folder' else shlex.quote(text)}")
     return [*flags, *[f"--task {shlex.quote(str(config['task']))}"] * bool(config.get("task"))]
 
 

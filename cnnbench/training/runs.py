@@ -86,9 +86,12 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
             damaged = archive.testzip()  # torch.load does not look at the checksums: a flipped byte would pass
         if damaged:
             raise CnnbenchError(f"checkpoint {path} is damaged: {damaged} does not match its checksum", Exit.DATA)
+        if len({*names}) < len(names):  # one reader takes the first, another the last
+            raise CnnbenchError(f"checkpoint {path} holds two entries of one name", Exit.DATA)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CnnbenchError(

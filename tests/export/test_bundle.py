@@ -1,8 +1,6 @@
 """`export`: what a bundle holds, and that nothing wrong or half-done ever takes its place."""
 
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,149 +9,150 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
-from PIL import Image
+from export_helpers import FILES, choice_of, content, fails, manifest_of, untrained
+from onnx import helper, numpy_helper
 from torch import nn
 
-from cnnbench import datasets, records
+from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.analysis.cost import cost
 from cnnbench.architectures.layers import Normalize
 from cnnbench.export import bundle as bundle_module
-from cnnbench.export import graph
+from cnnbench.export import card, graph, proof, verdict
+from cnnbench.export.bundle import GOLDEN_IMAGES
 from cnnbench.runtime import predict
-from cnnbench.training.classifier import Classifier
-from cnnbench.types import CnnbenchError, Manifest, RunRecord
-
-FILES = {"model.onnx", "manifest.json", "golden.npz", "reference.npz", "predict.py"}
-
-
-@pytest.fixture
-def mine(run: Path, tmp_path: Path) -> Path:
-    """A copy of the trained run, to be damaged."""
-    return Path(shutil.copytree(run, tmp_path / "runs" / "mnist5k_lenet5" / "seed1"))
+from cnnbench.runtime.providers import PROVIDERS
+from cnnbench.training import runs
+from cnnbench.types import CnnbenchError, Dataset, Manifest, RunRecord, Share
 
 
-@pytest.fixture
-def earlier(bundle: Path, tmp_path: Path) -> Path:
-    """A folder of bundles that already holds one of the task."""
-    shutil.copytree(bundle, tmp_path / "exports" / bundle.name)
-    return tmp_path / "exports"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def untrained(run: Path, arch: str, choice: dict[str, Any]) -> Path:
-    """A run of `arch` whose checkpoint holds fresh weights: what `fit` and `test` would leave, but at once."""
-    data = datasets.open_choice(choice)
-    torch.manual_seed(0)
-    classifier = Classifier(arch)
-    classifier.build(data.spec, datasets.describe(data, choice), data.class_names)
-    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
-    classifier.on_save_checkpoint(checkpoint)
-    folder = Path("runs") / f"{data.name}_{arch}" / "seed1"
-    folder.mkdir(parents=True)
-    torch.save(checkpoint, folder / "best.ckpt")
-    record = records.read(run / "result.json", RunRecord)
-    assert record.test is not None
-    tested = replace(record.test, checkpoint_sha256=records.sha256(folder / "best.ckpt"))
-    record = replace(
-        record,
-        test=tested,
-        task=f"{data.name}_{arch}",
-        arch=arch,
-        data=classifier.data,
-        spec=data.spec,
-        cost=cost(arch, data.spec),
-    )
-    records.write(folder / "result.json", record)
-    return folder
-
-
-def choice_of(dataset: str, folder: Path | None = None) -> dict[str, Any]:
-    place = str(folder) if folder else None
-    return {"dataset": dataset, "root": None, "folder": place, "name": None, "size": 8, "channels": 3}
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
-    """`export` exits with `code` and says so in one line on stderr, which is returned."""
-    assert main(["export", *map(str, arguments)]) == code
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("cnnbench: ")
-    assert printed.err.count("\n") == 1
-    return printed.err
-
-
-def test_a_bundle_holds_the_model_its_proof_and_the_means_to_use_it(bundle: Path) -> None:
+def test_a_bundle_holds_the_model_its_proof_and_the_means_to_use_it(bundle: Path, three: Path) -> None:
     assert {path.name for path in bundle.iterdir()} == FILES
+    assert {path.name for path in three.iterdir()} == FILES | {"model_fp16.onnx", "model_int8.onnx"}
     assert (bundle / "predict.py").read_bytes() == Path(predict.__file__).read_bytes()
 
 
-def test_the_manifest_round_trips_and_its_hashes_are_right(bundle: Path, tmp_path: Path) -> None:
-    manifest = records.read(bundle / "manifest.json", Manifest)
+def test_the_manifest_round_trips_and_its_hashes_are_right(three: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(three)
+    assert manifest.schema == "cnnbench.bundle/2"
     records.write(tmp_path / "again.json", manifest)
-    assert (tmp_path / "again.json").read_bytes() == (bundle / "manifest.json").read_bytes()
-    assert set(manifest.files) == FILES - {"manifest.json"}
+    assert (tmp_path / "again.json").read_bytes() == (three / "manifest.json").read_bytes()
+    assert set(manifest.files) == {path.name for path in three.iterdir()} - {"manifest.json"}
     for name, stated in manifest.files.items():
-        assert stated == {"sha256": records.sha256(bundle / name), "bytes": (bundle / name).stat().st_size}
-
-
-def test_the_verdict_gives_the_run_s_own_test_accuracy(run: Path, bundle: Path) -> None:
-    record = records.read(run / "result.json", RunRecord)
-    manifest = records.read(bundle / "manifest.json", Manifest)
-    assert record.test is not None
-    assert {(v.torch_accuracy, v.onnx_accuracy, v.images, v.flips) for v in manifest.verdict} == {
-        (record.test.accuracy, record.test.accuracy, record.test.images, 0)
+        assert stated == {"sha256": records.sha256(three / name), "bytes": (three / name).stat().st_size}
+    assert {v.file: v.bytes for v in manifest.variants} == {
+        v.file: (three / v.file).stat().st_size for v in manifest.kept
     }
+
+
+def test_it_tells_the_run_s_own_test_accuracy(run: Path, bundle: Path) -> None:
+    record, manifest = records.read(run / "result.json", RunRecord), manifest_of(bundle)
+    assert record.test is not None
+    assert (manifest.reference.accuracy, manifest.reference.correct, manifest.reference.images) == (
+        record.test.accuracy, record.test.correct, record.test.images,
+    )  # fmt: skip
     assert manifest.run["checkpoint_sha256"] == record.test.checkpoint_sha256
-    assert (manifest.task, manifest.arch, manifest.seed, manifest.cost) == (
-        record.task, record.arch, record.seed, record.cost,
+    assert (manifest.task, manifest.arch, manifest.seed, manifest.cost, manifest.spec) == (
+        record.task, record.arch, record.seed, record.cost, record.spec,
     )  # fmt: skip
 
 
-def test_golden_and_reference_are_the_test_images_in_order(bundle: Path) -> None:
-    data = datasets.open_choice(choice_of("mnist5k"))
+def test_each_file_passes_with_optimisations_and_without_and_at_every_batch_size(three: Path) -> None:
+    manifest = manifest_of(three)
+    assert [v.precision for v in manifest.kept] == ["fp32", "fp16", "int8"]
+    assert manifest.reference.tf32 is False
+    assert PROVIDERS["cuda"][1]["use_tf32"] == "0"
+    for variant in manifest.variants:
+        assert [(found.provider, found.optimized) for found in variant.passes] == [("cpu", True), ("cpu", False)]
+        assert [list(found.batch_errors) for found in variant.passes] == [["1", "2", "7", "64"], ["64"]]
+        for found in variant.passes:
+            assert found.active == "CPUExecutionProvider"
+            assert found.placement == {"CPUExecutionProvider": Share(nodes=1.0, time=1.0)}
+            assert 0 < found.p999_abs_error <= found.max_abs_error
+            assert max(found.batch_errors.values()) <= max(found.max_abs_error, manifest.reference.error_bound)
+
+
+def test_float32_is_within_the_bound_and_the_others_are_further_off(three: Path) -> None:
+    manifest = manifest_of(three)
+    fp32, fp16, int8 = (max(p.max_abs_error for p in v.passes) for v in manifest.variants)
+    assert fp32 <= manifest.reference.error_bound < fp16 < int8
+    assert [p.flips for p in manifest.variants[0].passes] == [0, 0]
+
+
+def test_golden_images_are_the_first_of_the_test_and_noise_with_pytorch_s_logits(
+    bundle: Path, run: Path, data: Dataset
+) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
     with np.load(bundle / "golden.npz") as golden, np.load(bundle / "reference.npz") as reference:
-        assert np.array_equal(golden["pixels"], data.test.images[: len(golden["pixels"])])
+        assert np.array_equal(golden["pixels"], data.test.images[:GOLDEN_IMAGES])
         assert np.array_equal(reference["labels"], data.test.labels)
-        assert np.array_equal(golden["logits"].argmax(1), reference["predictions"][: len(golden["logits"])])
+        assert np.array_equal(golden["logits"].argmax(1), reference["predictions"][:GOLDEN_IMAGES])
+        assert golden["noise"].std() == pytest.approx(256 / 12**0.5, rel=0.05)  # a uniform distribution's
+        for pixels, logits in (("pixels", "logits"), ("noise", "noise_logits")):
+            planes = torch.from_numpy(golden[pixels]).permute(0, 3, 1, 2) / 255
+            with torch.inference_mode():
+                expected = network(planes).numpy()
+            assert np.abs(golden[logits] - expected).max() <= manifest_of(bundle).reference.error_bound
 
 
-def test_no_place_of_this_machine_is_in_a_bundle(bundle: Path, run: Path) -> None:
-    for name, found in content(bundle).items():
-        for place in (Path.home(), run.parent.parent, bundle.parent):
+def test_the_stored_predictions_are_pytorch_s_of_every_test_image(bundle: Path, run: Path, data: Dataset) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(data.test.images).permute(0, 3, 1, 2) / 255)
+    two = logits.topk(2).values
+    sure = (two[:, 0] - two[:, 1] > 1e-4).numpy()
+    with np.load(bundle / "reference.npz") as reference:
+        assert np.array_equal(reference["predictions"][sure], logits.argmax(1).numpy()[sure])
+    assert sure.mean() > 0.99
+
+
+def test_no_place_of_this_machine_is_in_a_bundle(three: Path, run: Path) -> None:
+    for name, found in content(three).items():
+        for place in (Path.home(), run.parents[2], three.parent, Path(predict.__file__).parents[2]):
             assert str(place).encode() not in found, name
 
 
-def test_exporting_again_gives_the_same_files(bundle: Path, run: Path) -> None:
-    assert main(["export", str(run), "--out", "again"]) == 0
-    again = content(Path("again") / bundle.name)
-    before = content(bundle)
-    assert {name: again[name] for name in FILES - {"manifest.json"}} == {
-        name: before[name] for name in FILES - {"manifest.json"}
-    }
+def test_exporting_again_gives_the_same_files_and_json_prints_the_manifest(
+    bundle: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--out", "again", "--json"]) == 0
+    assert content(Path("again") / bundle.name) == content(bundle)
+    assert capsys.readouterr().out == (bundle / "manifest.json").read_text()
 
 
-def test_of_several_seeds_the_best_validation_accuracy_ships_whatever_the_test_says(mine: Path) -> None:
-    record = records.read(mine / "result.json", RunRecord)
-    assert record.test is not None
-    for seed, val, test in ((1, 0.6, 0.99), (2, 0.9, 0.10), (3, 0.8, 0.95)):
-        folder = mine.parent / f"seed{seed}"
-        if seed > 1:
-            shutil.copytree(mine, folder)
-        scores = {"fit": replace(record.fit, val_accuracy=val), "test": replace(record.test, accuracy=test)}
-        records.write(folder / "result.json", replace(record, seed=seed, **scores))
-    assert main(["export", str(mine.parent), "--out", "exports"]) == 0
-    assert records.read(Path("exports/mnist5k_lenet5/manifest.json"), Manifest).seed == 2
+def test_floats_in_and_probabilities_out_are_proven_and_give_the_same_labels(
+    bundle: Path, of_floats: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = manifest_of(of_floats)
+    assert manifest.contract["input"] == {"name": "pixels", "dtype": "float32", "shape": ["batch", 1, 28, 28]}
+    assert [output["name"] for output in manifest.contract["outputs"]] == ["logits", "probabilities"]
+    assert manifest.reference == manifest_of(bundle).reference
+    assert main(["verify", str(of_floats)]) == 0
+    assert "is proven on cpu" in capsys.readouterr().out
+    assert predict.Model(of_floats).predict(data.test.images) == predict.Model(bundle).predict(data.test.images)
 
 
-def test_json_prints_the_manifest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(run), "--out", "exports", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(Path("exports/mnist5k_lenet5/manifest.json").read_text())
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--variants", "fp4"], "unknown variant 'fp4': expected fp32, fp16 or int8"),
+        (["--variants", ""], "unknown variant ''"),
+        (["--budget", "-1"], "--budget -1: expected points of accuracy from 0 to 100"),
+        (["--budget", "101"], "--budget 101"),
+        (["--budget", "nan"], "Expected a float"),
+        (["--input", "tensor"], "input"),
+        (["--target", "x"], "target"),
+        (["--target", "tar", "x"], "--target tar x: expected --target triton DIR or --target safetensors FILE"),
+        (["--providers", "tpu"], "expected cpu or cuda"),
+        (["--providers", "cpu,tpu"], "expected cpu or cuda"),
+        (["--providers", ""], "expected cpu or cuda"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_is_none_is_refused_in_one_line(
+    options: list[str], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in fails(capsys, 2, run, "--out", "exports", *options)
+    assert not Path("exports").exists()
 
 
 # --- exports that must not pass ---------------------------------------------------------------------------------------
@@ -169,6 +168,19 @@ def change_a_weight(model: onnx.ModelProto) -> None:
 def fix_the_batch(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def fix_the_batch_within(model: onnx.ModelProto) -> None:
+    """Inputs and outputs are as stated; a node on the way takes 64 images only."""
+    shape = numpy_helper.from_array(np.array([64, 10]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("Reshape", ["before", "shape"], ["logits"]))
+
+
+def transpose_the_images(model: onnx.ModelProto) -> None:
+    """Height and width swapped, which no shape tells."""
+    model.graph.node[0].attribute[0].ints[:] = [0, 3, 2, 1]
 
 
 def no_normalisation(network: nn.Module) -> nn.Module:
@@ -200,7 +212,9 @@ def same(value: Any) -> Any:
 
 SABOTAGE: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[onnx.ModelProto], None], str]] = {
     "a changed weight": (same, change_a_weight, "is not the trained network"),
-    "a fixed batch": (same, fix_the_batch, "does not run with a batch of"),
+    "a fixed batch": (same, fix_the_batch, "its inputs and outputs are not the contract's"),
+    "a batch fixed within": (same, fix_the_batch_within, "does not run with a batch of 1"),
+    "height and width swapped": (same, transpose_the_images, "is not the trained network"),
     "no normalisation": (no_normalisation, same, "is not the trained network"),
     "classes swapped": (swapped_classes, same, "is not the trained network"),
     "dropout": (lambda network: Wrapped(network, nn.Dropout(0.5)), same, "Dropout"),
@@ -231,14 +245,6 @@ def test_a_broken_export_is_refused_and_the_earlier_bundle_stays(
     assert content(earlier) == before
 
 
-def test_a_refused_export_writes_nothing_where_there_was_nothing(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sabotage(monkeypatch, "a changed weight")
-    fails(capsys, 4, run, "--out", "exports")
-    assert list(Path("exports").iterdir()) == []
-
-
 def test_a_branch_on_a_batch_of_one_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,10 +253,10 @@ def test_a_branch_on_a_batch_of_one_is_refused(
     fails(capsys, 4, run, "--out", "exports")
 
 
-def test_batch_norm_that_uses_the_batch_is_refused(
+def test_batch_norm_that_uses_the_batch_is_refused_and_nothing_is_left(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = untrained(run, "resnet20", choice_of("mnist5k"))
+    folder = untrained(run, "netresdeep", choice_of("mnist5k"))
     monkeypatch.setattr(nn.BatchNorm2d, "forward", batch_statistics)
     fails(capsys, 4, folder, "--out", "exports")
     assert list(Path("exports").iterdir()) == []
@@ -265,90 +271,39 @@ def batch_statistics(self: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_network_with_batch_norm_exports(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(untrained(run, "resnet20", choice_of("mnist5k"))), "--out", "exports"]) == 0
-    assert "0 flips" in capsys.readouterr().out
+    assert main(["export", str(untrained(run, "netresdeep", choice_of("mnist5k"))), "--out", "exports"]) == 0
+    assert "0 flips by rounding, 0 beyond" in capsys.readouterr().out
 
 
-# --- checkpoints and records that cannot be used ----------------------------------------------------------------------
-
-
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1  # within the weights, which are most of the file
-    path.write_bytes(data)
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "missing": lambda path: path.unlink(),
-    "a flipped byte": flip_a_byte,
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
-    "empty": lambda path: path.write_bytes(b""),
-    "not a checkpoint": lambda path: path.write_text("weights, honestly\n"),
-    "of another program": lambda path: torch.save({"state_dict": {}}, path),
-    "an object": lambda path: torch.save(nn.Linear(2, 2), path),  # unpickling it would execute what it names
-}
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_checkpoint_that_cannot_be_trusted_is_refused(
-    name: str, mine: Path, earlier: Path, capsys: pytest.CaptureFixture[str]
+def test_verify_s_own_verdict_comes_before_the_bundle_takes_its_place(
+    run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = content(earlier)
-    DAMAGE[name](mine / "best.ckpt")
-    assert "checkpoint" in fails(capsys, 3, mine, "--out", earlier)
+    honest, before = card.write, content(earlier)
+
+    def boastful(path: Path, manifest: Manifest) -> None:
+        honest(path, manifest)
+        path.write_text(path.read_text().replace("type: accuracy", "type: f1"))
+
+    monkeypatch.setattr(card, "write", boastful)
+    assert "claims something else than manifest.json" in fails(capsys, 4, run, "--out", earlier)
     assert content(earlier) == before
 
 
-def test_a_record_that_is_missing_or_half_written_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = (mine / "result.json").read_text()
-    (mine / "result.json").write_text(whole[: len(whole) // 2])
-    assert "result.json" in fails(capsys, 3, mine)
-    (mine / "result.json").unlink()
-    assert "result.json" in fails(capsys, 3, mine)
-
-
-def test_a_checkpoint_beside_another_run_s_record_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = records.read(mine / "result.json", RunRecord)
-    records.write(mine / "result.json", replace(record, arch="mlp"))
-    assert "copied from another run" in fails(capsys, 3, mine, "--out", "exports")
-
-
-def draw_folder(folder: Path) -> None:
-    """Two classes of ten images of noise, 8 x 8."""
-    random = np.random.RandomState(0)
-    for name in ("a", "b"):
-        (folder / "train" / name).mkdir(parents=True)
-        for index in range(10):
-            pixels = random.randint(0, 256, size=(8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "train" / name / f"{index}.png")
-
-
-def test_images_changed_since_training_are_refused(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_logits_that_are_not_finite_are_not_exported(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    draw_folder(tmp_path / "images")
-    source = untrained(run, "mlp", choice_of("folder", tmp_path / "images"))
-    assert main(["export", str(source), "--out", "exports"]) == 0
-    before = content(Path("exports"))
-    capsys.readouterr()
-    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "train" / "a" / "0.png")
-    assert "not the images of the record" in fails(capsys, 3, source, "--out", "exports")
-    assert content(Path("exports")) == before
+    honest = runs.load_classifier
+
+    def broken(path: Path) -> Any:
+        classifier = honest(path)
+        nn.init.constant_(next(classifier.network.parameters()), float("nan"))
+        return classifier
+
+    monkeypatch.setattr(runs, "load_classifier", broken)
+    assert "not finite" in fails(capsys, 2, run, "--out", "exports")
 
 
 # --- where it runs and where it writes --------------------------------------------------------------------------------
-
-
-def test_a_checkpoint_that_was_not_the_one_tested_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = torch.load(mine / "best.ckpt", weights_only=True)
-    torch.save({**checkpoint, "epoch": 7}, mine / "best.ckpt")
-    assert "is not the checkpoint" in fails(capsys, 3, mine)
-
-
-def test_a_checkpoint_away_from_its_run_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copyfile(mine / "best.ckpt", "loose.ckpt")
-    assert "no result.json of its run beside it" in fails(capsys, 3, "loose.ckpt")
 
 
 def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,12 +314,6 @@ def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[
     assert not Path("exports").exists()
 
 
-@pytest.mark.parametrize("names", ["tpu", "cpu,tpu", ""])
-def test_an_unknown_provider_is_refused_by_name(names: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "expected cpu or cuda" in fails(capsys, 2, run, "--out", "exports", "--providers", names)
-    assert not Path("exports").exists()
-
-
 def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("in the way")
     assert "--out" in fails(capsys, 2, run, "--out", "file/exports")
@@ -372,15 +321,22 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.Captu
     assert Path("file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 1)])
+@pytest.mark.parametrize(
+    ("where", "name", "error", "code"),
+    [
+        (records, "write", KeyboardInterrupt(), 130),  # the last file of a bundle
+        (graph, "save", OSError(28, "No space left on device"), 1),  # the first
+    ],
+    ids=["Ctrl-C", "a full disk"],
+)
 def test_an_interrupted_export_leaves_the_earlier_bundle(
-    error: BaseException, code: int, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch
+    where: Any, name: str, error: BaseException, code: int, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise error
 
     before = content(earlier)
-    monkeypatch.setattr(records, "write", interrupted)  # the last thing before the bundle takes its place
+    monkeypatch.setattr(where, name, interrupted)
     assert main(["export", str(run), "--out", str(earlier)]) == code
     assert content(earlier) == before
     assert [path.name for path in earlier.iterdir()] == ["mnist5k_lenet5"]
@@ -412,20 +368,26 @@ def test_a_new_bundle_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> No
     assert content(tmp_path) == {"task/file": b"new"}
 
 
-def test_a_session_elsewhere_is_compared_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every provider asked for is in the verdict, and one that differs refuses the export."""
-    opened: list[str] = []
-    honest = bundle_module.open_session
+def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """A second provider, which is the CPU under another name; what it finds is changed."""
+    honest = proof._passes
+
+    def passes(*arguments: Any) -> Iterator[tuple[proof.Pass, verdict.Flips]]:
+        *same_for_all, provider = arguments
+        for found, flips in honest(*same_for_all, "cpu"):
+            yield replace(found, provider=provider, **(changes if provider == "other" else {})), flips
+
     monkeypatch.setattr(bundle_module, "chosen_providers", lambda _: ["cpu", "other"])
+    monkeypatch.setattr(proof, "_passes", passes)
 
-    def session(model: Path, provider: str) -> Any:
-        opened.append(provider)
-        return honest(model, "cpu")
 
-    monkeypatch.setattr(bundle_module, "open_session", session)
-    assert main(["export", str(run), "--out", "exports"]) == 0
-    verdict = records.read(Path("exports/mnist5k_lenet5/manifest.json"), Manifest).verdict
-    assert [result.provider for result in verdict] == opened == ["cpu", "other"]
+def test_one_provider_of_two_that_differs_refuses_the_export(
+    run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(earlier)
+    elsewhere(monkeypatch, flips=1)
+    assert "on other, graph optimisations on" in fails(capsys, 4, run, "--out", earlier)
+    assert content(earlier) == before
 
 
 def test_auto_takes_every_provider_that_works_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

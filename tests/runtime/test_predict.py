@@ -1,7 +1,9 @@
 """A bundle used without cnnbench: logits, probabilities, names, and image files read as the dataset reads them."""
 
 import io
+import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from isolated import TORCH, python_without
 from PIL import Image
 
 import cnnbench
+from cnnbench.__main__ import main
 from cnnbench.datasets.folder import decode
 from cnnbench.runtime import predict
-from cnnbench.runtime.predict import Model
+from cnnbench.runtime.predict import Model, as_input
 from cnnbench.types import CnnbenchError
 
 
@@ -64,6 +68,76 @@ def test_other_images_than_the_network_takes_are_refused(model: Model, images: n
         model.predict(images)
 
 
+@pytest.fixture(scope="module")
+def other(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that takes floats, returns probabilities too, and holds a float16 file."""
+    out = tmp_path_factory.mktemp("other")
+    options = ["--input", "float", "--probabilities", "--variants", "fp16"]
+    assert main(["export", str(run), "--out", str(out), *options]) == 0
+    return out / "mnist5k_lenet5"
+
+
+def test_decoded_images_are_what_it_takes_whatever_the_graph_takes(
+    other: Path, model: Model, golden: SimpleNamespace
+) -> None:
+    floats = Model(other)
+    assert floats.session.get_inputs()[0].type == "tensor(float)"
+    assert floats.size == model.size == (28, 28, 1)
+    np.testing.assert_allclose(floats.logits(golden.pixels), model.logits(golden.pixels), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(floats.probabilities(golden.pixels), model.probabilities(golden.pixels), atol=1e-5)
+    assert floats.predict(golden.pixels) == model.predict(golden.pixels)
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, 28, 28, 1\)"):
+        floats.predict(golden.pixels.astype(np.float32) / 255)
+
+
+def test_the_graph_s_own_probabilities_are_predict_s(other: Path, golden: SimpleNamespace) -> None:
+    floats = Model(other)
+    planes = as_input(golden.pixels, floats.manifest["contract"])
+    (probabilities,) = floats.session.run(["probabilities"], {"pixels": planes})
+    np.testing.assert_allclose(floats.probabilities(golden.pixels), probabilities, atol=1e-6)
+
+
+def test_another_precision_is_another_file(other: Path, golden: SimpleNamespace) -> None:
+    half = Model(other, precision="fp16")
+    error = np.abs(half.logits(golden.pixels) - golden.logits).max()
+    assert 1e-5 < error < 0.05  # float16 has a precision of 2**-11
+    assert half.logits(golden.pixels).dtype == np.float32
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "fp4", ""])
+def test_a_precision_that_the_bundle_lacks_is_named(precision: str, bundle: Path) -> None:
+    with pytest.raises(ValueError, match=rf"holds no {precision} model; expected fp32$"):
+        Model(bundle, precision=precision)
+
+
+def test_a_refused_variant_is_none(other: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(other, tmp_path / "mine"))
+    manifest = json.loads((mine / "manifest.json").read_text())
+    manifest["variants"][1]["refused"] = "it loses too much"
+    (mine / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"expected fp32$"):
+        Model(mine, precision="fp16")
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=5)))
+def test_pixels_become_what_the_contract_asks_for(images: np.ndarray) -> None:
+    same = as_input(images, {"input": {"dtype": "uint8"}})
+    assert same.dtype == np.uint8
+    assert np.array_equal(same, images)
+    planes = as_input(images, {"input": {"dtype": "float32"}})
+    count, height, width, channels = images.shape
+    assert (planes.dtype, planes.shape) == (np.float32, (count, channels, height, width))
+    assert planes.flags.c_contiguous
+    for channel in range(channels):  # the same value as PyTorch's: one correctly rounded division
+        assert np.array_equal(planes[:, channel], (images[..., channel] / 255.0).astype(np.float32))
+
+
+def test_images_in_any_order_of_memory_are_taken(model: Model, golden: SimpleNamespace) -> None:
+    turned = np.asfortranarray(golden.pixels)
+    assert not turned.flags.c_contiguous
+    assert np.array_equal(model.logits(turned), model.logits(golden.pixels))
+
+
 def test_loading_and_predicting_needs_no_torch(bundle: Path) -> None:
     code = (
         "import sys, numpy, cnnbench; model = cnnbench.load(sys.argv[1])\n"
@@ -77,15 +151,20 @@ def test_loading_and_predicting_needs_no_torch(bundle: Path) -> None:
 # --- the script in the bundle -----------------------------------------------------------------------------------------
 
 
+def line_of(path: Path, probabilities: np.ndarray, top: int) -> str:
+    """What the script prints: the path, then classes with their probabilities, the likeliest first."""
+    best = sorted(range(10), key=lambda index: -probabilities[index])[:top]
+    return "\t".join([str(path), *(f"{index} {probabilities[index]:.4f}" for index in best)]) + "\n"
+
+
 def test_the_script_names_a_digit_without_cnnbench(
     bundle: Path, model: Model, golden: SimpleNamespace, tmp_path: Path
 ) -> None:
     Image.fromarray(golden.pixels[0, :, :, 0]).save(tmp_path / "digit.png")
     code = "import runpy; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = python_without((*TORCH, "cnnbench", "onnx"), code, bundle / "predict.py", tmp_path / "digit.png")
-    probability = model.probabilities(golden.pixels[:1]).max()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path / 'digit.png'}\t{golden.logits[0].argmax()}\t{probability:.4f}\n"
+    assert done.stdout == line_of(tmp_path / "digit.png", model.probabilities(golden.pixels[:1])[0], 3)
 
 
 def test_the_script_runs_from_the_bundle_s_folder(bundle: Path, golden: SimpleNamespace, tmp_path: Path) -> None:
@@ -94,7 +173,8 @@ def test_the_script_runs_from_the_bundle_s_folder(bundle: Path, golden: SimpleNa
         Image.fromarray(pixels[:, :, 0]).save(path)
     command = [sys.executable, "-I", "predict.py", *map(str, paths)]
     done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=True)
-    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [str(i) for i in golden.logits[:3].argmax(1)]
+    best = [line.split("\t")[1].split()[0] for line in done.stdout.splitlines()]
+    assert best == [str(index) for index in golden.logits[:3].argmax(1)]
 
 
 def script(bundle: Path, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -148,12 +228,64 @@ def test_a_decompression_bomb_exits_3(
     assert "cannot read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",)])
-def test_without_an_image_it_says_how_it_is_used(
-    arguments: tuple[str, ...], bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("top", [1, 2, 10, 99])
+def test_as_many_classes_are_named_as_asked_for_and_there_are(
+    top: int, bundle: Path, model: Model, golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    Image.fromarray(golden.pixels[1, :, :, 0]).save(tmp_path / "digit.png")
+    assert script(bundle, monkeypatch, tmp_path / "digit.png", "--top", top) == 0
+    assert capsys.readouterr().out == line_of(tmp_path / "digit.png", model.probabilities(golden.pixels[1:2])[0], top)
+
+
+def test_the_script_uses_the_file_that_is_asked_for(
+    other: Path, golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    Image.fromarray(golden.pixels[2, :, :, 0]).save(tmp_path / "digit.png")
+    assert script(other, monkeypatch, tmp_path / "digit.png", "--precision", "fp16", "--top", "10") == 0
+    half = Model(other, precision="fp16").probabilities(golden.pixels[2:3])[0]
+    assert capsys.readouterr().out == line_of(tmp_path / "digit.png", half, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "required: IMAGE"),
+        (["digit.png", "--top", "0"], "--top 0: expected at least 1"),
+        (["digit.png", "--top", "-1"], "--top -1: expected at least 1"),
+        (["digit.png", "--top", "many"], "invalid int value: 'many'"),
+        (["digit.png", "--precision", "int8"], "holds no int8 model; expected fp32"),
+        (["digit.png", "--loud"], "unrecognized arguments: --loud"),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_exits_2_with_the_usage(
+    arguments: list[str], said: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert script(bundle, monkeypatch, *arguments) == 2
-    assert "usage: predict.py IMAGE" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: predict.py")
+    assert said in printed.err.splitlines()[-1]
+
+
+def test_help_explains_every_option(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script(bundle, monkeypatch, "--help") == 0
+    printed = capsys.readouterr().out
+    assert all(option in printed for option in ("IMAGE", "--top", "--precision"))
+
+
+def test_without_pillow_it_says_how_to_get_it(bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import runpy; sys.modules['PIL'] = None; del sys.argv[0]\n"  # None makes the import an ImportError
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = python_without(TORCH, code, bundle / "predict.py", tmp_path / "digit.png")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr == "image files are read with Pillow: pip install pillow\n"
 
 
 # --- reading as the dataset reads -------------------------------------------------------------------------------------
@@ -184,7 +316,7 @@ def test_it_resizes_and_converts_as_the_folder_dataset_does(
     image.save(file, MODES[mode], exif=exif)
 
     model = Model.__new__(Model)
-    model.manifest = {"contract": {"input": {"shape": ["batch", size, size, channels]}}}
+    model.manifest = {"spec": {"height": size, "width": size, "channels": channels}}
     read = model.read(io.BytesIO(file.getvalue()))
     assert read.dtype == np.uint8
     assert np.array_equal(read[0], decode(io.BytesIO(file.getvalue()), size, channels))

@@ -1,0 +1,156 @@
+"""A function in a process of its own: results and refusals come back, whatever goes wrong stays there."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnbench.runtime import sandbox
+from cnnbench.types import CnnbenchError, Exit
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child finds the functions of this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def call(name: str, seconds: float | None = 60, memory: int = sandbox.MEMORY, **arguments: Any) -> Any:
+    return sandbox.call(f"test_sandbox:{name}", arguments, "the file", seconds, memory)
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def refuse(code: int) -> None:
+    raise CnnbenchError("no, and “why”", Exit(code))
+
+
+def chatter() -> dict[str, bool]:
+    print('{"result": "not this"}')
+    sys.stdout.flush()
+    os.write(1, b'{"result": "nor this"}\n')
+    print("on stderr", file=sys.stderr)
+    return {"real": True}
+
+
+def kill(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def sleep() -> None:
+    time.sleep(600)
+
+
+def allocate(gib: int) -> int:
+    return np.zeros(gib * 2**30, np.uint8).nbytes
+
+
+def fail() -> None:
+    raise ZeroDivisionError("ours to mend")
+
+
+def leave() -> None:
+    os._exit(0)
+
+
+def babble() -> int:
+    os.write(1, b"\xff\xfe")
+    os.write(2, b"\xff\xfe")
+    return 1
+
+
+def surroundings() -> dict[str, Any]:
+    import resource
+
+    return {
+        "files": os.listdir(),  # noqa: PTH208
+        "here": str(Path.cwd()),
+        "limit": resource.getrlimit(resource.RLIMIT_AS)[0],
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "modules": [name for name in ("torch", "lightning") if name in sys.modules],
+    }
+
+
+def folder_of_json() -> str:
+    import json
+
+    return str(Path(json.__file__).parent.name)
+
+
+@pytest.mark.parametrize("value", [None, 0.1, "ü “\n”", [1, {"a": [True, None]}], float(np.float32(1) / 3)])
+def test_a_result_comes_back_as_it_was(value: Any) -> None:
+    assert call("echo", value=value) == value
+
+
+@pytest.mark.parametrize("code", [Exit.USAGE, Exit.DATA, Exit.VERDICT, Exit.ENVIRONMENT])
+def test_a_refusal_comes_back_with_its_words_and_its_code(code: Exit) -> None:
+    with pytest.raises(CnnbenchError, match=r"^no, and “why”$") as caught:
+        call("refuse", code=int(code))
+    assert caught.value.code == code
+
+
+def test_what_the_function_prints_does_not_disturb(capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("chatter") == {"real": True}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
+def test_a_crash_is_a_refusal_that_names_the_signal(name: str) -> None:
+    with pytest.raises(CnnbenchError, match=rf"^the file crashed the process that read it \({name}\)$") as caught:
+        call("kill", number=int(signal.Signals[name]))
+    assert caught.value.code == Exit.DATA
+
+
+def test_who_takes_too_long_is_stopped() -> None:
+    start = time.monotonic()
+    with pytest.raises(CnnbenchError, match=r"^the file was stopped: it ran for more than 1\.5 s$") as caught:
+        call("sleep", seconds=1.5)
+    assert caught.value.code == Exit.DATA
+    assert time.monotonic() - start < 30
+
+
+def test_who_asks_for_too_much_memory_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match="more than 2 GiB of memory") as caught:
+        call("allocate", memory=2 * 2**30, gib=3)
+    assert caught.value.code == Exit.DATA
+    assert call("allocate", memory=0, gib=3) == 3 * 2**30
+
+
+def test_an_exception_that_nobody_expected_is_a_bug_of_ours() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"(?s)test_sandbox:fail failed on the file: .*ZeroDivisionError: ours to mend"
+    ):
+        call("fail")
+
+
+def test_no_answer_is_never_taken_for_one() -> None:
+    with pytest.raises(CnnbenchError, match=r"^the file ended the process that read it$") as caught:
+        call("leave")
+    assert caught.value.code == Exit.DATA
+
+
+def test_bytes_that_are_no_text_do_not_disturb() -> None:
+    """Native code may print a name as it lies in a hostile file."""
+    assert call("babble") == 1
+
+
+def test_it_starts_in_an_empty_folder_that_is_gone_afterwards_and_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    found = call("surroundings")
+    assert found.pop("here") != str(tmp_path)
+    assert found == {"files": [], "limit": sandbox.MEMORY, "core": 0, "modules": []}
+    assert not Path(call("surroundings")["here"]).exists()
+
+
+@pytest.mark.parametrize("name", ["json", "onnx", "numpy", "cnnbench"])
+def test_a_module_in_the_callers_folder_is_not_imported(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'canary')!r}).touch()\n")
+    assert call("folder_of_json") == "json"
+    assert not (tmp_path / "canary").exists()
