@@ -3,7 +3,8 @@
     python benchmarks/verdict_seconds.py RUN [--folder FOLDER] [--root ROOT] [--rounds 3]
 
 The bare pass is a process that opens the file and runs all test images in batches of 64, as the verdict does, and
-nothing else. The conversion is timed in the same process as the rest of the export, where it happens.
+nothing else. PyTorch's logits are those that `test` left, or computed again with --afresh. The conversion is timed in
+the same process as the rest of the export, where it happens.
 """
 
 import argparse
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--folder")
     parser.add_argument("--root")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--afresh", action="store_true", help="compute PyTorch's logits again")
     chosen = parser.parse_args()
     checkpoint = runs.find(chosen.run)
     classifier, record = runs.load_classifier(checkpoint), records.read(checkpoint.parent / "result.json", RunRecord)
@@ -61,7 +63,8 @@ def main() -> None:
     for _ in range(chosen.rounds):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            bundle.write(Path(folder), classifier, data, record, records.sha256(checkpoint), options)
+            tested = None if chosen.afresh else runs.tested_logits(checkpoint, record)
+            bundle.write(Path(folder), classifier, data, record, records.sha256(checkpoint), options, tested)
             proofs.append(time.perf_counter() - start - conversions[-1])
             with tempfile.TemporaryDirectory() as beside:
                 np.save(Path(beside) / "images.npy", data.test.images)

@@ -183,6 +183,8 @@ class TestResult:
     images: int
     correct: int
     checkpoint_sha256: str
+    logits_sha256: str | None = None
+    """Of the logits in predictions.parquet, where they were computed in float32 on the CPU: `export` uses those."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ class Reference:
 
     images: int
     correct: int
+    logits_from: str
+    """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
     float64_error: float
     """Largest difference of PyTorch's float32 logits from its float64 logits, on the first test images and on noise."""
     error_bound: float

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnbench import records, types
-from cnnbench.types import CnnbenchError, Cost, Exit, FitResult, ImageSpec, Manifest, Parity, RunRecord
+from cnnbench.types import (
+    CnnbenchError,
+    Cost,
+    Exit,
+    FitResult,
+    ImageSpec,
+    Manifest,
+    Pass,
+    Reference,
+    RunRecord,
+    Share,
+    Variant,
+)
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**40)
@@ -25,17 +37,24 @@ SPECS = st.builds(
     ImageSpec, *[st.integers(1, 512)] * 2, channels=st.just(2), num_classes=st.integers(1, 9),
     mean=st.just(()) | st.tuples(FLOATS, FLOATS), std=st.just(()) | st.tuples(FLOATS, FLOATS),
 )  # fmt: skip
-PARITIES = st.builds(
-    Parity, st.text(), COUNTS, st.lists(COUNTS, max_size=3).map(tuple), COUNTS, COUNTS, FLOATS, FLOATS, FLOATS, FLOATS
-)
+SHARES = st.dictionaries(st.text(), st.builds(Share, FLOATS, FLOATS), max_size=2)
+PASSES = st.builds(
+    Pass, st.text(), st.text(), st.booleans(), SHARES, COUNTS, COUNTS, COUNTS, *[FLOATS] * 5,
+    batch_errors=st.dictionaries(st.text(), FLOATS, max_size=2),
+)  # fmt: skip
+VARIANTS = st.builds(
+    Variant, st.text(), st.text(), COUNTS, st.text(), FLOATS, FLOATS, st.none() | FLOATS, st.none() | FLOATS,
+    st.lists(PASSES, max_size=2).map(tuple),
+)  # fmt: skip
+REFERENCES = st.builds(Reference, COUNTS, COUNTS, st.text(), FLOATS, FLOATS, st.booleans())
 RUNS = st.builds(
     RunRecord, st.text(), st.text(), COUNTS, OBJECTS, SPECS, COSTS, OBJECTS, OBJECTS,
     st.builds(FitResult, COUNTS, COUNTS, COUNTS, FLOATS, COUNTS, COUNTS, FLOATS, FLOATS),
-    st.none() | st.builds(types.TestResult, FLOATS, FLOATS, COUNTS, COUNTS, st.text()),
+    st.none() | st.builds(types.TestResult, FLOATS, FLOATS, COUNTS, COUNTS, st.text(), st.none() | st.text()),
 )  # fmt: skip
 MANIFESTS = st.builds(
     Manifest, st.text(), st.text(), COUNTS, OBJECTS, SPECS, st.lists(st.text(), max_size=3).map(tuple), COSTS,
-    OBJECTS, st.text(), OBJECTS, st.lists(PARITIES, max_size=2).map(tuple),
+    OBJECTS, st.text(), OBJECTS, REFERENCES, st.lists(VARIANTS, max_size=2).map(tuple),
     st.dictionaries(st.text(), OBJECTS, max_size=2), OBJECTS,
 )  # fmt: skip
 
@@ -134,7 +153,7 @@ def test_an_unknown_schema_is_refused(written: Path) -> None:
 
 
 def test_a_manifest_is_not_read_as_a_run(written: Path) -> None:
-    with pytest.raises(CnnbenchError, match=r"this version reads 'cnnbench\.bundle/1'") as refused:
+    with pytest.raises(CnnbenchError, match=r"this version reads 'cnnbench\.bundle/2'") as refused:
         records.read(written, Manifest)
     assert refused.value.code == Exit.DATA
 

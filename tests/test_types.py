@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, Parity
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, Reference
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
@@ -83,8 +83,5 @@ def test_a_multiply_add_is_two_flops_and_a_float_four_bytes() -> None:
     assert (cost.flops, cost.weight_bytes, cost.activation_bytes) == (42, 20, 28)
 
 
-@pytest.mark.parametrize(
-    ("flips", "error", "passed"), [(0, 1e-4, True), (1, 0.0, False), (0, 1.1e-4, False)], ids=["equal", "flip", "far"]
-)
-def test_parity_needs_no_flips_and_an_error_within_tolerance(flips: int, error: float, passed: bool) -> None:
-    assert Parity("cpu", 10, (1,), flips, 3, error, 1e-4, 0.9, 0.9).passed is passed
+def test_the_accuracy_of_the_reference_is_counted_in_whole_images() -> None:
+    assert Reference(images=8, correct=6, logits_from="test", float64_error=0.0, error_bound=0.0).accuracy == 0.75

@@ -90,7 +90,8 @@ def export(
         )
     data = datasets.open_recorded(classifier.data, root, folder)
     with replacing_folder(Path(out) / record.task) as partial:
-        manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options)
+        tested = runs.tested_logits(checkpoint, record)
+        manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options, tested)
     report(manifest, Path(out) / record.task, json)
     if further:
         kind, place = further
@@ -164,9 +165,24 @@ def chosen_providers(names: str) -> list[str]:
 
 
 def write(
-    path: Path, classifier: Classifier, data: Dataset, record: RunRecord, checkpoint_sha256: str, options: Options
+    path: Path,
+    classifier: Classifier,
+    data: Dataset,
+    record: RunRecord,
+    checkpoint_sha256: str,
+    options: Options,
+    tested: np.ndarray | None,
 ) -> Manifest:
     """Write a bundle into the empty folder `path`, each file proven on every provider.
+
+    Args:
+        path: Where to write.
+        classifier: The trained network.
+        data: The images that it was trained and tested on.
+        record: Of its run.
+        checkpoint_sha256: Of the file it was loaded from.
+        options: What to make, and where to try it.
+        tested: The logits of the test split that `test` left, if it did.
 
     Raises:
         CnnbenchError: The float32 file differs from the network (exit 4).
@@ -176,7 +192,7 @@ def write(
 
     weights = graph.weights_sha256(classifier.network)
     signature = contract.signature(record.spec, options.input, options.probabilities)
-    with proof.yardstick(classifier.network, data.test) as held_against:
+    with proof.yardstick(classifier.network, data.test, tested) as held_against:
         reference = held_against.reference
         tried: list[Variant] = []
         flips: list[tuple[str | int | float, ...]] = []
@@ -211,9 +227,10 @@ def write(
                     f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
                 )
             tried.append(variant)
+        golden = proof.spread(len(data.test), GOLDEN_IMAGES)
         np.savez(
             path / "golden.npz",
-            pixels=data.test.images[:GOLDEN_IMAGES], logits=held_against.logits[:GOLDEN_IMAGES],
+            pixels=data.test.images[golden], logits=held_against.logits[golden],
             noise=held_against.noise, noise_logits=held_against.noise_logits,
         )  # fmt: skip
         np.savez_compressed(
@@ -288,7 +305,8 @@ def report(manifest: Manifest, path: Path, as_json: bool) -> None:
     reference = manifest.reference
     print(
         f"{path}: {manifest.arch} on {manifest.data['name']}, accuracy {reference.accuracy:.2%} on "
-        f"{reference.images} test images in PyTorch, error bound {reference.error_bound:.1e}, TF32 off"
+        f"{reference.images} test images in PyTorch (logits from `{reference.logits_from}`), "
+        f"error bound {reference.error_bound:.1e}, TF32 off"
     )
     for variant in manifest.variants:
         latency = (

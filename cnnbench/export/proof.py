@@ -14,7 +14,7 @@ import numpy as np
 from cnnbench.export import verdict
 from cnnbench.export.variants import Precision
 from cnnbench.runtime import sandbox
-from cnnbench.types import CnnbenchError, Pass, Reference, Share, Variant
+from cnnbench.types import CnnbenchError, Exit, Pass, Reference, Share, Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,25 +42,51 @@ class Yardstick:
 
 
 @contextmanager
-def yardstick(network: nn.Module, test: Split) -> Iterator[Yardstick]:
-    """What the files of a bundle are held against, computed once; its images are kept on disk meanwhile."""
+def yardstick(network: nn.Module, test: Split, tested: np.ndarray | None = None) -> Iterator[Yardstick]:
+    """What the files of a bundle are held against, computed once; its images are kept on disk meanwhile.
+
+    Args:
+        network: The trained network.
+        test: The test split.
+        tested: Its logits from `test`, if there are any; some are computed again to see that they are this network's.
+
+    Raises:
+        CnnbenchError: A logit is not finite, or `tested` is another network's (exit 3).
+    """
     from cnnbench.export.reference import float64_logits, torch_logits
 
     noise = noise_like(test.images)
-    logits, noise_logits = torch_logits(network, test.images), torch_logits(network, noise)
-    gauge = np.concatenate([test.images[: verdict.GAUGE_IMAGES], noise])
-    found = np.concatenate([logits[: verdict.GAUGE_IMAGES], noise_logits])
-    error = float(np.abs(found - float64_logits(network, gauge)).max())
-    largest = float(np.abs(np.concatenate([logits, noise_logits])).max())
+    some = spread(len(test), verdict.GAUGE_IMAGES)
+    gauge = np.concatenate([test.images[some], noise])
+    if tested is None:
+        logits, noise_logits = torch_logits(network, test.images), torch_logits(network, noise)
+        found = np.concatenate([logits[some], noise_logits])
+    else:
+        logits, found = tested, torch_logits(network, gauge)
+        noise_logits = found[len(some) :]
+    largest = float(np.abs(np.concatenate([logits, found])).max())
     if not np.isfinite(largest):
-        raise CnnbenchError("the trained network returns logits that are not finite: there is nothing to export")
+        raise CnnbenchError(
+            "the trained network returns logits that are not finite: there is nothing to export", Exit.DATA
+        )
+    error = float(np.abs(found - float64_logits(network, gauge)).max())
+    bound = verdict.error_bound(error, largest)
+    if not np.abs(logits[some] - found[: len(some)]).max() <= bound:
+        raise CnnbenchError(
+            "the logits that `test` left are not those of this checkpoint: run `cnnbench test` again", Exit.DATA
+        )
     reference = Reference(
-        images=len(test), correct=int((logits.argmax(1) == test.labels).sum()), float64_error=error,
-        error_bound=verdict.error_bound(error, largest),
+        images=len(test), correct=int((logits.argmax(1) == test.labels).sum()),
+        logits_from="export" if tested is None else "test", float64_error=error, error_bound=bound,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         np.save(Path(folder) / "images.npy", test.images)
         yield Yardstick(Path(folder) / "images.npy", test.labels, logits, noise, noise_logits, reference)
+
+
+def spread(count: int, chosen: int) -> np.ndarray:
+    """Up to `chosen` of `count` places, evenly from first to last: a folder's images are sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, chosen)).astype(np.int64))
 
 
 def noise_like(images: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ CHECKPOINT_SCHEMA = "cnnbench.checkpoint/1"
 
 
 class Predictions(Metric):
-    """Index, label, prediction and probabilities of every image seen, gathered from all processes by `compute`."""
+    """Index, label, prediction and logits of every image seen, gathered from all processes by `compute`."""
 
     full_state_update = False
     rows: list[Tensor]
@@ -34,12 +34,11 @@ class Predictions(Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, index: Tensor, labels: Tensor, logits: Tensor) -> None:
-        # float32 holds every index below 2 ** 24; the prediction is kept since softmax can round a near-tie away
-        columns = torch.stack([index, labels, logits.argmax(dim=1)], dim=1).float()
-        self.rows.append(torch.cat([columns, logits.float().softmax(dim=1)], dim=1))
+        columns = torch.stack([index, labels, logits.argmax(dim=1)], dim=1).float()  # exact below 2 ** 24
+        self.rows.append(torch.cat([columns, logits.float()], dim=1))
 
     def compute(self) -> Tensor:
-        """`(N, 3 + num_classes)` float32, sorted by index: index, label, prediction, probabilities."""
+        """`(N, 3 + num_classes)` float32, sorted by index: index, label, prediction, logits."""
         rows: Tensor = dim_zero_cat(self.rows)
         return rows[rows[:, 0].argsort()]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -233,6 +235,7 @@ class Recorder(Callback):
         result = TestResult(
             accuracy=correct / len(rows), loss=metrics["test/loss"], images=len(rows), correct=correct,
             checkpoint_sha256=records.sha256(self.checkpoint),
+            logits_sha256=logits_sha256(rows[:, 3:].numpy()) if _float32_on_the_cpu(trainer) else None,
         )  # fmt: skip
         whole = len(rows) == images
         if trainer.is_global_zero:
@@ -249,14 +252,49 @@ class Recorder(Callback):
             self.recorded = True
 
 
+def _float32_on_the_cpu(trainer: Trainer) -> bool:
+    return trainer.precision == "32-true" and trainer.strategy.root_device.type == "cpu"
+
+
 def write_predictions(path: Path, rows: Tensor) -> None:
-    """Parquet with one row an image: index, label, prediction (int32) and probabilities (list of float32).
+    """Parquet with one row an image: index, label, prediction (int32), probabilities and logits (lists of float32).
 
     Args:
         path: The file to write.
-        rows: `(N, 3 + num_classes)`: index, label, prediction, probabilities.
+        rows: `(N, 3 + num_classes)`: index, label, prediction, logits.
     """
     columns = {name: pa.array(rows[:, i].int().numpy()) for i, name in enumerate(("index", "label", "prediction"))}
-    table = pa.table({**columns, "probabilities": pa.array(rows[:, 3:].tolist(), type=pa.list_(pa.float32()))})
+    for name, values in (("probabilities", rows[:, 3:].softmax(dim=1)), ("logits", rows[:, 3:])):
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.flatten().numpy()), values.shape[1])
     with records.replacing(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(pa.table(columns), partial)
+
+
+def tested_logits(checkpoint: Path, record: RunRecord) -> np.ndarray | None:
+    """The logits `(N, num_classes)` float32 that `test` computed with `checkpoint`, in float32 on the CPU.
+
+    None where it did not: another checkpoint, precision or device, or the file is gone.
+
+    Raises:
+        CnnbenchError: They are not the ones that were scored (exit 3).
+    """
+    run = RunFolder(checkpoint.parent)
+    if record.test is None or not record.test.logits_sha256 or checkpoint.name != run.best.name:
+        return None
+    if not run.predictions.is_file():
+        return None
+    again = "run `cnnbench test` again"
+    try:
+        column = pq.read_table(run.predictions, columns=["logits"])["logits"].combine_chunks()
+        logits: np.ndarray = column.flatten().to_numpy().reshape(record.test.images, -1)
+    except (OSError, ValueError, KeyError, AttributeError) as error:  # pyarrow's errors derive from these
+        reason = str(error).strip().split("\n")[0]
+        raise CnnbenchError(f"{run.predictions} cannot be read: {reason}; {again}", Exit.DATA) from None
+    if logits_sha256(logits) != record.test.logits_sha256:
+        raise CnnbenchError(f"{run.predictions} does not hold the logits that were scored; {again}", Exit.DATA)
+    return logits
+
+
+def logits_sha256(logits: np.ndarray) -> str:
+    """SHA-256 of the values, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(logits, dtype="<f4").tobytes()).hexdigest()

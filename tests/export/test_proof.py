@@ -14,12 +14,13 @@ import torch
 from export_helpers import FILES, manifest_of
 from onnx import TensorProto, helper, numpy_helper
 
+from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.export import proof, variants, verdict
 from cnnbench.training import runs
-from cnnbench.types import Dataset, Pass, Reference, Share, Split
+from cnnbench.types import CnnbenchError, Dataset, Pass, Reference, RunRecord, Share, Split
 
-REFERENCE = Reference(images=1000, correct=900, float64_error=1e-6, error_bound=1e-5)
+REFERENCE = Reference(images=1000, correct=900, logits_from="export", float64_error=1e-6, error_bound=1e-5)
 FASTER = {"fp32": [0.2, 0.2, 0.3], "it": [0.1, 0.1, 0.2]}
 
 
@@ -127,6 +128,27 @@ def test_the_yardstick_is_pytorch_with_its_own_rounding_error(run: Path, data: D
     assert 0 < found.reference.float64_error < found.reference.error_bound < 1e-3
     assert found.reference.error_bound >= verdict.ROOM * found.reference.float64_error
     assert not place.exists()
+
+
+def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_refused(
+    run: Path, data: Dataset
+) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    tested = runs.tested_logits(run / "best.ckpt", records.read(run / "result.json", RunRecord))
+    assert tested is not None
+    with proof.yardstick(network, data.test, tested) as found:
+        assert found.logits is tested
+        assert found.reference.logits_from == "test"
+    with (
+        pytest.raises(CnnbenchError, match="not those of this checkpoint"),
+        proof.yardstick(network, data.test, tested + np.float32(1e-3)),
+    ):
+        pass
+
+
+def test_places_are_spread_from_the_first_to_the_last() -> None:
+    assert proof.spread(10_000, 5).tolist() == [0, 2499, 4999, 7499, 9999]
+    assert proof.spread(3, 16).tolist() == [0, 1, 2]
 
 
 def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dataset, tmp_path: Path) -> None:

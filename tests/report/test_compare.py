@@ -237,4 +237,4 @@ def test_the_real_run_and_bundle_give_the_run_s_accuracy(
     manifest = records.read(bundle / "manifest.json", Manifest)
     assert record.test is not None
     (row,) = rows_of(capsys, run, bundle, "--figure", "picture")
-    assert row["accuracy"] == record.test.accuracy == manifest.verdict[0].onnx_accuracy
+    assert row["accuracy"] == record.test.accuracy == manifest.reference.accuracy

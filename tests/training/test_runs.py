@@ -3,14 +3,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from cnnbench import records
+from cnnbench.__main__ import main
 from cnnbench.datasets import open_recorded
 from cnnbench.training import runs
-from cnnbench.types import CnnbenchError, RunRecord
+from cnnbench.types import CnnbenchError, Exit, RunRecord
 
 
 def test_a_run_leaves_config_metrics_logs_checkpoints_result_and_predictions(run: Path) -> None:
@@ -45,6 +47,60 @@ def test_result_counts_every_test_image_and_matches_the_stored_predictions(run: 
     for prediction, probabilities in zip(table["prediction"], table["probabilities"], strict=True):
         assert sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert probabilities[prediction] == max(probabilities)
+
+
+def test_the_logits_that_test_left_are_the_networks_and_give_the_probabilities(run: Path) -> None:
+    record = records.read(run / "result.json", RunRecord)
+    logits = runs.tested_logits(run / "best.ckpt", record)
+    assert logits is not None
+    test = open_recorded(record.data).test
+    with torch.inference_mode():
+        planes = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
+        expected = runs.load_classifier(run / "best.ckpt")(planes).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+    table = pq.read_table(run / "predictions.parquet").to_pydict()
+    np.testing.assert_allclose(table["probabilities"], torch.from_numpy(expected).softmax(1), rtol=0, atol=1e-6)
+
+
+def test_there_are_no_tested_logits_of_another_checkpoint_or_precision_or_without_the_file(
+    run: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    record = records.read(mine / "result.json", RunRecord)
+    assert record.test is not None
+    assert runs.tested_logits(mine / "last.ckpt", record) is None
+    assert runs.tested_logits(mine / "best.ckpt", replace(record, test=None)) is None
+    lower = replace(record, test=replace(record.test, logits_sha256=None))
+    assert runs.tested_logits(mine / "best.ckpt", lower) is None
+    (mine / "predictions.parquet").unlink()
+    assert runs.tested_logits(mine / "best.ckpt", record) is None
+
+
+def test_bfloat16_leaves_no_logits_to_hold_files_against(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mnist5k_lenet5" / "seed1"
+    shutil.copytree(run, folder)
+    arguments = ["--model.arch", "lenet5", "--runs_dir", str(tmp_path / "runs"), "--trainer.precision", "bf16-mixed"]
+    assert main(["test", *arguments]) == 0
+    record = records.read(folder / "result.json", RunRecord)
+    assert record.test is not None
+    assert record.test.logits_sha256 is None
+
+
+@pytest.mark.parametrize("damage", ["edited", "truncated", "other columns"])
+def test_tested_logits_that_were_not_the_scored_ones_are_refused(damage: str, run: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    file = mine / "predictions.parquet"
+    table = pq.read_table(file)
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "other columns":
+        pq.write_table(table.drop_columns("logits"), file)
+    else:
+        pq.write_table(table.take([1, 0, *range(2, len(table))]), file)
+    with pytest.raises(CnnbenchError, match="run `cnnbench test` again") as caught:
+        runs.tested_logits(mine / "best.ckpt", records.read(mine / "result.json", RunRecord))
+    assert caught.value.code == Exit.DATA
+    assert "\n" not in str(caught.value)
 
 
 def test_the_loaded_classifier_scores_what_the_run_recorded(run: Path) -> None:
