@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,31 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, else it is removed.
+
+    Raises:
+        CnnbenchError: The place cannot be written (exit 2).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
+    try:
+        partial = workplace / "new"
+        partial.mkdir()
+        yield partial
+        if path.exists():
+            path.rename(workplace / "old")
+        partial.rename(path)
+    finally:
+        if (workplace / "old").exists() and not path.exists():  # failed or interrupted between the two renames
+            (workplace / "old").rename(path)
+        shutil.rmtree(workplace, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

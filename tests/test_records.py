@@ -213,3 +213,30 @@ def test_sha256_is_the_published_one(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert records.sha256(tmp_path / "abc") == expected
+
+
+def test_an_interruption_between_the_two_renames_puts_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "file").write_text("old")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), records.replacing_folder(tmp_path / "task") as partial:
+        (partial / "file").write_text("new")
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
+
+
+def test_a_new_bundle_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "only in the old one").write_text("old")
+    with records.replacing_folder(tmp_path / "task") as partial:
+        (partial / "file").write_text("new")
+    assert [path.name for path in (tmp_path / "task").iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["task"]

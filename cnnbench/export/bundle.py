@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +19,13 @@ from cnnbench.runtime.providers import require, usable
 from cnnbench.types import CnnbenchError, Dataset, Exit, Manifest, RunRecord, Variant
 
 if TYPE_CHECKING:
+    import onnx
+
     from cnnbench.training.classifier import Classifier
 
 GOLDEN_IMAGES = 16
 FLIPS_HEADER = ("file", "provider", "optimized", "image", "label", "pytorch", "onnxruntime", "margin", "rounding")
+FlipRow = tuple[str | int | float, ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def export(
             Exit.DATA,
         )
     data = datasets.open_recorded(classifier.data, root, folder)
-    with replacing_folder(Path(out) / record.task) as partial:
+    with records.replacing_folder(Path(out) / record.task) as partial:
         tested = runs.tested_logits(checkpoint, record)
         manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options, tested)
     report(manifest, Path(out) / record.task, json)
@@ -194,52 +195,18 @@ def write(
     signature = contract.signature(record.spec, options.input, options.probabilities)
     with proof.yardstick(classifier.network, data.test, tested) as held_against:
         reference = held_against.reference
-        tried: list[Variant] = []
-        flips: list[tuple[str | int | float, ...]] = []
-
-        def stated(precision: variants.Precision) -> dict[str, str]:
-            return contract.metadata(
+        stated = {
+            precision: contract.metadata(
                 record.arch, precision, data.name, data.class_names, signature, weights, reference.accuracy
             )
-
-        fp32 = graph.to_onnx(classifier.network, record.spec, stated("fp32"), options.input, options.probabilities)
-        for precision in options.precisions:
-            file = path / variants.file_name(precision)
-            try:
-                model = fp32 if precision == "fp32" else variants.make(precision, fp32, data.train.images, signature)
-                graph.sign(model, stated(precision))
-                graph.save(model, file)
-                variant, changed = proof.judge(
-                    precision, file, signature, stated(precision), held_against, options.providers, options.budget,
-                    fp32=None if precision == "fp32" else path / variants.file_name("fp32"),
-                )  # fmt: skip
-            except CnnbenchError as error:
-                if precision == "fp32":
-                    raise
-                reason = str(error).replace(str(file.absolute()), file.name)
-                variant, changed = _unmade(precision, file, reason, options.budget), {}
-            if variant.refused:
-                file.unlink(missing_ok=True)
-            else:
-                flips += _flip_rows(file.name, changed, held_against.labels)
-            if variant.refused and precision == "fp32":
-                raise CnnbenchError(
-                    f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
-                )
-            tried.append(variant)
-        golden = proof.spread(len(data.test), GOLDEN_IMAGES)
-        np.savez(
-            path / "golden.npz",
-            pixels=data.test.images[golden], logits=held_against.logits[golden],
-            noise=held_against.noise, noise_logits=held_against.noise_logits,
-        )  # fmt: skip
-        np.savez_compressed(
-            path / "reference.npz",
-            labels=data.test.labels.astype(np.int32),
-            predictions=held_against.logits.argmax(1).astype(np.int32),
-        )
-    with (path / "flips.csv").open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *flips])
+            for precision in options.precisions
+        }
+        fp32 = graph.to_onnx(classifier.network, record.spec, stated["fp32"], options.input, options.probabilities)
+        tried = [
+            _tried(path, precision, fp32, data.train.images, signature, stated[precision], held_against, options)
+            for precision in options.precisions
+        ]
+        _write_evidence(path, data, held_against, [row for _, rows in tried for row in rows])
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
         task=record.task, arch=record.arch, seed=record.seed,
@@ -249,7 +216,8 @@ def write(
             "checkpoint_sha256": checkpoint_sha256, "epochs": record.fit.epochs,
             "val_accuracy": record.fit.val_accuracy, "commands": _commands(record, options),
         },
-        reference=reference, variants=tuple(tried), files={}, environment=environment.describe(),
+        reference=reference, variants=tuple(variant for variant, _ in tried), files={},
+        environment=environment.describe(),
     )  # fmt: skip
     manifest = replace(manifest, files=_hashes(path))
     card.write(path / "README.md", manifest)
@@ -257,6 +225,57 @@ def write(
     records.write(path / "manifest.json", manifest)
     prove(path, options.providers[0])  # what `verify` will say of it must be good before it takes its place
     return manifest
+
+
+def _tried(
+    path: Path, precision: variants.Precision, fp32: onnx.ModelProto, training_images: np.ndarray,
+    signature: dict[str, Any], stated: dict[str, str], held_against: proof.Yardstick, options: Options,
+) -> tuple[Variant, list[FlipRow]]:  # fmt: skip
+    """Make one file from the float32 graph and try it; a refused one is removed again.
+
+    Raises:
+        CnnbenchError: The float32 file is refused (exit 4).
+    """
+    from cnnbench.export import graph
+
+    file = path / variants.file_name(precision)
+    changed: dict[tuple[str, bool], verdict.Flips] = {}
+    try:
+        model = fp32 if precision == "fp32" else variants.make(precision, fp32, training_images, signature)
+        graph.sign(model, stated)
+        graph.save(model, file)
+        variant, changed = proof.judge(
+            precision, file, signature, stated, held_against, options.providers, options.budget,
+            None if precision == "fp32" else path / variants.file_name("fp32"),
+        )  # fmt: skip
+    except CnnbenchError as error:
+        if precision == "fp32":
+            raise
+        variant = _unmade(precision, file, str(error).replace(str(file.absolute()), file.name), options.budget)
+    if not variant.refused:
+        return variant, list(_flip_rows(file.name, changed, held_against.labels))
+    if precision == "fp32":
+        raise CnnbenchError(
+            f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
+        )
+    file.unlink(missing_ok=True)
+    return variant, []
+
+
+def _write_evidence(path: Path, data: Dataset, held_against: proof.Yardstick, flips: list[FlipRow]) -> None:
+    """golden.npz, reference.npz and flips.csv: what `verify` needs, and a person may want to look at."""
+    golden = proof.spread(len(data.test), GOLDEN_IMAGES)
+    np.savez(
+        path / "golden.npz",
+        pixels=data.test.images[golden], logits=held_against.logits[golden],
+        noise=held_against.noise, noise_logits=held_against.noise_logits,
+    )  # fmt: skip
+    np.savez_compressed(
+        path / "reference.npz",
+        labels=data.test.labels.astype(np.int32), predictions=held_against.logits.argmax(1).astype(np.int32),
+    )  # fmt: skip
+    with (path / "flips.csv").open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *flips])
 
 
 def _hashes(path: Path) -> dict[str, dict[str, Any]]:
@@ -273,9 +292,7 @@ def _unmade(precision: variants.Precision, file: Path, reason: str, budget: floa
     )  # fmt: skip
 
 
-def _flip_rows(
-    file: str, changed: dict[tuple[str, bool], verdict.Flips], labels: np.ndarray
-) -> Iterator[tuple[str | int | float, ...]]:
+def _flip_rows(file: str, changed: dict[tuple[str, bool], verdict.Flips], labels: np.ndarray) -> Iterator[FlipRow]:
     """One row an image that changes class, see `FLIPS_HEADER`; classes are numbers, margins PyTorch's logits."""
     for (provider, optimized), flips in changed.items():
         for image, expected, found, margin in zip(
@@ -321,28 +338,3 @@ def report(manifest: Manifest, path: Path, as_json: bool) -> None:
                 f"{found.correct} right, {found.rounding_flips} flips by rounding, {found.flips} beyond, "
                 f"largest logit error {error:.1e}"
             )
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes the place of `path`, else it is removed.
-
-    Raises:
-        CnnbenchError: The place cannot be written (exit 2).
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise CnnbenchError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from None
-    try:
-        partial = workplace / "new"
-        partial.mkdir()
-        yield partial
-        if path.exists():
-            path.rename(workplace / "old")
-        partial.rename(path)
-    finally:
-        if (workplace / "old").exists() and not path.exists():  # failed or interrupted between the two renames
-            (workplace / "old").rename(path)
-        shutil.rmtree(workplace, ignore_errors=True)

@@ -29,14 +29,12 @@ def triton(bundle: Path, repository: Path) -> list[Path]:
     Raises:
         CnnbenchError: The repository cannot be written (exit 2).
     """
-    from cnnbench.export.bundle import replacing_folder
-
     manifest = records.read(bundle / "manifest.json", Manifest)
     made = []
     for variant in manifest.kept:
         suffix = "" if variant.precision == "fp32" else f"_{variant.precision}"
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
-        with replacing_folder(repository / name) as partial:
+        with records.replacing_folder(repository / name) as partial:
             (partial / "1").mkdir()
             shutil.copyfile(bundle / variant.file, partial / "1" / "model.onnx")
             (partial / "labels.txt").write_text("".join(f"{label}\n" for label in manifest.class_names))

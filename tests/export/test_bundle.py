@@ -307,6 +307,17 @@ def test_logits_that_are_not_finite_are_not_exported(
 # --- where it runs and where it writes --------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_both_providers_are_in_the_proof_and_all_of_the_graph_is_on_the_one_asked_for(run: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    assert main(["export", str(run), "--out", "exports", "--providers", "cpu,cuda"]) == 0
+    passes = manifest_of(Path("exports/mnist5k_lenet5")).variants[0].passes
+    assert [found.provider for found in passes] == ["cpu", "cpu", "cuda", "cuda"]
+    assert all({*found.placement} == {found.active} for found in passes)
+    assert main(["verify", "exports/mnist5k_lenet5", "--provider", "cuda", "--rescore"]) == 0
+
+
 def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
@@ -317,8 +328,8 @@ def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[
 
 def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("in the way")
-    assert "--out" in fails(capsys, 2, run, "--out", "file/exports")
-    assert "--out" in fails(capsys, 2, run, "--out", "file")
+    assert "cannot write" in fails(capsys, 2, run, "--out", "file/exports")
+    assert "cannot write" in fails(capsys, 2, run, "--out", "file")
     assert Path("file").read_text() == "in the way"
 
 
@@ -341,32 +352,6 @@ def test_an_interrupted_export_leaves_the_earlier_bundle(
     assert main(["export", str(run), "--out", str(earlier)]) == code
     assert content(earlier) == before
     assert [path.name for path in earlier.iterdir()] == ["mnist5k_lenet5"]
-
-
-def test_an_interruption_between_the_two_renames_puts_the_old_bundle_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "file").write_text("old")
-    rename = Path.rename
-
-    def interrupted(self: Path, target: Path) -> Path:
-        if self.name == "new":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt), bundle_module.replacing_folder(tmp_path / "task") as partial:
-        (partial / "file").write_text("new")
-    assert content(tmp_path) == {"task/file": b"old"}
-
-
-def test_a_new_bundle_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
-    (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "only in the old one").write_text("old")
-    with bundle_module.replacing_folder(tmp_path / "task") as partial:
-        (partial / "file").write_text("new")
-    assert content(tmp_path) == {"task/file": b"new"}
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

@@ -120,7 +120,7 @@ def test_a_bundle_is_no_source_of_anything_else(bundle: Path, capsys: pytest.Cap
 
 def test_a_repository_that_cannot_be_written_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("in the way")
-    assert "cannot write to file" in fails(capsys, 2, bundle, "--target", "triton", "file/models")
+    assert "cannot write file" in fails(capsys, 2, bundle, "--target", "triton", "file/models")
     assert Path("file").read_text() == "in the way"
 
 
