@@ -29,6 +29,15 @@ FlipRow = tuple[str | int | float, ...]
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A file, the images whose class it changes, and its logits `(N, num_classes)` of the test split."""
+
+    variant: Variant
+    flips: list[FlipRow]
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
 class Options:
     """What a bundle is asked to hold, and where it is tried."""
 
@@ -143,8 +152,7 @@ def _record_of(checkpoint: Path) -> RunRecord:
             f"{checkpoint} has no result.json of its run beside it: export it from its run folder", Exit.DATA
         )
     record = records.read(path, RunRecord)
-    tested = record.test and checkpoint.name == "best.ckpt"
-    if tested and record.test and record.test.checkpoint_sha256 != records.sha256(checkpoint):
+    if record.test and checkpoint.name == "best.ckpt" and record.test.checkpoint_sha256 != records.sha256(checkpoint):
         raise CnnbenchError(
             f"{checkpoint} is not the checkpoint that {path} scored: run `cnnbench test` again", Exit.DATA
         )
@@ -159,7 +167,7 @@ def chosen_providers(names: str) -> list[str]:
     """
     if names == "auto":
         return [name for name, reason in usable().items() if not reason]
-    chosen = names.split(",")
+    chosen = list(dict.fromkeys(names.split(",")))
     for name in chosen:
         require(name)
     return chosen
@@ -206,7 +214,7 @@ def write(
             _tried(path, precision, fp32, data.train.images, signature, stated[precision], held_against, options)
             for precision in options.precisions
         ]
-        _write_evidence(path, data, held_against, [row for _, rows in tried for row in rows])
+        _write_evidence(path, data, held_against, tried)
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
         task=record.task, arch=record.arch, seed=record.seed,
@@ -216,7 +224,7 @@ def write(
             "checkpoint_sha256": checkpoint_sha256, "epochs": record.fit.epochs,
             "val_accuracy": record.fit.val_accuracy, "commands": _commands(record, options),
         },
-        reference=reference, variants=tuple(variant for variant, _ in tried), files={},
+        reference=reference, variants=tuple(one.variant for one in tried), files={},
         environment=environment.describe(),
     )  # fmt: skip
     manifest = replace(manifest, files=_hashes(path))
@@ -230,7 +238,7 @@ def write(
 def _tried(
     path: Path, precision: variants.Precision, fp32: onnx.ModelProto, training_images: np.ndarray,
     signature: dict[str, Any], stated: dict[str, str], held_against: proof.Yardstick, options: Options,
-) -> tuple[Variant, list[FlipRow]]:  # fmt: skip
+) -> Tried:  # fmt: skip
     """Make one file from the float32 graph and try it; a refused one is removed again.
 
     Raises:
@@ -240,11 +248,12 @@ def _tried(
 
     file = path / variants.file_name(precision)
     changed: dict[tuple[str, bool], verdict.Flips] = {}
+    logits = held_against.logits
     try:
         model = fp32 if precision == "fp32" else variants.make(precision, fp32, training_images, signature)
         graph.sign(model, stated)
         graph.save(model, file)
-        variant, changed = proof.judge(
+        variant, changed, logits = proof.judge(
             precision, file, signature, stated, held_against, options.providers, options.budget,
             None if precision == "fp32" else path / variants.file_name("fp32"),
         )  # fmt: skip
@@ -253,29 +262,31 @@ def _tried(
             raise
         variant = _unmade(precision, file, str(error).replace(str(file.absolute()), file.name), options.budget)
     if not variant.refused:
-        return variant, list(_flip_rows(file.name, changed, held_against.labels))
+        return Tried(variant, list(_flip_rows(file.name, changed, held_against.labels)), logits)
     if precision == "fp32":
         raise CnnbenchError(
             f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
         )
     file.unlink(missing_ok=True)
-    return variant, []
+    return Tried(variant, [], logits)
 
 
-def _write_evidence(path: Path, data: Dataset, held_against: proof.Yardstick, flips: list[FlipRow]) -> None:
+def _write_evidence(path: Path, data: Dataset, held_against: proof.Yardstick, tried: list[Tried]) -> None:
     """golden.npz, reference.npz and flips.csv: what `verify` needs, and a person may want to look at."""
     golden = proof.spread(len(data.test), GOLDEN_IMAGES)
+    lower = [one for one in tried if one.variant.precision != "fp32" and not one.variant.refused]
     np.savez(
         path / "golden.npz",
         pixels=data.test.images[golden], logits=held_against.logits[golden],
         noise=held_against.noise, noise_logits=held_against.noise_logits,
+        **{f"logits_{one.variant.precision}": one.logits[golden] for one in lower},
     )  # fmt: skip
     np.savez_compressed(
         path / "reference.npz",
         labels=data.test.labels.astype(np.int32), predictions=held_against.logits.argmax(1).astype(np.int32),
     )  # fmt: skip
     with (path / "flips.csv").open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *flips])
+        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *(row for one in tried for row in one.flips)])
 
 
 def _hashes(path: Path) -> dict[str, dict[str, Any]]:
@@ -310,6 +321,7 @@ def _commands(record: RunRecord, options: Options) -> list[str]:
     asked = [f"--variants {','.join(options.precisions)}"] * (len(options.precisions) > 1)
     asked += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
     asked += [f"--budget {options.budget:g}"] * (options.budget != 0.2)
+    asked += [f"--providers {','.join(options.providers)}"] * (options.providers != ["cpu"])
     run = shlex.quote(f"runs/{record.task}/seed{record.seed}")
     return [f"cnnbench fit {flags}", f"cnnbench test {flags}", " ".join(["cnnbench export", run, *asked])]
 

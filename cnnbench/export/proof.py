@@ -104,7 +104,7 @@ def judge(
     providers: list[str],
     budget_points: float,
     fp32: Path | None = None,
-) -> tuple[Variant, dict[tuple[str, bool], verdict.Flips]]:
+) -> tuple[Variant, dict[tuple[str, bool], verdict.Flips], np.ndarray]:
     """Try one file: every provider, graph optimisations off and on, all test images, several batch sizes.
 
     Args:
@@ -118,16 +118,18 @@ def judge(
         fp32: The file to race against, for the others.
 
     Returns:
-        The variant, refused or not, and the images that change class, by provider and whether optimised.
+        The variant, refused or not; the images that change class, by provider and whether optimised; and the logits
+        `(N, num_classes)` of the first pass.
 
     Raises:
         CnnbenchError: The file cannot be read, run, or breaks the contract (exit 3 or 4).
     """
-    passes, changed = [], {}
+    passes, changed, results = [], {}, []
     for provider in providers:
-        for found, flips in _passes(file, contract, stated, held_against, provider):
+        for found, flips, logits in _passes(file, contract, stated, held_against, provider):
             passes.append(found)
             changed[provider, found.optimized] = flips
+            results.append(logits)
     lost = 100 * max(held_against.reference.correct - found.correct for found in passes) / held_against.reference.images
     rounds = _race(file, fp32, contract, held_against.images) if fp32 else {}
     medians = {name: float(np.median(times)) for name, times in rounds.items()}
@@ -144,12 +146,12 @@ def judge(
         budget_points=0.0 if precision == "fp32" else budget_points, lost_points=lost,
         latency_ms=medians.get("it"), fp32_latency_ms=medians.get("fp32"), passes=tuple(passes),
     )  # fmt: skip
-    return variant, changed
+    return variant, changed, results[0]
 
 
 def _passes(
     file: Path, contract: dict[str, Any], stated: dict[str, str], held_against: Yardstick, provider: str
-) -> Iterator[tuple[Pass, verdict.Flips]]:
+) -> Iterator[tuple[Pass, verdict.Flips, np.ndarray]]:
     """Both passes on one provider: optimised as by default, then not."""
     everything, some = len(held_against.labels), min(len(held_against.labels), verdict.BATCH_SIZE_IMAGES)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
@@ -182,7 +184,7 @@ def _passes(
                 flips=flips.bugs, rounding_flips=flips.rounding,
                 largest_margin=float(flips.margins[0]) if len(flips.margins) else 0.0,
                 **asdict(verdict.errors(held_against.logits, logits)), batch_errors=batch_errors,
-            ), flips  # fmt: skip
+            ), flips, logits  # fmt: skip
 
 
 def not_the_network(passes: Sequence[Pass], reference: Reference) -> str:

@@ -27,13 +27,16 @@ def triton(bundle: Path, repository: Path) -> list[Path]:
     precision behind it where that is not fp32: see "Model Repository" and "Model Configuration" in Triton's manual.
 
     Raises:
-        CnnbenchError: The repository cannot be written (exit 2).
+        CnnbenchError: The repository cannot be written, or something else has the model's name (exit 2).
     """
     manifest = records.read(bundle / "manifest.json", Manifest)
     made = []
     for variant in manifest.kept:
         suffix = "" if variant.precision == "fp32" else f"_{variant.precision}"
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
+        there = repository / name
+        if there.exists() and not (there / "config.pbtxt").is_file():
+            raise CnnbenchError(f"{there} is there and is no model of Triton's: it would be lost; choose another DIR")
         with records.replacing_folder(repository / name) as partial:
             (partial / "1").mkdir()
             shutil.copyfile(bundle / variant.file, partial / "1" / "model.onnx")
@@ -86,11 +89,15 @@ def parse(target: tuple[str, str] | None) -> tuple[str, Path] | None:
     """The kind and the place that `--target KIND PLACE` names.
 
     Raises:
-        CnnbenchError: Another kind (exit 2).
+        CnnbenchError: Another kind, or a place that cannot be meant (exit 2).
     """
     if target is None:
         return None
     kind, place = target
     if kind not in ("triton", "safetensors"):
         raise CnnbenchError(f"--target {kind} {place}: expected --target triton DIR or --target safetensors FILE")
+    if kind == "triton" and Path(place).is_file():
+        raise CnnbenchError(f"--target triton {place}: it is a file; expected a folder")
+    if kind == "safetensors" and Path(place).is_dir():
+        raise CnnbenchError(f"--target safetensors {place}: it is a folder; expected the name of a file")
     return kind, Path(place)

@@ -26,8 +26,8 @@ LARGEST_ARRAYS = 2**30
 """Bytes: a few images, and two numbers for each test image, are far less."""
 DATA: dict[str, type] = {"name": str, "dataset": str, "sha256": str, "size": int, "channels": int}
 """What a manifest must say of its data, so that they can be opened again."""
-LOOSEST = 0.01
-"""Of the largest golden logit: no float32 network of ours rounds by more than a thirtieth of that."""
+LOOSEST, LOOSEST_LOWER = 0.01, 0.15
+"""Of the largest golden logit, for float32 and for less: whatever a manifest says, no bound is wider."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,11 @@ def _hashes(path: Path, manifest: Manifest) -> Check:
         found = {"sha256": records.sha256(path / name), "bytes": (path / name).stat().st_size}
         if found != expected:
             raise _failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
-    return Check("hashes", f"{len(manifest.files)} files as written")
+    # a module of a name that predict.py imports would run in its stead; what a repository keeps hidden cannot
+    more = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    if more := more - {*manifest.files, "manifest.json"}:
+        raise _failed("hashes", f"{path} also holds {', '.join(sorted(more))}: not of the bundle; remove it")
+    return Check("hashes", f"{len(manifest.files)} files as written, and no other")
 
 
 def _manifest(path: Path, manifest: Manifest) -> Check:
@@ -124,12 +128,14 @@ def _manifest(path: Path, manifest: Manifest) -> Check:
     ]
     if manifest.contract not in known:
         raise _failed("manifest", f"{path / 'manifest.json'} states another contract than its image spec")
-    unknown = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
-    unknown |= {variant.file for variant in manifest.kept} - {*manifest.files}
+    if not manifest.task or manifest.task.startswith(".") or Path(manifest.task).name != manifest.task:
+        raise _failed("manifest", f"the task {manifest.task!r} is no name for a folder")
+    missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
+    missing |= {variant.file for variant in manifest.kept} - {*manifest.files}
     if wrong := [key for key, kind in DATA.items() if not isinstance(manifest.data.get(key), kind)]:
         raise _failed("manifest", f"the manifest does not say of its data: {', '.join(wrong)}")
-    if unknown:
-        raise _failed("manifest", f"the manifest has no hash of {', '.join(sorted(unknown))}")
+    if missing:
+        raise _failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
     if any(variant.bytes != manifest.files[variant.file]["bytes"] for variant in manifest.kept):
         raise _failed("manifest", "the manifest states another size of a file than it has")
     precisions = [variant.precision for variant in manifest.kept]
@@ -139,6 +145,11 @@ def _manifest(path: Path, manifest: Manifest) -> Check:
         )
     if manifest.reference.images < 1 or not all(variant.passes for variant in manifest.kept):
         raise _failed("manifest", "the manifest keeps a file without a pass over the test images")
+    for variant in manifest.kept:
+        worst = min(found.correct for found in variant.passes)
+        lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
+        if abs(lost - variant.lost_points) > 1e-6 or lost > variant.budget_points + 1e-9 > 1e-9:
+            raise _failed("manifest", f"{variant.file} loses {lost:.2f} points by its passes, not what is claimed")
     fp32 = next(variant for variant in manifest.kept if variant.precision == "fp32")
     if reason := proof.not_the_network(fp32.passes, manifest.reference):
         raise _failed("manifest", f"the manifest keeps a file that is not the trained network: {reason}")
@@ -209,14 +220,19 @@ def _logits(
 
 
 def _golden(path: Path, manifest: Manifest, variant: Variant, found: np.ndarray) -> Check:
-    expected = np.concatenate(_arrays("golden", path / "golden.npz", "logits", "noise_logits"))
+    """Logits of float32 against PyTorch's, on noise too; of lower precision against its own when it was exported."""
+    if variant.precision == "fp32":
+        expected = np.concatenate(_arrays("golden", path / "golden.npz", "logits", "noise_logits"))
+    else:
+        (expected,) = _arrays("golden", path / "golden.npz", f"logits_{variant.precision}")
+        found = found[:, : len(expected)]
     if expected.shape != found.shape[1:]:
         raise _failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {found.shape[1:]}")
     error, bound = float(np.abs(found - expected).max()), _bound(manifest, variant)
-    if variant.precision != "fp32":  # their error on noise was not measured
-        count = len(_arrays("golden", path / "golden.npz", "pixels")[0])
-        error = float(np.abs(found - expected)[:, :count].max())
-    elif not bound <= LOOSEST * float(np.abs(expected).max()):
+    largest = float(np.abs(expected).max())
+    if variant.precision != "fp32":
+        bound = min(bound, LOOSEST_LOWER * largest)
+    elif not bound <= LOOSEST * largest:
         raise _failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
     if not error <= bound:
         raise _failed("golden", f"golden logits of {variant.file} differ by {error:.2g}; bound {bound:.2g}")
@@ -225,13 +241,13 @@ def _golden(path: Path, manifest: Manifest, variant: Variant, found: np.ndarray)
 
 
 def _bound(manifest: Manifest, variant: Variant) -> float:
-    """How far a file's logits may be from PyTorch's: by rounding; or, of lower precision, by what export measured.
+    """How far a file's logits may be from the golden ones: by rounding; or, of lower precision, by what it costs.
 
-    Twice that, since other processors' kernels round 8-bit sums elsewhere.
+    Other processors' kernels round 8-bit sums elsewhere, and then differ by about as much as from PyTorch.
     """
     if variant.precision == "fp32":
         return manifest.reference.error_bound
-    return 2 * max(found.max_abs_error for found in variant.passes)
+    return max(found.p999_abs_error for found in variant.passes)
 
 
 def _reference(path: Path, manifest: Manifest) -> Check:
@@ -282,7 +298,8 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
         how = f"from PyTorch's, {lost:.2f} points lost"
     second, first = np.sort(logits, axis=1)[:, -2:].T
     unsure = int((first - second <= 2 * _bound(manifest, variant)).sum())
-    if any(abs(claimed.correct - correct) > unsure for claimed in variant.passes):
+    allowed = unsure if variant.precision == "fp32" else max(2, len(found) // 200)  # other kernels round elsewhere
+    if any(abs(claimed.correct - correct) > allowed for claimed in variant.passes):
         raise _failed("rescore", f"{variant.file} has {correct} images right here, not what the manifest claims of it")
     return Check(
         "rescore", f"{variant.file}: {correct} of {len(found)} images right, {len(rows)} predictions differ {how}"

@@ -360,8 +360,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 
     def passes(*arguments: Any) -> Iterator[tuple[proof.Pass, verdict.Flips]]:
         *same_for_all, provider = arguments
-        for found, flips in honest(*same_for_all, "cpu"):
-            yield replace(found, provider=provider, **(changes if provider == "other" else {})), flips
+        for found, *rest in honest(*same_for_all, "cpu"):
+            yield replace(found, provider=provider, **(changes if provider == "other" else {})), *rest
 
     monkeypatch.setattr(bundle_module, "chosen_providers", lambda _: ["cpu", "other"])
     monkeypatch.setattr(proof, "_passes", passes)

@@ -117,7 +117,7 @@ def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
     for row, (variant, found) in zip(passes[2:], shown, strict=True):
         assert row[:4] == [f"`{variant.file}`", found.active, "on" if found.optimized else "off", str(found.correct)]
         assert row[4] == f"{found.rounding_flips} / {found.flips}"
-        assert float(row[5]) == pytest.approx(found.largest_margin, rel=0.06)
+        assert row[5] == (f"{found.largest_margin:.1e}" if found.flips + found.rounding_flips else "-")
         numbers = [float(number) for cell in row[6:8] for number in cell.split(" / ")]
         expected = [found.max_abs_error, found.p999_abs_error, found.max_rel_error, found.p999_rel_error]
         assert numbers == pytest.approx(expected, rel=0.06)  # two digits are shown

@@ -259,8 +259,33 @@ def edit_passes(forger: Forger, **changes: int) -> None:
     def edited(found: Any) -> Any:
         return replace(found, **{key: getattr(found, key) + by for key, by in changes.items()})
 
-    variants = (replace(v, passes=tuple(map(edited, v.passes))) for v in forger.manifest.variants)
-    forger.claim(variants=tuple(variants))
+    made = []
+    for variant in forger.manifest.variants:
+        passes = tuple(map(edited, variant.passes))
+        lost = forger.manifest.reference.correct - min(found.correct for found in passes)
+        made.append(replace(variant, passes=passes, lost_points=100 * lost / forger.manifest.reference.images))
+    forger.claim(variants=tuple(made))
+
+
+def a_module_beside(forger: Forger) -> None:
+    (forger.path / "numpy.py").write_text("raise SystemExit('this ran in the stead of numpy')\n")
+
+
+def other_half(forger: Forger) -> None:
+    """Another network in float16, with errors, budget and accuracy claimed to fit."""
+    file = forger.path / "model_fp16.onnx"
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16 and len(tensor.dims) == 4:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+    graph.save(model, file)
+    made = []
+    for variant in forger.manifest.variants:
+        if variant.precision == "fp16":
+            passes = tuple(replace(p, max_abs_error=1e3, p999_abs_error=1e3) for p in variant.passes)
+            variant = replace(variant, passes=passes, budget_points=100.0)
+        made.append(variant)
+    forger.claim(variants=tuple(made))
 
 
 def relabel(forger: Forger) -> None:
@@ -433,6 +458,8 @@ CAUGHT = [
         lambda forger: forger.arrays("reference.npz", predict_a_golden_image_otherwise),
         "reference", "disagree on the class",
     ),
+    of_claim("a module named numpy beside predict.py", a_module_beside, "hashes", "not of the bundle"),
+    of_claim("a task that leads out of its folder", lambda f: f.claim(task=".."), "manifest", "no name for a folder"),
     of_claim(
         "golden logits edited",
         lambda forger: forger.arrays("golden.npz", lambda a: a.update(logits=a["logits"] + np.float32(0.01))),
@@ -561,6 +588,16 @@ def test_another_variants_file_is_caught_unless_it_computes_the_same(
             else:
                 word = "disagree on precision" if check == "graph" else "differ by"
                 caught(forger, Mutant(name, lambda _: None, check, word), mutants)
+
+
+def test_another_network_of_lower_precision_is_caught_whatever_error_is_claimed(
+    three: Path, tmp_path: Path, mutants: list[str]
+) -> None:
+    forger = Forger(Path(shutil.copytree(three, tmp_path / "other")))
+    other_half(forger)
+    forger.sign()
+    name = "another network in float16, errors and budget made to fit"
+    caught(forger, Mutant(name, other_half, "golden", "differ by"), mutants)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
     def judge(precision: variants.Precision, budget: float = 0.2, race: Any = FASTER, **changes: Any) -> Any:
         none = np.empty(0, int)
         flips = verdict.Flips(none, none, none, np.empty(0), 1.0)
-        passes = [(made(), flips), (made(optimized=False, **changes), flips)]
+        passes = [(made(), flips, none), (made(optimized=False, **changes), flips, none)]
         monkeypatch.setattr(proof, "_passes", lambda *_: iter(passes))
         monkeypatch.setattr(proof, "_race", lambda *_: race)
         fp32 = None if precision == "fp32" else tmp_path / "fp32.onnx"

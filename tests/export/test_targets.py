@@ -92,13 +92,30 @@ def test_a_run_becomes_a_bundle_and_a_model_with_the_same_file(run: Path, capsys
 
 
 def test_a_model_is_replaced_whole_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:
-    for path in ("models/other/config.pbtxt", f"models/{TASK}/2/model.onnx"):
-        Path(path).parent.mkdir(parents=True)
+    for path in ("models/other/config.pbtxt", f"models/{TASK}/config.pbtxt", f"models/{TASK}/2/model.onnx"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("old")
     targets.triton(bundle, Path("models"))
     assert {*content(Path("models"))} == {
         "other/config.pbtxt", f"{TASK}/config.pbtxt", f"{TASK}/labels.txt", f"{TASK}/1/model.onnx",
     }  # fmt: skip
+
+
+def test_a_folder_that_is_no_model_is_never_replaced(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(f"models/{TASK}").mkdir(parents=True)
+    Path(f"models/{TASK}/thesis.txt").write_text("four years")
+    assert "it would be lost" in fails(capsys, 2, bundle, "--target", "triton", "models")
+    assert {*content(Path("models"))} == {f"{TASK}/thesis.txt"}
+
+
+@pytest.mark.parametrize("target", [("triton", "file"), ("safetensors", "folder")])
+def test_a_place_that_cannot_be_meant_is_told_before_anything_is_made(
+    target: tuple[str, str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    Path("folder").mkdir()
+    assert "expected" in fails(capsys, 2, run, "--out", "exports", "--target", *target)
+    assert not Path("exports").exists()
 
 
 def test_a_bundle_that_is_not_what_it_claims_is_not_served(
