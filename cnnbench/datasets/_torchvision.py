@@ -32,7 +32,7 @@ def read(reader: str, source: Source, name: str, place: str, files: str = "") ->
     if not folder.is_dir() and not source.download:
         raise CnnbenchError(
             f"{name} not found: no folder {folder} (expected there: {files}); fetch it with {fetch}, "
-            "or point --data.root or CNNBENCH_DATA at the folder that holds it",
+            "or point --data.root (export and verify: --root) or CNNBENCH_DATA at the folder that holds it",
             Exit.DATA,
         )
     import torchvision  # takes seconds, so not before a reader is called
