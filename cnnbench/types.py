@@ -213,7 +213,7 @@ class Reference:
     logits_from: str
     """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
     float64_error: float
-    """Largest difference of PyTorch's float32 logits from its float64 logits, on the first test images and on noise."""
+    """Largest difference of PyTorch's float32 logits from its float64 logits, on some test images and on noise."""
     error_bound: float
     """How far float32 logits of the same network may be apart by rounding alone; see `export.verdict`."""
     tf32: bool = False
@@ -304,3 +304,7 @@ class Manifest:
     @property
     def kept(self) -> tuple[Variant, ...]:
         return tuple(variant for variant in self.variants if not variant.refused)
+
+    def accuracy(self, variant: Variant) -> float:
+        """Top-1 of a file on the test split, on its first provider, as it runs by default."""
+        return variant.passes[0].correct / self.reference.images

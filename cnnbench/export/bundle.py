@@ -224,10 +224,10 @@ def write(
             "checkpoint_sha256": checkpoint_sha256, "epochs": record.fit.epochs,
             "val_accuracy": record.fit.val_accuracy, "commands": _commands(record, options),
         },
-        reference=reference, variants=tuple(one.variant for one in tried), files={},
+        reference=reference, variants=tuple(one.variant for one in tried),
+        files={file.name: {} for file in path.iterdir()},
         environment=environment.describe(),
     )  # fmt: skip
-    manifest = replace(manifest, files=_hashes(path))
     card.write(path / "README.md", manifest)
     manifest = replace(manifest, files=_hashes(path))
     records.write(path / "manifest.json", manifest)

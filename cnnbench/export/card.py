@@ -43,7 +43,7 @@ def front_matter(manifest: Manifest) -> dict[str, Any]:
         {
             "type": "accuracy",
             "name": f"top-1, {variant.file}, {variant.passes[0].active}",
-            "value": accuracy(manifest, variant.precision),
+            "value": manifest.accuracy(variant),
         }
         for variant in manifest.kept
     ]
@@ -59,12 +59,6 @@ def front_matter(manifest: Manifest) -> dict[str, Any]:
         "metrics": ["accuracy"],
         "model-index": [{"name": manifest.task, "results": [result]}],
     }
-
-
-def accuracy(manifest: Manifest, precision: str) -> float:
-    """Top-1 of a file on the test split, on its first provider, as it runs by default."""
-    variant = next(variant for variant in manifest.variants if variant.precision == precision)
-    return variant.passes[0].correct / manifest.reference.images
 
 
 def read_front_matter(path: Path) -> Any:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import records
+from cnnbench.export import verdict
 from cnnbench.types import CnnbenchError, Manifest
 
 if TYPE_CHECKING:
     from cnnbench.training.classifier import Classifier
 
 TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
-TRITON_LARGEST_BATCH = 64
-"""The largest of the batch sizes that the verdict tries."""
 
 
 def triton(bundle: Path, repository: Path) -> list[Path]:
@@ -57,7 +56,7 @@ def _config(name: str, contract: dict[str, Any]) -> str:
     outputs = ",\n".join(tensor(output, 'label_filename: "labels.txt"') for output in contract["outputs"])
     return (
         f'name: "{name}"\nbackend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
-        f"max_batch_size: {TRITON_LARGEST_BATCH}\n"
+        f"max_batch_size: {max(verdict.BATCH_SIZES)}\n"
         f"input [\n{tensor(contract['input'])}\n]\noutput [\n{outputs}\n]\ndynamic_batching {{ }}\n"
     )
 

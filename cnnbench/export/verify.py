@@ -148,7 +148,9 @@ def _manifest(path: Path, manifest: Manifest) -> Check:
     for variant in manifest.kept:
         worst = min(found.correct for found in variant.passes)
         lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
-        if abs(lost - variant.lost_points) > 1e-6 or lost > variant.budget_points + 1e-9 > 1e-9:
+        if abs(lost - variant.lost_points) > 1e-6 or (
+            variant.precision != "fp32" and lost > variant.budget_points + 1e-9
+        ):
             raise _failed("manifest", f"{variant.file} loses {lost:.2f} points by its passes, not what is claimed")
     fp32 = next(variant for variant in manifest.kept if variant.precision == "fp32")
     if reason := proof.not_the_network(fp32.passes, manifest.reference):
@@ -282,12 +284,14 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
     (logits,) = _logits(path, manifest, variant, provider, test.images, "rescore", None)
     found = logits.argmax(axis=1)
     rows = np.flatnonzero(found != expected)
-    margins = logits[rows, found[rows]] - logits[rows, expected[rows]]
     correct = int((found == labels).sum())
     if variant.precision == "fp32":
-        beyond = int((margins > 2 * manifest.reference.error_bound).sum())
+        width = 2 * manifest.reference.error_bound
+        beyond = int((logits[rows, found[rows]] - logits[rows, expected[rows]] > width).sum())
         if beyond:
             raise _failed("rescore", f"{beyond} of {len(found)} predictions differ from the stored ones")
+        second, first = np.sort(logits, axis=1)[:, -2:].T
+        allowed = int((first - second <= width).sum())  # ties that rounding may decide otherwise
         how = "by rounding"
     else:
         lost = 100 * (manifest.reference.correct - correct) / len(found)
@@ -295,10 +299,8 @@ def _rescore(path: Path, manifest: Manifest, variant: Variant, provider: str, te
             raise _failed(
                 "rescore", f"{variant.file} loses {lost:.2f} points here; its budget is {variant.budget_points:g}"
             )
+        allowed = max(2, len(found) // 200)  # kernels of other processors round 8-bit sums elsewhere
         how = f"from PyTorch's, {lost:.2f} points lost"
-    second, first = np.sort(logits, axis=1)[:, -2:].T
-    unsure = int((first - second <= 2 * _bound(manifest, variant)).sum())
-    allowed = unsure if variant.precision == "fp32" else max(2, len(found) // 200)  # other kernels round elsewhere
     if any(abs(claimed.correct - correct) > allowed for claimed in variant.passes):
         raise _failed("rescore", f"{variant.file} has {correct} images right here, not what the manifest claims of it")
     return Check(

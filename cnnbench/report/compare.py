@@ -156,7 +156,7 @@ def _variant_rows(bundles: list[Manifest]) -> list[dict[str, Any]]:
         {
             "task": bundle.task,
             "precision": variant.precision,
-            "accuracy": variant.passes[0].correct / bundle.reference.images if variant.passes else None,
+            "accuracy": bundle.accuracy(variant) if variant.passes else None,
             "lost_points": variant.lost_points if variant.passes else None,
             "bytes": variant.bytes,
             "latency_ms": variant.latency_ms,
