@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": (LIGHTNING, "score a checkpoint on the validation images"),
     "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
     "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
+    "sweep": ("cnnbench.report.sweep:sweep", "many runs: every task with every seed, here, on Ray or under Slurm"),
     "explain": ("cnnbench.report.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
     "lab": ("cnnbench.report.course:lab", "why: lessons that compute, draw and check, from FC to Inception"),
     "list": ("cnnbench.report.catalog:show", "architectures with their cost, datasets, or tasks"),
@@ -88,6 +89,7 @@ def _call(verb: str, function: Any, arguments: list[str]) -> int:
 
     parser = _parser(verb, function)
     known = [flag for action in parser._actions for flag in action.option_strings]
+    arguments = [_underscored(argument, known) for argument in arguments]
     for flag in (argument.split("=")[0] for argument in arguments if argument.startswith("--")):
         if flag not in known:  # before argparse takes its value for something else
             from cnnbench.registry import hint
@@ -101,6 +103,13 @@ def _call(verb: str, function: Any, arguments: list[str]) -> int:
         raise CnnbenchError(f"{verb}: {plain(str(error))} (see `cnnbench {verb} --help`)") from None
     result: int = function(**config.as_dict())
     return result
+
+
+def _underscored(argument: str, known: list[str]) -> str:
+    """`--min-accuracy=1` as `--min_accuracy=1`: both spellings are common, and ours is the second."""
+    flag, equals, value = argument.partition("=")
+    name = "--" + flag.removeprefix("--").replace("-", "_")
+    return name + equals + value if flag.startswith("--") and name in known else argument
 
 
 def _parser(verb: str, function: Any) -> Any:
@@ -117,7 +126,9 @@ def _parser(verb: str, function: Any) -> Any:
         kind = get_type_hints(function)[name]
         options: dict[str, Any] = {"type": kind}
         if kind == list[str]:
-            options = {"type": str, "nargs": "+"}  # jsonargparse would want [a,b]
+            many = "+" if first.default is inspect.Parameter.empty else "*"
+            options = {"type": str, "nargs": many}  # jsonargparse would want [a,b]
+            options |= {} if many == "+" else {"default": first.default}
         elif first.default is not inspect.Parameter.empty:
             options |= {"nargs": "?", "default": first.default}
         parser.add_argument(name, help=doc.params[0].description, **options)

@@ -21,7 +21,9 @@ class Exit(IntEnum):
     USAGE = 2  # unknown name or key, bad value, a size the network cannot take, checkpoint and config disagree
     DATA = 3  # missing, truncated or altered data, checkpoint, record or ONNX file
     VERDICT = 4  # PyTorch and ONNX Runtime differ, or a bundle was edited
-    ENVIRONMENT = 6  # provider or GPU not there, or `doctor` found something broken
+    REGRESSION = 5  # slower than before, beyond the noise
+    ENVIRONMENT = 6  # provider, GPU or extra not there, two machines compared, or `doctor` found something broken
+    SWEEP = 7  # a sweep whose runs did not all succeed
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -160,6 +162,37 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """Where training stood when the images were validated: what had been spent, and what it had bought."""
+
+    epoch: int
+    """Epochs finished."""
+    steps: int
+    train_seconds: float
+    """Since the first step, validation passes excluded."""
+    images: int
+    """Images trained on so far, each counted as often as it was seen."""
+    val_accuracy: float
+    val_loss: float
+    train_loss: float | None
+    """Mean over the epoch, with label smoothing; None for the last epoch before an interruption."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What training took from the machine besides time. What could not be measured is None, with the reason."""
+
+    memory_bytes: int | None
+    """Peak from the first step to the last, above what was held before it: activations, gradients, momentum."""
+    memory_kind: str
+    """How it was measured, or why not."""
+    energy_joules: float | None
+    """Of the whole processor package or device, other processes included, from the first step to the last."""
+    energy_kind: str
+    """How it was measured, or why not."""
+
+
+@dataclass(frozen=True)
 class FitResult:
     """What `fit` leaves behind. Accuracies are fractions, times are seconds of wall clock."""
 
@@ -172,6 +205,8 @@ class FitResult:
     train_seconds: float
     """From the first step to the end of the last epoch, validation passes included."""
     validation_seconds: float
+    curve: tuple[Epoch, ...]
+    resources: Resources
 
 
 @dataclass(frozen=True)
@@ -200,8 +235,72 @@ class RunRecord:
     config: dict[str, Any]
     environment: dict[str, Any]
     fit: FitResult
+    identity: str
+    """Hash of the configuration, the data and the sources that training reads: equal for runs that must come out
+    alike; see `training.identity`."""
+    fc_weights: int
+    """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
     test: TestResult | None = None
-    schema: str = field(default="cnnbench.run/1", init=False)
+    schema: str = field(default="cnnbench.run/2", init=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`failure.json` of a run that a sweep started and that gave no result: a row with its reason, not a hole."""
+
+    task: str
+    arch: str
+    dataset: str
+    seed: int
+    identity: str
+    code: int
+    """The exit code of the run; negative is the signal that ended it."""
+    reason: str
+    seconds: float
+    schema: str = field(default="cnnbench.failure/1", init=False)
+
+
+@dataclass(frozen=True)
+class Equivariance:
+    """How far feature maps are from moving with the image; see `lab.robustness`."""
+
+    layer: str
+    """The layer whose output was looked at, by its name in the network."""
+    stride: int
+    """Pixels of the image from one place of the map to the next."""
+    errors: tuple[float, ...]
+    """Relative L2 error for shifts of 1, 2, ... pixels to the right; 0 is a map that moves with the image."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """`robustness.json` of a run: what shifting the test images does to the best checkpoint."""
+
+    task: str
+    arch: str
+    dataset: str
+    seed: int
+    checkpoint_sha256: str
+    images: int
+    """Test images that were shifted: the first ones of the split."""
+    shifts: tuple[int, ...]
+    """Pixels, for both axes: -4 to 4."""
+    accuracy: tuple[tuple[float, ...], ...]
+    """Row by row: accuracy[i][j] at dy = shifts[i] (down), dx = shifts[j] (to the right)."""
+    equivariance: Equivariance | None
+    reason: str
+    """Why there is no equivariance error; empty where there is."""
+    environment: dict[str, Any]
+    schema: str = field(default="cnnbench.robustness/1", init=False)
+
+    @property
+    def mean(self) -> float:
+        """Over all shifts, none included."""
+        return sum(map(sum, self.accuracy)) / len(self.shifts) ** 2
+
+    @property
+    def worst(self) -> float:
+        return min(map(min, self.accuracy))
 
 
 @dataclass(frozen=True)

@@ -33,3 +33,8 @@ def total(network: nn.Module, layers: list[anatomy.Layer]) -> Cost:
         activations=sum(layer.activations for layer in layers),
         depth=max((layer.depth for layer in layers), default=0),
     )
+
+
+def fc_weights(layers: list[anatomy.Layer]) -> int:
+    """Weights that fully connected layers between the same tensors would need in the place of all layers."""
+    return sum(layer.fully_connected or 0 for layer in layers)

@@ -57,11 +57,14 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def load(name: str, source: Source, label: str | None = None) -> Dataset:
+def load(name: str, source: Source, label: str | None = None, train_images: int | None = None) -> Dataset:
     """The dataset `name`, checked, with its validation split; records call it `label` if given.
 
+    Of the training images only `train_images` are handed out, if given; validation and test stay whole.
+
     Raises:
-        CnnbenchError: Unknown name (exit 2); missing, truncated or altered data, or a label out of range (exit 3).
+        CnnbenchError: Unknown name, or more training images asked for than there are (exit 2); missing, truncated or
+            altered data, or a label out of range (exit 3).
     """
     builder = dataset[name].load()
     declared = getattr(builder, "declared", {})
@@ -80,6 +83,8 @@ def load(name: str, source: Source, label: str | None = None) -> Dataset:
             Exit.DATA,
         )
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
+    if train_images is not None:
+        train = fewer(train, train_images)
     return Dataset(
         label or labelled(name, source.split),
         decoded.spec,
@@ -112,7 +117,7 @@ def open_choice(choice: dict[str, Any], download: bool = False) -> Dataset:
         channels=choice["channels"],
         split=choice.get("split"),
     )
-    return load(choice["dataset"], source, label=choice["name"])
+    return load(choice["dataset"], source, label=choice["name"], train_images=choice.get("train_images"))
 
 
 def open_recorded(recorded: dict[str, Any], root: str | None = None, folder: str | None = None) -> Dataset:
@@ -164,6 +169,25 @@ def held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
             )
         held[random.permutation(members)[:count]] = True
     return held
+
+
+def fewer(split: Split, count: int) -> Split:
+    """`count` of the images, each class in its proportion, by a fixed seed; a smaller draw is part of a larger one.
+
+    Raises:
+        CnnbenchError: There are not so many, or fewer than one a class are asked for (exit 2).
+    """
+    classes = np.unique(split.labels)
+    if not len(classes) <= count <= len(split):
+        raise CnnbenchError(
+            f"data.train_images is {count}: expected {len(classes)} (one a class) to {len(split)} (all of them)"
+        )
+    random = np.random.RandomState(SPLIT_SEED)
+    place = np.empty(len(split))
+    for label in classes:  # where each image stands in its class, from 0 up to 1: so the first images are a fair sample
+        members = np.flatnonzero(split.labels == label)
+        place[members] = random.permutation(len(members)) / len(members)
+    return take(split, np.sort(place.argsort(kind="stable")[:count]))
 
 
 def take(split: Split, chosen: np.ndarray) -> Split:

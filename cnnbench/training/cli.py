@@ -87,6 +87,9 @@ class Cli(LightningCLI):
         parser.add_argument(
             "--overwrite", action="store_true", help="Replace an earlier run of the same task and seed."
         )
+        parser.add_argument(
+            "--test", action="store_true", help="After `fit`: score the best checkpoint on every test image, once."
+        )
         parser.add_argument("--json", action="store_true", help="Print the result as one JSON document.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -121,8 +124,7 @@ class Cli(LightningCLI):
             raise CnnbenchError(f"trainer.devices is {devices}: this machine has {cores} CPU cores")
         architecture[config["model.arch"]]
         datasets.dataset[config["data.dataset"]]
-        data = config["data.name"] or datasets.labelled(config["data.dataset"], config["data.split"])
-        self.task = config["task"] or f"{data}_{config['model.arch']}".replace("/", "-")  # of torchvision/<name>
+        self.task = task_name(config)
         self.run = runs.RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
         if verb == "fit":
             self.resume = self._given_checkpoint(self.run.last) if config["ckpt_path"] else None
@@ -206,7 +208,7 @@ class Cli(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with our callbacks and loggers, writing into the run folder alone."""
         flags = {**self.config_init[self.subcommand]["trainer"], **kwargs}
-        config = json.loads(self._parser(self.subcommand).dump(self._config, format="json", skip_none=False))
+        config = plain(self._config, self._parser(self.subcommand))
         self.recorder = runs.Recorder(self.run, self.task, config["seed_everything"], config, self.resume)
         fitting = self.subcommand == "fit"
         flags["enable_progress_bar"] = fitting and flags["enable_progress_bar"] is not False and sys.stderr.isatty()
@@ -244,11 +246,22 @@ class Cli(LightningCLI):
             if not self.run.config.exists():
                 self._parser(self.subcommand).save(self._config, self.run.config, skip_none=False, multifile=False)
 
-    @rank_zero_only
     def after_fit(self) -> None:
-        if not self.recorder.record:
-            return
-        shutil.rmtree(self.replaced, ignore_errors=True)
+        """Say what was learnt; with --test, score it in the same processes."""
+        testing = self._config["test"] and not self._config["trainer.fast_dev_run"]
+        if self.recorder.record:
+            shutil.rmtree(self.replaced, ignore_errors=True)
+            if not (testing and self._config["json"]):  # one document
+                self._say_fitted()
+        if testing:
+            self.recorder.checkpoint = self.run.best
+            best = {"ckpt_path": self.run.best, "weights_only": True, "verbose": False}
+            self.trainer.test(self.model, datamodule=self.datamodule, **best)
+            self.after_test()
+
+    @rank_zero_only
+    def _say_fitted(self) -> None:
+        assert self.recorder.record is not None
         fit = self.recorder.record.fit
         self._print(
             asdict(self.recorder.record),
@@ -284,6 +297,18 @@ class Cli(LightningCLI):
 
     def _print(self, record: dict[str, Any], text: str) -> None:
         print(json.dumps(record, indent=2) if self._config["json"] else text)
+
+
+def task_name(config: Any) -> str:
+    """What a run of this configuration is called where nothing names it."""
+    data = config["data.name"] or datasets.labelled(config["data.dataset"], config["data.split"])
+    return config["task"] or f"{data}_{config['model.arch']}".replace("/", "-")  # of torchvision/<name>
+
+
+def plain(config: Any, parser: LightningArgumentParser) -> dict[str, Any]:
+    """A configuration as JSON values, as records keep it."""
+    values: dict[str, Any] = json.loads(parser.dump(config, format="json", skip_none=False))
+    return values
 
 
 def _refused(error: Exception, code: Exit) -> CnnbenchError:

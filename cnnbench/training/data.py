@@ -112,12 +112,14 @@ class ImageData(LightningDataModule):
         split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen.
         size: Side in pixels to which the images of `folder` are brought.
         channels: 3 for colour, 1 for gray, for the images of `folder`.
+        train_images: Train on this many of the training images, drawn class by class by a fixed seed; by default all.
         download: Fetch the dataset into the root if it is not there.
     """
 
     def __init__(
         self, dataset: str = "mnist5k", batch_size: int = 128, root: str | None = None, folder: str | None = None,
-        name: str | None = None, split: str | None = None, size: int = 32, channels: int = 3, download: bool = False,
+        name: str | None = None, split: str | None = None, size: int = 32, channels: int = 3,
+        train_images: int | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if batch_size < 1:
@@ -125,7 +127,7 @@ class ImageData(LightningDataModule):
         self.batch_size = batch_size
         self.choice: dict[str, Any] = {
             "dataset": dataset, "root": root, "folder": folder, "name": name, "split": split, "size": size,
-            "channels": channels,
+            "channels": channels, "train_images": train_images,
         }  # fmt: skip
         self.download = download
         self._loaded: Dataset | None = None
@@ -149,6 +151,12 @@ class ImageData(LightningDataModule):
     @property
     def steps_per_epoch(self) -> int:
         return len(self.train_dataloader())
+
+    @property
+    def images_per_batch(self) -> int:
+        """Over all processes."""
+        batches = self.train_dataloader()
+        return batches.share * batches.world
 
     def train_dataloader(self) -> TrainBatches:
         data = self.loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cnnbench import environment, records
-from cnnbench.analysis.cost import cost
+from cnnbench.analysis import anatomy
+from cnnbench.analysis.cost import fc_weights, total
+from cnnbench.architectures import build
 from cnnbench.training.classifier import CHECKPOINT_SCHEMA, Classifier
-from cnnbench.types import CnnbenchError, Exit, FitResult, RunRecord, TestResult
+from cnnbench.training.identity import identity
+from cnnbench.training.resources import Meter
+from cnnbench.types import CnnbenchError, Epoch, Exit, FitResult, RunRecord, TestResult
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
+
+    @property
+    def robustness(self) -> Path:
+        return self.path / "robustness.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt of a sweep gave no result."""
+        return self.path / "failure.json"
 
 
 def find(source: str | Path) -> Path:
@@ -172,28 +185,61 @@ class Recorder(Callback):
         self.predictions: Tensor | None = None
         self._since = self._validation_since = 0.0
         self._train_seconds = self._validation_seconds = 0.0
+        self.identity = ""
+        self._curve: list[Epoch] = []
+        self._meter: Meter | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        self.identity = identity(self.config, self.seed, pl_module.data["sha256"])
+        self._meter = Meter(trainer.strategy.root_device)
+        self._meter.start()
         self._since = time.perf_counter() - self._train_seconds  # what an interrupted run had already spent counts
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_since = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_seconds += time.perf_counter() - self._validation_since
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        now = time.perf_counter()
+        trained = self._validation_since - self._since - self._validation_seconds
+        self._validation_seconds += now - self._validation_since
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._curve.append(
+            Epoch(
+                epoch=trainer.current_epoch + 1, steps=trainer.global_step, train_seconds=trained,
+                images=(trainer.fit_loop.total_batch_idx + 1) * data.images_per_batch,
+                val_accuracy=_exact(metrics["val/accuracy"], len(data.loaded.val)), val_loss=metrics["val/loss"],
+                train_loss=None,
+            )
+        )  # fmt: skip
 
-    def state_dict(self) -> dict[str, float]:
-        """The time spent so far, for a checkpoint."""
-        return {"train": time.perf_counter() - self._since, "validation": self._validation_seconds}
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The loss is known only here, after validation."""
+        if self._curve and self._curve[-1].epoch == trainer.current_epoch + 1:
+            loss = float(trainer.callback_metrics["train/loss"])
+            self._curve[-1] = replace(self._curve[-1], train_loss=loss)
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """What was spent so far, and what it bought, for a checkpoint."""
+        return {
+            "train": time.perf_counter() - self._since, "validation": self._validation_seconds,
+            "identity": self.identity, "curve": [asdict(epoch) for epoch in self._curve],
+        }  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting where a checkpoint left off."""
         self._train_seconds, self._validation_seconds = state_dict["train"], state_dict["validation"]
+        self._curve = [Epoch(**epoch) for epoch in state_dict["curve"]]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self._since
+        assert self._meter is not None
+        resources = self._meter.read()
         if not self.run.best.is_file():  # Lightning swallows a refused write
             raise CnnbenchError(
                 f"no checkpoint was written to {self.run.path}: is the disk full, or the folder read-only?"
@@ -202,19 +248,24 @@ class Recorder(Callback):
         assert pl_module.spec is not None
         images = pl_module.data["val_images"]
         best = torch.load(self.run.best, map_location="cpu", weights_only=True)
+        with torch.device("meta"):
+            network = build(pl_module.arch, pl_module.spec)
+            layers = anatomy.layers(network, pl_module.spec)
         score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("BestAndLast"))
         self.record = RunRecord(
             task=self.task, arch=pl_module.arch, seed=self.seed, data=pl_module.data, spec=pl_module.spec,
-            cost=cost(pl_module.arch, pl_module.spec), config=self.config,
+            cost=total(network, layers), fc_weights=fc_weights(layers), config=self.config, identity=self.identity,
             environment={**environment.describe(), "processes": trainer.world_size, "precision": trainer.precision},
             fit=FitResult(
                 epochs=trainer.current_epoch, steps=trainer.global_step, best_epoch=best["epoch"],
-                val_accuracy=round(float(score) * images) / images, val_images=images,  # float32 made exact again
+                val_accuracy=_exact(float(score), images), val_images=images,
                 train_images=pl_module.data["train_images"],
-                train_seconds=seconds, validation_seconds=self._validation_seconds,
+                train_seconds=seconds, validation_seconds=self._validation_seconds, curve=tuple(self._curve),
+                resources=resources,
             ),
         )  # fmt: skip
         records.write(self.run.result, self.record)
+        self.run.failure.unlink(missing_ok=True)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -250,6 +301,11 @@ class Recorder(Callback):
             write_predictions(run.predictions, self.predictions)
             records.write(run.result, self.record)
             self.recorded = True
+
+
+def _exact(accuracy: float, images: int) -> float:
+    """The fraction that a float32 was rounded from."""
+    return round(accuracy * images) / images
 
 
 def _float32_on_the_cpu(trainer: Trainer) -> bool:

@@ -1,0 +1,115 @@
+"""What training takes from the machine besides time: memory and energy, measured or None with the reason."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from cnnbench.types import Resources
+
+PROCESS = Path("/proc/self")
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass
+class Meter:
+    """Started before the first step, read after the last one.
+
+    Memory on the CPU is the process's peak resident memory (Linux counts it, and lets a process reset it), on a GPU
+    what torch allocated; both above what was held before. Energy is counted by the hardware: NVML on the GPU that is
+    trained on, else RAPL on the processor packages. It is never estimated.
+    """
+
+    device: torch.device
+    held: int | None = None
+    joules: dict[str, float] | None = None
+    missing: str = field(default="", init=False)
+
+    def start(self) -> None:
+        """Note what is held and spent so far."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.held = torch.cuda.memory_allocated(self.device)
+        else:
+            self.held = _reset_peak()
+        self.joules, self.missing = self._counters()
+
+    def read(self) -> Resources:
+        """What was taken since `start`."""
+        memory, memory_kind = self._memory()
+        energy, energy_kind = self._energy()
+        return Resources(memory, memory_kind, energy, energy_kind)
+
+    def _memory(self) -> tuple[int | None, str]:
+        if self.device.type == "cuda":
+            assert self.held is not None
+            return torch.cuda.max_memory_allocated(self.device) - self.held, "allocated by torch on the GPU"
+        peak = _status("VmHWM")
+        if self.held is None or peak is None:
+            return None, "this system does not tell a process its peak memory"
+        return max(0, peak - self.held), "resident memory of the process"
+
+    def _energy(self) -> tuple[float | None, str]:
+        if self.joules is None:
+            return None, self.missing
+        after, missing = self._counters()
+        if after is None or after.keys() != self.joules.keys():
+            return None, missing or "the energy counters changed on the way"
+        spent = sum((after[name] - self.joules[name]) % _range(name) for name in after)
+        return spent, "NVML, the whole GPU" if self.device.type == "cuda" else "RAPL, the whole processor package"
+
+    def _counters(self) -> tuple[dict[str, float] | None, str]:
+        return _nvml(self.device.index or 0) if self.device.type == "cuda" else _rapl()
+
+
+def _status(name: str) -> int | None:
+    """A line of Linux's account of this process, in bytes."""
+    with suppress(OSError):
+        for line in (PROCESS / "status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _reset_peak() -> int | None:
+    """Let the peak start from what is resident now; that many bytes."""
+    try:
+        (PROCESS / "clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def _rapl() -> tuple[dict[str, float] | None, str]:
+    """Joules of each processor package, as the kernel's powercap counts them."""
+    packages = sorted(POWERCAP.glob("intel-rapl:?"))  # AMD's packages are found under the same name
+    if not packages:
+        return None, "no RAPL counters: this machine, or its virtual machine, shows none"
+    try:
+        return {str(path): int((path / "energy_uj").read_text()) / 1e6 for path in packages}, ""
+    except OSError as error:
+        return None, f"RAPL counters cannot be read: {os.strerror(error.errno or 0)}"  # root alone, since 2020
+
+
+def _range(name: str) -> float:
+    """Where a counter begins anew, in joules; NVML's does not."""
+    with suppress(OSError):
+        return int((Path(name) / "max_energy_range_uj").read_text()) / 1e6
+    return float("inf")
+
+
+def _nvml(index: int) -> tuple[dict[str, float] | None, str]:
+    """Joules of one GPU since its driver was loaded."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        identity = f"GPU-{torch.cuda.get_device_properties(index).uuid}"  # NVML does not heed CUDA_VISIBLE_DEVICES
+        device = pynvml.nvmlDeviceGetHandleByUUID(identity)
+        return {identity: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1e3}, ""
+    except pynvml.NVMLError as error:
+        return None, f"NVML does not count this GPU's energy: {error}"
