@@ -27,6 +27,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("cnnbench.export.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
     "verify": ("cnnbench.export.verify:verify", "prove a bundle again from disk, without torch"),
     "compare": ("cnnbench.report.compare:compare", "one table and one picture of runs, bundles and latencies"),
+    "choose": ("cnnbench.report.choose:choose", "the cheapest network that meets your limits, and why the others lost"),
+    "report": ("cnnbench.report.report:report", "one self-contained page of everything that was measured"),
+    "bench": ("cnnbench.report.bench:bench", "latency, engine by engine; or whether one bundle is slower than another"),
+    "robustness": ("cnnbench.report.robustness:robustness", "score a run on shifted test images"),
     "doctor": ("cnnbench.report.doctor:doctor", "versions, devices, providers and data, and what is wrong"),
 }
 

@@ -1,142 +1,131 @@
-"""`compare`: runs, bundles and latencies joined into one row a task."""
+"""`compare`: the tables. Runs, bundles and latencies joined into one row a task; or two tasks set side by side."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from cnnbench.report.results import Case, Found, cases, gather, latency_key, nothing, rows, threads
+from cnnbench.report.table import Column, Format, render, write
+from cnnbench.types import CnnbenchError, Exit, Manifest
 
-from cnnbench import records
-from cnnbench.report.table import Column, Format, render
-from cnnbench.types import CnnbenchError, Exit, Manifest, RunRecord
-
-Case = tuple[str, int, int]
-"""What a latency was measured on: runtime, batch size, threads."""
-
-
-@dataclass
-class Found:
-    """Every record below the given paths."""
-
-    runs: list[RunRecord] = field(default_factory=list)
-    bundles: list[Manifest] = field(default_factory=list)
-    latencies: list[dict[str, Any]] = field(default_factory=list)
+View = Literal["summary", "seeds", "cost", "robustness", "variants"]
 
 
 def compare(
-    paths: list[str], format: Format = "table", batch: int = 1, figure: str | None = None, variants: bool = False
-) -> int:
+    paths: list[str], format: Format = "table", view: View = "summary", batch: int = 1, target: float | None = None,
+    dataset: str | None = None, pair: tuple[str, str] | None = None, baseline: str | None = None,
+    figure: str | None = None, out: str | None = None,
+) -> int:  # fmt: skip
     """Print one table of what the records say of accuracy, cost, size and latency, and draw it (`verify` proves them).
 
     Args:
-        paths: Folders of runs and bundles, and latency files of pytest-benchmark; folders are searched for all three.
-        format: How to print the table: for people (table, markdown) or for programs (csv, json).
+        paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
+        format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
+        view: summary; seeds (every one); cost (of the network and its training); robustness (shifts, calibration);
+            variants (every file of the bundles, kept or refused).
         batch: The batch size whose latencies the table and the picture show; csv and json have all.
+        target: Validation accuracy, such as 0.99: adds what training took until it was first reached.
+        dataset: Show this dataset alone.
+        pair: Two tasks or architectures: are they different, by how much, how sure?
+        baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
         figure: Where to draw, without suffix; by default compare in the first folder. Both .svg and .png are written.
-        variants: Print another table: every file of the bundles, kept or refused, and draw nothing.
+        out: Also write every figure to this .csv, .json, .parquet or .md file.
     """
+    if baseline:
+        return _against(paths, baseline, format)
+    if target is not None and not 0 < target <= 1:
+        raise CnnbenchError(f"--target {target:g}: expected a fraction such as 0.99")
     found = gather(paths)
-    if variants:
+    if view == "variants":
         render("Files of the bundles", VARIANT_COLUMNS, _variant_rows(found.bundles), format)
         return Exit.OK
-    if not found.runs:
-        raise CnnbenchError(f"no results below {', '.join(paths)}; `cnnbench fit` and `test` make them", Exit.DATA)
-    rows = [_row(runs, found) for runs in _by_task(found.runs).values()]
-    rows.sort(key=lambda row: (row["dataset"], -(row["accuracy"] or 0)))
-    cases = sorted({(case["runtime"], case["batch"], case["threads"]) for case in found.latencies})
-    shown = [case for case in cases if case[1] == batch]
-    if cases and not shown:
-        measured = ", ".join(str(size) for size in sorted({case[1] for case in cases}))
-        raise CnnbenchError(f"no latency was measured at --batch {batch}; measured: {measured}")
-    first = Path(paths[0])
-    stem = Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
-    onnx = next((case for case in shown if case[0] == "onnxruntime"), ("onnxruntime", batch, 1))
-    drawn = _draw(rows, stem, onnx)
+    if not found.runs and not found.failures:
+        raise CnnbenchError(nothing(paths), Exit.DATA)
+    found = _only(found, dataset)
+    if pair:
+        from cnnbench.report.pair import show
+
+        return show(found, pair, format)
+    made = rows(found, target)
+    measured = cases(found)
+    shown = _at(measured, batch)
+    if out:
+        write(Path(out), _plain_columns(measured, target), made)
     if format in ("csv", "json"):
-        render("", _plain_columns(cases), rows, format)
+        render("", _plain_columns(measured, target), made, format)
     else:
-        people = [{**row, **_joined(row, shown)} for row in rows]
-        render("Accuracy, cost and latency", _columns(shown), people, format)
+        people = [{**row, **_joined(row, shown)} for row in made]
+        render(TITLES[view], _columns(view, shown, target), people, format)
+    drawn = _draw(made, _stem(paths, figure), shown, batch) if view == "summary" else []
     if format == "table":
-        print("picture: " + " and ".join(str(path) for path in drawn))
+        _notes(made, drawn)
     return Exit.OK
 
 
-def _draw(rows: list[dict[str, Any]], stem: Path, case: Case) -> list[Path]:
+def _against(paths: list[str], baseline: str, format: Format) -> int:
+    from cnnbench.report.bench import against_file
+
+    if len(paths) != 1:
+        raise CnnbenchError(f"--baseline {baseline}: expected one latency file to hold against it, got {len(paths)}")
+    return against_file(Path(paths[0]), Path(baseline), format)
+
+
+def _only(found: Found, dataset: str | None) -> Found:
+    """The runs of one dataset, where one is named."""
+    if dataset is None:
+        return found
+    names = sorted({run.record.data["name"] for run in found.runs} | {each.dataset for each in found.failures})
+    if dataset not in names:
+        from cnnbench.registry import hint
+
+        raise CnnbenchError(f"no runs on {dataset!r}: {hint(dataset, names)}")
+    runs = [run for run in found.runs if run.record.data["name"] == dataset]
+    failures = [each for each in found.failures if each.dataset == dataset]
+    return Found(runs, failures, found.bundles, found.latencies)
+
+
+def _at(measured: list[Case], batch: int) -> list[Case]:
+    shown = [case for case in measured if case[1] == batch]
+    if measured and not shown:
+        sizes = ", ".join(str(size) for size in sorted({case[1] for case in measured}))
+        raise CnnbenchError(f"no latency was measured at --batch {batch}; measured: {sizes}")
+    return shown
+
+
+def _stem(paths: list[str], figure: str | None) -> Path:
+    first = Path(paths[0])
+    return Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
+
+
+def _draw(made: list[dict[str, Any]], stem: Path, shown: list[Case], batch: int) -> list[Path]:
     from cnnbench.report.figures import accuracy_against_cost
 
-    latency = f"median latency of one call, ms (ONNX Runtime, batch {case[1]}, {_threads(case)})"
-    return accuracy_against_cost(rows, stem, {"macs": "MACs for one image", latency_key(case, 50): latency})
+    case = next((case for case in shown if case[0] == "onnxruntime"), ("onnxruntime", batch, 1))
+    latency = f"median latency of one call, ms (ONNX Runtime, batch {case[1]}, {threads(case)})"
+    return accuracy_against_cost(made, stem, {"macs": "MACs for one image", latency_key(case, 50): latency})
 
 
-def gather(paths: list[str]) -> Found:
-    """Read every record below `paths`.
-
-    Raises:
-        CnnbenchError: A path does not exist, a record cannot be read, or there is nothing at all (exit 3).
-    """
-    found = Found()
-    seen: set[Path] = set()  # paths may overlap, and a run counts once
-    for path in (Path(name) for name in paths):
-        if not path.exists():
-            raise CnnbenchError(
-                f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
-            )
-        for file in _files(path):
-            if file.resolve() in seen:
-                continue
-            seen.add(file.resolve())
-            if file != path and _foreign(file):
-                continue
-            if file.name == "result.json":
-                found.runs.append(records.read(file, RunRecord))
-            elif file.name == "manifest.json":
-                found.bundles.append(records.read(file, Manifest))
-            else:
-                found.latencies += _latencies(file)
-    if not found.runs and not found.bundles:
-        raise CnnbenchError(f"no results below {', '.join(paths)}; `cnnbench fit` and `test` make them", Exit.DATA)
-    return found
+def _notes(made: list[dict[str, Any]], drawn: list[Path]) -> None:
+    """What a reader of the table has to know."""
+    if drawn:
+        print("picture: " + " and ".join(str(path) for path in drawn))
+    if any(row["seeds"] == 1 for row in made):
+        print("one seed: no interval, since one run does not show how much runs differ")
+    names = sorted({row["dataset"] for row in made})
+    if len(names) > 1:
+        print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")
+    for row in made:
+        for failure in row["failures"]:
+            print(f"failed: {row['task']}, {failure}")
 
 
-def _foreign(file: Path) -> bool:
-    """Whether a file that was found, not named, is somebody else's under one of our names."""
-    content = records.read_json(file)
-    return "benchmarks" not in content and not str(content.get("schema")).startswith("cnnbench.")
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    for file in sorted(path.rglob("*.json")):
-        hidden = any(part.startswith(".") or part.endswith(".replaced") for part in file.relative_to(path).parts)
-        if not hidden and file.name in ("result.json", "manifest.json", "latency.json"):
-            yield file
-
-
-def _latencies(file: Path) -> list[dict[str, Any]]:
-    """What pytest-benchmark measured: one dict a case, its raw times in `seconds`."""
-    content = records.read_json(file)
-    cases = [
-        case
-        for case in content.get("benchmarks", [])
-        if "model_sha256" in case.get("extra_info", {}) and case["stats"].get("data")
-    ]
-    if not cases:
-        raise CnnbenchError(
-            f"{file} holds no latencies; expected what `pytest tests/benchmarks --benchmark-enable "
-            "--benchmark-json` wrote",
-            Exit.DATA,
-        )
-    return [{**case["extra_info"], "seconds": case["stats"]["data"]} for case in cases]
-
+TITLES = {
+    "summary": "Accuracy, cost and latency",
+    "seeds": "Every seed",
+    "cost": "What the networks cost",
+    "robustness": "Shifted images and confidence",
+}
 
 VARIANT_COLUMNS = [
     Column("task", "task"),
@@ -168,96 +157,113 @@ def _variant_rows(bundles: list[Manifest]) -> list[dict[str, Any]]:
     ]
 
 
-def _by_task(runs: list[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:
-    """Runs that differ in their seed alone: another architecture, recipe or set of images makes another row."""
-    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: run.seed):
-        trainer = run.config.get("trainer", {})
-        recipe = {
-            "arch": run.arch, "model": run.config.get("model"), "images": run.data["sha256"],
-            "batch_size": run.config.get("data", {}).get("batch_size"),
-            **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "limit_train_batches")},
-        }  # fmt: skip
-        groups[run.task, json.dumps(recipe, sort_keys=True)].append(run)
-    return groups
+PLAIN = (
+    "task", "arch", "dataset", "train_images", "epochs", "accuracy", "accuracy_std", "accuracy_low", "accuracy_high",
+    "interval", "accuracies", "seeds", "failures", "test_images", "params", "fc_weights", "macs", "weight_bytes",
+    "activation_bytes", "model_bytes", "verdict", "train_seconds", "memory_bytes", "memory_kind", "energy_joules",
+    "energy_kind", "ece", "shift_mean", "shift_worst", "equivariance_error",
+)  # fmt: skip
+TARGET = ("target", "target_seeds", "target_of", "target_seconds", "target_epochs", "target_macs")
 
 
-def _row(runs: list[RunRecord], found: Found) -> dict[str, Any]:
-    first = runs[0]
-    accuracies = [run.test.accuracy for run in runs if run.test]
-    checkpoints = {run.test.checkpoint_sha256 for run in runs if run.test}  # a bundle of an earlier run is not theirs
-    bundle = next((b for b in found.bundles if b.run["checkpoint_sha256"] in checkpoints), None)
+def _plain_columns(measured: list[Case], target: float | None) -> list[Column]:
+    """Every figure in a column of its own, for a program."""
+    latencies = [latency_key(case, percent) for case in measured for percent in (50, 90, 99)]
+    return [Column(key, key) for key in (*PLAIN, *(TARGET if target is not None else ()), *latencies)]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _joined(row: dict[str, Any], shown: list[Case]) -> dict[str, str]:
+    """Cells that hold several figures, as a person reads them."""
+    joined = {}
+    if row["accuracy"] is not None:
+        spread = "" if row["accuracy_std"] is None else f" +- {_percent(row['accuracy_std'])}"
+        joined["accuracy with spread"] = _percent(row["accuracy"]) + spread
+        joined["each seed"] = " ".join(_percent(accuracy) for accuracy in row["accuracies"])
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        joined["interval"] = "one seed" if low is None else f"{_percent(low)} to {_percent(high)}"
+    elif row["failures"]:
+        joined["accuracy with spread"] = "failed"
+    for case in shown:
+        if row.get(latency_key(case, 50)) is not None:
+            figures = [row[latency_key(case, percent)] for percent in (50, 90)]
+            joined[str(case)] = " / ".join("-" if each is None else f"{each:.3f}" for each in figures)
+    if "target" in row:
+        joined |= _reached(row)
+    return joined
+
+
+def _reached(row: dict[str, Any]) -> dict[str, str]:
+    """Seconds, epochs and MACs to the target: the median of the seeds that reached it, and their range."""
+    count = f"{row['target_seeds']} of {row['target_of']}"
+    if not row["target_seeds"]:
+        return {"seeds that reached it": f"never ({count})"}
+
+    def spread(key: str, shown: str) -> str:
+        values = sorted(row[key])
+        middle = values[len(values) // 2] if len(values) % 2 else sum(values[len(values) // 2 - 1 :][:2]) / 2
+        text = format(middle, shown)
+        return text if values[0] == values[-1] else f"{text} ({values[0]:{shown}} to {values[-1]:{shown}})"
+
     return {
-        "task": first.task,
-        "arch": first.arch,
-        "dataset": first.data["name"],
-        "accuracy": fmean(accuracies) if accuracies else None,
-        "accuracy_std": stdev(accuracies) if len(accuracies) > 1 else None,
-        "accuracies": accuracies,
-        "seeds": len(accuracies),
-        "test_images": next((run.test.images for run in runs if run.test), None),
-        "params": first.cost.params,
-        "macs": first.cost.macs,
-        "train_seconds": fmean(run.fit.train_seconds for run in runs),
-        "model_bytes": bundle.files["model.onnx"]["bytes"] if bundle else None,
-        **(_latency_cells(bundle, found.latencies) if bundle else {}),
+        "seeds that reached it": count,
+        "seconds to target": spread("target_seconds", ".1f"),
+        "epochs to target": spread("target_epochs", "g"),
+        "macs to target": spread("target_macs", ".2e"),
     }
 
 
-def _latency_cells(bundle: Manifest, latencies: list[dict[str, Any]]) -> dict[str, float]:
-    """p50 and p90 in ms of every case measured on this very file."""
-    cells: dict[str, float] = {}
-    for case in latencies:
-        if case["model_sha256"] == bundle.files["model.onnx"]["sha256"]:
-            for percent in (50, 90):
-                key = latency_key((case["runtime"], case["batch"], case["threads"]), percent)
-                cells[key] = float(np.percentile(case["seconds"], percent)) * 1e3
-    return cells
-
-
-def latency_key(case: Case, percent: int) -> str:
-    """Key of a latency in a row, in milliseconds."""
-    runtime, batch, threads = case
-    return f"{runtime}_batch{batch}_threads{threads}_p{percent}_ms"
-
-
-def _threads(case: Case) -> str:
-    return f"{case[2]} thread{'s' if case[2] > 1 else ''}"
-
-
-def _plain_columns(cases: list[Case]) -> list[Column]:
-    """Every figure in a column of its own, for a program."""
-    keys = ["task", "arch", "dataset", "accuracy", "accuracy_std", "seeds", "test_images", "params", "macs"]
-    keys += ["model_bytes", "train_seconds", *(latency_key(case, percent) for case in cases for percent in (50, 90))]
-    return [Column(key, key) for key in keys]
-
-
-def _joined(row: dict[str, Any], cases: list[Case]) -> dict[str, str]:
-    """Cells that hold two figures, as a person reads them."""
-    cells = {}
-    if row["accuracy"] is not None:
-        spread = "" if row["accuracy_std"] is None else f" +- {100 * row['accuracy_std']:.2f}"
-        cells["accuracy with spread"] = f"{100 * row['accuracy']:.2f}{spread}"
-    for case in cases:
-        if latency_key(case, 50) in row:
-            cells[str(case)] = " / ".join(f"{row[latency_key(case, percent)]:.3f}" for percent in (50, 90))
-    return cells
-
-
-def _columns(cases: list[Case]) -> list[Column]:
+def _columns(view: View, shown: list[Case], target: float | None) -> list[Column]:
     """What a person compares."""
-    return [
-        Column("arch", "architecture"),
-        Column("dataset", "dataset"),
-        Column("accuracy with spread", "test accuracy, % (mean +- std)", right=True),
-        Column("seeds", "seeds", right=True),
-        Column("test_images", "test images", "{:,}".format, right=True),
-        Column("params", "parameters", "{:,}".format, right=True),
-        Column("macs", "MACs", "{:,}".format, right=True),
-        Column("model_bytes", "ONNX bytes", "{:,}".format, right=True),
-        *(
-            Column(str(case), f"{case[0]} ms, p50 / p90, batch {case[1]}, {_threads(case)}", right=True)
-            for case in cases
-        ),
-        Column("train_seconds", "train s", "{:.1f}".format, right=True),
-    ]
+    names = [Column("arch", "architecture"), Column("dataset", "dataset")]
+    accuracy = Column("accuracy with spread", "test accuracy, % (mean +- std)", right=True)
+    number, one = "{:,}".format, "{:.1f}".format
+    views = {
+        "summary": [
+            accuracy,
+            Column("interval", "95 % interval", right=True),
+            Column("seeds", "seeds", right=True),
+            Column("test_images", "test images", number, right=True),
+            Column("params", "parameters", number, right=True),
+            Column("macs", "MACs", number, right=True),
+            Column("model_bytes", "ONNX bytes", number, right=True),
+            *(Column(str(case), f"{case[0]} ms, p50 / p90, batch {case[1]}, {threads(case)}", right=True)
+              for case in shown),
+            Column("train_seconds", "train s", one, right=True),
+        ],
+        "seeds": [
+            accuracy,
+            Column("interval", "95 % interval", right=True),
+            Column("each seed", "every seed, in order", right=True),
+            Column("train_images", "training images", number, right=True),
+            Column("epochs", "epochs", right=True),
+        ],
+        "cost": [
+            Column("params", "parameters", number, right=True),
+            Column("fc_weights", "fully connected equivalent", number, right=True),
+            Column("macs", "MACs", number, right=True),
+            Column("weight_bytes", "weight bytes", number, right=True),
+            Column("activation_bytes", "activation bytes", number, right=True),
+            Column("memory_bytes", "training memory, MB", lambda value: f"{value / 1e6:.0f}", right=True),
+            Column("train_seconds", "train s", one, right=True),
+            Column("energy_joules", "energy, J", "{:.0f}".format, right=True),
+            Column("energy_kind", "energy measured by"),
+        ],
+        "robustness": [
+            accuracy,
+            Column("shift_mean", "shifted up to 4 px, mean, %", _percent, right=True),
+            Column("shift_worst", "worst shift, %", _percent, right=True),
+            Column("equivariance_error", "equivariance error, 1 px", "{:.3f}".format, right=True),
+            Column("ece", "expected calibration error", "{:.4f}".format, right=True),
+        ],
+    }  # fmt: skip
+    reached = [
+        Column("seeds that reached it", f"seeds to val {_percent(target)} %", right=True),
+        Column("seconds to target", "s, validation excluded", right=True),
+        Column("epochs to target", "epochs", right=True),
+        Column("macs to target", "training MACs", right=True),
+    ] if target is not None else []  # fmt: skip
+    return [*names, *views[view], *reached]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -123,7 +123,9 @@ def _pair(option: str) -> tuple[str, Any]:
     return key, yaml.safe_load(value)
 
 
-def _matrix(planned: list[Any], states: dict[str, tuple[str, str]], forecast: dict[str, Any]) -> list[dict[str, Any]]:
+def _matrix(
+    planned: list[Any], states: Mapping[str, tuple[str, str]], forecast: dict[str, Any]
+) -> list[dict[str, Any]]:
     """One row a task."""
     rows: dict[str, dict[str, Any]] = {}
     for run in planned:

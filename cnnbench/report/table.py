@@ -7,7 +7,11 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from cnnbench import records
+from cnnbench.types import CnnbenchError
 
 Format = Literal["table", "markdown", "csv", "json"]
 
@@ -35,6 +39,33 @@ def render(title: str, columns: list[Column], rows: list[dict[str, Any]], format
         print(_markdown(columns, rows))
     else:
         _terminal(title, columns, rows)
+
+
+def write(path: Path, columns: list[Column], rows: list[dict[str, Any]]) -> None:
+    """Write `rows` to a file, by its suffix: .csv, .json, .parquet (keys, full precision) or .md (for people).
+
+    Raises:
+        CnnbenchError: The suffix is another one, or the file cannot be written (exit 2).
+    """
+    texts = {".csv": _csv, ".md": _markdown, ".json": _json}
+    if path.suffix not in (*texts, ".parquet"):
+        raise CnnbenchError(f"cannot write {path}: expected a name that ends in .csv, .json, .md or .parquet")
+    with records.replacing(path) as partial:
+        if path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.Table.from_pylist(_plain(columns, rows)), partial)
+        else:
+            partial.write_text(texts[path.suffix](columns, rows).rstrip("\n") + "\n")
+
+
+def _json(columns: list[Column], rows: list[dict[str, Any]]) -> str:
+    return json.dumps(_plain(columns, rows), indent=2)
+
+
+def _plain(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{column.key: row.get(column.key) for column in columns} for row in rows]
 
 
 def cells(columns: list[Column], row: dict[str, Any]) -> list[str]:

@@ -255,8 +255,9 @@ class Cli(LightningCLI):
                 self._say_fitted()
         if testing:
             self.recorder.checkpoint = self.run.best
-            best = {"ckpt_path": self.run.best, "weights_only": True, "verbose": False}
-            self.trainer.test(self.model, datamodule=self.datamodule, **best)
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=self.run.best, weights_only=True, verbose=False
+            )
             self.after_test()
 
     @rank_zero_only

@@ -44,13 +44,13 @@ def seconds(run: Planned, data: Dataset, threads: int) -> float:
     A step is forward, backward and update of a batch; a validation image costs a third of a training image (Kaplan et
     al. 2020, arXiv:2001.08361: the backward pass is twice the forward one). Augmentation and logging are not in it.
     """
-    epochs = run.config["trainer"]["max_epochs"]
+    epochs: int = run.config["trainer"]["max_epochs"]
     earlier = _earlier(run)
     if earlier is not None:
         return START_SECONDS + earlier * epochs
-    batch = min(run.config["data"]["batch_size"], len(data.train))
+    batch: int = min(run.config["data"]["batch_size"], len(data.train))
     step = _step_seconds(run.arch, data, batch, threads)
-    validated = len(data.val) // run.config["trainer"].get("check_val_every_n_epoch", 1)
+    validated: int = len(data.val) // run.config["trainer"].get("check_val_every_n_epoch", 1)
     images = epochs * (len(data.train) // batch * batch + validated / 3) + len(data.test) / 3
     return START_SECONDS + images * step / batch
 
@@ -86,7 +86,7 @@ def _step_seconds(arch: str, data: Dataset, batch: int, threads: int) -> float:
     while len(times) < 2 or sum(times) < PROBE_SECONDS:
         since = time.perf_counter()
         optimizer.zero_grad()
-        F.cross_entropy(network(pixels), labels).backward()
+        F.cross_entropy(network(pixels), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

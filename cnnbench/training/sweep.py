@@ -22,7 +22,7 @@ from typing import Any, Literal
 from cnnbench import datasets, records, tasks
 from cnnbench.training import cli, runs
 from cnnbench.training.identity import identity
-from cnnbench.types import CnnbenchError, Dataset, Failure, RunRecord
+from cnnbench.types import CnnbenchError, Dataset, Exit, Failure, RunRecord
 
 State = Literal["done", "to test", "to go on", "to do", "stale"]
 
@@ -84,7 +84,7 @@ def plan(
     loaded: dict[str, Dataset] = {}
     planned = []
     for name in names:
-        for count in train_images or [None]:
+        for count in train_images or (None,):
             flags = _flags(parser, name, overrides, count, runs_dir, loaded)
             for seed in range(1, seeds + 1):
                 mine = (*flags, "--seed_everything", str(seed))
@@ -187,7 +187,7 @@ def state(run: Planned) -> tuple[State, str]:
 def _interrupted(checkpoint: Path) -> str:
     """The identity of the run that left this checkpoint."""
     callbacks = runs.open_checkpoint(checkpoint)["callbacks"]
-    recorder = next((value for key, value in callbacks.items() if key.startswith("Recorder")), {})
+    recorder: dict[str, Any] = next((value for key, value in callbacks.items() if key.startswith("Recorder")), {})
     made: str = recorder.get("identity", "")
     return made
 
@@ -227,7 +227,7 @@ def supervise(run: Planned, threads: int | None = None, data_root: str | None = 
             return _outcome(run, seconds)
         reason = _reason(log, start, code)
         failure = Failure(run.task, run.arch, run.dataset, run.seed, run.identity, code, reason, seconds)
-        if code not in (-signal.SIGINT, 130, 143):  # a stopped run has not failed
+        if code not in STOPPED:  # a stopped run has not failed
             records.write(folder.failure, failure)
         return Outcome(run.task, run.seed, None, seconds, reason)
 
@@ -247,6 +247,8 @@ def _watched(command: list[str], stream: Any, environ: dict[str, str], lock: int
             child.wait()
         RUNNING.discard(child)
 
+
+STOPPED = (-signal.SIGINT, -signal.SIGTERM, Exit.INTERRUPTED, Exit.TERMINATED)
 
 RUNNING: set[subprocess.Popen[bytes]] = set()
 """The processes that `stop` ends."""
