@@ -64,7 +64,7 @@ def test_the_record_names_the_very_file_and_all_that_a_time_depends_on(bundle: P
     manifest = records.read(bundle / "manifest.json", Manifest)
     assert info == {
         "task": manifest.task, "arch": manifest.arch, "model_sha256": records.sha256(bundle / "model.onnx"),
-        "runtime": "torch", "provider": "cpu", "batch": 64, "threads": 2,
+        "runtime": "torch", "precision": "fp32", "provider": "cpu", "batch": 64, "threads": 2,
     }  # fmt: skip
 
 

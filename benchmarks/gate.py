@@ -1,0 +1,132 @@
+"""The regression gate shown: quiet where nothing changed, and not where a slowdown was planted.
+
+    python benchmarks/gate.py BUNDLE [--runs 10] [--seconds 5] [--slowdown 1.3]
+
+Ten times the bundle is held against itself; none may be called a regression. Then against it stands a copy whose
+model.onnx got real work added behind its logits, multiplied by zero: same answers, about 1.3 x the time.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from cnnbench import records
+from cnnbench.bench import latency, plan, regression
+from cnnbench.report.table import Column, render
+from cnnbench.types import Manifest
+
+WIDTH = 128
+"""Of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
+FIRST_GUESS, CORRECTIONS = 50, 3
+COLUMNS = [
+    Column("run", "run"),
+    Column("ratio", "time of A / time of B", "{:.3f}".format, right=True),
+    Column("interval", "95 % interval", right=True),
+    Column("floor", "noise floor", "{:.3f}".format, right=True),
+    Column("times", "measured", right=True),
+    Column("regression", "regression", lambda value: "yes" if value else "no"),
+]
+
+
+def planted(model: onnx.ModelProto, products: int) -> onnx.ModelProto:
+    """A copy of the model that does so many more matrix products, which depend on its input, and answers the same."""
+    slow = onnx.ModelProto()
+    slow.CopyFrom(model)
+    graph = slow.graph
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["logits_before" if name == "logits" else name for name in names]
+    classes = next(value for value in graph.output if value.name == "logits").type.tensor_type.shape.dim[1].dim_value
+    draw = np.random.default_rng(0)
+    sizes = [classes, *[WIDTH] * products, classes]
+    name = "logits_before"
+    for index, (rows, columns) in enumerate(pairwise(sizes)):
+        weights = (draw.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(weights, f"planted_weights{index}"))
+        graph.node.append(helper.make_node("MatMul", [name, f"planted_weights{index}"], [f"planted{index}"]))
+        name = f"planted{index}"
+    graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "planted_zero"))
+    graph.node.append(helper.make_node("Mul", [name, "planted_zero"], ["planted_nothing"]))
+    graph.node.append(helper.make_node("Add", ["logits_before", "planted_nothing"], ["logits"]))
+    return slow
+
+
+def slow_copy(bundle: Path, copy: Path, products: int) -> None:
+    """A bundle like `bundle` with the work planted; its manifest is sealed again."""
+    shutil.copytree(bundle, copy, dirs_exist_ok=True)
+    onnx.save(planted(onnx.load(bundle / "model.onnx"), products), copy / "model.onnx")
+    manifest = records.read(bundle / "manifest.json", Manifest)
+    entry = {"sha256": records.sha256(copy / "model.onnx"), "bytes": (copy / "model.onnx").stat().st_size}
+    records.write(copy / "manifest.json", replace(manifest, files={**manifest.files, "model.onnx": entry}))
+
+
+def milliseconds(bundles: list[Path], batch: int) -> list[float]:
+    """Median time of a call of each, in turns."""
+    calls = [latency.prepare(bundle, "onnxruntime", 1) for bundle in bundles]
+    images = latency.images_of(bundles[0], batch)
+    rounds = []
+    for _ in range(300):
+        times = []
+        for call in calls:
+            call(images)
+            start = time.perf_counter()
+            call(images)
+            times.append(1e3 * (time.perf_counter() - start))
+        rounds.append(times)
+    return [float(median) for median in np.median(rounds, axis=0)]
+
+
+def plant(bundle: Path, slow: Path, slowdown: float, batch: int) -> int:
+    """Write the slow copy, and say how many products make it about `slowdown` times as slow."""
+    products = FIRST_GUESS
+    for _ in range(CORRECTIONS):
+        slow_copy(bundle, slow, products)
+        fast_ms, slow_ms = milliseconds([bundle, slow], batch)
+        products = max(1, round(products * (slowdown - 1) * fast_ms / (slow_ms - fast_ms)))
+    slow_copy(bundle, slow, products)
+    return products
+
+
+def main() -> int:
+    """Run the gate; prints one table. Exits 1 if the gate failed either way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--slowdown", type=float, default=1.3)
+    parser.add_argument("--batch", type=int, default=1)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        slow = Path(folder) / chosen.bundle.name
+        products = plant(chosen.bundle, slow, chosen.slowdown, chosen.batch)
+        print(f"planted: {products} matrix products", file=sys.stderr)
+        rows = []
+        for run in range(chosen.runs + 1):
+            candidate = slow if run == chosen.runs else chosen.bundle
+            ours, theirs = (
+                plan.setups([bundle], "onnxruntime", "fp32", "cpu", "1") for bundle in (candidate, chosen.bundle)
+            )
+            (found,) = regression.gate(ours, theirs, [chosen.batch], chosen.seconds, run, lambda line: None)
+            print(found.answer, file=sys.stderr)
+            last = found.effects[-1]
+            rows.append({
+                "run": "planted" if run == chosen.runs else f"A/A {run + 1}", "ratio": last.ratio,
+                "interval": f"{last.low:.3f} to {last.high:.3f}", "floor": max(e.floor for e in found.effects),
+                "times": "twice" if len(found.effects) > 1 else "once", "regression": found.regression,
+            })  # fmt: skip
+    render("The regression gate", COLUMNS, rows, "markdown")
+    quiet, caught = not any(row["regression"] for row in rows[:-1]), rows[-1]["regression"]
+    return 0 if quiet and caught else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
