@@ -2,24 +2,27 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := mlp lenet5 resnet20 inception_small
+DEMO := mnist5k_mlp mnist5k_lenet5 mnist5k_resnet20 mnist5k_inception_small
 
 .PHONY: demo test test-all check clean
 
-demo: .venv/ready  ## train, test, export, prove, time and compare four networks on 5,000 real digits
+demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, prove, time, compare, and a page of it all
 	@rm -rf demo
-	@for arch in $(DEMO); do \
-	  echo "== $$arch" && \
-	  $(BIN)/cnnbench fit --config mnist5k_$$arch --runs_dir demo/runs && \
-	  $(BIN)/cnnbench test --config mnist5k_$$arch --runs_dir demo/runs && \
-	  $(BIN)/cnnbench export demo/runs/mnist5k_$$arch --out demo/exports --variants fp32,fp16,int8 && \
-	  $(BIN)/cnnbench verify demo/exports/mnist5k_$$arch --rescore || exit; \
+	@echo "== train and test" && $(BIN)/cnnbench sweep $(DEMO) --seeds 1 --runs_dir demo/runs
+	@echo "== two more seeds of two" && $(BIN)/cnnbench sweep $(wordlist 1,2,$(DEMO)) --seeds 3 --runs_dir demo/runs
+	@for task in $(DEMO); do \
+	  echo "== export and prove $$task" && \
+	  $(BIN)/cnnbench export demo/runs/$$task --out demo/exports --variants fp32,fp16,int8 && \
+	  $(BIN)/cnnbench verify demo/exports/$$task --rescore || exit; \
 	done
-	@echo "== latency"
-	@$(BIN)/pytest -q tests/benchmarks --bundles demo/exports --benchmark-enable --benchmark-quiet \
-	  --benchmark-json demo/latency.json
+	@echo "== shift the test images" && $(BIN)/cnnbench robustness demo/runs
+	@echo "== latency" && $(BIN)/cnnbench bench demo/exports --batch 1,64 --seconds 2 --out demo/latency.json
+	@echo "== compare"
 	@$(BIN)/cnnbench compare demo
-	@$(BIN)/cnnbench compare demo --variants
+	@$(BIN)/cnnbench compare demo --view variants
+	@$(BIN)/cnnbench compare demo --pair lenet5 mlp
+	@$(BIN)/cnnbench choose demo --min-accuracy 0.98 --max-latency-ms 2 --max-bytes 1000000
+	@$(BIN)/cnnbench report demo --out demo/report.html
 
 test: .venv/ready .venv-oldest/ready  ## the fast tests: offline, no GPU needed
 	$(BIN)/pytest

@@ -282,7 +282,7 @@ class Robustness:
     seed: int
     checkpoint_sha256: str
     images: int
-    """Test images that were shifted: the first ones of the split."""
+    """Test images that were shifted, taken evenly from the first to the last of the split."""
     shifts: tuple[int, ...]
     """Pixels, for both axes: -4 to 4."""
     accuracy: tuple[tuple[float, ...], ...]

@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnbench import records
 from cnnbench.types import CnnbenchError, Exit, Failure, Manifest, Robustness, RunRecord
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.confidence import Predictions
 
 Case = tuple[str, int, int]
 """What a latency was measured on: runtime, batch size, threads."""
@@ -62,9 +65,10 @@ def gather(paths: list[str]) -> Found:
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
             )
         for file in _files(path):
-            if file.resolve() not in seen and not (file != path and _foreign(file)):
-                _take(file, found)
+            if file.resolve() in seen or (file != path and _foreign(file)):
+                continue
             seen.add(file.resolve())
+            _take(file, found)
     if not found.runs and not found.bundles and not found.failures:
         raise CnnbenchError(nothing(paths), Exit.DATA)
     return found
@@ -119,11 +123,26 @@ def _latencies(file: Path) -> list[dict[str, Any]]:
     cases = [
         case
         for case in content.get("benchmarks", [])
-        if "model_sha256" in case.get("extra_info", {}) and case["stats"].get("data")
+        if {"model_sha256", "runtime", "batch", "threads"} <= case.get("extra_info", {}).keys()
+        and case["stats"].get("data")
     ]
     if not cases:
         raise CnnbenchError(f"{file} holds no latencies; expected what `cnnbench bench` wrote", Exit.DATA)
-    return [{"precision": "fp32", **case["extra_info"], "seconds": case["stats"]["data"]} for case in cases]
+    return [
+        {
+            "precision": "fp32",
+            **case["extra_info"],
+            "runtime": _engine(case["extra_info"]),
+            "seconds": case["stats"]["data"],
+        }
+        for case in cases
+    ]
+
+
+def _engine(case: dict[str, Any]) -> str:
+    """The runtime, and the provider where it is not the CPU: their latencies are not one figure."""
+    provider = case.get("provider", "cpu")
+    return str(case["runtime"] if provider == "cpu" else f"{case['runtime']}_{provider}")
 
 
 def groups(found: Found) -> list[list[Run]]:
@@ -151,7 +170,7 @@ def rows(found: Found, target: float | None = None) -> list[dict[str, Any]]:
     made = [row(runs, found, target) for runs in groups(found)]
     known = {row["task"] for row in made}
     made += [_failed(task, found.failures) for task in sorted({f.task for f in found.failures} - known)]
-    made.sort(key=lambda row: (row["dataset"], row["train_images"] or 0, -(row["accuracy"] or 0)))
+    made.sort(key=lambda row: (row["dataset"], row["train_images"] or float("inf"), -(row["accuracy"] or 0)))
     return made
 
 
@@ -214,9 +233,9 @@ def _cost(runs: list[Run]) -> dict[str, Any]:
 
 def _confidence(tested: list[Run]) -> dict[str, Any]:
     """Expected calibration error, mean over the seeds whose predictions are there."""
-    from cnnbench.analysis.confidence import expected_calibration_error, read_predictions
+    from cnnbench.analysis.confidence import expected_calibration_error
 
-    read = [read_predictions(run.predictions) for run in tested if run.predictions.is_file()]
+    read = [scored(run) for run in tested if run.predictions.is_file()]
     errors = [expected_calibration_error(each.probabilities, each.labels) for each in read]
     return {"ece": fmean(errors) if errors else None}
 
@@ -296,16 +315,21 @@ def threads(case: Case) -> str:
     return f"{case[2]} thread{'s' if case[2] > 1 else ''}"
 
 
-def correct(run: Run) -> np.ndarray:
-    """`(images,)` bool: which test images a run's best checkpoint got right.
+def scored(run: Run) -> Predictions:
+    """What a tested run's best checkpoint predicted.
 
     Raises:
         CnnbenchError: The predictions are missing or damaged, or not the ones that were scored (exit 3).
     """
     from cnnbench.analysis.confidence import read_predictions
 
-    right = read_predictions(run.predictions).correct
+    found = read_predictions(run.predictions)
     assert run.record.test is not None
-    if (len(right), int(right.sum())) != (run.record.test.images, run.record.test.correct):
+    if (len(found.correct), int(found.correct.sum())) != (run.record.test.images, run.record.test.correct):
         raise CnnbenchError(f"{run.predictions} are not the predictions of {run.folder}/result.json", Exit.DATA)
-    return right
+    return found
+
+
+def correct(run: Run) -> np.ndarray:
+    """`(images,)` bool: which test images a tested run's best checkpoint got right. Raises as `scored`."""
+    return scored(run).correct
