@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("cnnbench.report.compare:compare", "one table and one picture of runs, bundles and latencies"),
     "choose": ("cnnbench.report.choose:choose", "the cheapest network that meets your limits, and why the others lost"),
     "report": ("cnnbench.report.report:report", "one self-contained page of everything that was measured"),
+    "collect": ("cnnbench.report.collect:collect", "the small records of runs and bundles, to keep in a repository"),
     "bench": ("cnnbench.report.bench:bench", "latency, engine by engine; or whether one bundle is slower than another"),
     "robustness": ("cnnbench.report.robustness:robustness", "score a run on shifted test images"),
     "doctor": ("cnnbench.report.doctor:doctor", "versions, devices, providers and data, and what is wrong"),

@@ -64,7 +64,7 @@ def gather(paths: list[str]) -> Found:
             raise CnnbenchError(
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
             )
-        for file in _files(path):
+        for file in files_below(path):
             if file.resolve() in seen or (file != path and _foreign(file)):
                 continue
             seen.add(file.resolve())
@@ -107,7 +107,8 @@ def _foreign(file: Path) -> bool:
     return "benchmarks" not in content and not str(content.get("schema")).startswith("cnnbench.")
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_below(path: Path) -> Iterator[Path]:
+    """The records below a folder by their names, or the file itself."""
     if path.is_file():
         yield path
         return
