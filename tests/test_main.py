@@ -87,6 +87,28 @@ def test_bad_arguments_are_one_line(arguments: list[str], words: str, capsys: py
     assert seen.out == ""
 
 
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--min-accuracy", "--min_accuracy"),
+        ("--min-accuracy=0.9", "--min_accuracy=0.9"),
+        ("--min_accuracy", "--min_accuracy"),
+        ("--out=a-table.csv", "--out=a-table.csv"),
+        ("--min-acuracy", "--min-acuracy"),
+        ("a-file", "a-file"),
+        ("-1", "-1"),
+        ("--", "--"),
+    ],
+)
+def test_dashes_in_a_known_option_are_underscores_and_nowhere_else(argument: str, expected: str) -> None:
+    assert front._underscored(argument, ["--min_accuracy", "--out"]) == expected
+
+
+def test_a_mistyped_option_with_dashes_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["choose", "runs", "--min-acuracy", "0.9"]) == 2
+    assert "unknown option --min-acuracy: did you mean --min_accuracy?" in capsys.readouterr().err
+
+
 def test_what_nobody_expected_is_one_line_and_exit_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

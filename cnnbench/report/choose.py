@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from json import dumps
+from math import inf
 from typing import Any, Literal
 
-from cnnbench.report.results import Case, cases, gather, latency_key, rows
+from cnnbench.report.results import Case, cases, gather, latency_key, nothing, rows
 from cnnbench.types import CnnbenchError, Exit
 
 By = Literal["macs", "latency", "bytes", "params"]
+BENCH = "cnnbench bench; a p90 needs 64 calls"
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,23 @@ def choose(
         raise CnnbenchError(f"--min_accuracy {min_accuracy:g}: expected a fraction such as 0.99")
     found = gather(paths)
     made = _of_one_dataset(rows(found), dataset)
-    latency = _latency(cases(found), runtime, threads)
-    limits = _limits(min_accuracy, max_latency_ms, max_bytes, max_macs, max_params, latency)
+    if not made:
+        raise CnnbenchError(nothing(paths), Exit.DATA)
+    counts = max_latency_ms is not None or by == "latency"
+    latency = _latency(cases(found) if counts else [], runtime, threads)
+    asked = _limits(min_accuracy, max_latency_ms, max_bytes, max_macs, max_params, latency)
     cost = {"macs": "macs", "latency": latency, "bytes": "model_bytes", "params": "params"}[by]
-    fitting = sorted((row for row in made if not _misses(row, limits)), key=lambda row: _order(row, cost))
-    fitting = [row for row in fitting if row.get(cost) is not None]
-    chosen = fitting[0] if fitting else None
+    measure = {"macs": "cnnbench fit", "params": "cnnbench fit", "model_bytes": "cnnbench export"}.get(cost, BENCH)
+    limits = [*asked, Limit(cost, _name(cost), inf, False, measure)]  # the least of it needs it measured
+    fitting = [row for row in made if not _misses(row, limits)]
+    chosen = min(fitting, key=lambda row: _order(row, cost)) if fitting else None
     others = [(row, _why(row, chosen, limits, cost)) for row in made if row is not chosen]
     if json:
         lost = [{**row, "lost_by": why} for row, why in others]
         print(dumps({"chosen": chosen, "others": lost}, indent=2))
         return Exit.OK
-    asked = ", ".join(
-        f"{limit.name} {'>=' if limit.least else '<='} {show(limit.key, limit.value)}" for limit in limits
-    )
-    print(_answer(chosen, cost, latency, asked or "no limits"))
+    kept = ", ".join(f"{limit.name} {'>=' if limit.least else '<='} {show(limit.key, limit.value)}" for limit in asked)
+    print(_answer(chosen, cost, latency, kept or "no limits"))
     for row, why in sorted(others, key=lambda pair: bool(_misses(pair[0], limits))):
         print(f"  {row['task']}: {why}")
     return Exit.OK
@@ -83,8 +87,8 @@ def _of_one_dataset(made: list[dict[str, Any]], dataset: str | None) -> list[dic
     names = sorted({row["dataset"] for row in made})
     if dataset is None and len(names) > 1:
         raise CnnbenchError(f"there are runs on {', '.join(names)}: name one with --dataset")
-    if dataset is not None and dataset not in names:
-        raise CnnbenchError(f"no runs on {dataset!r}; there are {', '.join(names) or 'none'}")
+    if names and dataset is not None and dataset not in names:
+        raise CnnbenchError(f"no runs on {dataset!r}; there are {', '.join(names)}")
     return [row for row in made if dataset is None or row["dataset"] == dataset]
 
 
@@ -103,8 +107,8 @@ def _limits(
 ) -> list[Limit]:  # fmt: skip
     given = [
         Limit("accuracy", "accuracy", accuracy or 0, True, "cnnbench test") if accuracy is not None else None,
-        Limit(latency, "p90 latency", latency_ms, False, "cnnbench bench") if latency_ms is not None else None,
-        Limit("model_bytes", "ONNX file", size, False, "cnnbench export") if size is not None else None,
+        Limit(latency, "p90 latency", latency_ms, False, BENCH) if latency_ms is not None else None,
+        Limit("model_bytes", "ONNX bytes", size, False, "cnnbench export") if size is not None else None,
         Limit("macs", "MACs", macs, False, "cnnbench fit") if macs is not None else None,
         Limit("params", "parameters", params, False, "cnnbench fit") if params is not None else None,
     ]
@@ -112,13 +116,14 @@ def _limits(
 
 
 def _misses(row: dict[str, Any], limits: list[Limit]) -> list[str]:
-    missed = [limit.miss(row) for limit in limits]
-    return [miss for miss in missed if miss] + ([] if row["accuracy"] is not None else ["it has no tested run"])
+    if row["accuracy"] is None:
+        return row["failures"] or ["it has no tested run (cnnbench test)"]
+    return [miss for miss in dict.fromkeys(limit.miss(row) for limit in limits) if miss]
 
 
-def _order(row: dict[str, Any], cost: str) -> tuple[float, float]:
-    """Cheap first; of equals the more accurate."""
-    return (float("inf") if row.get(cost) is None else row[cost], -row["accuracy"])
+def _order(row: dict[str, Any], cost: str) -> tuple[float, float, str]:
+    """Cheap first; of equals the more accurate; of these the first by name."""
+    return (row[cost], -row["accuracy"], row["task"])
 
 
 def _why(row: dict[str, Any], chosen: dict[str, Any] | None, limits: list[Limit], cost: str) -> str:
@@ -126,18 +131,20 @@ def _why(row: dict[str, Any], chosen: dict[str, Any] | None, limits: list[Limit]
     missed = _misses(row, limits)
     if missed:
         return "; ".join(missed)
-    if row.get(cost) is None:
-        return f"keeps the limits, but its {_name(cost)} was not measured"
     assert chosen is not None
     mine = f"keeps the limits with {show('accuracy', row['accuracy'])}"
     if row[cost] == chosen[cost]:
-        return f"{mine} at the same {_name(cost)}, but is less accurate"
-    return f"{mine}, but its {_name(cost)} are {show(cost, row[cost])}, {row[cost] / chosen[cost]:.2f} times as much"
+        less = "but is less accurate" if row["accuracy"] < chosen["accuracy"] else "and is as accurate"
+        return f"{mine} at the same {_name(cost)}, {less}"
+    verb = "is" if cost.endswith("_ms") else "are"
+    ratio = f"{row[cost] / chosen[cost]:.2f} times as much"
+    return f"{mine}, but its {_name(cost)} {verb} {show(cost, row[cost])}, {ratio}"
 
 
 def _answer(chosen: dict[str, Any] | None, cost: str, latency: str, asked: str) -> str:
     if chosen is None:
-        return f"none: no network keeps {asked}"
+        measured = "" if cost in ("macs", "params") else f" and has its {_name(cost)} measured"
+        return f"none: no network keeps {asked}{measured}"
     low, high, seeds = chosen["accuracy_low"], chosen["accuracy_high"], chosen["seeds"]
     sure = (
         f"95 % interval {show('accuracy', low)} to {show('accuracy', high)}, {seeds} seeds"
@@ -152,7 +159,7 @@ def _answer(chosen: dict[str, Any] | None, cost: str, latency: str, asked: str) 
 
 
 def _name(key: str) -> str:
-    return {"macs": "MACs", "model_bytes": "bytes", "params": "parameters"}.get(key, "p90 latency")
+    return {"macs": "MACs", "model_bytes": "ONNX bytes", "params": "parameters"}.get(key, "p90 latency")
 
 
 def show(key: str, value: float) -> str:

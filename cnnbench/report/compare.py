@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from cnnbench.report.results import Case, Found, cases, gather, latency_key, nothing, rows, threads
-from cnnbench.report.table import Column, Format, render, write
+from cnnbench.report.table import Column, Format, plain, render, write
 from cnnbench.types import CnnbenchError, Exit, Manifest
 
 View = Literal["summary", "seeds", "cost", "robustness", "variants"]
@@ -38,11 +39,12 @@ def compare(
         raise CnnbenchError(f"--target {target:g}: expected a fraction such as 0.99")
     found = gather(paths)
     if view == "variants":
-        render("Files of the bundles", VARIANT_COLUMNS, _variant_rows(found.bundles), format)
-        return Exit.OK
+        return _variants(paths, found.bundles, dataset, format, out)
     if not found.runs and not found.failures:
         raise CnnbenchError(nothing(paths), Exit.DATA)
     found = _only(found, dataset)
+    if pair and out:
+        raise CnnbenchError(f"--out {out}: --pair writes no file; `--format json` prints every figure of it")
     if pair:
         from cnnbench.report.pair import show
 
@@ -50,10 +52,11 @@ def compare(
     made = rows(found, target)
     measured = cases(found)
     shown = _at(measured, batch)
+    every = _plain_columns(measured, target)
     if out:
-        write(Path(out), _plain_columns(measured, target), made)
+        write(Path(out), every, made)
     if format in ("csv", "json"):
-        render("", _plain_columns(measured, target), made, format)
+        render("", every, plain(every, made), format)
     else:
         people = [{**row, **_joined(row, shown)} for row in made]
         render(TITLES[view], _columns(view, shown, target), people, format)
@@ -139,6 +142,17 @@ VARIANT_COLUMNS = [
 ]
 
 
+def _variants(paths: list[str], bundles: list[Manifest], dataset: str | None, format: Format, out: str | None) -> int:
+    made = _variant_rows([bundle for bundle in bundles if dataset in (None, bundle.data["name"])])
+    if not made:
+        of = f" of {dataset}" if dataset else ""
+        raise CnnbenchError(f"no bundles{of} below {', '.join(paths)}; `cnnbench export` makes them", Exit.DATA)
+    if out:
+        write(Path(out), VARIANT_COLUMNS, made)
+    render("Files of the bundles", VARIANT_COLUMNS, made, format)
+    return Exit.OK
+
+
 def _variant_rows(bundles: list[Manifest]) -> list[dict[str, Any]]:
     """One row a file; latencies are those that decided when it was exported."""
     return [
@@ -204,8 +218,7 @@ def _reached(row: dict[str, Any]) -> dict[str, str]:
 
     def spread(key: str, shown: str) -> str:
         values = sorted(row[key])
-        middle = values[len(values) // 2] if len(values) % 2 else sum(values[len(values) // 2 - 1 :][:2]) / 2
-        text = format(middle, shown)
+        text = format(median(values), shown)
         return text if values[0] == values[-1] else f"{text} ({values[0]:{shown}} to {values[-1]:{shown}})"
 
     return {

@@ -38,7 +38,8 @@ def show(found: Found, names: tuple[str, str], format: Format) -> int:
         import json
         from dataclasses import asdict
 
-        print(json.dumps({"a": name_a, "b": name_b, "seeds": rows, **asdict(difference), "answer": answer}, indent=2))
+        found_out = {**asdict(difference), "shown": difference.shown, "answer": answer, "per_seed": rows}
+        print(json.dumps({"a": name_a, "b": name_b, **found_out}, indent=2))
         return Exit.OK
     render("Every seed", columns, rows, format)
     if format != "csv":
@@ -73,13 +74,17 @@ def measured(a: list[Run], b: list[Run]) -> tuple[list[dict[str, Any]], Any]:
 def _named(found: Found, name: str) -> list[Run]:
     """The group of runs that a task's or an architecture's name means."""
     known = groups(found)
+    if not known:
+        raise CnnbenchError(f"--pair {name}: no runs to compare, failures alone", Exit.DATA)
     exact = [runs for runs in known if runs[0].record.task == name]
     fitting = exact or [runs for runs in known if runs[0].record.arch == name]
     if len(fitting) == 1:
         return fitting[0]
     tasks = sorted({runs[0].record.task for runs in fitting or known})
     if fitting:
+        if len(tasks) == 1:
+            raise CnnbenchError(f"--pair {name} fits {len(fitting)} rows of different recipes; give the folders of one")
         raise CnnbenchError(f"--pair {name} fits several: {', '.join(tasks)}; name a task, or give --dataset")
     from cnnbench.registry import hint
 
-    raise CnnbenchError(f"--pair {name}: {hint(name, tasks)}")
+    raise CnnbenchError(f"--pair {name}: {hint(name, sorted({*tasks, *(runs[0].record.arch for runs in known)}))}")

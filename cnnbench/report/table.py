@@ -55,16 +55,17 @@ def write(path: Path, columns: list[Column], rows: list[dict[str, Any]]) -> None
             import pyarrow as pa
             import pyarrow.parquet as pq
 
-            pq.write_table(pa.Table.from_pylist(_plain(columns, rows)), partial)
+            pq.write_table(pa.Table.from_pylist(plain(columns, rows)), partial)
         else:
             partial.write_text(texts[path.suffix](columns, rows).rstrip("\n") + "\n")
 
 
 def _json(columns: list[Column], rows: list[dict[str, Any]]) -> str:
-    return json.dumps(_plain(columns, rows), indent=2)
+    return json.dumps(plain(columns, rows), indent=2)
 
 
-def _plain(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def plain(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the keys of all columns and no others; a missing value is None."""
     return [{column.key: row.get(column.key) for column in columns} for row in rows]
 
 
@@ -75,9 +76,10 @@ def cells(columns: list[Column], row: dict[str, Any]) -> list[str]:
 
 def _csv(columns: list[Column], rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, [column.key for column in columns], extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, [column.key for column in columns], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in plain(columns, rows):  # a list as JSON, which other languages read too
+        writer.writerow({key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()})
     return text.getvalue()
 
 

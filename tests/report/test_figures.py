@@ -79,6 +79,12 @@ def test_nothing_to_draw_is_an_empty_picture(rows: list[dict[str, Any]], tmp_pat
     assert "not measured" in accuracy_against_cost(rows, tmp_path / "empty", COSTS)[0].read_text()
 
 
+def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(tmp_path: Path) -> None:
+    failed = {"task": "e_x", "arch": "failed_net", "dataset": "other_set", "accuracy": None, "seeds": 0}
+    text = accuracy_against_cost([*ROWS, failed], tmp_path / "with", COSTS)[0].read_text()
+    assert text == accuracy_against_cost(ROWS, tmp_path / "without", COSTS)[0].read_text()
+
+
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     first, again = (accuracy_against_cost(ROWS, tmp_path / name, COSTS) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]

@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.report import table
-from cnnbench.report.table import Column, render
+from cnnbench.report.table import Column, plain, render, write
+from cnnbench.types import CnnbenchError, Exit
 
 COLUMNS = [
     Column("name", "the name"),
@@ -75,3 +78,69 @@ def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> 
 def test_no_rows_are_an_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(printed(capsys, "json", [])) == []
     assert printed(capsys, "csv", []) == "name,share,count\n"
+
+
+def test_plain_rows_have_the_keys_of_the_columns_in_their_order() -> None:
+    assert plain(COLUMNS, [{"hidden": 1, "count": 0, "name": "x"}]) == [{"name": "x", "share": None, "count": 0}]
+    assert list(plain(COLUMNS, ROWS)[1]) == ["name", "share", "count"]
+
+
+def test_a_list_in_csv_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    values = ['a "quoted", word', "it's"]
+    render("Title", [Column("values", "values")], [{"values": values}], "csv")
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert json.loads(row["values"]) == values
+
+
+PLAIN = [{"name": "first", "share": 1 / 3, "count": 12_345}, {"name": "second", "share": None, "count": 0}]
+
+
+def test_files_hold_the_columns_in_full(tmp_path: Path) -> None:
+    for suffix in (".csv", ".json", ".parquet"):
+        write(tmp_path / f"table{suffix}", COLUMNS, ROWS)
+    assert json.loads((tmp_path / "table.json").read_text()) == PLAIN
+    assert pq.read_table(tmp_path / "table.parquet").to_pylist() == PLAIN
+    read = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [(row["name"], row["share"], row["count"]) for row in read] == [
+        ("first", str(1 / 3), "12345"), ("second", "", "0"),
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.json", "table.parquet"]
+
+
+def test_a_markdown_file_is_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "table.md", COLUMNS, ROWS)
+    assert (tmp_path / "table.md").read_text() == printed(capsys, "markdown")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".md", ".parquet"])
+def test_a_file_of_no_rows_is_a_table_without_rows(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"table{suffix}"
+    write(path, COLUMNS, [])
+    if suffix == ".parquet":
+        assert pq.read_table(path).num_rows == 0
+    else:
+        assert path.read_text().endswith("\n")
+
+
+@pytest.mark.parametrize("name", ["table.txt", "table", "table.CSV", ".csv"])
+def test_an_unknown_suffix_is_refused_and_nothing_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CnnbenchError, match=r"ends in \.csv, \.json, \.md or \.parquet") as caught:
+        write(tmp_path / name, COLUMNS, ROWS)
+    assert caught.value.code == Exit.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_file_stays_whole_where_writing_stops_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(table: object, path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "table.parquet"
+    path.write_text("older")
+    monkeypatch.setattr(pq, "write_table", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, COLUMNS, ROWS)
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
