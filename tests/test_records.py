@@ -13,12 +13,15 @@ from cnnbench import records, types
 from cnnbench.types import (
     CnnbenchError,
     Cost,
+    Epoch,
     Exit,
+    Failure,
     FitResult,
     ImageSpec,
     Manifest,
     Pass,
     Reference,
+    Resources,
     RunRecord,
     Share,
     Variant,
@@ -47,9 +50,15 @@ VARIANTS = st.builds(
     st.lists(PASSES, max_size=2).map(tuple),
 )  # fmt: skip
 REFERENCES = st.builds(Reference, COUNTS, COUNTS, st.text(), FLOATS, FLOATS, st.booleans())
+EPOCHS = st.builds(Epoch, COUNTS, COUNTS, FLOATS, COUNTS, FLOATS, FLOATS, st.none() | FLOATS)
+RESOURCES = st.builds(Resources, st.none() | COUNTS, st.text(), st.none() | FLOATS, st.text())
 RUNS = st.builds(
     RunRecord, st.text(), st.text(), COUNTS, OBJECTS, SPECS, COSTS, OBJECTS, OBJECTS,
-    st.builds(FitResult, COUNTS, COUNTS, COUNTS, FLOATS, COUNTS, COUNTS, FLOATS, FLOATS),
+    st.builds(
+        FitResult, COUNTS, COUNTS, COUNTS, FLOATS, COUNTS, COUNTS, FLOATS, FLOATS,
+        st.lists(EPOCHS, max_size=2).map(tuple), RESOURCES,
+    ),
+    st.text(), COUNTS,
     st.none() | st.builds(types.TestResult, FLOATS, FLOATS, COUNTS, COUNTS, st.text(), st.none() | st.text()),
 )  # fmt: skip
 MANIFESTS = st.builds(
@@ -59,10 +68,19 @@ MANIFESTS = st.builds(
 )  # fmt: skip
 
 
+FAILURES = st.builds(
+    Failure, st.text(), st.text(), st.text(), COUNTS, st.text(), st.integers(-64, 255), st.text(), FLOATS
+)
+
+
 def record(**changes: object) -> RunRecord:
-    fit = FitResult(2, 100, 1, 0.5, 500, 4000, 3.5, 0.5)
-    given = {"task": "t", "arch": "a", "seed": 1, "data": {}, "spec": ImageSpec(8, 8, 1, 2), "cost": Cost(3, 4, 5, 6)}
-    return RunRecord(**given | {"config": {"lr": 0.1}, "environment": {}, "fit": fit} | changes)  # type: ignore[arg-type]
+    curve = (Epoch(1, 50, 1.5, 3200, 0.4, 1.2, 2.1), Epoch(2, 100, 3.0, 6400, 0.5, 1.0, None))
+    resources = Resources(None, "not told", 12.5, "RAPL")
+    fit = FitResult(2, 100, 1, 0.5, 500, 4000, 3.5, 0.5, curve, resources)
+    given: dict[str, object] = {"task": "t", "arch": "a", "seed": 1, "data": {}, "spec": ImageSpec(8, 8, 1, 2)}
+    given |= {"config": {"lr": 0.1}, "environment": {}, "fit": fit, "identity": "0" * 64, "fc_weights": 640}
+    given |= {"cost": Cost(3, 4, 5, 6)}
+    return RunRecord(**given | changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -85,8 +103,8 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(made=RUNS | MANIFESTS)
-def test_a_record_read_back_is_the_record_written(made: RunRecord | Manifest) -> None:
+@given(made=RUNS | MANIFESTS | FAILURES)
+def test_a_record_read_back_is_the_record_written(made: RunRecord | Manifest | Failure) -> None:
     records.write(Path("record.json"), made)
     assert records.read(Path("record.json"), type(made)) == made
 
@@ -96,7 +114,7 @@ def test_a_record_tells_all_four_costs(written: Path) -> None:
 
 
 def test_a_record_names_its_schema(written: Path) -> None:
-    assert json.loads(written.read_text())["schema"] == "cnnbench.run/1"
+    assert json.loads(written.read_text())["schema"] == "cnnbench.run/2"
 
 
 def test_an_exception_while_writing_leaves_the_old_file_whole_and_nothing_else(tmp_path: Path) -> None:
@@ -149,7 +167,12 @@ def test_an_unknown_schema_is_refused(written: Path) -> None:
     edit(written, lambda content: content.update(schema="cnnbench.run/99"))
     refused = refusal(written)
     assert refused.code == Exit.DATA
-    assert "'cnnbench.run/99'; this version reads 'cnnbench.run/1'" in str(refused)
+    assert "'cnnbench.run/99'; this version reads 'cnnbench.run/2'" in str(refused)
+
+
+def test_a_run_of_the_schema_before_is_refused(written: Path) -> None:
+    edit(written, lambda content: content.update(schema="cnnbench.run/1"))
+    assert refusal(written).code == Exit.DATA
 
 
 def test_a_manifest_is_not_read_as_a_run(written: Path) -> None:
@@ -183,7 +206,7 @@ def test_reformatting_is_no_edit(written: Path) -> None:
 
 
 def test_a_sealed_record_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
-    content = {"schema": "cnnbench.run/1", "task": "t"}
+    content = {"schema": "cnnbench.run/2", "task": "t"}
     (tmp_path / "r.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
     assert refusal(tmp_path / "r.json").code == Exit.DATA
 

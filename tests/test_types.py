@@ -8,7 +8,7 @@ from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, Reference
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
-    documented = {"OK": 0, "BUG": 1, "USAGE": 2, "DATA": 3, "VERDICT": 4, "ENVIRONMENT": 6}
+    documented = {"OK": 0, "BUG": 1, "USAGE": 2, "DATA": 3, "VERDICT": 4, "REGRESSION": 5, "ENVIRONMENT": 6, "SWEEP": 7}
     shell = {"INTERRUPTED": 128 + 2, "TERMINATED": 128 + 15}
     assert (documented | shell).items() <= {code.name: code.value for code in Exit}.items()
 

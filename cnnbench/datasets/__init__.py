@@ -83,7 +83,7 @@ def load(name: str, source: Source, label: str | None = None, train_images: int 
             Exit.DATA,
         )
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
-    if train_images is not None:
+    if train_images not in (None, len(train)):  # all of them need no copy
         train = fewer(train, train_images)
     return Dataset(
         label or labelled(name, source.split),

@@ -243,8 +243,9 @@ class Cli(LightningCLI):
         if not self._config["trainer.fast_dev_run"]:
             self._claim()
             self._keep_metrics()
-            if not self.run.config.exists():
-                self._parser(self.subcommand).save(self._config, self.run.config, skip_none=False, multifile=False)
+            if not (self.resume and self.run.config.exists()):  # a run that was killed early leaves one of its own
+                parser = self._parser(self.subcommand)
+                parser.save(self._config, self.run.config, skip_none=False, multifile=False, overwrite=True)
 
     def after_fit(self) -> None:
         """Say what was learnt; with --test, score it in the same processes."""

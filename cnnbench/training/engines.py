@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnbench.training.sweep import Outcome, Planned, stop, supervise
+from cnnbench.training.sweep import STOPPING, Outcome, Planned, stop, supervise
 from cnnbench.types import CnnbenchError, Exit
 
 Engine = Literal["local", "ray", "slurm"]
@@ -53,6 +53,7 @@ def threads_each(jobs: int) -> int | None:
 def _local(planned: list[Planned], jobs: int, options: dict[str, Any]) -> Iterator[Outcome]:
     if options:
         raise CnnbenchError("--engine_options are for ray and slurm; runs on this machine take --jobs")
+    STOPPING.clear()
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(supervise, run, threads_each(jobs), data_root()) for run in planned]
         try:

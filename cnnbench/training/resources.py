@@ -60,6 +60,8 @@ class Meter:
         if after is None or after.keys() != self.joules.keys():
             return None, missing or "the energy counters changed on the way"
         spent = sum((after[name] - self.joules[name]) % _range(name) for name in after)
+        if spent == float("inf"):
+            return None, "an energy counter fell, and does not say where it begins anew"
         return spent, "NVML, the whole GPU" if self.device.type == "cuda" else "RAPL, the whole processor package"
 
     def _counters(self) -> tuple[dict[str, float] | None, str]:

@@ -218,9 +218,9 @@ class Recorder(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The loss is known only here, after validation."""
-        if self._curve and self._curve[-1].epoch == trainer.current_epoch + 1:
-            loss = float(trainer.callback_metrics["train/loss"])
-            self._curve[-1] = replace(self._curve[-1], train_loss=loss)
+        loss = trainer.callback_metrics.get("train/loss")  # not there where a checkpoint was taken since validation
+        if loss is not None and self._curve and self._curve[-1].epoch == trainer.current_epoch + 1:
+            self._curve[-1] = replace(self._curve[-1], train_loss=float(loss))
 
     def state_dict(self) -> dict[str, Any]:
         """What was spent so far, and what it bought, for a checkpoint."""

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,17 @@ from cnnbench.training import cli, runs
 from cnnbench.training.identity import identity
 from cnnbench.types import CnnbenchError, Dataset, Exit, Failure, RunRecord
 
+LOOK_SECONDS = 0.5
+"""Between two looks at a lock that another process holds."""
+
 State = Literal["done", "to test", "to go on", "to do", "stale"]
+
+
+DECIDED = {
+    "seed_everything": "--seeds", "runs_dir": "--runs_dir", "overwrite": "--overwrite", "test": "`cnnbench fit`",
+    "ckpt_path": "`cnnbench fit`", "json": "--format json",
+}  # fmt: skip
+"""Flags of `fit` that no override may set, and what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,8 @@ def _flags(
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise CnnbenchError(f"--override {override}: expected KEY=VALUE, such as trainer.max_epochs=5")
+        if key in DECIDED:
+            raise CnnbenchError(f"--override {override}: the sweep decides that; use {DECIDED[key]}")
         if key in ("data.folder", "data.root"):  # another machine, or a worker, starts elsewhere
             value = str(Path(value).expanduser().resolve())
         flags.append(f"--{key.removeprefix('--')}={value}")
@@ -203,10 +216,12 @@ def supervise(run: Planned, threads: int | None = None, data_root: str | None = 
         threads: Of the process; by default as many as the environment or the machine says.
         data_root: CNNBENCH_DATA for the process.
     """
-    since = time.monotonic()
     folder = runs.RunFolder(Path(run.folder))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.path.with_suffix(".lock")) as lock:
+        if lock is None:
+            return Outcome(run.task, run.seed, None, 0.0, "stopped before it began")
+        since = time.monotonic()
         before, why = state(run)
         if before == "done":
             return _outcome(run, 0.0, skipped=True)
@@ -239,6 +254,8 @@ def _watched(command: list[str], stream: Any, environ: dict[str, str], lock: int
     """
     child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environ, pass_fds=[lock])
     RUNNING.add(child)
+    if STOPPING.is_set():  # between the lock and here
+        child.terminate()
     try:
         return child.wait()
     finally:
@@ -253,19 +270,30 @@ STOPPED = (-signal.SIGINT, -signal.SIGTERM, Exit.INTERRUPTED, Exit.TERMINATED)
 RUNNING: set[subprocess.Popen[bytes]] = set()
 """The processes that `stop` ends."""
 
+STOPPING = threading.Event()
+"""Set: nothing new is begun."""
+
 
 def stop() -> None:
     """End all runs of this process; what they have trained so far can be gone on with."""
+    STOPPING.set()
     for child in list(RUNNING):
         child.terminate()
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """Hold `path` alone, waiting for whoever does; yields the file's descriptor."""
+def _locked(path: Path) -> Iterator[int | None]:
+    """Hold `path` alone, waiting for whoever does; yields the file's descriptor, or None if stopped meanwhile."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+        while not STOPPING.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                STOPPING.wait(LOOK_SECONDS)
+            else:
+                yield file.fileno()
+                return
+        yield None
 
 
 def _outcome(run: Planned, seconds: float, skipped: bool = False) -> Outcome:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from analysis_helpers import LARGE, OTHERS, apart
+from analysis_helpers import LARGE, OTHERS, apart, layers_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnbench.analysis.cost import cost, count
+from cnnbench.analysis.cost import cost, count, fc_weights
 from cnnbench.architectures import architecture, build
 from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, ImageSpec
 
@@ -89,6 +89,33 @@ def test_fvcore_counts_the_same(name: str, fvcore: ModuleType, caplog: pytest.Lo
     found = cost(name)
     assert found.macs == sum(operators[operator] for operator in PRODUCTS)
     assert found.activations == analysed(fvcore.ActivationCountAnalysis).total()
+
+
+def test_a_convolution_as_a_fully_connected_layer_joins_every_input_to_every_output() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16 * 16, 5))
+    expected = (3 * 32 * 32) * (8 * 16 * 16) + (8 * 16 * 16) * 5  # the linear layer is one already
+    assert fc_weights(layers_of(network)) == expected
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "inception_small"])
+def test_fully_connected_equivalents_are_the_products_of_the_tensors_sizes(name: str) -> None:
+    network, layers = apart(name, COST_SPEC)
+    expected = 0
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal expected
+        expected += inputs[0].numel() * output.numel()
+
+    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    network.eval()(torch.zeros(1, 3, 32, 32, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    assert fc_weights(layers) == expected
+
+
+def test_a_fully_connected_network_is_its_own_equivalent() -> None:
+    network, layers = apart("mlp", COST_SPEC)
+    assert fc_weights(layers) == sum(p.numel() for p in network.parameters() if p.ndim == 2)
 
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from dataset_helpers import Loaded, per_class, refusal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnnbench import datasets
-from cnnbench.datasets import Decoded, Source, content_hash, data_root, dataset, holdout, load, measured
+from cnnbench.datasets import Decoded, Source, content_hash, data_root, dataset, fewer, holdout, load, measured
 from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
 
 Register = Callable[..., None]
@@ -131,6 +133,78 @@ def test_a_class_too_small_to_split_is_refused(labels: list[int]) -> None:
     assert refused.value.code == Exit.DATA
 
 
+@st.composite
+def classes_and_counts(draw: st.DrawFn) -> tuple[list[int], int, int]:
+    """Images in each class, and two numbers of images to draw, the smaller first."""
+    sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=6))
+    counts = st.integers(len(sizes), sum(sizes))
+    return sizes, *sorted((draw(counts), draw(counts)))
+
+
+def numbered(sizes: list[int]) -> Split:
+    """Images that hold their own number; classes take turns as far as they last."""
+    turns = [(turn, label) for label, size in enumerate(sizes) for turn in range(size)]
+    labels = np.array([label for _, label in sorted(turns)], dtype=np.int64)
+    return Split(np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
+
+
+@settings(deadline=None, max_examples=100)
+@given(drawn=classes_and_counts())
+def test_fewer_images_are_stratified_nested_and_hold_every_class(drawn: tuple[list[int], int, int]) -> None:
+    sizes, small, large = drawn
+    whole = numbered(sizes)
+    places = []
+    for count in (small, large):
+        part = fewer(whole, count)
+        chosen = part.images[:, 0, 0, 0].astype(int)
+        places.append(set(chosen.tolist()))
+        assert len(part) == len(places[-1]) == count
+        assert (np.diff(chosen) > 0).all(), "the order is kept"
+        assert np.array_equal(part.labels, whole.labels[chosen])
+        taken, of = np.bincount(part.labels, minlength=len(sizes)), np.array(sizes)
+        assert taken.min() >= 1
+        # all classes are filled to the same level, each rounded up: one image too many at most, and what those of the
+        # other classes take away is shared in proportion
+        excess = taken - count * of / of.sum()
+        assert (excess <= 1).all()
+        assert (excess >= -len(sizes) * of / of.sum()).all()
+    assert places[0] <= places[1]
+
+
+def test_fewer_images_of_equal_classes_are_as_many_of_each() -> None:
+    assert per_class(fewer(numbered([20] * 5), 50).labels) == [10] * 5
+
+
+def test_fewer_is_a_fixed_draw_that_is_not_just_the_first_images() -> None:
+    whole = numbered([60, 60])
+    np.random.seed(0)
+    first = fewer(whole, 20)
+    np.random.seed(1)
+    again = fewer(whole, 20)
+    assert np.array_equal(first.images, again.images)
+    assert first.images.max() > 60
+
+
+@pytest.mark.parametrize("count", [-1, 0, 2, 31])
+def test_more_images_than_there_are_or_fewer_than_classes_are_refused(count: int) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        fewer(DECODED.train, count)
+    assert refused.value.code == Exit.USAGE
+    assert f"data.train_images is {count}: expected 3 (one a class) to 30 (all of them)" in str(refused.value)
+
+
+def test_fewer_training_images_leave_validation_and_test_whole(register: Register) -> None:
+    register(DECODED)
+    whole, part = load("fake", NOWHERE), load("fake", NOWHERE, train_images=9)
+    assert (len(whole.train), len(part.train)) == (27, 9)
+    assert part.sha256 == whole.sha256  # the hash is of the source, whatever is taken of it
+    for name in ("val", "test"):
+        assert np.array_equal(getattr(part, name).images, getattr(whole, name).images)
+        assert np.array_equal(getattr(part, name).labels, getattr(whole, name).labels)
+    taken, images = ({image.tobytes() for image in data.train.images} for data in (part, whole))
+    assert taken < images
+
+
 def test_measured_is_numpy_s_mean_and_std() -> None:
     images = np.random.RandomState(1).randint(0, 256, (50, 7, 5, 3)).astype(np.uint8)
     counted = measured(ImageSpec(7, 5, 3, 2), Split(images, np.zeros(50, dtype=np.int64)))
@@ -228,6 +302,17 @@ def test_a_record_opens_the_images_it_describes(register: Register) -> None:
     recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
     assert (recorded["train_images"], recorded["val_images"], recorded["test_images"]) == (27, 3, 3)
     assert datasets.open_recorded(recorded).sha256 == recorded["sha256"] == content_hash(DECODED)
+
+
+def test_a_record_opens_as_few_training_images_as_it_describes(register: Register) -> None:
+    register(DECODED)
+    choice = {**CHOICE, "train_images": 9}
+    data = datasets.open_choice(choice)
+    recorded = datasets.describe(data, choice)
+    assert (recorded["train_images"], recorded["val_images"], recorded["test_images"]) == (9, 3, 3)
+    again = datasets.open_recorded(recorded)
+    assert np.array_equal(again.train.images, data.train.images)
+    assert np.array_equal(again.train.labels, data.train.labels)
 
 
 def test_a_record_refuses_other_images(register: Register) -> None:

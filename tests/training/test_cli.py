@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -245,15 +247,65 @@ def test_own_images_are_trained_tested_and_named(
     assert result["test"]["images"] == 2  # a tenth of 12 images, at least one, from each of two classes
 
 
+def test_fit_with_test_is_fit_and_then_test(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["fit", *SHORT, "--runs_dir", "one", "--test", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)  # one document
+    assert main(["fit", *SHORT, "--runs_dir", "two"]) == 0
+    assert main(["test", *SHORT, "--runs_dir", "two"]) == 0
+    one, two = (json.loads(Path(f"{name}/mnist5k_lenet5/seed1/result.json").read_text()) for name in ("one", "two"))
+    assert _timeless(said) == _timeless(one)
+    assert one["test"]["images"] == 500
+    assert (one["config"].pop("runs_dir"), one["config"].pop("test"), one["config"].pop("json")) == ("one", True, True)
+    assert [two["config"].pop(key) for key in ("runs_dir", "test", "json")] == ["two", False, False]
+    assert _timeless(one) == _timeless(two)
+    tables = [pq.read_table(f"{name}/mnist5k_lenet5/seed1/predictions.parquet") for name in ("one", "two")]
+    assert tables[0].equals(tables[1])
+
+
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without times, what was measured besides, and the hash of a checkpoint, which holds times."""
+    fit = {key: value for key, value in record["fit"].items() if key not in ("resources", "curve", "train_seconds")}
+    fit["curve"] = [{**epoch, "train_seconds": 0} for epoch in record["fit"]["curve"]]
+    test = {**record["test"], "checkpoint_sha256": ""}
+    return {**record, "fit": {**fit, "validation_seconds": 0}, "test": test, "seal": ""}
+
+
+def test_a_failed_fit_is_not_tested_and_leaves_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = [*SHORT, "--model.lr", "1e30", "--test", "--json"]
+    assert "lenet5 diverged" in refused(capsys, 2, "fit", *diverging)
+    assert not list(Path().rglob("result.json"))
+
+
+def test_a_fit_that_succeeds_removes_the_failure_before_it() -> None:
+    failure = Path("runs/mnist5k_lenet5/seed1/failure.json")
+    failure.parent.mkdir(parents=True)
+    failure.write_text("{}")
+    assert main(["fit", *SHORT]) == 0
+    assert not failure.exists()
+    assert (failure.parent / "result.json").is_file()
+
+
+def test_the_config_of_a_run_that_was_never_saved_is_not_kept() -> None:
+    folder = Path("runs/mnist5k_lenet5/seed1")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: {arch: lenet5, lr: 0.7}\n")  # of a run that was killed in epoch 1
+    assert main(["fit", *SHORT, "--model.lr", "0.05"]) == 0
+    assert "lr: 0.05" in (folder / "config.yaml").read_text()
+
+
 def test_fast_dev_run_writes_nothing() -> None:
-    assert main(["fit", *LENET, "--trainer.fast_dev_run", "true"]) == 0
+    assert main(["fit", *LENET, "--trainer.fast_dev_run", "true", "--test"]) == 0
     assert not Path("runs").exists()
 
 
 def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run: Path) -> None:
-    trained = subprocess.run(command("fit", *SHORT, *TWO_PROCESSES), capture_output=True, text=True, timeout=300)
+    trained = subprocess.run(
+        command("fit", *SHORT, *TWO_PROCESSES, "--test"), capture_output=True, text=True, timeout=300
+    )
     assert trained.returncode == 0, trained.stderr
-    assert json.loads(Path("runs/mnist5k_lenet5/seed1/result.json").read_text())["environment"]["processes"] == 2
+    result = json.loads(Path("runs/mnist5k_lenet5/seed1/result.json").read_text())
+    assert (result["environment"]["processes"], result["test"]["images"]) == (2, 500)
     alone = json.loads((run / "result.json").read_text())["test"]
     shared = ["test", *LENET, *TWO_PROCESSES, "--runs_dir", str(runs_dir), "--json"]
     tested = subprocess.run(command(*shared), capture_output=True, text=True, timeout=300)

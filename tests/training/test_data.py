@@ -127,6 +127,35 @@ def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
     assert not test_images & {image.tobytes() for image in (*data.train.images, *data.val.images)}
 
 
+def test_fewer_training_images_are_trained_on_and_recorded() -> None:
+    module, whole = ImageData(dataset="mnist5k", train_images=100), ImageData(dataset="mnist5k")
+    assert (len(module.loaded.train), module.description["train_images"]) == (100, 100)
+    assert whole.description["train_images"] == len(whole.loaded.train) == 4000
+    for split in ("val", "test"):
+        assert np.array_equal(getattr(module.loaded, split).images, getattr(whole.loaded, split).images)
+    assert {image.tobytes() for image in module.loaded.train.images} <= {i.tobytes() for i in whole.loaded.train.images}
+
+
+@pytest.mark.parametrize("count", [9, 4001])
+def test_too_few_or_too_many_training_images_are_refused(count: int) -> None:
+    with pytest.raises(CnnbenchError, match=rf"train_images is {count}: expected 10 .* to 4000") as refused:
+        _ = ImageData(dataset="mnist5k", train_images=count).loaded
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(("batch_size", "world", "images"), [(64, 1, 64), (64, 2, 64), (7, 1, 7), (200, 1, 100)])
+def test_a_step_sees_the_images_of_all_processes(batch_size: int, world: int, images: int) -> None:
+    class Place:
+        global_rank, world_size = 0, world
+
+        class strategy:  # noqa: N801 - stands in for Lightning's attribute
+            root_device = torch.device("cpu")
+
+    module = ImageData(dataset="mnist5k", batch_size=batch_size, train_images=100)
+    module.trainer = Place()  # type: ignore[assignment]
+    assert module.images_per_batch == images
+
+
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="batch_size is 0"):
         ImageData(batch_size=0)
