@@ -1,0 +1,105 @@
+"use strict";
+// Without this script the page is whole: it adds sorting, filtering and hovering, and takes nothing away.
+
+const ROWS_SHOWN = 500; // a browser lays out no more at once without a pause; "show all" does
+
+function element(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// numbers by value, words by alphabet; cells without a figure stay last either way
+function compare(a, b, descending) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  return descending ? -order : order;
+}
+
+function valueOf(cell) {
+  if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+  return cell.textContent === "-" ? null : cell.textContent;
+}
+
+function enrich(table) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+  const rows = [...body.rows].map((row) => ({ row, values: [...row.cells].map(valueOf), text: row.textContent.toLowerCase() }));
+  const state = { words: "", dataset: "", all: rows.length <= ROWS_SHOWN };
+  const controls = table.hasAttribute("data-filtered") ? filters(heads, rows, state, show) : null;
+
+  function show() {
+    const place = heads.findIndex((head) => head.dataset.key === "dataset");
+    const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
+    const kept = rows.filter(
+      (each) => words.every((word) => each.text.includes(word)) && (!state.dataset || each.values[place] === state.dataset),
+    );
+    const drawn = state.all ? kept : kept.slice(0, ROWS_SHOWN);
+    body.replaceChildren(...drawn.map((each) => each.row));
+    controls?.tell(drawn.length, kept.length, rows.length);
+  }
+
+  heads.forEach((head, column) => {
+    const button = element("button", { type: "button", textContent: head.textContent });
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const numbers = rows.some((each) => typeof each.values[column] === "number");
+      const was = head.getAttribute("aria-sort");
+      // words start at A, figures at the largest
+      const descending = was ? was === "ascending" : numbers;
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      rows.sort((a, b) => compare(a.values[column], b.values[column], descending));
+      show();
+    });
+  });
+  if (controls) table.closest(".scroll").before(controls.bar);
+  show();
+}
+
+function filters(heads, rows, state, show) {
+  const place = heads.findIndex((head) => head.dataset.key === "dataset");
+  const input = element("input", { type: "search", placeholder: "filter rows", ariaLabel: "filter rows" });
+  input.addEventListener("input", () => { state.words = input.value; show(); });
+  const bar = element("div", { className: "controls" }, input);
+  const names = [...new Set(rows.map((each) => each.values[place]))].filter((name) => name !== null).sort();
+  if (names.length > 1) {
+    const select = element("select", { ariaLabel: "dataset" }, new Option("all datasets", ""), ...names.map((name) => new Option(name, name)));
+    select.addEventListener("change", () => { state.dataset = select.value; show(); });
+    bar.append(select);
+  }
+  const told = element("span", { role: "status" });
+  const more = element("button", { type: "button", textContent: "show all", hidden: true });
+  more.addEventListener("click", () => { state.all = true; show(); });
+  bar.append(told, more);
+  const number = (value) => value.toLocaleString("en");
+  const tell = (drawn, kept, all) => {
+    told.textContent = drawn < kept ? `first ${number(drawn)} of ${number(kept)} rows` : kept < all ? `${number(kept)} of ${number(all)} rows` : `${number(all)} rows`;
+    more.hidden = drawn === kept;
+  };
+  return { bar, tell };
+}
+
+async function enliven(chart) {
+  const spec = JSON.parse(chart.querySelector("script").textContent);
+  const live = element("div", { hidden: true });
+  chart.append(live);
+  try {
+    // ast: expressions are interpreted, so that the page needs no eval
+    await vegaEmbed(live, spec, { actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true } });
+    chart.querySelector(".still").remove();
+    live.hidden = false;
+  } catch (error) {
+    live.remove(); // the still picture stays
+    console.error(error);
+  }
+}
+
+document.querySelectorAll("main table").forEach(enrich);
+if (window.vegaEmbed) {
+  const watch = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => { watch.unobserve(entry.target); enliven(entry.target); }),
+    { rootMargin: "400px" },
+  );
+  document.querySelectorAll(".chart").forEach((chart) => watch.observe(chart));
+}
