@@ -81,7 +81,7 @@ def sweep(
             "give --overwrite to train again, or another --runs_dir"
         )
     options = dict(_pair(option) for option in engine_options or [])
-    outcomes = [training.supervise(run) for run in planned if run not in todo]
+    outcomes = [training.finished(run, skipped=True) for run in planned if run not in todo]
     if todo:
         outcomes += _told(engines.run(todo, engine, jobs, options), todo, forecast, jobs)  # type: ignore[arg-type]
     place = {(run.task, run.seed): number for number, run in enumerate(planned)}

@@ -53,16 +53,18 @@ def threads_each(jobs: int) -> int | None:
 def _local(planned: list[Planned], jobs: int, options: dict[str, Any]) -> Iterator[Outcome]:
     if options:
         raise CnnbenchError("--engine_options are for ray and slurm; runs on this machine take --jobs")
-    STOPPING.clear()
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(supervise, run, threads_each(jobs), data_root()) for run in planned]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:  # interrupted, or the caller has had enough
-            for future in futures:
-                future.cancel()
-            stop()
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(supervise, run, threads_each(jobs), data_root()) for run in planned]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            finally:  # interrupted, or the caller has had enough
+                for future in futures:
+                    future.cancel()
+                stop()
+    finally:
+        STOPPING.clear()
 
 
 def _ray(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:

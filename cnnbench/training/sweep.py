@@ -224,7 +224,7 @@ def supervise(run: Planned, threads: int | None = None, data_root: str | None = 
         since = time.monotonic()
         before, why = state(run)
         if before == "done":
-            return _outcome(run, 0.0, skipped=True)
+            return finished(run, skipped=True)
         if before == "stale" and not run.overwrite:
             return Outcome(run.task, run.seed, None, 0.0, f"{folder.path} {why}")
         verb = "test" if before == "to test" else "fit"
@@ -239,7 +239,7 @@ def supervise(run: Planned, threads: int | None = None, data_root: str | None = 
             code = _watched(command, stream, environ, lock)
         seconds = time.monotonic() - since
         if code == 0:
-            return _outcome(run, seconds)
+            return finished(run, seconds)
         reason = _reason(log, start, code)
         failure = Failure(run.task, run.arch, run.dataset, run.seed, run.identity, code, reason, seconds)
         if code not in STOPPED:  # a stopped run has not failed
@@ -296,7 +296,8 @@ def _locked(path: Path) -> Iterator[int | None]:
         yield None
 
 
-def _outcome(run: Planned, seconds: float, skipped: bool = False) -> Outcome:
+def finished(run: Planned, seconds: float = 0.0, skipped: bool = False) -> Outcome:
+    """The outcome of a run that has its result."""
     record = records.read(runs.RunFolder(Path(run.folder)).result, RunRecord)
     assert record.test is not None
     return Outcome(run.task, run.seed, record.test.accuracy, seconds, skipped=skipped)
