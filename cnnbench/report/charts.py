@@ -8,6 +8,7 @@ and dark.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,7 +136,7 @@ def ladder(errors: Sequence[float]) -> list[float]:
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
         known = [step / 10**power for power in range(7, -1, -1) for step in steps]
         known = [step for step in known if step <= 1]
-        below = max((step for step in known if step <= min(errors)), default=known[0])
+        below = max((step for step in known if step < min(errors)), default=known[0])
         above = min((step for step in known if step >= max(errors)), default=1.0)
         labelled = [step for step in known if below <= step <= above]
         if len(labelled) >= 4:
@@ -176,8 +177,19 @@ def _log_x(field: str, title: str, values: Sequence[float]) -> alt.X:
         f"{field}:Q",
         scale=alt.Scale(type="log", domain=[low / 1.6, high * 1.6], nice=False),
         # SI prefixes for what is counted; 10m for 0.01 would be read as millions
-        axis=alt.Axis(title=title, format="~s" if low >= 1 else "~g", tickCount=5, labelOverlap=True),
+        axis=alt.Axis(title=title, format="~s" if low >= 1 else "~g", values=decades(low / 1.6, high * 1.6)),
     )
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Round values from `low` to `high` for a logarithmic axis: at most seven, in as wide steps as give three."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10), [tenths / 10 for tenths in range(10, 100)]):
+        values = [step * 10.0**power for power in powers for step in steps]
+        values = [float(f"{value:.2g}") for value in values if low <= value <= high]
+        if len(values) >= 3:
+            break
+    return values[:: -(-len(values) // 7)]
 
 
 def _data(points: Sequence[Point]) -> alt.InlineData:
@@ -430,7 +442,7 @@ def latency(
     colour = alt.Color("engine:N", scale=alt.Scale(domain=list(engines), range=list(COLOURS)), legend=None)
     x = alt.X(
         "ms:Q", scale=alt.Scale(type="log", domain=[min(times) / 1.1, max(times) * 1.1], nice=False),
-        axis=alt.Axis(title="ms a call", format="~g", tickCount=4, labelOverlap=True),
+        axis=alt.Axis(title="ms a call", format="~g", values=decades(min(times) / 1.1, max(times) * 1.1)),
     )  # fmt: skip
     y = alt.Y(
         "share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", values=[0, 0.5, 0.9, 0.99], title=None,

@@ -84,6 +84,7 @@ async function enliven(chart) {
   const spec = JSON.parse(chart.querySelector("script").textContent);
   const live = element("div", { hidden: true });
   chart.append(live);
+  if (chart.closest(".wide")) spec.width = chart.clientWidth; // text of the same size on a phone as on a screen
   try {
     // ast: expressions are interpreted, so that the page needs no eval
     await vegaEmbed(live, spec, { actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true } });

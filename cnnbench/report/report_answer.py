@@ -63,7 +63,8 @@ def answer(dataset: str, groups: Sequence[Group], target: float | None, measured
     if len(tested) == 1:
         said = [f"{_described(chosen)}. It is the only network that was tested here: there is nothing to compare."]
         return Answer(dataset, f"On {dataset}", chosen.name, said, _figures(chosen, measured), chosen)
-    said = [_first(chosen, enough), *_against_best(chosen, best, enough), *_others(chosen, fitting, measured)]
+    next_best = max((group for group in tested if group is not best), key=lambda group: group.row["accuracy"])
+    said = [_first(chosen, enough), *_against_best(chosen, best, next_best), *_others(chosen, fitting, measured)]
     question = f"For {_short_percent(enough)} on {dataset}, the cheapest is"
     return Answer(dataset, question, chosen.name, said, _figures(chosen, measured), chosen)
 
@@ -104,26 +105,22 @@ def _first(chosen: Group, enough: float) -> str:
     return said
 
 
-def _against_best(chosen: Group, best: Group, enough: float) -> list[str]:
-    """What the most accurate network costs in comparison, and whether it is shown to be better at all."""
+def _against_best(chosen: Group, best: Group, next_best: Group) -> list[str]:
+    """What the most accurate other network costs in comparison, and whether a difference is shown at all."""
+    other = next_best if chosen is best else best
+    reached = f"{other.name}, reaches {percent(other.row['accuracy'])} ({interval(other.row)})"
+    needs = f"needs {_times(other.row['macs'] / chosen.row['macs'])} MACs."
     if chosen is best:
-        return ["It is also the most accurate one."]
-    times = best.row["macs"] / chosen.row["macs"]
-    said = (
-        f"The most accurate, {best.name}, reaches {percent(best.row['accuracy'])} ({interval(best.row)}) "
-        f"and needs {_times(times)} MACs."
-    )
-    return [said, *_verdict(best, chosen)]
+        said = ["It is also the most accurate one.", f"The next, {reached} and {needs}"]
+    else:
+        said = [f"The most accurate, {reached} and {needs}"]
+    return [*said, *_verdict(best, next_best if chosen is best else chosen)]
 
 
 def _times(ratio: float) -> str:
-    return (
-        "as many"
-        if round(ratio, 1) == 1
-        else f"{ratio:.0f} times as many"
-        if ratio >= 10
-        else f"{ratio:.1f} times as many"
-    )
+    if 0.95 <= ratio < 1.05:
+        return "as many"
+    return f"{ratio:.2g} times as many" if ratio < 10 else f"{ratio:.0f} times as many"
 
 
 def _verdict(best: Group, chosen: Group) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,12 +85,13 @@ def confusions(material: Material, chosen: list[Group]) -> Section | None:
 def _looked_at(material: Material, dataset: str) -> list[tuple[Group, Predictions]]:
     """The most accurate networks whose predictions are there."""
     groups = [group for group in material.of(dataset) if group.shown.predictions.is_file()]
-    return [(group, _read(group.shown.predictions)) for group in groups[:LOOKED_AT]]
+    return [(group, _read(material, group.shown.predictions)) for group in groups[:LOOKED_AT]]
 
 
-@cache
-def _read(path: Path) -> Predictions:
-    return confidence.read_predictions(path)
+def _read(material: Material, path: Path) -> Predictions:
+    if path not in material.read:
+        material.read[path] = confidence.read_predictions(path)
+    return material.read[path]
 
 
 def _confusion_blocks(material: Material, dataset: str, looked: list[tuple[Group, Predictions]]) -> list[Block]:
@@ -103,7 +103,7 @@ def _confusion_blocks(material: Material, dataset: str, looked: list[tuple[Group
     pictures = [_confusion(group, found, classes) for group, found in looked]
     order = [group.name for group, _ in looked]
     points = [point for group, found in looked for point in _by_class(group, found, classes)]
-    caption = "Of each class the share that went wrong, in percent: a column that is dark for all is a hard class."
+    caption = "Of each class the share that went wrong, in percent: a column that is coloured for all is a hard class."
     by_class = charts.per_class(points, classes, order, "Mistakes by class", caption)
     return [Block(heading, [], [], pictures), Block("", [], [], [by_class], "wide")]
 
@@ -147,7 +147,7 @@ def _mistakes(material: Material, group: Group) -> Block | None:
     """The images that the chosen network got wrong with most confidence."""
     if not group.shown.predictions.is_file():
         return None
-    found = _read(group.shown.predictions)
+    found = _read(material, group.shown.predictions)
     places = confidence.confident_mistakes(found.probabilities, found.labels, MISTAKES)
     heading = f"The most confident mistakes of {group.name} {material.heading(group.row['dataset'])}".strip()
     if not len(places):
@@ -200,7 +200,7 @@ def calibration(material: Material) -> Section | None:
             drawn = charts.reliability(points, material.palette, "Confidence and accuracy", caption)
             blocks.append(Block(material.heading(dataset), [], legend, [drawn], "two"))
     lead = "A network that says 90 % should be right nine times of ten."
-    return Section("calibration", "Whether to believe their confidence", lead, blocks) if blocks else None
+    return Section("calibration", "Whether to believe them", lead, blocks) if blocks else None
 
 
 def _bins(material: Material, group: Group, found: Predictions) -> list[Point]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from cnnbench.analysis.confidence import Predictions
 from cnnbench.report.charts import Palette, Picture, Point, error, palette, percent
 from cnnbench.report.report_answer import Group, interval
 from cnnbench.report.results import Case, Found, cases, groups, row
@@ -89,6 +91,8 @@ class Material:
     """Datasets that were looked for, by their hash."""
     missing: dict[str, str] = field(default_factory=dict)
     """Why the images of a dataset cannot be shown."""
+    read: dict[Path, Predictions] = field(default_factory=dict)
+    """Predictions that were read."""
 
     @cached_property
     def groups(self) -> list[Group]:

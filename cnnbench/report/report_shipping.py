@@ -112,11 +112,9 @@ def verdicts(material: Material) -> Section | None:
     kept = sum(len(bundle.kept) for bundle in bundles)
     lead = (
         f"{kept} of {len(rows)} files were kept. Each went over the whole test split in ONNX Runtime and was held "
-        "against PyTorch, image by image, when it was exported; `cnnbench verify` proves it again from disk."
+        "against PyTorch, image by image, when it was exported; cnnbench verify proves it again from disk."
     )
-    return Section(
-        "verdicts", "What ships, and whether it is the same network", lead, [Block(table=Table(VERDICTS, rows))]
-    )
+    return Section("verdicts", "What ships", lead, [Block(table=Table(VERDICTS, rows))])
 
 
 def _verdict(bundle: Manifest, variant: Variant, ours: set[str]) -> dict[str, Any]:
