@@ -40,6 +40,8 @@ def read_predictions(path: Path) -> Predictions:
     """
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise CnnbenchError(f"{path} is missing: run `cnnbench test` where the run is", Exit.DATA)
     names = ("index", "label", "prediction", "probabilities")
     try:
         table = pq.read_table(path, columns=list(names))

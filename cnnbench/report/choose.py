@@ -32,9 +32,10 @@ class Limit:
             return f"{self.name} not measured ({self.measure})"
         if found >= self.value if self.least else found <= self.value:
             return ""
-        return (
-            f"{self.name} {show(self.key, found)} is {'below' if self.least else 'above'} {show(self.key, self.value)}"
-        )
+        mine, theirs = show(self.key, found), show(self.key, self.value)
+        if mine == theirs:  # 0.97996 is below 0.98, though both are 98.00 %
+            mine, theirs = f"{found:.8g}", f"{self.value:.8g}"
+        return f"{self.name} {mine} is {'below' if self.least else 'above'} {theirs}"
 
 
 def choose(
@@ -59,6 +60,14 @@ def choose(
     """
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise CnnbenchError(f"--min_accuracy {min_accuracy:g}: expected a fraction such as 0.99")
+    for name, value in (
+        ("latency_ms", max_latency_ms),
+        ("bytes", max_bytes),
+        ("macs", max_macs),
+        ("params", max_params),
+    ):
+        if value is not None and not value > 0:
+            raise CnnbenchError(f"--max_{name} {value:g}: expected more than 0")
     found = gather(paths)
     made = _of_one_dataset(rows(found), dataset)
     if not made:
@@ -89,7 +98,9 @@ def _of_one_dataset(made: list[dict[str, Any]], dataset: str | None) -> list[dic
         raise CnnbenchError(f"there are runs on {', '.join(names)}: name one with --dataset")
     if names and dataset is not None and dataset not in names:
         raise CnnbenchError(f"no runs on {dataset!r}; there are {', '.join(names)}")
-    return [row for row in made if dataset is None or row["dataset"] == dataset]
+    kept = [row for row in made if dataset is None or row["dataset"] == dataset]
+    most = max((row["train_images"] or 0 for row in kept), default=0)
+    return [row for row in kept if row["train_images"] in (None, most)]  # fewer images are another question
 
 
 def _latency(measured: list[Case], runtime: str, threads: int) -> str:

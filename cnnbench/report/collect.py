@@ -30,10 +30,13 @@ def collect(paths: list[str], out: str = "results") -> int:
         folder = target / run.record.task / f"seed{run.record.seed}"
         _refuse_other(folder / "result.json", run)
         records.write(folder / "result.json", without_places(run.record))
+        (folder / "failure.json").unlink(missing_ok=True)
         if run.robustness:
             records.write(folder / "robustness.json", run.robustness)
     for failure in found.failures:
-        records.write(target / failure.task / f"seed{failure.seed}" / "failure.json", _anonymous(failure))
+        folder = target / failure.task / f"seed{failure.seed}"
+        if not (folder / "result.json").is_file():  # it succeeded at another time
+            records.write(folder / "failure.json", _anonymous(failure))
     files = [file for path in paths for file in files_below(Path(path))]
     for file in files:
         if file.name == "manifest.json":
@@ -61,11 +64,11 @@ def _anonymous(failure: Failure) -> Failure:
 
 
 def _refuse_other(file: Path, run: Run) -> None:
-    """Two runs of one name are one run only if they must come out alike."""
+    """Two runs of one name are one run only if their records are the same."""
     if not file.is_file():
         return
     other = records.read(file, RunRecord)
-    if other.identity != run.record.identity:
+    if other != without_places(run.record):
         raise CnnbenchError(
             f"{file} is of another run than {run.folder}: remove it, or collect into another folder", Exit.DATA
         )

@@ -59,7 +59,12 @@ def compare(
         render("", every, plain(every, made), format)
     else:
         people = [{**row, **_joined(row, shown)} for row in made]
-        render(TITLES[view], _columns(view, shown, target), people, format)
+        columns = _columns(view, shown, target)
+        if view != "seeds" and len({(row["dataset"], row["train_images"]) for row in made}) > len(
+            {row["dataset"] for row in made}
+        ):  # else each dataset was used whole
+            columns.insert(2, Column("train_images", "training images", "{:,}".format, right=True))
+        render(TITLES[view], columns, people, format)
     drawn = _draw(made, _stem(paths, figure), shown, batch) if view == "summary" else []
     if format == "table":
         _notes(made, drawn)
@@ -198,9 +203,11 @@ def _joined(row: dict[str, Any], shown: list[Case]) -> dict[str, str]:
         joined["accuracy with spread"] = _percent(row["accuracy"]) + spread
         joined["each seed"] = " ".join(_percent(accuracy) for accuracy in row["accuracies"])
         low, high = row["accuracy_low"], row["accuracy_high"]
+        joined["seeds and failures"] = f"{row['seeds']}{_failed(row)}"
         joined["interval"] = "one seed" if low is None else f"{_percent(low)} to {_percent(high)}"
     elif row["failures"]:
         joined["accuracy with spread"] = "failed"
+        joined["seeds and failures"] = f"0{_failed(row)}"
     for case in shown:
         if row.get(latency_key(case, 50)) is not None:
             figures = [row[latency_key(case, percent)] for percent in (50, 90)]
@@ -208,6 +215,10 @@ def _joined(row: dict[str, Any], shown: list[Case]) -> dict[str, str]:
     if "target" in row:
         joined |= _reached(row)
     return joined
+
+
+def _failed(row: dict[str, Any]) -> str:
+    return f" ({len(row['failures'])} failed)" if row["failures"] else ""
 
 
 def _reached(row: dict[str, Any]) -> dict[str, str]:
@@ -238,7 +249,7 @@ def _columns(view: View, shown: list[Case], target: float | None) -> list[Column
         "summary": [
             accuracy,
             Column("interval", "95 % interval", right=True),
-            Column("seeds", "seeds", right=True),
+            Column("seeds and failures", "seeds", right=True),
             Column("test_images", "test images", number, right=True),
             Column("params", "parameters", number, right=True),
             Column("macs", "MACs", number, right=True),
@@ -275,7 +286,7 @@ def _columns(view: View, shown: list[Case], target: float | None) -> list[Column
     }  # fmt: skip
     reached = [
         Column("seeds that reached it", f"seeds to val {_percent(target)} %", right=True),
-        Column("seconds to target", "s, validation excluded", right=True),
+        Column("seconds to target", "s, validation excluded: median (range) of those", right=True),
         Column("epochs to target", "epochs", right=True),
         Column("macs to target", "training MACs", right=True),
     ] if target is not None else []  # fmt: skip

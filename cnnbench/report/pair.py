@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.report.results import Found, Run, correct, groups
+from cnnbench.report.results import Found, Run, correct, groups, whole
 from cnnbench.report.table import Column, Format, render
 from cnnbench.types import CnnbenchError, Exit
 
@@ -77,7 +77,7 @@ def _named(found: Found, name: str) -> list[Run]:
     if not known:
         raise CnnbenchError(f"--pair {name}: no runs to compare, failures alone", Exit.DATA)
     exact = [runs for runs in known if runs[0].record.task == name]
-    fitting = exact or [runs for runs in known if runs[0].record.arch == name]
+    fitting = exact or whole([runs for runs in known if runs[0].record.arch == name])
     if len(fitting) == 1:
         return fitting[0]
     tasks = sorted({runs[0].record.task for runs in fitting or known})

@@ -154,7 +154,10 @@ def _mistakes(material: Material, group: Group) -> Block | None:
         return Block(heading, ["It makes none on the test images."])
     data = _images(material, group)
     if data is None:
-        return Block(heading, [f"Their images cannot be shown: {material.missing[group.row['dataset']]}."])
+        return Block(
+            heading,
+            ["Their images are not on this machine: `--root` or `--folder` of `cnnbench report` says where they lie."],
+        )
     made = [
         Mistake(
             source=png(data.test.images[place]),
@@ -170,7 +173,7 @@ def _mistakes(material: Material, group: Group) -> Block | None:
 
 
 def _images(material: Material, group: Group) -> Dataset | None:
-    return material.images(group.row["dataset"], group.runs[0].record.data)
+    return material.images(group.runs[0].record.data)
 
 
 def png(image: np.ndarray) -> str:

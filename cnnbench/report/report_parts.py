@@ -89,8 +89,6 @@ class Material:
     folder: str | None = None
     opened: dict[str, Dataset | None] = field(default_factory=dict)
     """Datasets that were looked for, by their hash."""
-    missing: dict[str, str] = field(default_factory=dict)
-    """Why the images of a dataset cannot be shown."""
     read: dict[Path, Predictions] = field(default_factory=dict)
     """Predictions that were read."""
 
@@ -104,8 +102,12 @@ class Material:
 
     @cached_property
     def datasets(self) -> list[str]:
-        """Names, the one with the most networks first."""
-        return [name for name, _ in Counter(group.row["dataset"] for group in self.groups).most_common()]
+        """Names, the one with the most test images first, of these the one with the most networks."""
+        networks = Counter(group.row["dataset"] for group in self.groups)
+        images: Counter[str] = Counter()
+        for group in self.groups:
+            images[group.row["dataset"]] = max(images[group.row["dataset"]], group.row["test_images"] or 0)
+        return sorted(networks, key=lambda name: (-images[name], -networks[name], name))
 
     @cached_property
     def measured(self) -> list[Case]:
@@ -131,17 +133,16 @@ class Material:
         note = f"The {count} most accurate of {len(groups):,} are drawn; the table has all."
         return groups[:count], [note] if len(groups) > count else []
 
-    def images(self, dataset: str, recorded: dict[str, Any]) -> Dataset | None:
-        """The images that a record speaks of; None where they are not there, with the reason in `missing`."""
+    def images(self, recorded: dict[str, Any]) -> Dataset | None:
+        """The images that a record speaks of; None where they are not there."""
         from cnnbench.datasets import open_recorded
 
         key = recorded["sha256"]
         if key not in self.opened:
             try:
                 self.opened[key] = open_recorded(recorded, self.root, self.folder)
-            except CnnbenchError as error:
+            except CnnbenchError:
                 self.opened[key] = None
-                self.missing[dataset] = str(error)
         return self.opened[key]
 
     def heading(self, dataset: str) -> str:

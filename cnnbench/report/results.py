@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +66,10 @@ def gather(paths: list[str]) -> Found:
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
             )
         for file in files_below(path):
-            if file.resolve() in seen or (file != path and _foreign(file)):
+            if file.resolve() in seen:
+                continue
+            if file != path and _foreign(file):
+                print(f"passed over: {file} is not a record of cnnbench's", file=sys.stderr)
                 continue
             seen.add(file.resolve())
             _take(file, found)
@@ -157,8 +161,32 @@ def groups(found: Found) -> list[list[Run]]:
             "batch_size": record.config.get("data", {}).get("batch_size"),
             **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "limit_train_batches")},
         }  # fmt: skip
-        made[record.task, json.dumps(recipe, sort_keys=True)].append(run)
+        mine = made[record.task, json.dumps(recipe, sort_keys=True)]
+        if not (mine and _same_seed(mine[-1], run)):
+            mine.append(run)
     return list(made.values())
+
+
+def _same_seed(one: Run, other: Run) -> bool:
+    """Whether `other` is `one` again, in another folder: a seed counts once."""
+    if one.record.seed != other.record.seed:
+        return False
+    if one.record.test != other.record.test:
+        raise CnnbenchError(
+            f"{one.folder} and {other.folder} are both seed {one.record.seed} of {one.record.task}, "
+            "with other results: give one of them",
+            Exit.DATA,
+        )
+    return True
+
+
+def whole(known: list[list[Run]]) -> list[list[Run]]:
+    """Of the groups of each dataset those that were trained on the most images of it, which is what compares."""
+    most: dict[str, int] = {}
+    for runs in known:
+        data = runs[0].record.data
+        most[data["name"]] = max(most.get(data["name"], 0), data["train_images"])
+    return [runs for runs in known if runs[0].record.data["train_images"] == most[runs[0].record.data["name"]]]
 
 
 def rows(found: Found, target: float | None = None) -> list[dict[str, Any]]:

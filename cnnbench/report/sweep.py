@@ -56,8 +56,9 @@ def sweep(
         overwrite: Train again where a run of another configuration, data or code lies; it is kept until then.
         dry_run: Print what there is to do with an estimate of time and disk, and stop.
     """
-    if seeds < 1 or jobs < 1:
-        raise CnnbenchError(f"--seeds {seeds} --jobs {jobs}: expected at least 1")
+    for name, value in (("seeds", seeds), ("jobs", jobs)):
+        if value < 1:
+            raise CnnbenchError(f"--{name} {value}: expected at least 1")
     if engine not in ("local", "ray", "slurm"):
         raise CnnbenchError(f"--engine {engine}: expected local, ray or slurm")
     names, counts = _names(tasks, dataset, arch), _counts(train_images)
@@ -73,6 +74,8 @@ def sweep(
         render("Sweep", MATRIX, _matrix(planned, states, forecast), format)
         if format == "table":
             print(_total(len(planned), forecast, jobs))
+            for run in [run for run in todo if states[run.folder][0] == "stale" and not overwrite]:
+                print(f"stale: {run.folder} {states[run.folder][1]}; --overwrite would train it again")
         return Exit.OK
     stale = [run for run in todo if states[run.folder][0] == "stale"]
     if stale and not overwrite:

@@ -7,6 +7,8 @@ machines see; a run that another machine finished or is doing is then not done t
 from __future__ import annotations
 
 import os
+import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,6 +17,9 @@ from typing import Any, Literal
 
 from cnnbench.training.sweep import STOPPING, Outcome, Planned, stop, supervise
 from cnnbench.types import CnnbenchError, Exit
+
+ANSWER_SECONDS = 10.0
+"""What a cluster may take to accept a connection."""
 
 Engine = Literal["local", "ray", "slurm"]
 
@@ -72,6 +77,7 @@ def _ray(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:
     ray = _imported("ray")
     asked = {"num_cpus": 1, "max_retries": 3, **options}
     address = asked.pop("address", "auto")
+    _require_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -93,6 +99,20 @@ def _ray(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:
                 yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave it up: {_first_line(error)}")
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray itself would try for minutes."""
+    known = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or (known.read_text().strip() if known.is_file() else "")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "//" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise CnnbenchError(f"no Ray cluster at {address}: {error}", Exit.ENVIRONMENT) from None
 
 
 def _slurm(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:

@@ -292,3 +292,26 @@ def test_figures_have_their_units() -> None:
     assert show("accuracy", 0.98765) == "98.77 %"
     assert show("onnxruntime_batch1_threads1_p90_ms", 0.01234) == "0.0123 ms"
     assert show("macs", 416_520) == "416,520"
+
+
+def test_runs_on_fewer_images_do_not_compete(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    fewer = {"data": {"name": "d", "sha256": "pixels of d", "train_images": 8}, "task": "d_a_n8"}
+    write_run(run_record("a", 1, 95, **fewer))
+    assert main(["choose", "runs"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("d_a: ")
+    assert "d_a_n8" not in printed
+
+
+def test_a_limit_that_is_missed_by_less_than_is_shown_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["choose", "runs", "--min-accuracy", "0.90001"]) == 0
+    assert "accuracy 0.9 is below 0.90001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("limit", ["latency-ms", "bytes", "macs", "params"])
+def test_a_limit_that_nothing_can_keep_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["choose", "runs", f"--max-{limit}", "-1"]) == 2
+    assert "expected more than 0" in capsys.readouterr().err

@@ -347,7 +347,8 @@ INTERVAL = stats.t.interval(0.95, 1, 0.915, stats.sem([0.90, 0.93]))
 BOUNDS = f"{100 * INTERVAL[0]:.2f} to {100 * min(INTERVAL[1], 1):.2f}"
 VIEWS = {  # the mean over shifts is half way from worst to unshifted: (0.75 + 0.765) / 2
     "summary": {
-        "architecture": "full", "dataset": "d", "test accuracy, % (mean +- std)": "91.50 +- 2.12", "seeds": "2",
+        "architecture": "full", "dataset": "d", "test accuracy, % (mean +- std)": "91.50 +- 2.12",
+        "seeds": "2 (1 failed)",
         "95 % interval": BOUNDS, "test images": "100", "parameters": "1,000", "MACs": "20,000",
         "ONNX bytes": "50,000", "train s": "6.0",
     },
@@ -381,12 +382,12 @@ def test_a_target_is_shown_with_how_many_reached_it_and_the_spread(capsys: pytes
         made.write_run(made.run_record(seed=seed, fit=replace(made.FIT, curve=curve)))
     (shown,) = table(capsys, "runs", "--target", "0.9")
     assert shown["seeds to val 90.00 %"] == "3 of 4"
-    assert shown["s, validation excluded"] == "6.0 (5.0 to 9.0)"
+    assert shown["s, validation excluded: median (range) of those"] == "6.0 (5.0 to 9.0)"
     assert shown["epochs"] == "2"
     assert shown["training MACs"] == f"{3 * 20_000 * 160:.2e}"
     (never,) = table(capsys, "runs", "--target", "0.99")
     assert never["seeds to val 99.00 %"] == "never (0 of 4)"
-    assert never["s, validation excluded"] == never["epochs"] == never["training MACs"] == "-"
+    assert never["s, validation excluded: median (range) of those"] == never["epochs"] == never["training MACs"] == "-"
 
 
 @pytest.mark.parametrize("target", ["0", "99", "-0.5"])

@@ -142,8 +142,8 @@ def test_predictions_that_cannot_be_read_are_refused_by_name(damage: str, capsys
     if damage != "missing":
         path.write_bytes(content[:-20] if damage == "truncated" else b"index,label\n")
     told = fails(capsys, 3, "a", "b")
-    assert f"{path} cannot be read" in told
-    assert "run `cnnbench test` again" in told
+    assert f"{path} {'is missing' if damage == 'missing' else 'cannot be read'}: " in told
+    assert "run `cnnbench test` " in told
 
 
 def test_predictions_that_are_not_those_scored_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,3 +219,13 @@ def test_a_record_is_not_changed_by_being_compared() -> None:
     assert main(["compare", "runs", "--pair", record.task, "b"]) == 0
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
     assert folder / "result.json" in before
+
+
+def test_an_architecture_means_its_runs_on_all_training_images(capsys: pytest.CaptureFixture[str]) -> None:
+    for arch, right in (("a", 90), ("b", 80)):
+        write_answers(arch, 1, first(right))
+    fewer = {"data": {"name": "d", "sha256": "pixels of d", "train_images": 8}, "task": "d_a_n8"}
+    write_answers("a", 1, first(70), **fewer)
+    found = paired(capsys, "a", "b")
+    assert (found["a"], found["b"]) == ("d_a", "d_b")
+    assert found["per_seed"][0]["accuracy_a"] == 0.9

@@ -424,3 +424,13 @@ def test_no_results_and_no_folder_are_told() -> None:
 def test_a_run_counts_once_where_paths_overlap() -> None:
     write_run(run_record())
     assert len(gather(["runs", "runs/d_a", "runs/d_a/seed1/result.json"]).runs) == 1
+
+
+def test_a_seed_counts_once_and_two_results_of_one_seed_are_refused() -> None:
+    write_run(run_record("a", 1, 90))
+    write_run(run_record("a", 1, 90), "copies")
+    (runs,) = groups(gather(["runs", "copies"]))
+    assert len(runs) == 1
+    write_run(run_record("a", 1, 80), "others")
+    with pytest.raises(CnnbenchError, match="are both seed 1 of d_a, with other results"):
+        groups(gather(["runs", "others"]))

@@ -186,11 +186,17 @@ def test_a_ray_node_that_dies_in_the_middle_costs_no_run(cluster: Any, capsys: p
     assert said.err.count("[4/4]") == 1
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:ray")
+def test_an_address_at_which_nothing_listens_is_refused_at_once(runs: list[Planned]) -> None:
+    said = refusal(runs, "ray", {"address": "127.0.0.1:1"}, Exit.ENVIRONMENT)  # a port that nobody may take
+    assert said.startswith("no Ray cluster at 127.0.0.1:1: ")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning:ray")
 def test_without_a_ray_cluster_the_sweep_says_where_it_looked(runs: list[Planned]) -> None:
-    assert refusal(runs, "ray", {}, Exit.ENVIRONMENT).startswith("no Ray cluster at auto: ")
+    assert refusal(runs, "ray", {}, Exit.ENVIRONMENT).startswith("no Ray cluster at ")
 
 
 @pytest.mark.slow
