@@ -122,7 +122,10 @@ def verdict(name: str, effects: Sequence[Effect]) -> Verdict:
     regression = twice and all(effect.slower(floor) for effect in effects)
     improvement = twice and all(effect.faster(floor) for effect in effects)
     last = effects[-1]
-    figures = f"{last.ratio:.3f} x ({last.low:.3f} to {last.high:.3f}), noise floor {floor:.3f} x"
+    figures = (
+        f"{last.ratio:.3f} x ({last.low:.3f} to {last.high:.3f}), noise floor {floor:.3f} x, "
+        f"Mann-Whitney p {last.p_value:.2g}"
+    )
     if regression:
         answer = f"{name}: regression, seen twice: the candidate takes {figures}"
     elif improvement:

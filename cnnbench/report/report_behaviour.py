@@ -105,7 +105,9 @@ def _confusion_blocks(material: Material, dataset: str, looked: list[tuple[Group
     points = [point for group, found in looked for point in _by_class(group, found, classes)]
     caption = "Of each class the share that went wrong, in percent: a column that is coloured for all is a hard class."
     by_class = charts.per_class(points, classes, order, "Mistakes by class", caption)
-    return [Block(heading, [], [], pictures), Block("", [], [], [by_class], "wide")]
+    known = sum(group.shown.predictions.is_file() for group in material.of(dataset))
+    notes = [f"The {len(looked)} most accurate of {known} are looked at."] if known > len(looked) else []
+    return [Block(heading, notes, [], pictures), Block("", [], [], [by_class], "wide")]
 
 
 def _class_names(material: Material, group: Group, count: int) -> list[str]:
