@@ -1,6 +1,7 @@
 """What many tests share: one small trained run and its bundle, made once by the real verbs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import torch
 
 from cnnbench.__main__ import main
 from cnnbench.bench import latency
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts us in the background lets us ignore Ctrl-C, and with us whatever the tests send it to
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

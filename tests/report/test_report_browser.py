@@ -234,7 +234,7 @@ def test_hovering_tells_the_network_and_its_figures(visit: Visit, path: Path) ->
 
 def test_a_name_that_is_markup_is_shown_as_text_everywhere(visit: Visit, path: Path) -> None:
     with visit(path) as page:
-        drawn_chart(page)
+        enlivened(page)  # or the still under the mouse may be replaced meanwhile
         assert made.NASTY in column(page, "name")
         assert page.locator("#failures td", has_text=made.NASTY).count() == 1
         mark = page.locator(f'#cost .chart [aria-label*="{made.NASTY}"]').first
