@@ -33,14 +33,18 @@ def draw(augment: Augment, count: int, generator: torch.Generator) -> Draws:
     return Draws(dy, dx, flip)
 
 
-def apply(images: Tensor, pad: int, draws: Draws) -> Tensor:
-    """Crop and flip `images` `(N, C, H, W)`, each by its own draw; any type and device, shape kept.
+def apply(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
+    """Crop and flip `images` `(N, H, W, C)`, each by its own draw; any type and device, shape kept.
 
     `unfold` views every crop of the padded batch without copying; indexing then copies the chosen one of each image.
+    With the channels last the rows of an image lie together, and both copies take about half the time.
     """
-    height, width = images.shape[2:]
+    height, width, pad = *images.shape[1:3], augment.pad
     if pad:
-        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
-        # N, C, 2 * pad + 1, 2 * pad + 1, H, W
-        images = windows[torch.arange(len(images), device=images.device), :, draws.dy, draws.dx]  # N, C, H, W
-    return torch.where(draws.flip.view(-1, 1, 1, 1), images.flip(3), images)
+        windows = F.pad(images, (0, 0, pad, pad, pad, pad)).unfold(1, height, 1).unfold(2, width, 1)
+        # N, 2 * pad + 1, 2 * pad + 1, C, H, W
+        each = torch.arange(len(images), device=images.device)
+        images = windows.permute(0, 1, 2, 4, 5, 3)[each, draws.dy, draws.dx]  # N, H, W, C
+    if augment.flip:
+        images = torch.where(draws.flip.view(-1, 1, 1, 1), images.flip(2), images)
+    return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -54,17 +55,19 @@ class Classifier(LightningModule):
         arch: Name of a registered architecture; `python -m cnnbench list` prints them.
         lr: Peak learning rate.
         weight_decay: L2 penalty on the weights.
+        compile: Train with torch.compile, which takes a while to start; evaluation runs as it always does.
     """
 
     network: nn.Module
 
-    def __init__(self, arch: str, lr: float = 0.2, weight_decay: float = 5e-4) -> None:
+    def __init__(self, arch: str, lr: float = 0.2, weight_decay: float = 5e-4, compile: bool = False) -> None:
         super().__init__()
         architecture[arch]  # an unknown name is told before any data is read
         if not lr > 0 or not weight_decay >= 0:
             raise CnnbenchError(f"model.lr {lr}, model.weight_decay {weight_decay}: expected lr > 0, weight_decay >= 0")
         self.save_hyperparameters()
-        self.arch, self.lr, self.weight_decay = arch, lr, weight_decay
+        self.arch, self.lr, self.weight_decay, self.compiled = arch, lr, weight_decay, compile
+        self.trained: Callable[[Tensor], Tensor] = self.forward
         self.spec: ImageSpec | None = None
         self.data: dict[str, Any] = {}
         self.class_names: tuple[str, ...] = ()
@@ -76,20 +79,31 @@ class Classifier(LightningModule):
         self.spec, self.data, self.class_names = spec, data, class_names
         self.network = build(self.arch, spec)
         count = spec.num_classes
-        self.val_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro")
-        self.val_loss = MeanMetric()
-        self.test_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro")
-        self.test_loss = MeanMetric()
+        # without the checks of their arguments, each of which would wait for a GPU; what comes in is ours
+        self.val_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro", validate_args=False)
+        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.test_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro", validate_args=False)
+        self.test_loss = MeanMetric(nan_strategy="disable")
         self.predictions = Predictions()
         self.train_loss = torch.zeros(())
 
     def configure_model(self) -> None:
         module: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.build(module.loaded.spec, module.description, module.loaded.class_names)
+        self.network.to(memory_format=torch.channels_last)  # as the batches lie
+        if self.compiled:
+            # the network alone: the LightningModule around it is bookkeeping, which would be compiled again and again
+            self.trained = torch.compile(self.network.forward)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Raw logits `(N, num_classes)` of pixels `(N, C, H, W)` in [0, 1]."""
         logits: Tensor = self.network(pixels)
+        return logits
+
+    def scored(self, pixels: Tensor) -> Tensor:
+        """The logits that count: those of the network as it is exported, without the rounding of mixed precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            logits: Tensor = self(pixels)
         return logits
 
     def on_train_epoch_start(self) -> None:
@@ -97,7 +111,7 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pixels, labels, _ = batch
-        loss = F.cross_entropy(self(pixels), labels, label_smoothing=LABEL_SMOOTHING)
+        loss = F.cross_entropy(self.trained(pixels), labels, label_smoothing=LABEL_SMOOTHING)
         self.train_loss += loss.detach()
         if self.trainer.is_last_batch:  # self.log at every step would cost more than a small network's arithmetic
             self._log_epoch(self.train_loss / (batch_idx + 1))
@@ -115,7 +129,7 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, _ = batch
-        logits = self(pixels)
+        logits = self.scored(pixels)
         self.val_accuracy.update(logits, labels)
         self.val_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
         self.log("val/accuracy", self.val_accuracy, prog_bar=True)
@@ -123,7 +137,7 @@ class Classifier(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, index = batch
-        logits = self(pixels)
+        logits = self.scored(pixels)
         self.test_accuracy.update(logits, labels)
         self.test_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
         self.predictions.update(index, labels, logits)
@@ -135,13 +149,14 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, index = batch
-        self.predictions.update(index, labels, self(pixels))
+        self.predictions.update(index, labels, self.scored(pixels))
 
     def configure_optimizers(self) -> Any:
         weights = [p for p in self.parameters() if p.ndim > 1]
         others = [p for p in self.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True)
+        fused = not self.trainer.gradient_clip_val  # one kernel for all weights, where Lightning may not clip gradients
+        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
         # the momentum stays where it is: the recipe cycles the learning rate alone
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.lr, total_steps=self._total_steps(), pct_start=WARM_UP, cycle_momentum=False

@@ -30,6 +30,7 @@ from cnnbench.registry import explained
 from cnnbench.training import runs
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import ImageData
+from cnnbench.training.precision import Precision, choose
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -43,15 +44,17 @@ class TrainerFlags(Trainer):
         profiler: simple, advanced or pytorch.
         enable_model_summary: Print Lightning's table of layers before training.
         num_sanity_val_steps: Validation batches run before training.
+        precision: Lightning's names, or auto: bf16-mixed where the hardware computes bfloat16, else 32-true.
     """
 
     def __init__(
         self, accelerator: str = "auto", strategy: str = "auto", max_epochs: int = 10, profiler: str | None = None,
-        enable_model_summary: bool = False, num_sanity_val_steps: int = 0, **kwargs: Any,
+        enable_model_summary: bool = False, num_sanity_val_steps: int = 0, precision: Precision = "auto", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(
             accelerator=accelerator, strategy=strategy, max_epochs=max_epochs, profiler=profiler,
             enable_model_summary=enable_model_summary, num_sanity_val_steps=num_sanity_val_steps,
+            precision=choose(precision, accelerator).name,  # type: ignore[arg-type]
             logger=False, callbacks=None, plugins=None, default_root_dir=None, use_distributed_sampler=False,
             inference_mode=True, reload_dataloaders_every_n_epochs=0, enable_checkpointing=True, barebones=False,
             model_registry=None, enable_autolog_hparams=False, **kwargs,
@@ -209,7 +212,10 @@ class Cli(LightningCLI):
         """A trainer with our callbacks and loggers, writing into the run folder alone."""
         flags = {**self.config_init[self.subcommand]["trainer"], **kwargs}
         config = plain(self._config, self._parser(self.subcommand))
-        self.recorder = runs.Recorder(self.run, self.task, config["seed_everything"], config, self.resume)
+        precision = choose(flags["precision"], flags["accelerator"])
+        flags["precision"] = precision.name
+        seed = config["seed_everything"]
+        self.recorder = runs.Recorder(self.run, self.task, seed, config, precision.reason, self.resume)
         fitting = self.subcommand == "fit"
         flags["enable_progress_bar"] = fitting and flags["enable_progress_bar"] is not False and sys.stderr.isatty()
         callbacks: list[Callback] = [self.recorder]

@@ -1,8 +1,9 @@
-"""The one LightningDataModule: whole datasets as uint8 in memory, batches by index, augmentation on the device."""
+"""The one LightningDataModule: whole datasets as uint8 on the device, batches by index, augmentation by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,8 +16,13 @@ from cnnbench.types import Augment, CnnbenchError, Dataset, Split
 
 EVAL_BATCH_SIZE = 1000
 
+RESIDENT = 0.25
+"""Part of a GPU's free memory that a split may take to lie there as a whole."""
+
 Batch = tuple[Tensor, Tensor, Tensor]
-"""pixels `(n, C, H, W)` float32 in [0, 1], labels `(n,)` int64, and the images' places in their split `(n,)`."""
+"""pixels `(n, C, H, W)` float32 in [0, 1], labels `(n,)` int64, and the images' places in their split `(n,)`.
+
+Pixels lie in memory as the images do, channels last, which is the layout that convolutions are fastest in."""
 
 
 class TrainBatches:
@@ -34,8 +40,8 @@ class TrainBatches:
         if batch_size % world:
             raise CnnbenchError(f"data.batch_size {batch_size} is not divisible by the {world} processes that share it")
         self.device = torch.device(device)
-        self.images = torch.from_numpy(split.images).to(self.device)  # N, H, W, C
-        self.labels = torch.from_numpy(split.labels).to(self.device)  # N
+        self.images = resident(split, self.device)  # N, H, W, C
+        self.labels = torch.from_numpy(split.labels).to(self.images.device)  # N
         self.transform = transform
         self.seed, self.rank, self.world = seed, rank, world
         self.share = max(1, min(batch_size, len(split)) // world)
@@ -46,16 +52,20 @@ class TrainBatches:
         return len(self.labels) // (self.share * self.world)
 
     def __iter__(self) -> Iterator[Batch]:
+        for batch, taken in enumerate(sent(self._taken(self.batch), self.images.device, self.device), self.batch + 1):
+            self.batch = batch  # before the yield: a checkpoint taken during this step resumes after it
+            yield taken
+
+    def _taken(self, first: int) -> Iterator[Batch]:
+        """The epoch's batches from `first` on, pixels uint8, where the images lie."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        count = len(self.labels)
-        order = torch.randperm(count, generator=generator)[self.rank :: self.world].to(self.device)
-        draws = augment.draw(self.transform, count, generator)[slice(self.rank, None, self.world)].to(self.device)
-        for batch in range(self.batch, len(self)):
-            self.batch = batch + 1  # before the yield: a checkpoint taken during this step resumes after it
-            place = slice(batch * self.share, (batch + 1) * self.share)
-            index = order[place]
-            images = augment.apply(channels_first(self.images[index]), self.transform.pad, draws[place])
-            yield images.float() / 255, self.labels[index], index
+        count, place = len(self.labels), self.images.device
+        order = torch.randperm(count, generator=generator)[self.rank :: self.world].to(place)
+        draws = augment.draw(self.transform, count, generator)[slice(self.rank, None, self.world)].to(place)
+        for batch in range(first, len(self)):
+            part = slice(batch * self.share, (batch + 1) * self.share)
+            index = order[part]
+            yield augment.apply(self.images[index], self.transform, draws[part]), self.labels[index], index
 
     @property
     def sampler(self) -> TrainBatches:
@@ -80,24 +90,59 @@ class EvalBatches:
     """
 
     def __init__(self, split: Split, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
-        self.images = torch.from_numpy(split.images)
-        self.labels = torch.from_numpy(split.labels)
-        self.index = torch.arange(len(split))[rank::world]
         self.device = torch.device(device)
+        self.images = resident(split, self.device)
+        self.labels = torch.from_numpy(split.labels).to(self.images.device)
+        self.index = torch.arange(len(split))[rank::world].to(self.images.device)
 
     def __len__(self) -> int:
         return -(-len(self.index) // EVAL_BATCH_SIZE)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.index), EVAL_BATCH_SIZE):
-            index = self.index[start : start + EVAL_BATCH_SIZE]
-            pixels = channels_first(self.images[index].to(self.device)).float() / 255
-            yield pixels, self.labels[index].to(self.device), index.to(self.device)
+        parts = torch.split(self.index, EVAL_BATCH_SIZE)
+        taken = ((self.images[index], self.labels[index], index) for index in parts)
+        return sent(taken, self.images.device, self.device)
+
+
+def resident(split: Split, device: torch.device) -> Tensor:
+    """The images of a split, `(N, H, W, C)` uint8: on `device` as a whole, or where they are if they do not fit."""
+    images = torch.from_numpy(split.images)
+    if device.type == "cuda" and images.nbytes > RESIDENT * torch.cuda.mem_get_info(device)[0]:
+        return images
+    return images.to(device)
+
+
+def sent(batches: Iterable[Batch], place: torch.device, device: torch.device) -> Iterator[Batch]:
+    """Batches of uint8 pixels `(n, H, W, C)` on `place`, as batches on `device` of float pixels in [0, 1]."""
+    for images, labels, index in batches if place.type == device.type else ahead(batches, device):
+        yield channels_first(images).float().div_(255), labels, index
+
+
+def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches of the host's memory on a GPU, through pinned memory and on a stream of their own, one batch ahead.
+
+    A batch is gathered and copied while the step before it computes, and nobody waits for the GPU.
+    """
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    coming: list[Tensor] = []
+    for batch in itertools.chain(batches, [()]):
+        going, arrived = coming, copies.record_event()
+        with torch.cuda.stream(copies):
+            coming = [part.pin_memory().to(device, non_blocking=True) for part in batch]
+        if going:
+            computes = torch.cuda.current_stream(device)
+            computes.wait_event(arrived)
+            for part in going:
+                part.record_stream(computes)  # its memory is not taken again before the step is done with it
+            yield going[0], going[1], going[2]
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """`(N, H, W, C)` as an image decoder gives them -> `(N, C, H, W)` contiguous, as the networks take them."""
-    return images.permute(0, 3, 1, 2).contiguous()
+    """`(N, H, W, C)` as an image decoder gives them, viewed as the networks take them: `(N, C, H, W)`.
+
+    The memory stays as it is: channels last.
+    """
+    return images.permute(0, 3, 1, 2)
 
 
 class ImageData(LightningDataModule):

@@ -173,12 +173,15 @@ class Recorder(Callback):
         task: The task's name.
         seed: The seed of this run.
         config: The resolved configuration.
+        precision_reason: Why training computes with the numbers that it does.
         checkpoint: For `test`, the checkpoint that is read.
     """
 
     def __init__(
-        self, run: RunFolder, task: str, seed: int, config: dict[str, Any], checkpoint: Path | None = None
-    ) -> None:
+        self, run: RunFolder, task: str, seed: int, config: dict[str, Any], precision_reason: str,
+        checkpoint: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.precision_reason = precision_reason
         self.run, self.task, self.seed, self.config, self.checkpoint = run, task, seed, config, checkpoint
         self.record: RunRecord | None = None
         self.recorded = False
@@ -255,7 +258,10 @@ class Recorder(Callback):
         self.record = RunRecord(
             task=self.task, arch=pl_module.arch, seed=self.seed, data=pl_module.data, spec=pl_module.spec,
             cost=total(network, layers), fc_weights=fc_weights(layers), config=self.config, identity=self.identity,
-            environment={**environment.describe(), "processes": trainer.world_size, "precision": trainer.precision},
+            environment={
+                **environment.describe(), "processes": trainer.world_size,
+                "precision": trainer.precision, "precision_reason": self.precision_reason,
+            },
             fit=FitResult(
                 epochs=trainer.current_epoch, steps=trainer.global_step, best_epoch=best["epoch"],
                 val_accuracy=_exact(float(score), images), val_images=images,
@@ -309,7 +315,8 @@ def _exact(accuracy: float, images: int) -> float:
 
 
 def _float32_on_the_cpu(trainer: Trainer) -> bool:
-    return trainer.precision == "32-true" and trainer.strategy.root_device.type == "cpu"
+    """Mixed precision is for training: what is scored is computed in float32 (`Classifier.scored`)."""
+    return trainer.precision in ("32-true", "bf16-mixed", "16-mixed") and trainer.strategy.root_device.type == "cpu"
 
 
 def write_predictions(path: Path, rows: Tensor) -> None:

@@ -9,12 +9,12 @@ from cnnbench.types import Augment
 
 def one_by_one(images: np.ndarray, pad: int, draws: augment.Draws) -> np.ndarray:
     """The same crops and flips with a loop over images and numpy's own padding."""
-    height, width = images.shape[2:]
+    height, width = images.shape[1:3]
     result = []
     for image, dy, dx, flip in zip(images, draws.dy.tolist(), draws.dx.tolist(), draws.flip.tolist(), strict=True):
-        padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
-        crop = padded[:, dy : dy + height, dx : dx + width]
-        result.append(crop[:, :, ::-1] if flip else crop)
+        padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+        crop = padded[dy : dy + height, dx : dx + width]
+        result.append(crop[:, ::-1] if flip else crop)
     return np.stack(result)
 
 
@@ -32,10 +32,11 @@ def test_whole_batch_equals_a_loop_over_images(
     count: int, channels: int, height: int, width: int, pad: int, flip: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8)
-    draws = augment.draw(Augment(pad, flip), count, generator)
+    images = torch.randint(0, 256, (count, height, width, channels), generator=generator, dtype=torch.uint8)
+    transform = Augment(pad, flip)
+    draws = augment.draw(transform, count, generator)
     expected = one_by_one(images.numpy(), pad, draws)
-    np.testing.assert_array_equal(augment.apply(images, pad, draws).numpy(), expected)
+    np.testing.assert_array_equal(augment.apply(images, transform, draws).numpy(), expected)
 
 
 def test_each_image_has_a_draw_of_its_own() -> None:
@@ -51,10 +52,10 @@ def test_each_image_has_a_draw_of_its_own() -> None:
 def test_without_flip_and_padding_images_stay_as_they_are() -> None:
     images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
     draws = augment.draw(Augment(), 2, torch.Generator().manual_seed(1))
-    assert torch.equal(augment.apply(images, 0, draws), images)
+    assert torch.equal(augment.apply(images, Augment(), draws), images)
 
 
 def test_the_unshifted_crop_is_the_image() -> None:
-    images = torch.rand(3, 1, 5, 5)
+    images = torch.rand(3, 5, 5, 1)
     still = augment.Draws(*(torch.full((3,), 2) for _ in range(2)), torch.zeros(3, dtype=torch.bool))
-    assert torch.equal(augment.apply(images, 2, still), images)
+    assert torch.equal(augment.apply(images, Augment(pad=2, flip=True), still), images)

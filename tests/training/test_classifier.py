@@ -21,6 +21,7 @@ class FakeTrainer:
     """What the classifier asks of a trainer, without one."""
 
     max_epochs, limit_train_batches, accumulate_grad_batches, max_steps = 3, 1.0, 1, -1
+    gradient_clip_val: float | None = None
     is_last_batch = False
 
     class datamodule:  # noqa: N801 - stands in for Lightning's attribute
@@ -50,6 +51,16 @@ def test_optimizer_is_nesterov_sgd_with_decay_on_weights_alone() -> None:
     assert all(p.ndim == 1 for p in others["params"])
     counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     assert counted == sum(p.numel() for p in classifier.parameters())
+
+
+def test_the_optimizer_is_one_kernel_unless_lightning_clips_gradients() -> None:
+    for clip, fused in ((None, True), (1.0, False)):
+        classifier = built()
+        trainer = FakeTrainer()
+        trainer.gradient_clip_val = clip
+        classifier._trainer = trainer  # type: ignore[assignment]
+        (optimizer,), _ = classifier.configure_optimizers()
+        assert optimizer.param_groups[0]["fused"] is fused
 
 
 def test_learning_rate_rises_for_a_quarter_and_ends_near_zero() -> None:

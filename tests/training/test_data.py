@@ -102,12 +102,13 @@ def test_evaluation_batches_are_bounded() -> None:
     assert len(batches) == 2
 
 
-def test_channels_first_moves_the_last_axis() -> None:
+def test_channels_first_moves_the_last_axis_and_leaves_memory_as_it_is() -> None:
     images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
     moved = channels_first(images)
     assert moved.shape == (2, 5, 3, 4)
     assert moved[1, 2, 0, 3] == images[1, 0, 3, 2]
-    assert moved.is_contiguous()
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert moved.data_ptr() == images.data_ptr()
 
 
 def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:

@@ -188,14 +188,19 @@ def test_there_are_no_tested_logits_of_another_checkpoint_or_precision_or_withou
     assert runs.tested_logits(mine / "best.ckpt", record) is None
 
 
-def test_bfloat16_leaves_no_logits_to_hold_files_against(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "kept"), [("bf16-mixed", True), ("bf16-true", False)])
+def test_mixed_precision_is_scored_in_float32_and_weights_in_bfloat16_leave_no_logits(
+    run: Path, tmp_path: Path, precision: str, kept: bool
+) -> None:
+    before = records.read(run / "result.json", RunRecord).test
+    assert before is not None
     folder = tmp_path / "runs" / "mnist5k_lenet5" / "seed1"
     shutil.copytree(run, folder)
-    arguments = ["--model.arch", "lenet5", "--runs_dir", str(tmp_path / "runs"), "--trainer.precision", "bf16-mixed"]
+    arguments = ["--model.arch", "lenet5", "--runs_dir", str(tmp_path / "runs"), "--trainer.precision", precision]
     assert main(["test", *arguments]) == 0
     record = records.read(folder / "result.json", RunRecord)
     assert record.test is not None
-    assert record.test.logits_sha256 is None
+    assert record.test.logits_sha256 == (before.logits_sha256 if kept else None)
 
 
 @pytest.mark.parametrize("damage", ["edited", "truncated", "other columns"])

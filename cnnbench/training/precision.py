@@ -1,0 +1,52 @@
+"""Which numbers training computes with, where the user leaves it to us: bfloat16 where the hardware has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal[
+    "auto", "32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16", "64-true", "64", "bf16-true", "16-true"
+]
+"""Lightning's names, and `auto`, which Lightning does not know."""
+
+UNITS = ("amx_bf16", "avx512_bf16")
+"""What a processor's instructions for bfloat16 are called; without one, bfloat16 is slower than float32."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A precision as Lightning takes it, and why."""
+
+    name: str
+    reason: str
+
+
+def choose(asked: Precision, accelerator: str) -> Chosen:
+    """What `asked` means on this machine.
+
+    `auto` is mixed precision (weights, their gradients and the sums of batch norm stay float32) with bfloat16 where the
+    device multiplies it in hardware, else float32.
+
+    Args:
+        asked: The value of --trainer.precision.
+        accelerator: The value of --trainer.accelerator.
+    """
+    if asked != "auto":
+        return Chosen(asked, "asked for")
+    unit = bfloat16_unit(accelerator)
+    if unit is None:
+        return Chosen("32-true", "auto: no bfloat16 in hardware")
+    return Chosen("bf16-mixed", f"auto: bfloat16 in hardware ({unit})")
+
+
+def bfloat16_unit(accelerator: str) -> str | None:
+    """What multiplies bfloat16 on the device that an accelerator stands for; None where nothing does."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "CUDA" if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if accelerator not in ("auto", "cpu") or (accelerator == "auto" and torch.backends.mps.is_available()):
+        return None
+    capabilities = torch.cpu.get_capabilities()
+    return next((unit for unit in UNITS if capabilities.get(unit)), None)
