@@ -77,6 +77,9 @@ def _dispatch(arguments: list[str]) -> int:
         raise CnnbenchError(f"unknown verb {verb!r}: {hint(verb, list(VERBS))}")
     target = VERBS[verb][0]
     if target == LIGHTNING:
+        from cnnbench.training import process
+
+        process.prepare()
         arguments = _with_task_files(arguments)
         _load(target)(arguments)
         return Exit.OK

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cnnbench.training import process
 from cnnbench.types import Resources
 
 PROCESS = Path("/proc/self")
@@ -78,7 +79,8 @@ def _status(name: str) -> int | None:
 
 
 def _reset_peak() -> int | None:
-    """Let the peak start from what is resident now; that many bytes."""
+    """Let the peak start from what is in use now; that many bytes."""
+    process.release_freed_memory()  # else training would take what was freed before it, and seem to take nothing
     try:
         (PROCESS / "clear_refs").write_text("5")  # proc(5): resets the peak resident set size
     except OSError:

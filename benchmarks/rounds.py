@@ -1,0 +1,95 @@
+"""Two or more sides measured in turns, each in a process of its own, and what is said of them: medians and ratios.
+
+Shared by the scripts beside it. A round measures every side once, in random order, so that what else the machine does
+strikes all alike; the ratio is taken within a round, and its median and range over the rounds are reported.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+from cnnbench import environment
+
+Sides = dict[str, Callable[[], float]]
+
+
+def options(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+    """What every script takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds of turns (default {rounds})")
+    return parser
+
+
+def interleaved(sides: Sides, rounds: int) -> dict[str, list[float]]:
+    """Measure each side once a round; a line on stderr for each figure."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in random.sample(list(sides), len(sides)):
+            found[name].append(sides[name]())
+            print(f"round {number + 1} of {rounds}: {name} {found[name][-1]:.6g}", file=sys.stderr)
+    return found
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table, its first row the heading, and the machine it was measured on."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join(["---"] * len(rows[0])) + " |")
+    print("\n".join(lines), f"\n({machine()})", sep="\n")
+
+
+def compared(
+    what: str, unit: str, found: dict[str, list[float]], ours: str, least: float, fewer_is_better: bool = False
+) -> None:
+    """Print a row for each of the other sides: how many times as good `ours` is, and whether that was asked for."""
+    rows = [["what", "against", f"ours, {unit}", f"theirs, {unit}", "ratio: median (range)", "asked", "reached"]]
+    for name, theirs in found.items():
+        if name == ours:
+            continue
+        pairs = list(zip(found[ours], theirs, strict=True))
+        ratios = [b / a if fewer_is_better else a / b for a, b in pairs]
+        middle = median(ratios)
+        rows.append([
+            what, name, f"{median(found[ours]):,.4g}", f"{median(theirs):,.4g}",
+            f"{middle:.3g} ({min(ratios):.3g} to {max(ratios):.3g}) of {len(ratios)} rounds", f"{least:g}",
+            "yes" if middle >= least else "no",
+        ])  # fmt: skip
+    table(rows)
+
+
+def machine() -> str:
+    """Processor, cores, threads and versions, as a caption."""
+    versions = environment.versions()
+    gpus = "no GPU" if not environment.gpus() else ", ".join(environment.gpus())
+    named = ", ".join(
+        f"{name} {versions[name]}" for name in ("torch", "lightning", "onnxruntime-gpu") if name in versions
+    )
+    return f"{environment.cpu_name()}, {os.cpu_count()} cores, {gpus}; {named}"
+
+
+def process(arguments: Sequence[str]) -> str:
+    """Run Python with these arguments; what it prints to stdout. Its stderr is shown where it fails."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} exited with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def fit(arguments: Sequence[str]) -> dict:
+    """Train by the command line in a folder that is removed again; the run's record."""
+    with tempfile.TemporaryDirectory() as folder:
+        process(["-m", "cnnbench", "fit", *arguments, "--runs_dir", folder])
+        (record,) = Path(folder).glob("*/*/result.json")
+        return json.loads(record.read_text())
+
+
+def images_per_second(record: dict) -> float:
+    """Of a run, from the end of its first epoch to the end of its last, validation passes excluded."""
+    first, last = record["fit"]["curve"][0], record["fit"]["curve"][-1]
+    return (last["images"] - first["images"]) / (last["train_seconds"] - first["train_seconds"])
