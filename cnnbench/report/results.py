@@ -159,7 +159,8 @@ def groups(found: Found) -> list[list[Run]]:
             "arch": record.arch, "model": record.config.get("model"), "images": record.data["sha256"],
             "train_images": record.data["train_images"],
             "batch_size": record.config.get("data", {}).get("batch_size"),
-            **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "limit_train_batches")},
+            "precision": record.environment.get("precision"),  # what `auto` came to on its machine
+            **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "limit_train_batches")},
         }  # fmt: skip
         mine = made[record.task, json.dumps(recipe, sort_keys=True)]
         if not (mine and _same_seed(mine[-1], run)):

@@ -204,8 +204,13 @@ class Cli(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except BaseException:
+        except BaseException as error:
             self._give_back()
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = str(error).strip().splitlines()[0]
+                raise CnnbenchError(
+                    f"model.compile: torch.compile cannot work here: {reason}", Exit.ENVIRONMENT
+                ) from None
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from cnnbench import records
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import build
+from cnnbench.training.data import channels_first
+from cnnbench.training.precision import Precision, choose
 from cnnbench.training.sweep import Planned, opened
 from cnnbench.types import CnnbenchError, Dataset, RunRecord
 
@@ -49,7 +51,7 @@ def seconds(run: Planned, data: Dataset, threads: int) -> float:
     if earlier is not None:
         return START_SECONDS + earlier * epochs
     batch: int = min(run.config["data"]["batch_size"], len(data.train))
-    step = _step_seconds(run.arch, data, batch, threads)
+    step = _step_seconds(run.arch, data, batch, threads, run.config["trainer"]["precision"])
     validated: int = len(data.val) // run.config["trainer"].get("check_val_every_n_epoch", 1)
     images = epochs * (len(data.train) // batch * batch + validated / 3) + len(data.test) / 3
     return START_SECONDS + images * step / batch
@@ -72,21 +74,24 @@ def _earlier(run: Planned) -> float | None:
     return None
 
 
-def _step_seconds(arch: str, data: Dataset, batch: int, threads: int) -> float:
+def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision: Precision) -> float:
     """Seconds of one training step on random images: the smallest of at least one, after one that is not counted."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = data.spec
-    network = build(arch, spec).to(device).train()
-    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True)
-    pixels = torch.rand(batch, spec.channels, spec.height, spec.width, device=device)
+    mixed = choose(precision, device.type).name == "bf16-mixed"
+    network = build(arch, spec).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True, fused=True)
+    pixels = channels_first(torch.rand(batch, spec.height, spec.width, spec.channels, device=device))
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     times: list[float] = []
     while len(times) < 2 or sum(times) < PROBE_SECONDS:
         since = time.perf_counter()
         optimizer.zero_grad()
-        F.cross_entropy(network(pixels), labels).backward()  # type: ignore[no-untyped-call]
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            loss = F.cross_entropy(network(pixels), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

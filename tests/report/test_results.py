@@ -182,9 +182,7 @@ OTHER = {
     "steps": {
         "config": {"model": {"arch": "a"}, "data": {"batch_size": 8}, "trainer": {"max_epochs": 2, "max_steps": 5}}
     },
-    "precision": {
-        "config": {"model": {"arch": "a"}, "data": {"batch_size": 8}, "trainer": {"max_epochs": 2, "precision": "bf16"}}
-    },
+    "precision, as the machine had it": {"environment": {"precision": "bf16-mixed"}},
 }
 
 

@@ -31,7 +31,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """A step takes a fiftieth of a second; what was timed."""
     timed: list[tuple[str, int, int]] = []
 
-    def step(arch: str, data: Dataset, batch: int, threads: int) -> float:
+    def step(arch: str, data: Dataset, batch: int, threads: int, precision: str) -> float:
         timed.append((arch, batch, threads))
         return 0.02
 
@@ -83,5 +83,5 @@ def test_seeds_of_one_task_are_timed_once(steps: list[tuple[str, int, int]]) -> 
 
 def test_a_step_is_timed_and_the_threads_are_as_before(data: Dataset) -> None:
     before = torch.get_num_threads()
-    assert estimate._step_seconds("linear", data, 16, before + 1) > 0
+    assert estimate._step_seconds("linear", data, 16, before + 1, "auto") > 0
     assert torch.get_num_threads() == before
