@@ -21,8 +21,8 @@ from cnnbench.types import ImageSpec
 STEPS = 5
 
 PARTS = {
-    # what for: (file ends with, function); cumulative time, so no part may hold another
-    "imports": ("importlib/_bootstrap.py", "_find_and_load"),
+    # what for: (part of the file's name, function); cumulative time, so no part may hold another
+    "imports": ("importlib._bootstrap>", "_find_and_load"),
     "reading and checking the images": ("datasets/__init__.py", "open_choice"),
     "batches: gather, crop, flip, scale": ("training/data.py", "__iter__"),
     "forward and loss": ("training/classifier.py", "training_step"),
@@ -82,10 +82,7 @@ def profiled(arguments: list[str]) -> tuple[pstats.Stats, float]:
 def cumulative(stats: pstats.Stats, file: str, function: str) -> float:
     """Seconds in a function and all that it calls."""
     found = stats.stats.items()  # type: ignore[attr-defined]
-    return sum(
-        row[3] for (path, _, name), row in found
-        if name == function and (path.replace(os.sep, "/").endswith(file) or ("frozen" in path and "_bootstrap" in file))
-    )  # fmt: skip
+    return sum(row[3] for (path, _, name), row in found if name == function and file in path.replace(os.sep, "/"))
 
 
 def floor(macs: int, images: int, arithmetic: float, precision: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,11 @@ from cnnbench.types import CnnbenchError
 @pytest.fixture(scope="module")
 def model(bundle: Path) -> Model:
     return cnnbench.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def bare(bundle: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +66,10 @@ def test_probabilities_of_huge_logits_do_not_overflow(model: Model, monkeypatch:
         np.zeros((1, 28, 28, 3), np.uint8),
         np.zeros((1, 1, 28, 28), np.uint8),
         np.zeros((1, 32, 32, 1), np.uint8),
+        np.zeros((0, 32, 32, 1), np.uint8),
+        np.zeros((1, 28, 28, 1), np.int8),
     ],
-    ids=["float", "one image without a batch", "colour", "channels first", "another size"],
+    ids=["float", "one image without a batch", "colour", "channels first", "another size", "none", "signed"],
 )
 def test_other_images_than_the_network_takes_are_refused(model: Model, images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 28, 28, 1\)"):
@@ -136,6 +144,37 @@ def test_images_in_any_order_of_memory_are_taken(model: Model, golden: SimpleNam
     turned = np.asfortranarray(golden.pixels)
     assert not turned.flags.c_contiguous
     assert np.array_equal(model.logits(turned), model.logits(golden.pixels))
+
+
+@st.composite
+def images_of_any_layout(draw: st.DrawFn) -> np.ndarray:
+    """Images `(0 to 9, 28, 28, 1)` uint8 that lie in memory in any order, in steps, backwards, or on each other."""
+    count = draw(st.integers(0, 9))
+    order = draw(st.permutations(range(4)))
+    steps = draw(st.tuples(*[st.sampled_from([1, 2, -1, -3])] * 4))
+    shape = [length * abs(step) for length, step in zip((count, 28, 28, 1), steps, strict=True)]
+    stored = np.random.RandomState(draw(st.integers(0, 99))).randint(0, 256, [shape[axis] for axis in order], np.uint8)
+    images = stored.transpose(np.argsort(order))[tuple(slice(None, None, step) for step in steps)]
+    return np.broadcast_to(images[:1], images.shape) if draw(st.booleans()) and count else images
+
+
+@settings(deadline=None)
+@given(images_of_any_layout())
+def test_it_is_the_argmax_of_a_bare_session_whatever_the_layout(
+    bare: onnxruntime.InferenceSession, model: Model, images: np.ndarray
+) -> None:
+    (logits,) = bare.run(["logits"], {"pixels": np.array(images, order="C")})
+    assert np.array_equal(model.logits(images), logits)
+    assert model.predict(images) == [str(digit) for digit in logits.argmax(axis=1)]
+
+
+def test_what_fails_in_the_session_is_not_blamed_on_the_images(bundle: Path, golden: SimpleNamespace) -> None:
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        Model(bundle, Failing()).predict(golden.pixels)
 
 
 def test_loading_and_predicting_needs_no_torch(bundle: Path) -> None:

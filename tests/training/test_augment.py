@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,3 +60,20 @@ def test_the_unshifted_crop_is_the_image() -> None:
     images = torch.rand(3, 5, 5, 1)
     still = augment.Draws(*(torch.full((3,), 2) for _ in range(2)), torch.zeros(3, dtype=torch.bool))
     assert torch.equal(augment.apply(images, Augment(pad=2, flip=True), still), images)
+
+
+@pytest.mark.parametrize("transform", [Augment(), Augment(pad=2), Augment(flip=True), Augment(pad=2, flip=True)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_of_an_image_lie_together_before_and_after(transform: Augment, channels: int) -> None:
+    images = torch.zeros(6, 7, 5, channels, dtype=torch.uint8)
+    augmented = augment.apply(images, transform, augment.draw(transform, 6, torch.Generator().manual_seed(2)))
+    assert (augmented.shape, augmented.dtype) == (images.shape, torch.uint8)
+    assert augmented.stride() == images.stride()
+
+
+def test_a_part_of_the_draws_belongs_to_the_same_part_of_the_images() -> None:
+    transform, images = Augment(pad=2, flip=True), torch.rand(8, 6, 6, 3)
+    draws = augment.draw(transform, 8, torch.Generator().manual_seed(3))
+    whole = augment.apply(images, transform, draws)
+    for part in (slice(2, 5), slice(1, None, 3), torch.tensor([7, 0, 3])):
+        assert torch.equal(augment.apply(images[part], transform, draws[part]), whole[part])

@@ -1,13 +1,24 @@
+import copy
+import csv
 import math
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from cnnbench.__main__ import main
 from cnnbench.training.classifier import LABEL_SMOOTHING, MOMENTUM, Classifier, Predictions
 from cnnbench.types import CnnbenchError, ImageSpec
 
 SPEC = ImageSpec(28, 28, 1, 10, mean=(0.13,), std=(0.31,))
+COLOUR = ImageSpec(32, 32, 3, 10)
 NAMES = tuple("0123456789")
 
 
@@ -26,6 +37,15 @@ class FakeTrainer:
 
     class datamodule:  # noqa: N801 - stands in for Lightning's attribute
         steps_per_epoch = 10
+
+
+def configured(arch: str = "lenet5", spec: ImageSpec = SPEC, **options: Any) -> Classifier:
+    """As the trainer leaves it before the first step."""
+    classifier, trainer = Classifier(arch, **options), FakeTrainer()
+    trainer.datamodule = SimpleNamespace(description={}, loaded=SimpleNamespace(spec=spec, class_names=NAMES))  # type: ignore[assignment,misc]
+    classifier._trainer = trainer  # type: ignore[assignment]
+    classifier.configure_model()
+    return classifier
 
 
 def test_training_loss_is_smoothed_cross_entropy_in_its_long_form() -> None:
@@ -145,3 +165,101 @@ def test_predictions_are_sorted_by_index_and_keep_the_argmax_of_the_logits() -> 
     rows = predictions.compute()
     assert rows[:, :3].tolist() == [[2, 2, 2], [5, 0, 0]]
     torch.testing.assert_close(rows[:, 3:], logits.flip(0))
+
+
+# --- in which layout and precision, and by which code, a network runs -------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ["lenet5", "resnet20", "mlp"])
+def test_the_network_lies_in_memory_as_the_batches_do_and_gives_the_logits_of_a_contiguous_one(arch: str) -> None:
+    network = configured(arch, COLOUR).network.eval()
+    contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    pixels = torch.rand(4, 3, 32, 32)
+    for weight, other in zip(network.parameters(), contiguous.parameters(), strict=True):
+        assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
+        assert other.is_contiguous()
+    torch.testing.assert_close(network(pixels.to(memory_format=torch.channels_last)), contiguous(pixels))
+
+
+def test_what_is_scored_is_float32_within_mixed_precision() -> None:
+    classifier, pixels = built("resnet20").eval(), torch.rand(4, 1, 28, 28)
+    expected = classifier(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert classifier(pixels).dtype == torch.bfloat16
+        scored = classifier.scored(pixels)
+    assert scored.dtype == torch.float32
+    assert torch.equal(scored, expected)
+
+
+class Compiler:
+    """torch.compile without compiling: notes what it was given, and how often the result was called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: list[object] = []
+        self.calls = 0
+        monkeypatch.setattr(torch, "compile", self.compile)
+
+    def compile(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        self.given.append(function)
+
+        def compiled(pixels: Tensor) -> Tensor:
+            self.calls += 1
+            return function(pixels)
+
+        return compiled
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    return Compiler(monkeypatch)
+
+
+def test_the_network_alone_is_compiled_and_only_if_asked(compiler: Compiler) -> None:
+    plain = configured()
+    assert compiler.given == []
+    compiled = configured(compile=True)
+    assert compiler.given == [compiled.network.forward]  # equal only if of the same network
+    assert [*compiled.state_dict()] == [*plain.state_dict()]
+    assert [name for name, _ in compiled.named_parameters()] == [name for name, _ in plain.named_parameters()]
+
+
+def test_training_runs_the_compiled_network_and_evaluation_the_network_as_it_is(compiler: Compiler) -> None:
+    classifier, pixels = configured(compile=True), torch.rand(4, 1, 28, 28)
+    classifier.training_step((pixels, torch.arange(4), torch.arange(4)), 0)
+    assert compiler.calls == 1
+    classifier.scored(pixels)
+    classifier(pixels)
+    assert compiler.calls == 1
+
+
+SHORT = [
+    "--model.arch", "lenet5", "--data.batch_size", "64", "--trainer.max_epochs", "1", "--trainer.limit_train_batches",
+    "5", "--trainer.precision", "32-true", "--trainer.accelerator", "cpu",
+]  # fmt: skip
+
+
+def test_a_checkpoint_of_a_compiled_run_is_tested_without_the_compiler(compiler: Compiler) -> None:
+    assert main(["fit", *SHORT, "--model.compile", "true"]) == 0
+    assert compiler.calls == 5  # training steps; none of validation
+    compiler.given.clear()
+    assert main(["test", *SHORT]) == 0
+    assert (compiler.given, compiler.calls) == ([], 5)
+
+
+def _can_compile() -> bool:
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    return headers.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _can_compile(), reason="torch.compile needs a C++ compiler and Python's headers")
+def test_compiled_steps_learn_what_plain_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    losses = []
+    for task, compiled in (("plain", "false"), ("compiled", "true")):
+        assert main(["fit", *SHORT, "--task", task, "--model.compile", compiled]) == 0
+        with Path(f"runs/{task}/seed1/metrics.csv").open() as file:
+            losses += [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert list((tmp_path / "compiled").rglob("*.cpp")), "nothing was compiled"
+    plain, compiled_loss = losses
+    assert compiled_loss == pytest.approx(plain, rel=1e-4)  # float32 sums in another order

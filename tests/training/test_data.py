@@ -1,9 +1,17 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from cnnbench.training import data
 from cnnbench.training.data import EVAL_BATCH_SIZE, EvalBatches, ImageData, TrainBatches, channels_first
 from cnnbench.types import Augment, CnnbenchError, Split
 
@@ -111,6 +119,180 @@ def test_channels_first_moves_the_last_axis_and_leaves_memory_as_it_is() -> None
     assert moved.data_ptr() == images.data_ptr()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transform", [Augment(), Augment(pad=1), Augment(flip=True), Augment(pad=1, flip=True)])
+def test_pixels_lie_in_memory_channels_last(transform: Augment, channels: int) -> None:
+    split = Split(np.zeros((9, 6, 5, channels), dtype=np.uint8), np.arange(9))
+    for batches in (TrainBatches(split, transform, 3, seed=1), EvalBatches(split)):
+        for pixels, _, _ in batches:
+            assert pixels.shape[1:] == (channels, 6, 5)
+            assert pixels.is_contiguous(memory_format=torch.channels_last)
+            assert pixels.stride()[1:] == (
+                1,
+                5 * channels,
+                channels,
+            )  # also of one channel, where the above says little
+
+
+class Event:
+    """What a stream had been given when the event was recorded."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.given = stream, len(stream.work)
+
+
+class Stream:
+    """The work that a stream was given, in order, and for what it waits."""
+
+    def __init__(self) -> None:
+        self.work: list[int] = []
+        self.waited: list[Event] = []
+
+    def record_event(self) -> Event:
+        return Event(self)
+
+    def wait_event(self, event: Event) -> None:
+        self.waited.append(event)
+
+
+class Gpu:
+    """A CUDA device as `ahead` and `resident` see one; what is sent to it is copied within the host's memory."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.computes, self.copies, self.free_bytes = Stream(), Stream(), 0
+        self.current = self.computes
+        self.pinned: list[Tensor] = []
+        self.kept: list[tuple[int, Stream]] = []
+        self.whole: list[Tensor] = []
+        to = Tensor.to
+
+        def sent(tensor: Tensor, place: Any, *, non_blocking: bool = False) -> Tensor:
+            if torch.device(place).type != "cuda":
+                return to(tensor, place, non_blocking=non_blocking)
+            if non_blocking:
+                assert any(tensor is known for known in self.pinned), "a copy of memory that is not pinned waits"
+                self.current.work.append(len(self.current.work))
+            else:
+                self.whole.append(tensor)
+            return tensor.clone()
+
+        def pinned(tensor: Tensor) -> Tensor:
+            self.pinned.append(tensor.clone())
+            return self.pinned[-1]
+
+        monkeypatch.setattr(Tensor, "to", sent)
+        monkeypatch.setattr(Tensor, "pin_memory", pinned)
+        monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: self.kept.append((id(tensor), stream)))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: self.copies)
+        monkeypatch.setattr(torch.cuda, "stream", self.within)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.current)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (self.free_bytes, 2**40))
+
+    @contextmanager
+    def within(self, stream: Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return Gpu(monkeypatch)
+
+
+def test_batches_are_sent_one_ahead_and_the_step_waits_for_its_own_alone(gpu: Gpu) -> None:
+    numbers = range(5)
+    batches = [tuple(torch.full((2,), 10 * number + part) for part in range(3)) for number in numbers]
+    for number, batch in enumerate(data.ahead(iter(batches), gpu.device)):  # type: ignore[arg-type]
+        assert [part.tolist() for part in batch] == [[10 * number + part] * 2 for part in range(3)]
+        assert len(gpu.copies.work) == 3 * min(number + 2, 5), "the next one is on its way"
+        assert [(event.stream, event.given) for event in gpu.computes.waited[number:]] == [
+            (gpu.copies, 3 * (number + 1))  # after this batch's three copies, before the next one's
+        ]
+        assert gpu.kept[3 * number :] == [(id(part), gpu.computes) for part in batch]
+        assert gpu.current is gpu.computes
+    assert number == numbers[-1]
+    assert gpu.computes.work == []
+
+
+def test_no_batches_are_none_ahead_either(gpu: Gpu) -> None:
+    assert list(data.ahead([], gpu.device)) == []
+
+
+def test_no_more_than_one_batch_is_gathered_ahead(gpu: Gpu) -> None:
+    gathered: list[int] = []
+
+    def batches() -> Iterator[data.Batch]:
+        for number in range(4):
+            gathered.append(number)
+            yield torch.zeros(1), torch.zeros(1), torch.tensor([number])
+
+    for number, _ in enumerate(data.ahead(batches(), gpu.device)):
+        assert gathered == list(range(min(number + 2, 4)))
+
+
+def test_a_split_that_does_not_fit_gives_the_same_batches_from_the_host(gpu: Gpu) -> None:
+    split, transform = numbered(50), Augment(pad=1, flip=True)
+    for here, sent in (
+        (TrainBatches(split, transform, 8, seed=2), TrainBatches(split, transform, 8, seed=2, device=gpu.device)),
+        (EvalBatches(split), EvalBatches(split, device=gpu.device)),
+    ):
+        assert gpu.whole == []
+        for expected, got in zip(here, sent, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(expected, got, strict=True))
+    assert gpu.copies.work
+
+
+def test_a_checkpoint_goes_on_after_the_step_that_it_was_taken_in_not_after_the_batch_that_was_sent_ahead(
+    gpu: Gpu,
+) -> None:
+    def batches() -> TrainBatches:
+        return TrainBatches(numbered(80), Augment(pad=1), 8, seed=4, device=gpu.device)
+
+    whole = [index.tolist() for _, _, index in batches()]
+    interrupted = batches()
+    for step, (_, _, index) in enumerate(interrupted):
+        assert index.tolist() == whole[step]
+        resumed = batches()
+        resumed.load_state_dict(interrupted.state_dict())
+        assert [index.tolist() for _, _, index in resumed] == whole[step + 1 :]
+
+
+def test_a_split_lies_on_the_gpu_where_it_takes_at_most_a_quarter_of_what_is_free(gpu: Gpu) -> None:
+    split = numbered(100)
+    for free_bytes, whole in ((4 * split.images.nbytes, True), (4 * split.images.nbytes - 1, False)):
+        gpu.whole, gpu.free_bytes = [], free_bytes
+        images = data.resident(split, gpu.device)
+        assert [tensor.shape for tensor in gpu.whole] == [split.images.shape] * whole
+        assert (images.data_ptr() == torch.from_numpy(split.images).data_ptr()) is not whole
+
+
+def test_on_the_host_no_split_is_copied() -> None:
+    split = numbered(10)
+    assert data.resident(split, torch.device("cpu")).data_ptr() == torch.from_numpy(split.images).data_ptr()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_batches_from_the_host_equal_those_of_a_split_that_lies_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    split, transform, device = numbered(5000), Augment(pad=1, flip=True), torch.device("cuda", 0)
+
+    def batches() -> tuple[TrainBatches, EvalBatches]:
+        return TrainBatches(split, transform, 64, seed=2, device=device), EvalBatches(split, device=device)
+
+    there = batches()
+    monkeypatch.setattr(data, "RESIDENT", 0.0)
+    host = batches()
+    for resident, ahead in zip(there, host, strict=True):
+        assert (resident.images.device.type, ahead.images.device.type) == ("cuda", "cpu")
+        for expected, got in zip(resident, ahead, strict=True):
+            assert {part.device for part in (*expected, *got)} == {device}
+            assert all(torch.equal(*pair) for pair in zip(expected, got, strict=True))
+
+
 def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
     class Place:
         global_rank, world_size = 0, 1
@@ -120,12 +302,12 @@ def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
 
     module = ImageData(dataset="mnist5k")
     module.trainer = Place()  # type: ignore[assignment]
-    data = module.loaded
-    assert np.array_equal(module.train_dataloader().images.numpy(), data.train.images)
-    assert np.array_equal(module.val_dataloader().images.numpy(), data.val.images)
-    assert np.array_equal(module.test_dataloader().images.numpy(), data.test.images)
-    test_images = {image.tobytes() for image in data.test.images}
-    assert not test_images & {image.tobytes() for image in (*data.train.images, *data.val.images)}
+    loaded = module.loaded
+    assert np.array_equal(module.train_dataloader().images.numpy(), loaded.train.images)
+    assert np.array_equal(module.val_dataloader().images.numpy(), loaded.val.images)
+    assert np.array_equal(module.test_dataloader().images.numpy(), loaded.test.images)
+    test_images = {image.tobytes() for image in loaded.test.images}
+    assert not test_images & {image.tobytes() for image in (*loaded.train.images, *loaded.val.images)}
 
 
 def test_fewer_training_images_are_trained_on_and_recorded() -> None:

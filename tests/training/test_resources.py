@@ -1,5 +1,6 @@
 """Memory and energy: measured where the system tells them, None with the reason where it does not."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -101,6 +102,28 @@ def test_memory_is_the_peak_above_what_was_held_before() -> None:
     assert taken.memory_bytes is not None
     assert 64 * MIB * 0.98 <= taken.memory_bytes < 64 * MIB + len(before), "Linux counts pages a little late"
     assert taken.memory_kind == "resident memory of the process"
+
+
+FREED_BEFORE = f"""
+from cnnbench.training import process
+process.prepare()
+import torch
+from cnnbench.training.resources import Meter
+piece = 10 * {MIB}
+before = [torch.ones(piece, dtype=torch.uint8) for _ in range(30)]
+del before
+meter = Meter(torch.device("cpu"))
+meter.start()
+taken = [torch.ones(piece, dtype=torch.uint8) for _ in range(10)]
+print(meter.read().memory_bytes)
+"""
+
+
+@pytest.mark.skipif(not linux(), reason="this system does not let a process reset its peak memory")
+def test_memory_that_was_freed_before_does_not_hide_what_training_takes() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED_BEFORE], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert 98 * MIB <= int(done.stdout) < 150 * MIB
 
 
 def test_a_system_without_proc_tells_no_memory_but_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
