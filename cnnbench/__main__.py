@@ -164,10 +164,13 @@ def _front(arguments: list[str]) -> int:
         epilog="`cnnbench VERB --help` explains a verb. --debug shows the traceback of an error.",
         exit_on_error=False,
     )
-    if complete is None:
+    shown = "cnnbench"
+    if "--version" in arguments:  # looking it up takes a while
         from importlib.metadata import version
 
-        parser.add_argument("--version", action="version", version=f"cnnbench {version('cnnbench')}")
+        shown = f"cnnbench {version('cnnbench')}"
+    if complete is None:
+        parser.add_argument("--version", action="version", version=shown)
     subcommands = parser.add_subcommands(required=True, dest="verb", metavar="VERB")
     lightning = _load("cnnbench.training.cli:subparsers")() if complete else {}
     for verb, (target, summary) in VERBS.items():

@@ -8,14 +8,12 @@ for torch.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +77,8 @@ class Registry:
             for path in sorted(Path(folder).glob("*.py")):
                 for entry in _marked(path, f"{self.package}.{path.stem}", self.kind):
                     _add(found, entry)
+        from importlib.metadata import entry_points  # slow, and not needed where no name is looked up
+
         for point in entry_points(group=self.package):
             _add(found, Entry(point.name, point.module, point.attr, f"from {point.dist.name if point.dist else '?'}"))
         return dict(sorted(found.items()))
@@ -95,7 +95,7 @@ class Registry:
 
 def hint(word: str, accepted: list[str]) -> str:
     """What to say about a word that is not accepted: the nearest ones if any is near, else all of them."""
-    near = difflib.get_close_matches(word, accepted, n=3)
+    near = _near(word, accepted, 3)
     return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(accepted)}"
 
 
@@ -106,9 +106,15 @@ def explained(message: str, keys: list[str]) -> str:
         r"(?:[Kk]ey ['\"]?|[Uu]nrecognized arguments: -*|does not accept option ['\"]?)([\w.]+)", message
     )
     if unknown and re.search("not expected|nrecognized|not accept", message):
-        near = difflib.get_close_matches(unknown[1], keys, n=1)
+        near = _near(unknown[1], keys, 1)
         return f"unknown key {unknown[1]!r}: {f'did you mean {near[0]}?' if near else '`--help` lists those accepted'}"
     return plain(message)
+
+
+def _near(word: str, accepted: list[str], most: int) -> list[str]:
+    import difflib  # only where something was mistyped
+
+    return difflib.get_close_matches(word, accepted, n=most)
 
 
 def plain(message: str) -> str:

@@ -16,8 +16,9 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
     Raises:
         CnnbenchError: Unknown architecture, or a size it cannot take (exit 2).
     """
-    with torch.device("meta"):
-        return count(build(arch, spec), spec)
+    with torch.device("meta"):  # it catches every call, and so slows what it is not needed for: counting
+        network = build(arch, spec)
+    return count(network, spec)
 
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:

@@ -157,9 +157,12 @@ class Classifier(LightningModule):
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
         fused = not self.trainer.gradient_clip_val  # one kernel for all weights, where Lightning may not clip gradients
         optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
+        steps = self._total_steps()
+        # a warm-up of one step alone is no way from one rate to another: torch would divide by its length, 0
+        warm_up = WARM_UP if WARM_UP * steps != 1 else 2 * WARM_UP
         # the momentum stays where it is: the recipe cycles the learning rate alone
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.lr, total_steps=self._total_steps(), pct_start=WARM_UP, cycle_momentum=False
+            optimizer, self.lr, total_steps=steps, pct_start=warm_up, cycle_momentum=False
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

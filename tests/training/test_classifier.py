@@ -97,6 +97,19 @@ def test_learning_rate_rises_for_a_quarter_and_ends_near_zero() -> None:
     assert rates[-1] < classifier.lr / 10_000
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_the_shortest_runs_have_a_schedule_too(steps: int) -> None:
+    trainer = FakeTrainer()
+    trainer.max_steps = steps
+    classifier = built()
+    classifier._trainer = trainer  # type: ignore[assignment]
+    (optimizer,), (schedule,) = classifier.configure_optimizers()
+    for step in range(steps):
+        assert 0 < optimizer.param_groups[0]["lr"] <= classifier.lr
+        optimizer.step()
+        schedule["scheduler"].step() if step < steps - 1 else None
+
+
 @pytest.mark.parametrize(
     ("limit", "accumulate", "max_steps", "expected"),
     [(1.0, 1, -1, 30), (4, 1, -1, 12), (0.5, 1, -1, 15), (1.0, 4, -1, 9), (1.0, 1, 7, 7)],
