@@ -4,7 +4,7 @@
 
 Real runs on MNIST, in random order within a round; for each axis a table of medians, a sentence and a plot. Images/s
 leave out the first epoch and validation. Training memory is the record's: the peak above what was held before the first
-step, validation of 1,000 images at once included. Process memory is the peak of the whole process, as Linux counts it.
+step, validation of 250 images at once included. Process memory is the peak of the whole process, as Linux counts it.
 """
 
 from __future__ import annotations
@@ -211,9 +211,10 @@ def draw(axis: Axis, found: list[Curve], caption: str) -> Figure:
     for panel, size, label, unit in ((left, axis.speed_size, "images/s", ""), (right, axis.memory_size, memory, "B")):
         panel.set(xlabel=size, ylabel=label, xscale="log", yscale="log")
         for one, limits, of in ((panel.xaxis, panel.set_xlim, ""), (panel.yaxis, panel.set_ylim, unit)):
-            limits(one.get_minpos() / 1.6, one.get_data_interval()[1] * 1.6)  # room for one of 1, 2, 5 at least
-            one.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
-            one.set_major_formatter(EngFormatter(sep=" ", unit=of))
+            lowest, highest = one.get_minpos(), one.get_data_interval()[1]
+            limits(lowest / 1.6, highest * 1.6)  # room for one of 1, 2, 5 at least
+            one.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 500 * lowest else (1,)))
+            one.set(minor_locator=NullLocator(), major_formatter=EngFormatter(sep=" ", unit=of))
         panel.legend(fontsize=8)
     return figure
 
@@ -238,8 +239,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the plots (default docs)")
     parser.add_argument("--only", default=",".join(known), help="axes, with commas between them (default all)")
     chosen = parser.parse_args()
-    names = chosen.only.split(",")
-    if unknown := set(names) - known.keys():
+    if unknown := set(names := chosen.only.split(",")) - known.keys():
         sys.exit(f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(known)}")
     for name in names:
         report(name, known[name], measured(known[name], chosen.rounds), chosen.out)

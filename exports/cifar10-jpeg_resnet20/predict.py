@@ -33,6 +33,7 @@ class Model:
         bundle = Path(bundle)
         self.manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
         self.class_names: list[str] = self.manifest["class_names"]
+        self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
         files = {v["precision"]: v["file"] for v in self.manifest["variants"] if not v["refused"]}
         if precision not in files:
             raise ValueError(f"{bundle} holds no {precision} model; expected {' or '.join(files)}")
@@ -52,12 +53,22 @@ class Model:
         Raises:
             ValueError: The images have another type or shape than the network takes.
         """
+        # A small network takes so little time that checks ahead of it would be felt: they come where it fails.
+        if not self._takes_pixels_as_they_are:
+            self._check(images)
+            images = as_input(images, self.manifest["contract"])
+        try:
+            result: np.ndarray = self.session.run(["logits"], {"pixels": images})[0]  # any layout
+        except Exception:
+            self._check(images)  # ONNX Runtime looked at type and shape already; this says it better
+            raise
+        return result
+
+    def _check(self, images: np.ndarray) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.size:
             raise ValueError(
                 f"images are {images.dtype} {images.shape}; expected uint8 (N, {', '.join(map(str, self.size))})"
-            )
-        result: np.ndarray = self.session.run(["logits"], {"pixels": as_input(images, self.manifest["contract"])})[0]
-        return result
+            ) from None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Softmax of the logits: `(N, H, W, C)` uint8 -> `(N, num_classes)` float32, each row summing to 1."""
@@ -68,7 +79,10 @@ class Model:
 
     def predict(self, images: np.ndarray) -> list[str]:
         """The name of the most likely class of each image, `(N, H, W, C)` uint8."""
-        return [self.class_names[index] for index in self.logits(images).argmax(axis=1)]
+        best = self.logits(images).argmax(axis=1).tolist()  # an array's own numbers are slow to index with
+        if len(best) == 1:  # the same again, without the price of a loop
+            return [self.class_names[best[0]]]
+        return [self.class_names[index] for index in best]
 
     def read(self, path: str | Path) -> np.ndarray:
         """An image file as `(1, H, W, C)` uint8, see `decode`."""
