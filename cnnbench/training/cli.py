@@ -383,7 +383,9 @@ def changed_flags(config: dict[str, Any]) -> list[str]:
     flags = []
     for part in ("model", "data", "trainer"):
         for key, value in config[part].items():
-            said = value is not None and value != defaults[part].get(key, value)  # of an older run, None may be no default
+            said = value is not None and value != defaults[part].get(
+                key, value
+            )  # of an older run, None may be no default
             if said and key not in ("root", "download"):
                 text = value if isinstance(value, str) else json.dumps(value)
                 flags.append(f"--{part}.{key} {'FOLDER' if key == 'folder' else shlex.quote(text)}")
