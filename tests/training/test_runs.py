@@ -16,6 +16,7 @@ from cnnbench.__main__ import main
 from cnnbench.datasets import open_recorded
 from cnnbench.training import cli, runs
 from cnnbench.training.classifier import Classifier
+from cnnbench.training.data import EVAL_BATCH_SIZE
 from cnnbench.types import CnnbenchError, Epoch, Exit, RunRecord
 
 
@@ -104,7 +105,8 @@ def test_the_seconds_of_the_curve_leave_validation_out(clock: Clock) -> None:
     assert main(["fit", *LINEAR, "--trainer.max_epochs", "2"]) == 0
     fit = records.read("runs" / PLACE, RunRecord).fit
     assert [epoch.train_seconds for epoch in fit.curve] == [3, 6]
-    assert (fit.validation_seconds, fit.train_seconds) == (200, 206)
+    scored = 100 * -(-fit.val_images // EVAL_BATCH_SIZE)  # seconds of each validation, a hundred a batch
+    assert (fit.validation_seconds, fit.train_seconds) == (2 * scored, 2 * scored + 6)
 
 
 def test_the_curve_has_validated_epochs_alone(clock: Clock) -> None:
