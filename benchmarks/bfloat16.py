@@ -34,9 +34,14 @@ def main() -> None:
     def rate(way: str) -> float:
         precision, layout = WAYS[way]
         loop = {
-            "arch": chosen.arch, "data": {"dataset": "folder", "folder": chosen.folder}, "batch": chosen.batch,
-            "epochs": 2, "steps": chosen.steps, "precision": precision, "layout": layout,
-        }  # fmt: skip
+            "arch": chosen.arch,
+            "data": {"dataset": "folder", "folder": chosen.folder},
+            "batch": chosen.batch,
+            "epochs": 2,
+            "steps": chosen.steps,
+            "precision": precision,
+            "layout": layout,
+        }
         return float(process(["benchmarks/loop.py", json.dumps(loop)]))
 
     found = interleaved({way: lambda way=way: rate(way) for way in WAYS}, chosen.rounds)
@@ -54,10 +59,24 @@ def accuracies(arch: str, folder: str, batch: int, seeds: int, images: int | Non
         for precision, tested in found.items():
             with tempfile.TemporaryDirectory() as runs:
                 arguments = [
-                    "--model.arch", arch, "--data.dataset", "folder", "--data.folder", folder, "--data.batch_size",
-                    str(batch), "--trainer.max_epochs", "5", "--trainer.precision", precision, "--seed_everything",
-                    str(seed), "--runs_dir", runs, *(["--data.train_images", str(images)] if images else []),
-                ]  # fmt: skip
+                    "--model.arch",
+                    arch,
+                    "--data.dataset",
+                    "folder",
+                    "--data.folder",
+                    folder,
+                    "--data.batch_size",
+                    str(batch),
+                    "--trainer.max_epochs",
+                    "5",
+                    "--trainer.precision",
+                    precision,
+                    "--seed_everything",
+                    str(seed),
+                    "--runs_dir",
+                    runs,
+                    *(["--data.train_images", str(images)] if images else []),
+                ]
                 record = json.loads(process(["-m", "cnnbench", "fit", *arguments, "--test", "--json"]))
             tested.append(100 * record["test"]["accuracy"])
         one, other = found["32-true"][-1], found["bf16-mixed"][-1]

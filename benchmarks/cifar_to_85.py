@@ -43,12 +43,29 @@ def main() -> None:
     epochs = chosen.resnet18_epochs or record["fit"]["epochs"]
     ratios = [a / b for a, b in zip(found["fastnet"], found["resnet18"], strict=True)]
     rows = [
-        ["what", "test accuracy", "epochs", "whole process, s", "resnet18, s an epoch", "resnet18, epochs taken",
-         "ratio, estimated", "ratio of step times: median (range)", "5 x as long as resnet18 needs at least"],
-        [f"{chosen.name} to 85 %, fastnet", f"{record['test']['accuracy']:.2%}", str(record["fit"]["epochs"]),
-         f"{seconds:.0f}", f"{epoch_seconds:.0f}", str(epochs), f"{epochs * epoch_seconds / seconds:.1f}",
-         f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})", f"{5 * seconds / epoch_seconds:.1f} epochs"],
-    ]  # fmt: skip
+        [
+            "what",
+            "test accuracy",
+            "epochs",
+            "whole process, s",
+            "resnet18, s an epoch",
+            "resnet18, epochs taken",
+            "ratio, estimated",
+            "ratio of step times: median (range)",
+            "5 x as long as resnet18 needs at least",
+        ],
+        [
+            f"{chosen.name} to 85 %, fastnet",
+            f"{record['test']['accuracy']:.2%}",
+            str(record["fit"]["epochs"]),
+            f"{seconds:.0f}",
+            f"{epoch_seconds:.0f}",
+            str(epochs),
+            f"{epochs * epoch_seconds / seconds:.1f}",
+            f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
+            f"{5 * seconds / epoch_seconds:.1f} epochs",
+        ],
+    ]
     table(rows)
 
 

@@ -27,11 +27,26 @@ def main() -> None:
 
         def rate(compiled: bool, arch: str = arch, starts: dict[bool, list[float]] = starts) -> float:
             begin = time.perf_counter()
-            record = fit([
-                "--model.arch", arch, "--model.lr", "0.05", "--model.compile", str(compiled).lower(), "--data.dataset",
-                chosen.dataset, "--data.batch_size", str(chosen.batch), "--trainer.max_epochs", str(chosen.epochs),
-                "--trainer.limit_train_batches", str(chosen.steps), "--trainer.limit_val_batches", "1",
-            ])  # fmt: skip
+            record = fit(
+                [
+                    "--model.arch",
+                    arch,
+                    "--model.lr",
+                    "0.05",
+                    "--model.compile",
+                    str(compiled).lower(),
+                    "--data.dataset",
+                    chosen.dataset,
+                    "--data.batch_size",
+                    str(chosen.batch),
+                    "--trainer.max_epochs",
+                    str(chosen.epochs),
+                    "--trainer.limit_train_batches",
+                    str(chosen.steps),
+                    "--trainer.limit_val_batches",
+                    "1",
+                ]
+            )
             whole = time.perf_counter() - begin
             curve = record["fit"]["curve"]
             starts[compiled].append(whole - (curve[-1]["train_seconds"] - curve[0]["train_seconds"]))
@@ -42,11 +57,16 @@ def main() -> None:
         fast, slow = median(found["compiled"]), median(found["eager"])
         more = median(starts[True]) - median(starts[False])
         images = more / (1 / slow - 1 / fast) if fast > slow else None
-        rows.append([
-            f"fit, {arch}, {chosen.dataset}, batch {chosen.batch}", f"{fast:,.4g}", f"{slow:,.4g}",
-            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", f"{more:.0f}",
-            f"{images:,.0f} images" if images else "never",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"fit, {arch}, {chosen.dataset}, batch {chosen.batch}",
+                f"{fast:,.4g}",
+                f"{slow:,.4g}",
+                f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                f"{more:.0f}",
+                f"{images:,.0f} images" if images else "never",
+            ]
+        )
     table(rows)
 
 

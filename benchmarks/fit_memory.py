@@ -14,7 +14,7 @@ from statistics import median
 
 from rounds import fit, interleaved, options, table
 
-IMPORTS = ["-c", "import cnnbench.training.cli"]
+IMPORTS = ["-c", "import cnnbench.cli.lightning"]
 IMAGES_BYTES = 60_000 * 32 * 32 * 3
 
 
@@ -38,10 +38,21 @@ def main() -> None:
 
     def arguments(arch: str) -> list[str]:
         return [
-            "--model.arch", arch, "--model.lr", "0.05", "--data.dataset", "folder", "--data.folder", chosen.folder,
-            "--data.batch_size", str(chosen.batch), "--trainer.max_epochs", "2",
-            "--trainer.limit_train_batches", str(chosen.steps),
-        ]  # fmt: skip
+            "--model.arch",
+            arch,
+            "--model.lr",
+            "0.05",
+            "--data.dataset",
+            "folder",
+            "--data.folder",
+            chosen.folder,
+            "--data.batch_size",
+            str(chosen.batch),
+            "--trainer.max_epochs",
+            "2",
+            "--trainer.limit_train_batches",
+            str(chosen.steps),
+        ]
 
     def fitted(arch: str) -> float:
         with tempfile.TemporaryDirectory() as runs:
@@ -54,12 +65,15 @@ def main() -> None:
     for arch in chosen.arch:
         beyond = [a - b for a, b in zip(found[arch], found["imports"], strict=True)]
         ratios = [one / IMAGES_BYTES for one in beyond]
-        rows.append([
-            f"fit, {arch}, batch {chosen.batch}",
-            *(f"{median(sizes) / 1e6:.0f}" for sizes in (found["imports"], found[arch], beyond)),
-            f"{IMAGES_BYTES / 1e6:.0f}",
-            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", "at most 3",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"fit, {arch}, batch {chosen.batch}",
+                *(f"{median(sizes) / 1e6:.0f}" for sizes in (found["imports"], found[arch], beyond)),
+                f"{IMAGES_BYTES / 1e6:.0f}",
+                f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                "at most 3",
+            ]
+        )
     table(rows)
 
 

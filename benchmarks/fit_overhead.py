@@ -25,15 +25,32 @@ def main() -> None:
     chosen = parser.parse_args()
     data = {"dataset": chosen.dataset, "folder": chosen.folder}
     loop = {
-        "arch": chosen.arch, "data": data, "batch": chosen.batch, "epochs": chosen.epochs, "steps": chosen.steps,
+        "arch": chosen.arch,
+        "data": data,
+        "batch": chosen.batch,
+        "epochs": chosen.epochs,
+        "steps": chosen.steps,
         "precision": chosen.precision,
-    }  # fmt: skip
+    }
     arguments = [
-        "--model.arch", chosen.arch, "--model.lr", "0.05", "--data.dataset", chosen.dataset,
-        *(["--data.folder", chosen.folder] if chosen.folder else []), "--data.batch_size", str(chosen.batch),
-        "--trainer.max_epochs", str(chosen.epochs), "--trainer.limit_train_batches", str(chosen.steps),
-        "--trainer.limit_val_batches", "1", "--trainer.precision", chosen.precision,
-    ]  # fmt: skip
+        "--model.arch",
+        chosen.arch,
+        "--model.lr",
+        "0.05",
+        "--data.dataset",
+        chosen.dataset,
+        *(["--data.folder", chosen.folder] if chosen.folder else []),
+        "--data.batch_size",
+        str(chosen.batch),
+        "--trainer.max_epochs",
+        str(chosen.epochs),
+        "--trainer.limit_train_batches",
+        str(chosen.steps),
+        "--trainer.limit_val_batches",
+        "1",
+        "--trainer.precision",
+        chosen.precision,
+    ]
     sides = {
         "fit": lambda: images_per_second(fit(arguments)),
         "hand-written loop": lambda: float(process(["benchmarks/loop.py", json.dumps(loop)])),

@@ -21,8 +21,8 @@ from onnx import helper, numpy_helper
 
 from cnnbench import records
 from cnnbench.bench import latency, plan, regression
-from cnnbench.report.table import Column, render
-from cnnbench.types import Manifest
+from cnnbench.cli.table import Column, render
+from cnnbench.records.schema import Manifest
 
 WIDTH = 128
 """Of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
@@ -118,11 +118,16 @@ def main() -> int:
             (found,) = regression.gate(ours, theirs, [chosen.batch], chosen.seconds, run, lambda line: None)
             print(found.answer, file=sys.stderr)
             last = found.effects[-1]
-            rows.append({
-                "run": "planted" if run == chosen.runs else f"A/A {run + 1}", "ratio": last.ratio,
-                "interval": f"{last.low:.3f} to {last.high:.3f}", "floor": max(e.floor for e in found.effects),
-                "times": "twice" if len(found.effects) > 1 else "once", "regression": found.regression,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run": "planted" if run == chosen.runs else f"A/A {run + 1}",
+                    "ratio": last.ratio,
+                    "interval": f"{last.low:.3f} to {last.high:.3f}",
+                    "floor": max(e.floor for e in found.effects),
+                    "times": "twice" if len(found.effects) > 1 else "once",
+                    "regression": found.regression,
+                }
+            )
     render("The regression gate", COLUMNS, rows, "markdown")
     quiet, caught = not any(row["regression"] for row in rows[:-1]), rows[-1]["regression"]
     return 0 if quiet and caught else 1

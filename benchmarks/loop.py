@@ -15,9 +15,16 @@ from cnnbench.training import process
 
 
 def main(
-    arch: str, data: dict, batch: int, epochs: int, steps: int, precision: str = "32-true",
-    layout: str = "channels_last", compile: bool = False, prepared: bool = True,
-) -> float:  # fmt: skip
+    arch: str,
+    data: dict,
+    batch: int,
+    epochs: int,
+    steps: int,
+    precision: str = "32-true",
+    layout: str = "channels_last",
+    compile: bool = False,
+    prepared: bool = True,
+) -> float:
     """Train for some epochs of some steps; images a second."""
     if prepared:
         process.prepare()  # as `fit` does, so that the loop around the arithmetic is all that differs
@@ -51,8 +58,11 @@ def main(
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=0.05, momentum=0.9, nesterov=True, fused=True,
-    )  # fmt: skip
+        lr=0.05,
+        momentum=0.9,
+        nesterov=True,
+        fused=True,
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.05, total_steps=epochs * steps, pct_start=0.25, cycle_momentum=False
     )

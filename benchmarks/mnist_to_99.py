@@ -35,9 +35,19 @@ def example(root: str, seed: int, checkpoint: Path) -> tuple[int, float]:
     train = DataLoader(datasets.MNIST(root, train=True, transform=transform), batch_size=64, shuffle=True)
     test = DataLoader(datasets.MNIST(root, train=False, transform=transform), batch_size=1000)
     network = nn.Sequential(
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
-        nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10), nn.LogSoftmax(dim=1),
-    )  # fmt: skip
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+        nn.LogSoftmax(dim=1),
+    )
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
     epochs = right = 0
@@ -103,9 +113,19 @@ def main() -> None:
         print(json.dumps(example(chosen.root, chosen.seed, chosen.example)))
         return
     arguments = [
-        "--model.arch", chosen.arch, "--model.lr", str(chosen.lr), "--data.dataset", "mnist",
-        "--data.root", chosen.root, "--data.batch_size", str(chosen.batch), "--trainer.max_epochs", str(chosen.epochs),
-    ]  # fmt: skip
+        "--model.arch",
+        chosen.arch,
+        "--model.lr",
+        str(chosen.lr),
+        "--data.dataset",
+        "mnist",
+        "--data.root",
+        chosen.root,
+        "--data.batch_size",
+        str(chosen.batch),
+        "--trainer.max_epochs",
+        str(chosen.epochs),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         rounds = Rounds(arguments, chosen.root, Path(folder))
         sides = {"ours": rounds.ours} | ({} if chosen.ours_alone else {"PyTorch's example": rounds.theirs})

@@ -25,9 +25,14 @@ def main() -> None:
 
     def rate(prepared: bool) -> float:
         loop = {
-            "arch": chosen.arch, "data": {"dataset": "mnist"}, "batch": chosen.batch, "epochs": 2,
-            "steps": chosen.steps, "precision": "bf16-mixed", "prepared": prepared,
-        }  # fmt: skip
+            "arch": chosen.arch,
+            "data": {"dataset": "mnist"},
+            "batch": chosen.batch,
+            "epochs": 2,
+            "steps": chosen.steps,
+            "precision": "bf16-mixed",
+            "prepared": prepared,
+        }
         return float(process(["benchmarks/loop.py", json.dumps(loop)]))
 
     sides = {"as fit sets it": lambda: rate(True), "as the system has it": lambda: rate(False)}

@@ -45,13 +45,24 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
-            "fit", "--model.arch", chosen.arch, "--model.lr", "0.05", "--data.dataset", chosen.dataset,
-            "--data.batch_size", str(chosen.batch), "--trainer.max_epochs", str(chosen.epochs), "--runs_dir", folder,
+            "fit",
+            "--model.arch",
+            chosen.arch,
+            "--model.lr",
+            "0.05",
+            "--data.dataset",
+            chosen.dataset,
+            "--data.batch_size",
+            str(chosen.batch),
+            "--trainer.max_epochs",
+            str(chosen.epochs),
+            "--runs_dir",
+            folder,
             *chosen.flags,
-        ]  # fmt: skip
+        ]
         stats, whole = profiled(arguments)
         from cnnbench import records
-        from cnnbench.types import RunRecord
+        from cnnbench.records.schema import RunRecord
 
         (path,) = Path(folder).glob("*/*/result.json")
         record = records.read(path, RunRecord)
@@ -99,12 +110,14 @@ def floor(macs: int, images: int, arithmetic: float, precision: str) -> None:
     rate = 2 * 2048**3 / sorted(times)[5]
     least = 6 * macs * images / rate
     print()
-    table([
-        ["floor", "value"],
-        [f"matrix product, {kind}", f"{rate / 1e9:.0f} GFLOP/s"],
-        [f"6 x {macs:,} MACs x {images:,} images at that rate", f"{least:.2f} s"],
-        ["forward, backward and optimizer took", f"{arithmetic:.2f} s, {arithmetic / least:.1f} times the floor"],
-    ])  # fmt: skip
+    table(
+        [
+            ["floor", "value"],
+            [f"matrix product, {kind}", f"{rate / 1e9:.0f} GFLOP/s"],
+            [f"6 x {macs:,} MACs x {images:,} images at that rate", f"{least:.2f} s"],
+            ["forward, backward and optimizer took", f"{arithmetic:.2f} s, {arithmetic / least:.1f} times the floor"],
+        ]
+    )
 
 
 def operators(arch: str, spec: ImageSpec, batch: int, mixed: bool, layout: str) -> None:

@@ -55,11 +55,17 @@ def compared(
         pairs = list(zip(found[ours], theirs, strict=True))
         ratios = [b / a if fewer_is_better else a / b for a, b in pairs]
         middle = median(ratios)
-        rows.append([
-            what, name, f"{median(found[ours]):,.4g}", f"{median(theirs):,.4g}",
-            f"{middle:.3g} ({min(ratios):.3g} to {max(ratios):.3g}) of {len(ratios)} rounds", f"{least:g}",
-            "yes" if middle >= least else "no",
-        ])  # fmt: skip
+        rows.append(
+            [
+                what,
+                name,
+                f"{median(found[ours]):,.4g}",
+                f"{median(theirs):,.4g}",
+                f"{middle:.3g} ({min(ratios):.3g} to {max(ratios):.3g}) of {len(ratios)} rounds",
+                f"{least:g}",
+                "yes" if middle >= least else "no",
+            ]
+        )
     table(rows)
 
 

@@ -73,11 +73,13 @@ def row(bundle: str, ours: str, rounds: list[Blocks]) -> list[str]:
     ratios = [median(b / a for a, b in zip(one[ours], one[BARE], strict=True)) for one in rounds]
     middle = median(ratios)
     return [
-        f"{ours}, {bundle}, batch 1", BARE,
+        f"{ours}, {bundle}, batch 1",
+        BARE,
         *(f"{median(median(one[side]) for one in rounds):,.4g}" for side in (ours, BARE)),
-        f"{middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f}) of {len(ratios)} rounds", f"{LEAST:g}",
+        f"{middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f}) of {len(ratios)} rounds",
+        f"{LEAST:g}",
         "yes" if middle >= LEAST else "no",
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:

@@ -33,9 +33,16 @@ SIGNIFICANCE = 0.01  # of the F-test that a bend must pass
 NOISE = 0.01  # relative: no median is taken to be surer than that
 IMAGES = (1000, 2000, 4000, 8000, 16_000, 32_000, 54_000)
 STEPS = {  # architectures, smallest first, and batches an epoch: a second or so
-    "linear": 40, "mlp_lenet": 40, "lenet5": 40, "mlp": 40, "inception_small": 10, "netresdeep": 10, "resnet20": 10,
-    "fastnet": 5, "resnet18": 3,
-}  # fmt: skip
+    "linear": 40,
+    "mlp_lenet": 40,
+    "lenet5": 40,
+    "mlp": 40,
+    "inception_small": 10,
+    "netresdeep": 10,
+    "resnet20": 10,
+    "fastnet": 5,
+    "resnet18": 3,
+}
 QUANTITIES = ("images/s", "training memory", "process memory")  # the first has the left plot, the others the right one
 Point = dict[str, tuple[float, float]]
 """What one run took, by quantity: its place across (a size) and up (a rate, or bytes; NaN where nobody told)."""
@@ -85,10 +92,22 @@ class Curve:
 def arguments(arch: str, batch: int, *more: str, epochs: int = 2, steps: float = 1.0) -> tuple[str, ...]:
     """Of `fit`; an epoch has `steps` batches, 1.0 is all."""
     return (
-        "--model.arch", arch, "--model.lr", "0.01", "--data.dataset", "mnist", "--data.batch_size", str(batch),
-        "--trainer.max_epochs", str(epochs), "--trainer.limit_train_batches", str(steps),
-        "--trainer.limit_val_batches", "1", *more,
-    )  # fmt: skip
+        "--model.arch",
+        arch,
+        "--model.lr",
+        "0.01",
+        "--data.dataset",
+        "mnist",
+        "--data.batch_size",
+        str(batch),
+        "--trainer.max_epochs",
+        str(epochs),
+        "--trainer.limit_train_batches",
+        str(steps),
+        "--trainer.limit_val_batches",
+        "1",
+        *more,
+    )
 
 
 def axes() -> dict[str, Axis]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from cnnbench import datasets, records
-from cnnbench.export import bundle, contract, graph
-from cnnbench.training import runs
-from cnnbench.types import RunRecord
+from cnnbench.bundles import bundle, contract, graph
+from cnnbench.records.schema import RunRecord
+from cnnbench.training import folder as runs
 
 BARE = """
 import sys, time

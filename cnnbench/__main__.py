@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from cnnbench.types import CnnbenchError, Exit
 
-LIGHTNING = "cnnbench.training.cli:run"
+LIGHTNING = "cnnbench.cli.lightning:run"
 
 VERBS: dict[str, tuple[str, str]] = {
     # verb: (function, what the front page says)
@@ -20,19 +20,19 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": (LIGHTNING, "score a checkpoint on the validation images"),
     "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
     "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
-    "sweep": ("cnnbench.report.sweep:sweep", "many runs: every task with every seed, here, on Ray or under Slurm"),
-    "explain": ("cnnbench.report.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
-    "lab": ("cnnbench.report.course:lab", "why: lessons that compute, draw and check, from FC to Inception"),
-    "list": ("cnnbench.report.catalog:show", "architectures with their cost, datasets, or tasks"),
-    "export": ("cnnbench.export.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
-    "verify": ("cnnbench.export.verify:verify", "prove a bundle again from disk, without torch"),
-    "compare": ("cnnbench.report.compare:compare", "one table and one picture of runs, bundles and latencies"),
-    "choose": ("cnnbench.report.choose:choose", "the cheapest network that meets your limits, and why the others lost"),
-    "report": ("cnnbench.report.report:report", "one self-contained page of everything that was measured"),
-    "collect": ("cnnbench.report.collect:collect", "the small records of runs and bundles, to keep in a repository"),
-    "bench": ("cnnbench.report.bench:bench", "latency, engine by engine; or whether one bundle is slower than another"),
-    "robustness": ("cnnbench.report.robustness:robustness", "score a run on shifted test images"),
-    "doctor": ("cnnbench.report.doctor:doctor", "versions, devices, providers and data, and what is wrong"),
+    "sweep": ("cnnbench.cli.sweep:sweep", "many runs: every task with every seed, here, on Ray or under Slurm"),
+    "explain": ("cnnbench.cli.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
+    "lab": ("cnnbench.cli.lab:lab", "why: lessons that compute, draw and check, from FC to Inception"),
+    "list": ("cnnbench.cli.list:show", "architectures with their cost, datasets, or tasks"),
+    "export": ("cnnbench.bundles.bundle:export", "turn a run into a proven ONNX bundle: exports/<task>/"),
+    "verify": ("cnnbench.bundles.verify:verify", "prove a bundle again from disk, without torch"),
+    "compare": ("cnnbench.cli.compare:compare", "one table and one picture of runs, bundles and latencies"),
+    "choose": ("cnnbench.cli.choose:choose", "the cheapest network that meets your limits, and why the others lost"),
+    "report": ("cnnbench.cli.report:report", "one self-contained page of everything that was measured"),
+    "collect": ("cnnbench.cli.collect:collect", "the small records of runs and bundles, to keep in a repository"),
+    "bench": ("cnnbench.cli.bench:bench", "latency, engine by engine; or whether one bundle is slower than another"),
+    "robustness": ("cnnbench.cli.robustness:robustness", "score a run on shifted test images"),
+    "doctor": ("cnnbench.cli.doctor:doctor", "versions, devices, providers and data, and what is wrong"),
 }
 
 
@@ -172,7 +172,7 @@ def _front(arguments: list[str]) -> int:
     if complete is None:
         parser.add_argument("--version", action="version", version=shown)
     subcommands = parser.add_subcommands(required=True, dest="verb", metavar="VERB")
-    lightning = _load("cnnbench.training.cli:subparsers")() if complete else {}
+    lightning = _load("cnnbench.cli.lightning:subparsers")() if complete else {}
     for verb, (target, summary) in VERBS.items():
         if complete is None:
             child = ArgumentParser(add_help=False)

@@ -8,25 +8,26 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from cnnbench.records.schema import Commit, Environment
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 
 
-def describe() -> dict[str, Any]:
-    """Versions, machine and commit, as JSON values. Names no host, user or path."""
+def describe() -> Environment:
+    """Versions, machine and commit."""
     torch = sys.modules.get("torch")  # its threads are only known, and only matter, once it is loaded
-    return {
-        "cnnbench": metadata.version("cnnbench"),
-        "python": platform.python_version(),
-        "packages": versions(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads() if torch else None,
-        "gpus": gpus() if torch else None,
-        "git": commit(),
-    }
+    return Environment(
+        cnnbench=metadata.version("cnnbench"),
+        python=platform.python_version(),
+        packages=versions(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=cpu_name(),
+        cpu_count=os.cpu_count(),
+        threads=torch.get_num_threads() if torch else None,
+        gpus=tuple(gpus()) if torch else None,
+        git=commit(),
+    )
 
 
 def versions() -> dict[str, str]:
@@ -56,14 +57,14 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def commit() -> dict[str, Any] | None:
+def commit() -> Commit | None:
     """Commit of cnnbench's checkout and whether its tree was dirty; None where it is an installed package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        return {"commit": head, "dirty": bool(_git(root, "status", "--porcelain"))}
+        return Commit(head, bool(_git(root, "status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -8,8 +8,8 @@ from jsonargparse import ArgumentParser
 
 from cnnbench import tasks
 from cnnbench.architectures import architecture
+from cnnbench.cli import lightning as cli
 from cnnbench.datasets import dataset
-from cnnbench.training import cli
 from cnnbench.types import CnnbenchError, Exit
 
 shipped = pytest.mark.parametrize("path", sorted(tasks.SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

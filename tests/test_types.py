@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, Reference
+from cnnbench.records.schema import Reference
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
 
 
 def test_exit_codes_are_the_documented_ones() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnnbench.analysis import anatomy
+from cnnbench.analysis import tracer as anatomy
 from cnnbench.architectures import build
 from cnnbench.types import COST_SPEC, Cost, ImageSpec
 

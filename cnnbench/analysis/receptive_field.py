@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from cnnbench.analysis.anatomy import Field, Layer, _pair
+from cnnbench.analysis.tracer import Field, Layer, _pair
 from cnnbench.types import ImageSpec
 
 NARROW = 80
@@ -94,16 +94,41 @@ def _support(output: Tensor, pixels: Tensor, axis: int) -> int | None:
 
 
 KINDS = {
-    "convolution": "convolution", "max pool": "pool", "average pool": "pool", "add": "join", "concatenate": "join",
-    "multiply": "join",    "linear": "linear", "global average pool": "whole", "global max pool": "whole",
-}  # fmt: skip
+    "convolution": "convolution",
+    "max pool": "pool",
+    "average pool": "pool",
+    "add": "join",
+    "concatenate": "join",
+    "multiply": "join",
+    "linear": "linear",
+    "global average pool": "whole",
+    "global max pool": "whole",
+}
 """Kinds of layer that are measured, and the word for them in what `Linearised` notes."""
 
 IDENTITIES = {
-    "batch_norm", "layer_norm", "group_norm", "relu", "relu_", "tanh", "sigmoid", "sigmoid_", "gelu", "silu", "silu_",
-    "hardtanh", "hardtanh_", "hardswish", "hardswish_", "leaky_relu", "leaky_relu_", "dropout", "dropout_",
-    "feature_dropout", "alpha_dropout",
-}  # fmt: skip
+    "batch_norm",
+    "layer_norm",
+    "group_norm",
+    "relu",
+    "relu_",
+    "tanh",
+    "sigmoid",
+    "sigmoid_",
+    "gelu",
+    "silu",
+    "silu_",
+    "hardtanh",
+    "hardtanh_",
+    "hardswish",
+    "hardswish_",
+    "leaky_relu",
+    "leaky_relu_",
+    "dropout",
+    "dropout_",
+    "feature_dropout",
+    "alpha_dropout",
+}
 JOINS = {
     "add",
     "add_",

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnbench.types import Epoch
+    from cnnbench.records.schema import Epoch
 
 LEVEL = 0.95
 BOOTSTRAP_FROM = 10
@@ -62,9 +62,13 @@ def _bca(values: np.ndarray) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
     found = bootstrap(
-        (values,), np.mean, confidence_level=LEVEL, n_resamples=REPLICATES, method="BCa",
+        (values,),
+        np.mean,
+        confidence_level=LEVEL,
+        n_resamples=REPLICATES,
+        method="BCa",
         rng=np.random.default_rng(SEED),
-    )  # fmt: skip
+    )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
@@ -220,9 +224,12 @@ def _replicates(differences: np.ndarray) -> np.ndarray:
         drawn_images = random.multinomial(images, counts / images, size) / images  # (size, P)
         per_pattern = drawn_seeds @ patterns  # (size, P)
         found.append(
-            [(per_pattern * drawn_images).sum(axis=1), per_pattern @ counts / images,
-             drawn_images @ patterns.mean(axis=0)]
-        )  # fmt: skip
+            [
+                (per_pattern * drawn_images).sum(axis=1),
+                per_pattern @ counts / images,
+                drawn_images @ patterns.mean(axis=0),
+            ]
+        )
     means: np.ndarray = np.concatenate(found, axis=1) - differences.mean()
     return means
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from cnnbench.bench.engines import ColdStart, Engine, EngineError, Setup
+from cnnbench.bench.processes import ColdStart, Engine, EngineError, Setup
 
 Say = Callable[[str], None]
 

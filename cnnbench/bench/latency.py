@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cnnbench import records
-from cnnbench.types import CnnbenchError, Manifest
+from cnnbench.records.schema import Manifest
+from cnnbench.types import CnnbenchError
 
 Runtime = Literal["torch", "torch-compile", "onnxruntime"]
 Provider = Literal["cpu", "cuda"]
@@ -43,9 +44,7 @@ def images_of(bundle: Path, batch: int) -> np.ndarray:
     return images
 
 
-def prepare(
-    bundle: Path, runtime: Runtime, threads: int, precision: str = "fp32", provider: Provider = "cpu"
-) -> Call:  # fmt: skip
+def prepare(bundle: Path, runtime: Runtime, threads: int, precision: str = "fp32", provider: Provider = "cpu") -> Call:
     """A call from images `(N, H, W, C)` uint8 to logits, on `runtime` on `provider`.
 
     All engines get the same uint8 images and do the same preprocessing inside the timed call. `precision` chooses
@@ -64,7 +63,7 @@ def extra_info(
     return {
         "task": manifest.task,
         "arch": manifest.arch,
-        "model_sha256": manifest.files["model.onnx"]["sha256"],
+        "model_sha256": manifest.files["model.onnx"].sha256,
         "runtime": runtime,
         "precision": precision,
         "provider": provider,
@@ -102,7 +101,7 @@ def _torch(bundle: Path, threads: int, compiled: bool, provider: Provider) -> Ca
     import torch
 
     from cnnbench.architectures import build
-    from cnnbench.export.graph import Deployable
+    from cnnbench.bundles.graph import Deployable
 
     manifest = records.read(bundle / "manifest.json", Manifest)
     torch.manual_seed(0)

@@ -10,10 +10,11 @@ from typing import TypeVar, get_args
 
 from cnnbench import records
 from cnnbench.bench import latency
-from cnnbench.bench.engines import Setup
+from cnnbench.bench.processes import Setup
 from cnnbench.bench.scenarios import SCENARIOS, Scenario
+from cnnbench.records.schema import Manifest
 from cnnbench.registry import hint
-from cnnbench.types import CnnbenchError, Exit, Manifest
+from cnnbench.types import CnnbenchError, Exit
 
 Name = TypeVar("Name", bound=str)
 
@@ -144,7 +145,7 @@ def _threads(text: str) -> list[int]:
 def _unedited(file: Path, manifest: Manifest) -> None:
     if not file.is_file():
         raise CnnbenchError(f"{file} is missing: export the bundle again", Exit.DATA)
-    if records.sha256(file) != manifest.files[file.name]["sha256"]:
+    if records.sha256(file) != manifest.files[file.name].sha256:
         raise CnnbenchError(
             f"{file} was edited: its hash is not the manifest's; `cnnbench verify` says more", Exit.VERDICT
         )

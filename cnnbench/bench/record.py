@@ -68,7 +68,7 @@ def machine_info(with_gpus: bool) -> dict[str, Any]:
 def _commit_info() -> dict[str, Any]:
     """As pytest-benchmark calls it: `id` and `dirty`, of cnnbench's checkout."""
     commit = environment.commit()
-    return {"id": commit["commit"], "dirty": commit["dirty"]} if commit else {"id": version("cnnbench"), "dirty": False}
+    return {"id": commit.commit, "dirty": commit.dirty} if commit else {"id": version("cnnbench"), "dirty": False}
 
 
 def _benchmark(cell: Cell, taken: Sequence[Taken]) -> dict[str, Any]:
@@ -77,11 +77,18 @@ def _benchmark(cell: Cell, taken: Sequence[Taken]) -> dict[str, Any]:
 
     setup = cell.setup
     params = {
-        "runtime": setup.runtime, "precision": setup.precision, "provider": setup.provider,
-        "batch": cell.batch, "threads": setup.threads,
-    }  # fmt: skip
+        "runtime": setup.runtime,
+        "precision": setup.precision,
+        "provider": setup.provider,
+        "batch": cell.batch,
+        "threads": setup.threads,
+    }
     case = SimpleNamespace(
-        name=cell.name, fullname=cell.name, group=setup.task, param=None, params=params,
+        name=cell.name,
+        fullname=cell.name,
+        group=setup.task,
+        param=None,
+        params=params,
         extra_info={
             **latency.extra_info(
                 setup.bundle, setup.runtime, cell.batch, setup.threads, setup.precision, setup.provider
@@ -91,7 +98,7 @@ def _benchmark(cell: Cell, taken: Sequence[Taken]) -> dict[str, Any]:
             **_on_device(taken, setup.provider, setup.runtime),
         },
         cprofile_stats=None,
-    )  # fmt: skip
+    )
     options = {"disable_gc": True, "timer": "perf_counter_ns", "warmup": True}
     made: Any = Metadata(case, 1, options)  # type: ignore[no-untyped-call]
     for one in taken:

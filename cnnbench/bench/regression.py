@@ -16,9 +16,9 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.bench import interleave
-from cnnbench.bench.engines import Setup
 from cnnbench.bench.interleave import Budget, Cell, Say, Taken
 from cnnbench.bench.percentiles import CONFIDENCE, percentile
+from cnnbench.bench.processes import Setup
 from cnnbench.types import CnnbenchError, Exit
 
 SIGNIFICANCE = 0.01
@@ -107,8 +107,13 @@ def gate(
     if not seen:
         return [verdict(cell.name, [effect]) for cell, effect in first.items()]
     say(f"measuring again what differs, with fresh processes: {', '.join(cell.name for cell in seen)}")
-    again = _effects([pair for pair in pairs if any(cell.setup == pair[0] for cell in seen)],
-                     sorted({cell.batch for cell in seen}), budget, order, say)  # fmt: skip
+    again = _effects(
+        [pair for pair in pairs if any(cell.setup == pair[0] for cell in seen)],
+        sorted({cell.batch for cell in seen}),
+        budget,
+        order,
+        say,
+    )
     return [verdict(cell.name, [effect, again[cell]] if cell in seen else [effect]) for cell, effect in first.items()]
 
 
@@ -151,11 +156,14 @@ def effect(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], seed: int
     middle, low, high = _median_interval(log_a.mean(0) - log_b.mean(0), seed)
     noise = [abs(bound) for side in (log_a, log_b) for bound in _median_interval(side[0] - side[1], seed)[1:]]
     return Effect(
-        ratio=float(np.exp(middle)), low=float(np.exp(low)), high=float(np.exp(high)),
+        ratio=float(np.exp(middle)),
+        low=float(np.exp(low)),
+        high=float(np.exp(high)),
         floor=max(float(np.exp(max(noise))), 1 + SMALLEST_EFFECT),
-        p_value=float(mannwhitneyu(log_a.mean(0), log_b.mean(0)).pvalue), rounds=rounds,
+        p_value=float(mannwhitneyu(log_a.mean(0), log_b.mean(0)).pvalue),
+        rounds=rounds,
         round_medians=dict(zip(NAMES, (list(process)[:rounds] for process in (*a, *b)), strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _median_interval(ratios: np.ndarray, seed: int) -> tuple[float, float, float]:
@@ -236,9 +244,11 @@ def machine(content: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path} does not tell its machine: expected a record that `cnnbench bench` wrote", Exit.DATA
         )
     return {
-        "cpu": cpu.get("brand_raw") or info.get("machine"), "cores": cpu.get("count"),
-        "system": info.get("system"), "gpus": info.get("gpus"),
-    }  # fmt: skip
+        "cpu": cpu.get("brand_raw") or info.get("machine"),
+        "cores": cpu.get("count"),
+        "system": info.get("system"),
+        "gpus": info.get("gpus"),
+    }
 
 
 def _told(machine: dict[str, Any]) -> str:

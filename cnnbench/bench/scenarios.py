@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from cnnbench.bench.engines import Engine, EngineError, Setup
 from cnnbench.bench.percentiles import needed, overlatency_allowed, percentile
+from cnnbench.bench.processes import Engine, EngineError, Setup
 
 Scenario = Literal["SingleStream", "Offline", "Server"]
 SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "Offline", "Server")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import platformdirs
 
+from cnnbench.records.schema import DataChoice, DataRecord
 from cnnbench.registry import Registry, hint
 from cnnbench.types import Augment, CnnbenchError, Dataset, Exit, ImageSpec, Split
 
@@ -102,45 +103,56 @@ def labelled(name: str, split: str | None) -> str:
     return f"{name}_{split}" if split else name
 
 
-def open_choice(choice: dict[str, Any], download: bool = False) -> Dataset:
+def open_choice(choice: DataChoice, download: bool = False) -> Dataset:
     """The dataset that the data options of a config or of a record name.
 
     Raises:
         CnnbenchError: See `load`.
     """
-    folder = choice.get("folder")
+    folder = choice.folder
     source = Source(
-        root=data_root(choice.get("root")),
+        root=data_root(choice.root),
         folder=Path(folder).expanduser() if folder else None,
         download=download,
-        size=choice["size"],
-        channels=choice["channels"],
-        split=choice.get("split"),
+        size=choice.size,
+        channels=choice.channels,
+        split=choice.split,
     )
-    return load(choice["dataset"], source, label=choice["name"], train_images=choice.get("train_images"))
+    return load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
 
 
-def open_recorded(recorded: dict[str, Any], root: str | None = None, folder: str | None = None) -> Dataset:
+def open_recorded(recorded: DataRecord, root: str | None = None, folder: str | None = None) -> Dataset:
     """The very images that a record speaks of, wherever they lie now.
 
     Raises:
         CnnbenchError: They are missing, or other images lie there (exit 3).
     """
-    root, folder = root or recorded.get("root"), folder or recorded.get("folder")
-    data = open_choice({**recorded, "root": root, "folder": folder})
-    if data.sha256 != recorded["sha256"]:
+    data = open_choice(msgspec.structs.replace(recorded, root=root or recorded.root, folder=folder or recorded.folder))
+    if data.sha256 != recorded.sha256:
         raise CnnbenchError(
             f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
-            f"the record's to {recorded['sha256'][:12]}",
+            f"the record's to {recorded.sha256[:12]}",
             Exit.DATA,
         )
     return data
 
 
-def describe(data: Dataset, choice: dict[str, Any]) -> dict[str, Any]:
+def describe(data: Dataset, choice: DataChoice) -> DataRecord:
     """What a record says of the data: the options that `open_recorded` needs, its hash and its sizes."""
-    sizes = {f"{split}_images": len(getattr(data, split)) for split in ("train", "val", "test")}
-    return {**choice, "name": data.name, "sha256": data.sha256, **sizes, "augment": asdict(data.augment)}
+    return DataRecord(
+        dataset=choice.dataset,
+        root=choice.root,
+        folder=choice.folder,
+        name=data.name,
+        split=choice.split,
+        size=choice.size,
+        channels=choice.channels,
+        sha256=data.sha256,
+        train_images=len(data.train),
+        val_images=len(data.val),
+        test_images=len(data.test),
+        augment=data.augment,
+    )
 
 
 def holdout(split: Split, fraction: float) -> tuple[Split, Split]:

@@ -84,13 +84,18 @@ def backprop() -> Lesson:
     activation = _behind_relu(random)
     worst = {name: max(values) for name, values in errors.items()}
     claims = [
-        (f"Z, dA, dW and db agree with autograd in float64 to 1e-10 for {len(cases)} combinations of stride, padding, "
-         f"kernel and channels: at most {max(worst.values()):.1e}", max(worst.values()) < 1e-10),
+        (
+            f"Z, dA, dW and db agree with autograd in float64 to 1e-10 for {len(cases)} combinations of stride, "
+            f"padding, kernel and channels: at most {max(worst.values()):.1e}",
+            max(worst.values()) < 1e-10,
+        ),
         (f"They agree for a kernel that is not square: {max(oblong.values()):.1e}", max(oblong.values()) < 1e-10),
         (f"Behind a ReLU the gradient passes where Z was positive: {activation:.1e}", activation < 1e-10),
-        (f"Max pooling's mask and average pooling's even share agree with autograd: {max(poolings.values()):.1e}",
-         max(poolings.values()) < 1e-10),
-    ]  # fmt: skip
+        (
+            f"Max pooling's mask and average pooling's even share agree with autograd: {max(poolings.values()):.1e}",
+            max(poolings.values()) < 1e-10,
+        ),
+    ]
     rows = [
         {"what": name, "rule": rule, "largest error": worst[name]}
         for name, rule in (
@@ -169,8 +174,12 @@ def _figure() -> Figure:
     dilated[::2, ::2] = dz[0, 0]
     figure, panels = pictures.new(11.5, 3.6, panels=4)
     figure.suptitle("Backward through a 3x3 convolution of stride 2")
-    parts = {"dZ": dz[0, 0], "zeros between, for the stride": dilated, "W turned by 180 degrees": w[0, 0, ::-1, ::-1],
-             "dA: full cross-correlation": da[0, 0]}  # fmt: skip
+    parts = {
+        "dZ": dz[0, 0],
+        "zeros between, for the stride": dilated,
+        "W turned by 180 degrees": w[0, 0, ::-1, ::-1],
+        "dA: full cross-correlation": da[0, 0],
+    }
     for axes, (title, values) in zip(panels, parts.items(), strict=True):
         axes.set_axis_off()
         axes.imshow(values, cmap="Blues", vmax=1.6 * values.max())

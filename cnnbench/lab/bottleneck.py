@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnbench import pictures
-from cnnbench.analysis import anatomy
+from cnnbench.analysis import tracer as anatomy
 from cnnbench.analysis.cost import cost, count
 from cnnbench.architectures.layers import conv_bn_relu
 from cnnbench.lab import Lesson, Numbers, lesson
@@ -39,18 +39,28 @@ def bottleneck() -> Lesson:
     times = _timed({"direct": direct(), "through 16 channels": through()})
     small, without = cost("inception_small"), cost("inception_small_nobottleneck")
     claims = [
-        (f"28x28, 256 channels to 32 by 5x5: {first:,} multiplications directly, {second:,} through 16 channels of "
-         f"1x1, {first / second:.1f} times fewer", (first, second) == by_hand == (160_563_200, 13_246_464)),
-        (f"Popular texts call these parameters; the weights are {weights['direct']:,} against "
-         f"{weights['through 16 channels']:,}", list(weights.values()) == [204_800, 4_096 + 12_800]),
-        (f"A whole network saves too: inception_small has {small.macs:,} MACs, the same without bottlenecks "
-         f"{without.macs:,}, {without.macs / small.macs:.1f} times as many, and {without.params / small.params:.1f} "
-         "times the parameters",
-         without.macs > 2 * small.macs),
-        ("The two steps put out more than the one: a bottleneck trades arithmetic for memory traffic, "
-         f"{costs['through 16 channels'].activations:,} elements against {costs['direct'].activations:,}",
-         costs["through 16 channels"].activations > costs["direct"].activations),
-    ]  # fmt: skip
+        (
+            f"28x28, 256 channels to 32 by 5x5: {first:,} multiplications directly, {second:,} through 16 channels of "
+            f"1x1, {first / second:.1f} times fewer",
+            (first, second) == by_hand == (160_563_200, 13_246_464),
+        ),
+        (
+            f"Popular texts call these parameters; the weights are {weights['direct']:,} against "
+            f"{weights['through 16 channels']:,}",
+            list(weights.values()) == [204_800, 4_096 + 12_800],
+        ),
+        (
+            f"A whole network saves too: inception_small has {small.macs:,} MACs, the same without bottlenecks "
+            f"{without.macs:,}, {without.macs / small.macs:.1f} times as many, and {without.params / small.params:.1f} "
+            "times the parameters",
+            without.macs > 2 * small.macs,
+        ),
+        (
+            "The two steps put out more than the one: a bottleneck trades arithmetic for memory traffic, "
+            f"{costs['through 16 channels'].activations:,} elements against {costs['direct'].activations:,}",
+            costs["through 16 channels"].activations > costs["direct"].activations,
+        ),
+    ]
     rows = [
         {
             "5x5 on 28x28x256": name,

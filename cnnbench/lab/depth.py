@@ -50,38 +50,47 @@ def depth() -> Lesson:
     """56 layers, plain against residual: features and gradients by layer, at initialisation and after training."""
     data = datasets.load("mnist5k", datasets.Source(datasets.data_root()))
     train, val = _small(data.train), _small(data.val)
-    found = {
-        (name, norm): _followed(name, norm, train, val) for norm in (False, True) for name in NETWORKS
-    }  # fmt: skip
+    found = {(name, norm): _followed(name, norm, train, val) for norm in (False, True) for name in NETWORKS}
     plain, residual = (found[name, False] for name in NETWORKS)
     plain_bn, residual_bn = (found[name, True] for name in NETWORKS)
     claims = [
-        ("Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's "
-         f"standard deviation is {_last(plain.before.features):.0e} of the first's; the residual network's "
-         f"{_last(residual.before.features):.2f}",
-         _last(plain.before.features) < 1e-10 and 0.1 < _last(residual.before.features) < 10),
-        (f"Its gradients fade on the way down: the first block's is {_first(plain.before.gradients):.0e} of the "
-         f"last's; the residual network's {_first(residual.before.gradients):.2f}",
-         _first(plain.before.gradients) < 1e-10 and 0.1 < _first(residual.before.gradients) < 10),
-        ("Batch norm keeps the plain network's features at one size, but its gradients then grow on the way down, "
-         f"{_first(plain_bn.before.gradients):,.0f} fold; through shortcuts "
-         f"{_first(residual_bn.before.gradients):,.0f} fold",
-         0.5 < _last(plain_bn.before.features) < 2
-         and _first(plain_bn.before.gradients) > 20 * _first(residual_bn.before.gradients)),
-        (f"After {STEPS} steps of training the plain network without batch norm knows nothing ({plain.accuracy:.0%} of "
-         f"validation digits right), with batch norm {plain_bn.accuracy:.0%}; the residual one {residual.accuracy:.0%} "
-         f"and {residual_bn.accuracy:.0%}",
-         plain.accuracy < 0.2
-         and residual.accuracy > plain.accuracy + 0.1 and residual_bn.accuracy > plain_bn.accuracy + 0.1),
-    ]  # fmt: skip
+        (
+            "Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's "
+            f"standard deviation is {_last(plain.before.features):.0e} of the first's; the residual network's "
+            f"{_last(residual.before.features):.2f}",
+            _last(plain.before.features) < 1e-10 and 0.1 < _last(residual.before.features) < 10,
+        ),
+        (
+            f"Its gradients fade on the way down: the first block's is {_first(plain.before.gradients):.0e} of the "
+            f"last's; the residual network's {_first(residual.before.gradients):.2f}",
+            _first(plain.before.gradients) < 1e-10 and 0.1 < _first(residual.before.gradients) < 10,
+        ),
+        (
+            "Batch norm keeps the plain network's features at one size, but its gradients then grow on the way down, "
+            f"{_first(plain_bn.before.gradients):,.0f} fold; through shortcuts "
+            f"{_first(residual_bn.before.gradients):,.0f} fold",
+            0.5 < _last(plain_bn.before.features) < 2
+            and _first(plain_bn.before.gradients) > 20 * _first(residual_bn.before.gradients),
+        ),
+        (
+            f"After {STEPS} steps of training the plain network without batch norm knows nothing ({plain.accuracy:.0%} "
+            f"of validation digits right), with batch norm {plain_bn.accuracy:.0%}; the residual one "
+            f"{residual.accuracy:.0%} and {residual_bn.accuracy:.0%}",
+            plain.accuracy < 0.2
+            and residual.accuracy > plain.accuracy + 0.1
+            and residual_bn.accuracy > plain_bn.accuracy + 0.1,
+        ),
+    ]
     he = {name: _under_he(name, train) for name in NETWORKS}
     claims.append(
-        ("How fast it fades is the initialisation's doing (torch's own multiplies by about 0.41 a layer): under He's, "
-         f"again without batch norm, the plain network's features end at {_last(he['plain56'].features):.3f} of the "
-         "stem's, while the residual network's, to which every block adds, grow to "
-         f"{_last(he['resnet56'].features):,.0f} times it",
-         1e-4 < _last(he["plain56"].features) < 1 and _last(he["resnet56"].features) > 100)
-    )  # fmt: skip
+        (
+            "How fast it fades is the initialisation's doing (torch's own multiplies by about 0.41 a layer): under "
+            f"He's, again without batch norm, the plain network's features end at "
+            f"{_last(he['plain56'].features):.3f} of the stem's, while the residual network's, to which every block adds, grow to "
+            f"{_last(he['resnet56'].features):,.0f} times it",
+            1e-4 < _last(he["plain56"].features) < 1 and _last(he["resnet56"].features) > 100,
+        )
+    )
     rows = [
         {
             "network": f"{name}, {'batch norm' if norm else 'no batch norm'}",

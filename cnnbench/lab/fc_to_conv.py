@@ -34,19 +34,29 @@ def fc_to_conv() -> Lesson:
     matrix = dense_matrix(weight, SIDE, padding=1, stride=2)
     strided = F.conv2d(pixels[None], weight, padding=1, stride=2).flatten()
     claims = [
-        ("Re-indexing V[i,j,a,b] = W[i,j,i+a,j+b] changes no output of the dense layer",
-         torch.equal(_reindexed(dense, image), hidden)),
-        ("The dense layer treats a moved image as another image: its outputs do not move along",
-         not torch.equal(_apply(dense, moved)[:, 1:], _apply(dense, thing)[:, :-1])),
-        ("With weights shared over places they do: it is equivariant to translation",
-         torch.equal(_apply(shared, moved)[:, 1:], _apply(shared, thing)[:, :-1])),
-        ("Shared and local, the dense layer is the 3x3 convolution, "
-         "exactly", torch.equal(_apply(local, image), convolved)),
-        ("The same holds for the dense matrix of a convolution of 2 channels to 3 with stride 2 and padding 1: "
-         f"{matrix.shape[0]} x {matrix.shape[1]}, {int((matrix != 0).sum())} entries not zero, {_different(matrix)} "
-         "values",
-         torch.equal(matrix @ pixels.flatten(), strided)),
-    ]  # fmt: skip
+        (
+            "Re-indexing V[i,j,a,b] = W[i,j,i+a,j+b] changes no output of the dense layer",
+            torch.equal(_reindexed(dense, image), hidden),
+        ),
+        (
+            "The dense layer treats a moved image as another image: its outputs do not move along",
+            not torch.equal(_apply(dense, moved)[:, 1:], _apply(dense, thing)[:, :-1]),
+        ),
+        (
+            "With weights shared over places they do: it is equivariant to translation",
+            torch.equal(_apply(shared, moved)[:, 1:], _apply(shared, thing)[:, :-1]),
+        ),
+        (
+            "Shared and local, the dense layer is the 3x3 convolution, exactly",
+            torch.equal(_apply(local, image), convolved),
+        ),
+        (
+            "The same holds for the dense matrix of a convolution of 2 channels to 3 with stride 2 and padding 1: "
+            f"{matrix.shape[0]} x {matrix.shape[1]}, {int((matrix != 0).sum())} entries not zero, {_different(matrix)} "
+            "values",
+            torch.equal(matrix @ pixels.flatten(), strided),
+        ),
+    ]
     small, large = SIDE**2, MEGAPIXEL_SIDE**2
     offsets = 2 * MEGAPIXEL_SIDE - 1
     steps = [

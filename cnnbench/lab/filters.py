@@ -31,17 +31,25 @@ def filters() -> Lesson:
     separable = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([-1.0, 0, 1])).double()
     turned = F.conv2d(image.T[None, None], weight[:1], padding=1)[0, 0].T
     claims = [
-        ("Where nothing changes, the edge kernels answer nothing, and blur and sharpening leave the level",
-         bool((flat[:3] < 1e-12).all() and ((flat[3:] - 0.7).abs() < 1e-12).all())),
-        (f"The Sobel kernel for vertical edges answers a vertical step with {steps[vertical][0]:g} and a horizontal "
-         f"one with {steps[vertical][1]:g}; the other way round for its turned twin",
-         steps[vertical] == (4, 0) and steps[horizontal] == (0, 4)),
+        (
+            "Where nothing changes, the edge kernels answer nothing, and blur and sharpening leave the level",
+            bool((flat[:3] < 1e-12).all() and ((flat[3:] - 0.7).abs() < 1e-12).all()),
+        ),
+        (
+            f"The Sobel kernel for vertical edges answers a vertical step with {steps[vertical][0]:g} and a horizontal "
+            f"one with {steps[vertical][1]:g}; the other way round for its turned twin",
+            steps[vertical] == (4, 0) and steps[horizontal] == (0, 4),
+        ),
         ("The Laplace kernel answers both alike", steps[laplace][0] == steps[laplace][1] > 0),
-        ("Sobel's kernel is an outer product: smoothing (1, 2, 1) along the edge, difference (-1, 0, 1) across it",
-         torch.equal(weight[0, 0], separable)),
-        ("The kernel for horizontal edges is the one for vertical edges on the image turned over its diagonal",
-         torch.allclose(turned, features[horizontal])),
-    ]  # fmt: skip
+        (
+            "Sobel's kernel is an outer product: smoothing (1, 2, 1) along the edge, difference (-1, 0, 1) across it",
+            torch.equal(weight[0, 0], separable),
+        ),
+        (
+            "The kernel for horizontal edges is the one for vertical edges on the image turned over its diagonal",
+            torch.allclose(turned, features[horizontal]),
+        ),
+    ]
     rows = [
         {
             "kernel": name,

@@ -45,14 +45,22 @@ def losses() -> Lesson:
     claims = [
         (f"All four are one number: they differ by {max(values) - min(values):.1e}", max(values) - min(values) < 1e-12),
         (f"They have one gradient, (p - y) / N: largest distance {max(gradients):.1e}", max(gradients) < 1e-12),
-        ("Label smoothing of 0.1 is the one-hot form with 0.91 for the label and 0.01 for each of nine other classes",
-         torch.allclose(smooth, smooth_by_hand, atol=1e-12)),
-        (f"A softmax written with a bare exp overflows at a logit of 1000 ({naive}), the log-softmax does not "
-         f"({stable})",
-         bool(naive.isnan()) and stable.item() == 0),
-        (f"A ReLU on the logits forgets: (2, -8) has a loss of {raw:.6f}, and after a ReLU (2, 0) has {rectified:.4f}",
-         rectified.item() > 100 * raw.item()),
-    ]  # fmt: skip
+        (
+            "Label smoothing of 0.1 is the one-hot form with 0.91 for the label and 0.01 for each of nine other "
+            "classes",
+            torch.allclose(smooth, smooth_by_hand, atol=1e-12),
+        ),
+        (
+            f"A softmax written with a bare exp overflows at a logit of 1000 ({naive}), the log-softmax does not "
+            f"({stable})",
+            bool(naive.isnan()) and stable.item() == 0,
+        ),
+        (
+            f"A ReLU on the logits forgets: (2, -8) has a loss of {raw:.6f}, and after a ReLU (2, 0) has "
+            f"{rectified:.4f}",
+            rectified.item() > 100 * raw.item(),
+        ),
+    ]
     figure, (axes,) = pictures.new(9, 4.6)
     margin = torch.linspace(-8, 8, 400)
     axes.plot(margin, F.softplus(-margin), color=pictures.COLOURS[0], label="cross-entropy")

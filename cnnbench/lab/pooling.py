@@ -39,16 +39,22 @@ def pooling() -> Lesson:
     alone = torch.cat([F.max_pool2d(x[:, c : c + 1], 2) for c in range(3)], dim=1)
     claims = [
         ("It works on each channel by itself: channels out are channels in", torch.equal(alone, F.max_pool2d(x, 2))),
-        ("Max pooling passes the gradient to the largest of each window alone, whole",
-         torch.equal(to_max, largest.double())),
+        (
+            "Max pooling passes the gradient to the largest of each window alone, whole",
+            torch.equal(to_max, largest.double()),
+        ),
         ("Average pooling spreads it evenly, a quarter each", torch.equal(to_all, torch.full_like(x, 0.25))),
-        (f"A shift by one pixel changes real digits by {changes['none']:.0%}; after 4x4 max pooling by "
-         f"{changes['max 4x4']:.0%}, after 4x4 average pooling by {changes['average 4x4']:.0%}",
-         changes["none"] > changes["max 4x4"] > 0 and changes["none"] > changes["average 4x4"] > 0),
-        (f"Averaged over all positions nothing changes, as nothing leaves the image ({changes['global average']:.1e}): "
-         "the place is forgotten",
-         changes["global average"] < 1e-12),
-    ]  # fmt: skip
+        (
+            f"A shift by one pixel changes real digits by {changes['none']:.0%}; after 4x4 max pooling by "
+            f"{changes['max 4x4']:.0%}, after 4x4 average pooling by {changes['average 4x4']:.0%}",
+            changes["none"] > changes["max 4x4"] > 0 and changes["none"] > changes["average 4x4"] > 0,
+        ),
+        (
+            f"Averaged over all positions nothing changes, as nothing leaves the image "
+            f"({changes['global average']:.1e}): the place is forgotten",
+            changes["global average"] < 1e-12,
+        ),
+    ]
     figure, panels = pictures.new(11.5, 3.4, panels=5)
     figure.suptitle("A real digit, pooled; and by how much 200 digits change, on average, when moved by one pixel")
     for axes, name in zip(panels, ("none", "max 2x2", "average 2x2", "max 4x4", "average 4x4"), strict=True):

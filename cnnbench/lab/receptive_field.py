@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnbench import pictures
-from cnnbench.analysis import anatomy
+from cnnbench.analysis import tracer as anatomy
 from cnnbench.analysis.receptive_field import measured
 from cnnbench.architectures import build
 from cnnbench.lab import Lesson, Numbers, lesson
@@ -26,8 +26,13 @@ STACKS = {
     "3x3 with dilation 1, 2, 4": [(3, 1, 1), (3, 1, 2), (3, 1, 4)],
 }
 NETWORKS = (
-    ("lenet5", 32), ("alexnet", 224), ("vgg16", 224), ("googlenet", 224), ("resnet20", 32), ("resnet50", 224),
-)  # fmt: skip
+    ("lenet5", 32),
+    ("alexnet", 224),
+    ("vgg16", 224),
+    ("googlenet", 224),
+    ("resnet20", 32),
+    ("resnet50", 224),
+)
 
 
 @lesson(name="receptive-field", order=3)
@@ -69,21 +74,27 @@ def receptive_field() -> Lesson:
         of_networks.append({"network": name, "image": side, "layers compared": len(windows), "largest field": largest})
     maps = {depth: _gradient(depth) for depth in (2, 5, 20)}
     widths = {depth: _width(gradient) for depth, gradient in maps.items()}
-    fields_of, weights_of = (
-        {row["stack, one channel"]: row[key] for row in rows} for key in ("measured", "weights")
-    )  # fmt: skip
+    fields_of, weights_of = ({row["stack, one channel"]: row[key] for row in rows} for key in ("measured", "weights"))
     claims = [
         ("The measured field of every stack is the formula's", agree),
-        (f"Two 3x3 see {fields_of['two 3x3']}x{fields_of['two 3x3']} with {weights_of['two 3x3']} weights instead of "
-         f"{weights_of['one 5x5']}; three see "
-         f"{fields_of['three 3x3']}x{fields_of['three 3x3']} with "
-         f"{weights_of['three 3x3']} instead of {weights_of['one 7x7']}",
-         (fields_of["two 3x3"], fields_of["three 3x3"]) == (5, 7)),
-        (f"Formula and gradient agree on all {sum(row['layers compared'] for row in of_networks)} windowed layers of "
-         f"{len(of_networks)} networks, whose branches take the largest field over their paths", networks_agree),
-        ("Within the field the middle counts most: of the 41x41 pixels that 20 layers see, the smallest square with "
-         f"half of the gradient is {widths[20]}x{widths[20]}", widths[20] < 41 / 2),
-    ]  # fmt: skip
+        (
+            f"Two 3x3 see {fields_of['two 3x3']}x{fields_of['two 3x3']} with {weights_of['two 3x3']} weights "
+            f"instead of {weights_of['one 5x5']}; three see "
+            f"{fields_of['three 3x3']}x{fields_of['three 3x3']} with "
+            f"{weights_of['three 3x3']} instead of {weights_of['one 7x7']}",
+            (fields_of["two 3x3"], fields_of["three 3x3"]) == (5, 7),
+        ),
+        (
+            f"Formula and gradient agree on all {sum(row['layers compared'] for row in of_networks)} windowed layers "
+            f"of {len(of_networks)} networks, whose branches take the largest field over their paths",
+            networks_agree,
+        ),
+        (
+            "Within the field the middle counts most: of the 41x41 pixels that 20 layers see, the smallest square with "
+            f"half of the gradient is {widths[20]}x{widths[20]}",
+            widths[20] < 41 / 2,
+        ),
+    ]
     figure, panels = pictures.new(11.5, 4.2, panels=3)
     figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")
     for axes, (depth, gradient) in zip(panels, maps.items(), strict=True):
@@ -130,7 +141,8 @@ def _width(gradient: torch.Tensor) -> int:
     middle = len(gradient) // 2
     total = gradient.sum()
     half = next(
-        reach for reach in range(middle + 1)
+        reach
+        for reach in range(middle + 1)
         if gradient[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1].sum() >= total / 2
-    )  # fmt: skip
+    )
     return 2 * half + 1

@@ -32,20 +32,28 @@ def shapes() -> Lesson:
     expected = [[[5, 6, 7, 7], [13, 14, 15, 15]], [[21, 22, 23, 23], [29, 30, 31, 31]]]
     walks = {n: _walk(n, 5) for n in (32, 64, 224)}
     layers = walks[224].index(4)
+    assert odd.bias is not None
+    bias_shape = tuple(odd.bias.shape)
     claims = [
         (f"The formula gives torch's shape for all {len(grid):,} convolutions of a grid of n, k, p, s", not wrong),
         (f"It gives it for all {len(pools):,} poolings, whose channels out are the channels in", not wrong_pools),
         ('"Same" padding p = (k - 1) / 2 keeps 28 pixels for every odd kernel up to 31', not same),
-        ("Conv2d(2, 3, kernel_size=(3, 5), padding=(1, 2)) keeps (4, 2, 3, 5) at (4, 3, 3, 5); weight (3, 2, 3, 5), "
-         "bias (3)",
-         (odd_shape, tuple(odd.weight.shape), tuple(odd.bias.shape)) == ((4, 3, 3, 5), (3, 2, 3, 5), (3,))),  # type: ignore[union-attr]
+        (
+            "Conv2d(2, 3, kernel_size=(3, 5), padding=(1, 2)) keeps (4, 2, 3, 5) at (4, 3, 3, 5); weight (3, 2, 3, 5), "
+            "bias (3)",
+            (odd_shape, tuple(odd.weight.shape), bias_shape) == ((4, 3, 3, 5), (3, 2, 3, 5), (3,)),
+        ),
         ("MaxPool2d(3, padding=1, stride=(2, 1)) of 0..31 is what one counts by hand", pooled[0].tolist() == expected),
-        (f"32 pixels under valid 5x5 convolutions: {walks[32][1]} after the first, {walks[32][7]} after the seventh",
-         (walks[32][1], walks[32][7]) == (28, 4)),
-        (f"224 pixels: 4x4 after {layers} layers, (224 - 4) / 4; after the often quoted 44 it is still "
-         f"{walks[224][44]}",
-         layers == 55),
-    ]  # fmt: skip
+        (
+            f"32 pixels under valid 5x5 convolutions: {walks[32][1]} after the first, {walks[32][7]} after the seventh",
+            (walks[32][1], walks[32][7]) == (28, 4),
+        ),
+        (
+            f"224 pixels: 4x4 after {layers} layers, (224 - 4) / 4; after the often quoted 44 it is still "
+            f"{walks[224][44]}",
+            layers == 55,
+        ),
+    ]
     rows = [
         {"n": n, "k": k, "p": p, "s": s, "formula": side_after(n, k, p, s), "torch": _convolved(n, k, p, s)[-1]}
         for n, k, p, s in ((28, 5, 0, 1), (28, 3, 1, 1), (32, 3, 1, 2), (224, 7, 3, 2), (224, 11, 2, 4), (112, 3, 1, 2))

@@ -47,14 +47,22 @@ def translation() -> Lesson:
     chance = 1 / COST_SPEC.num_classes
     (mlp_left, mlp_right), (lenet_left, lenet_right), (conv_left, conv_right) = scores.values()
     claims = [
-        (f"The fully connected network has learnt shapes on the left ({mlp_left:.1%} of unseen images right, chance is "
-         f"{chance:.0%}) and loses them on the right ({mlp_right:.1%})",
-         mlp_left > 0.4 and mlp_right < 0.25),
-        (f"Convolution alone is not enough: LeNet-5 ends fully connected, and knows {lenet_left:.1%} on the left, "
-         f"{lenet_right:.1%} on the right", lenet_left > 0.9 and lenet_right < 0.25),
-        (f"The convolutional network with global pooling knows them on the right as on the left ({conv_left:.1%} and "
-         f"{conv_right:.1%}), though it never saw one there", conv_left > 0.9 and conv_left - conv_right < 0.05),
-    ]  # fmt: skip
+        (
+            f"The fully connected network has learnt shapes on the left ({mlp_left:.1%} of unseen images right, chance "
+            f"is {chance:.0%}) and loses them on the right ({mlp_right:.1%})",
+            mlp_left > 0.4 and mlp_right < 0.25,
+        ),
+        (
+            f"Convolution alone is not enough: LeNet-5 ends fully connected, and knows {lenet_left:.1%} on the left, "
+            f"{lenet_right:.1%} on the right",
+            lenet_left > 0.9 and lenet_right < 0.25,
+        ),
+        (
+            f"The convolutional network with global pooling knows them on the right as on the left ({conv_left:.1%} "
+            f"and {conv_right:.1%}), though it never saw one there",
+            conv_left > 0.9 and conv_left - conv_right < 0.05,
+        ),
+    ]
     rows = [
         {
             "network": name,
@@ -90,10 +98,18 @@ def _trained(name: str, plan: Plan) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders and loggers that are as they are on purpose
         trainer = Trainer(
-            max_epochs=plan.epochs, limit_train_batches=plan.steps, check_val_every_n_epoch=plan.epochs,
-            accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
-        )  # fmt: skip
+            max_epochs=plan.epochs,
+            limit_train_batches=plan.steps,
+            check_val_every_n_epoch=plan.epochs,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
         trainer.fit(classifier, datamodule=data)
         left = float(trainer.callback_metrics["val/accuracy"])
         trainer.test(classifier, datamodule=data, verbose=False)

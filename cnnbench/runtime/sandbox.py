@@ -41,10 +41,15 @@ def call(target: str, arguments: dict[str, Any], about: str, seconds: float | No
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "cnnbench.runtime.sandbox", target],
-                input=json.dumps({"memory": memory, "arguments": arguments}), capture_output=True, text=True,
+                input=json.dumps({"memory": memory, "arguments": arguments}),
+                capture_output=True,
+                text=True,
                 errors="replace",  # native code prints what it finds in a file
-                timeout=seconds, cwd=empty, env={**os.environ, "PYTHONPATH": path}, check=False,
-            )  # fmt: skip
+                timeout=seconds,
+                cwd=empty,
+                env={**os.environ, "PYTHONPATH": path},
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise CnnbenchError(f"{about} was stopped: it ran for more than {seconds:g} s", Exit.DATA) from None
     if done.returncode < 0:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torchmetrics import Accuracy, MeanMetric, Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from cnnbench.architectures import architecture, build
+from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -69,10 +71,10 @@ class Classifier(LightningModule):
         self.arch, self.lr, self.weight_decay, self.compiled = arch, lr, weight_decay, compile
         self.trained: Callable[[Tensor], Tensor] = self.forward
         self.spec: ImageSpec | None = None
-        self.data: dict[str, Any] = {}
+        self.data: DataRecord | None = None
         self.class_names: tuple[str, ...] = ()
 
-    def build(self, spec: ImageSpec, data: dict[str, Any], class_names: tuple[str, ...]) -> None:
+    def build(self, spec: ImageSpec, data: DataRecord, class_names: tuple[str, ...]) -> None:
         """Build the network for `spec`; idempotent, as Lightning asks of `configure_model`."""
         if self.spec is not None:
             return
@@ -189,7 +191,7 @@ class Classifier(LightningModule):
             "arch": self.arch,
             "spec": {**asdict(self.spec), "mean": list(self.spec.mean), "std": list(self.spec.std)},
             "class_names": list(self.class_names),
-            "data": self.data,
+            "data": msgspec.to_builtins(self.data),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -209,12 +211,13 @@ class Classifier(LightningModule):
                 f"the checkpoint holds {made['arch']}, the config names {self.arch}: use the same --model.arch"
             )
         spec = ImageSpec(**made["spec"])
-        self.build(spec, made["data"], tuple(made["class_names"]))
+        self.build(spec, msgspec.convert(made["data"], DataRecord), tuple(made["class_names"]))
         assert self.spec is not None
         if (spec, tuple(made["class_names"])) != (self.spec, self.class_names):
             raise CnnbenchError(
                 f"the checkpoint was trained on {made['data']['name']} ({spec}), "
-                f"but the data is {self.data['name']} ({self.spec}): classes, size and normalisation must agree"
+                f"but the data is {self.data.name if self.data else '?'} ({self.spec}): "
+                "classes, size and normalisation must agree"
             )
         if self._trainer is not None and self.trainer.state.fn == "fit":
             self._check_resumable(checkpoint)

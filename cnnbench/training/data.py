@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from cnnbench import datasets
+from cnnbench.records.schema import DataChoice, DataRecord
 from cnnbench.training import augment
 from cnnbench.types import Augment, CnnbenchError, Dataset, Split
 
@@ -35,9 +36,15 @@ class TrainBatches:
     """
 
     def __init__(
-        self, split: Split, transform: Augment, batch_size: int, seed: int, rank: int = 0, world: int = 1,
+        self,
+        split: Split,
+        transform: Augment,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
         device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         if batch_size % world:
             raise CnnbenchError(f"data.batch_size {batch_size} is not divisible by the {world} processes that share it")
         self.device = torch.device(device)
@@ -163,18 +170,32 @@ class ImageData(LightningDataModule):
     """
 
     def __init__(
-        self, dataset: str = "mnist5k", batch_size: int = 128, root: str | None = None, folder: str | None = None,
-        name: str | None = None, split: str | None = None, size: int = 32, channels: int = 3,
-        train_images: int | None = None, download: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        dataset: str = "mnist5k",
+        batch_size: int = 128,
+        root: str | None = None,
+        folder: str | None = None,
+        name: str | None = None,
+        split: str | None = None,
+        size: int = 32,
+        channels: int = 3,
+        train_images: int | None = None,
+        download: bool = False,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise CnnbenchError(f"data.batch_size is {batch_size}: expected at least 1")
         self.batch_size = batch_size
-        self.choice: dict[str, Any] = {
-            "dataset": dataset, "root": root, "folder": folder, "name": name, "split": split, "size": size,
-            "channels": channels, "train_images": train_images,
-        }  # fmt: skip
+        self.choice = DataChoice(
+            dataset=dataset,
+            root=root,
+            folder=folder,
+            name=name,
+            split=split,
+            size=size,
+            channels=channels,
+            train_images=train_images,
+        )
         self.download = download
         self._loaded: Dataset | None = None
 
@@ -190,7 +211,7 @@ class ImageData(LightningDataModule):
         return self._loaded
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> DataRecord:
         """What a record says of the data, and what reading the same data again needs."""
         return datasets.describe(self.loaded, self.choice)
 

@@ -14,23 +14,34 @@ import json
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from cnnbench.architectures import architecture
 from cnnbench.datasets import dataset
+from cnnbench.records.schema import RunConfig
 
 ROOTS = ("cnnbench.training.classifier", "cnnbench.training.data")
 TYPES = "cnnbench.types"
 PLACE = ("root", "download", "folder")
 """Options of the data that say where images lie; their hash says which they are."""
 TRAINER = (
-    "max_epochs", "max_steps", "precision", "limit_train_batches", "check_val_every_n_epoch", "limit_val_batches",
-    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "overfit_batches", "min_epochs",
-)  # fmt: skip
+    "max_epochs",
+    "max_steps",
+    "precision",
+    "limit_train_batches",
+    "check_val_every_n_epoch",
+    "limit_val_batches",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "overfit_batches",
+    "min_epochs",
+)
 """Flags of the trainer that change what comes out; the others change how fast, or what is printed."""
 
 
-def identity(config: dict[str, Any], seed: int, images_sha256: str) -> str:
+def identity(config: RunConfig, seed: int, images_sha256: str) -> str:
     """SHA-256 of all that a run's outcome depends on, the machine's rounding apart.
 
     Args:
@@ -39,13 +50,13 @@ def identity(config: dict[str, Any], seed: int, images_sha256: str) -> str:
         images_sha256: Of the decoded images and labels.
     """
     content = {
-        "model": config["model"],
-        "data": {key: value for key, value in config["data"].items() if key not in PLACE},
-        "trainer": {key: config["trainer"].get(key) for key in TRAINER},
+        "model": msgspec.to_builtins(config.model),
+        "data": {key: value for key, value in msgspec.to_builtins(config.data).items() if key not in PLACE},
+        "trainer": {key: config.trainer.get(key) for key in TRAINER},
         "seed": seed,
         "images": images_sha256,
         "torch": metadata.version("torch"),
-        "sources": sources(config["model"]["arch"], config["data"]["dataset"]),
+        "sources": sources(config.model.arch, config.data.dataset),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

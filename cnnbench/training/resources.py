@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from cnnbench.records.schema import Resources
 from cnnbench.training import process
-from cnnbench.types import Resources
 
 PROCESS = Path("/proc/self")
 POWERCAP = Path("/sys/class/powercap")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnnbench.analysis import anatomy
-from cnnbench.analysis.anatomy import Layer
+from cnnbench.analysis import tracer as anatomy
+from cnnbench.analysis.tracer import Layer
 from cnnbench.architectures import architecture, build
 from cnnbench.types import COST_SPEC, ImageSpec
 

@@ -21,8 +21,9 @@ from cnnbench.analysis.confidence import (
     reliability,
 )
 from cnnbench.datasets import open_recorded
-from cnnbench.training.runs import write_predictions
-from cnnbench.types import CnnbenchError, Exit, RunRecord
+from cnnbench.records.schema import RunRecord
+from cnnbench.training.folder import write_predictions
+from cnnbench.types import CnnbenchError, Exit
 
 
 def random_predictions(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -123,13 +123,25 @@ PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 @settings(deadline=None, max_examples=60)
 @given(
-    kernel=PAIRS, stride=PAIRS, padding=PAIRS, dilation=PAIRS, groups=st.sampled_from([1, 2, 4]),
-    rows=st.integers(7, 40), columns=st.integers(7, 40), bias=st.booleans(),
-)  # fmt: skip
+    kernel=PAIRS,
+    stride=PAIRS,
+    padding=PAIRS,
+    dilation=PAIRS,
+    groups=st.sampled_from([1, 2, 4]),
+    rows=st.integers(7, 40),
+    columns=st.integers(7, 40),
+    bias=st.booleans(),
+)
 def test_strides_dilation_groups_and_odd_kernels_are_counted(
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int],
-    groups: int, rows: int, columns: int, bias: bool,
-) -> None:  # fmt: skip
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    rows: int,
+    columns: int,
+    bias: bool,
+) -> None:
     layer = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias, device="meta")
     places = 1
     for axis, side in enumerate((rows, columns)):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.analysis.anatomy import Field, Layer
 from cnnbench.analysis.receptive_field import KINDS, NARROW, measured
+from cnnbench.analysis.tracer import Field, Layer
 from cnnbench.architectures import architecture
 from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool
 from cnnbench.types import COST_SPEC, ImageSpec
@@ -32,10 +32,27 @@ SLOW = {
     }
 }
 FAST = {
-    "alexnet", "fastnet", "inception_small", "inception_small_nobottleneck", "lenet5", "lenet5_relu", "linear", "mlp",
-    "mlp_deep", "mlp_lenet", "netresdeep", "plain20", "resnet20", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn",
-    "torchvision/mobilenet_v3_small", "torchvision/shufflenet_v2_x1_0", "timm/resnet10t",
-}  # fmt: skip
+    "alexnet",
+    "fastnet",
+    "inception_small",
+    "inception_small_nobottleneck",
+    "lenet5",
+    "lenet5_relu",
+    "linear",
+    "mlp",
+    "mlp_deep",
+    "mlp_lenet",
+    "netresdeep",
+    "plain20",
+    "resnet20",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/shufflenet_v2_x1_0",
+    "timm/resnet10t",
+}
 """Measured within two seconds at 224 x 224; each of SLOW takes longer even at 32 x 32."""
 
 

@@ -18,7 +18,7 @@ from cnnbench.analysis.statistics import (
     summary,
     time_to_accuracy,
 )
-from cnnbench.types import Epoch
+from cnnbench.records.schema import Epoch
 
 ACCURACIES = st.lists(st.floats(0, 1), min_size=2, max_size=9)
 
@@ -200,9 +200,7 @@ def test_it_is_the_same_every_time_the_other_way_round_and_in_any_order(seed: in
         assert found.high - found.mean >= 0.97 * half
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str
-)  # fmt: skip
+@pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)
 def test_what_is_not_paired_is_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected two arrays \(seeds, images >= 2\)"):
         paired_difference(np.ones(a, dtype=bool), np.ones(b, dtype=bool))
@@ -242,17 +240,25 @@ def found(mean: float, low: float, high: float, seeds: int = 5) -> Difference:
 @pytest.mark.parametrize(
     ("difference", "expected"),
     [
-        (found(0.0019, 0.0005, 0.0033),
-         "lenet5 is better than mlp by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images"),
-        (found(-0.0019, -0.0033, -0.0005),
-         "mlp is better than lenet5 by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images"),
-        (found(0.0005, -0.001, 0.0021),
-         "no difference shown between lenet5 and mlp (95 % interval -0.10 to 0.21 points); 5 seeds, 10,000 images"),
-        (found(0.01, 0.005, 0.015, seeds=1),
-         "lenet5 is better than mlp by 1.00 points (95 % interval 0.50 to 1.50); over images alone: one seed, "
-         "10,000 images"),
+        (
+            found(0.0019, 0.0005, 0.0033),
+            "lenet5 is better than mlp by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images",
+        ),
+        (
+            found(-0.0019, -0.0033, -0.0005),
+            "mlp is better than lenet5 by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images",
+        ),
+        (
+            found(0.0005, -0.001, 0.0021),
+            "no difference shown between lenet5 and mlp (95 % interval -0.10 to 0.21 points); 5 seeds, 10,000 images",
+        ),
+        (
+            found(0.01, 0.005, 0.015, seeds=1),
+            "lenet5 is better than mlp by 1.00 points (95 % interval 0.50 to 1.50); over images alone: one seed, "
+            "10,000 images",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_verdict_says_which_by_how_much_and_on_what_it_rests(difference: Difference, expected: str) -> None:
     assert difference.verdict("lenet5", "mlp") == expected
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from zoo import COLOUR, cost, network, on_meta, params, pixels
 
-from cnnbench.analysis import anatomy
+from cnnbench.analysis import tracer as anatomy
 from cnnbench.architectures.netresdeep import netresdeep
 from cnnbench.architectures.resnet import (
     ResidualBlock,

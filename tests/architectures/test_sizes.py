@@ -13,10 +13,14 @@ from cnnbench.architectures import architecture, build, sizes
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SMALLEST = {
-    "alexnet": 8, "fastnet": 8, "netresdeep": 4, "googlenet": 4,
-    "inception_small": 4, "inception_small_nobottleneck": 4,
+    "alexnet": 8,
+    "fastnet": 8,
+    "netresdeep": 4,
+    "googlenet": 4,
+    "inception_small": 4,
+    "inception_small_nobottleneck": 4,
     **{f"vgg{depth}{suffix}": 16 for depth in (11, 13, 16, 19) for suffix in ("", "_bn")},
-}  # fmt: skip
+}
 """2 to the number of poolings that halve, rounding down; googlenet's round up, but find nothing at 1 x 1."""
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnnbench.bench import record
-from cnnbench.bench.engines import ColdStart, Setup
 from cnnbench.bench.interleave import Cell, Taken
+from cnnbench.bench.processes import ColdStart, Setup
 
 COLD = ColdStart(import_ms=30.0, load_ms=8.0, first_call_ms=2.0, pinned=True)
 

@@ -9,8 +9,8 @@ import pytest
 from bench_helpers import COLD, setup_of
 
 from cnnbench.bench import interleave
-from cnnbench.bench.engines import EngineError, Setup, Slice
 from cnnbench.bench.interleave import Budget, Cell, measured
+from cnnbench.bench.processes import EngineError, Setup, Slice
 
 BUDGET = Budget(seconds=1.0, samples=1_000, rounds=10)
 FAST, SLOW, DYING, ABSENT = (setup_of(Path(name)) for name in ("fast", "slow", "dying", "absent"))

@@ -10,7 +10,8 @@ import pytest
 
 from cnnbench import records
 from cnnbench.bench import plan
-from cnnbench.types import CnnbenchError, Exit, Manifest
+from cnnbench.records.schema import Manifest
+from cnnbench.types import CnnbenchError, Exit
 
 USUAL: dict[str, Any] = {"runtimes": "torch,onnxruntime", "precisions": "fp32", "provider": "cpu", "threads": "1"}
 

@@ -13,8 +13,8 @@ from bench_helpers import content, setup_of, taken
 
 from cnnbench import environment
 from cnnbench.bench import latency, record
-from cnnbench.bench.engines import Setup
 from cnnbench.bench.interleave import Cell, Taken
+from cnnbench.bench.processes import Setup
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -75,8 +75,9 @@ def test_a_cell_without_a_sample_is_listed_with_its_reason(setup: Setup, process
     assert [case["extra_info"]["batch"] for case in found["benchmarks"]] == [8]
     assert [process["index"] for process in found["benchmarks"][0]["extra_info"]["processes"]] == [0, 1, 2]
     assert [(one["name"], one["process"], one["reason"]) for one in found["failed"]] == [
-        (Cell(setup, 1).name, 0, died.failed), (Cell(setup, 8).name, 2, half.failed),
-    ]  # fmt: skip
+        (Cell(setup, 1).name, 0, died.failed),
+        (Cell(setup, 8).name, 2, half.failed),
+    ]
 
 
 def test_the_machine_is_described_and_the_host_is_not_named(setup: Setup, processes: list[Taken]) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnbench.bench import interleave, regression
-from cnnbench.bench.engines import Setup
 from cnnbench.bench.interleave import Budget, Cell, Taken
+from cnnbench.bench.processes import Setup
 from cnnbench.bench.regression import Effect, baseline, effect, gate, verdict
 from cnnbench.types import CnnbenchError, Exit
 
@@ -166,8 +166,9 @@ def scaled(record: dict[str, Any], factor: float, last_process: float = 1.0) -> 
     for case in record["benchmarks"]:
         processes = case["extra_info"]["processes"]
         split = sum(processes[0]["slices"])
-        data = [call * factor * (last_process if index >= split else 1) for index, call in
-                enumerate(case["stats"]["data"])]  # fmt: skip
+        data = [
+            call * factor * (last_process if index >= split else 1) for index, call in enumerate(case["stats"]["data"])
+        ]
         case["stats"]["data"] = data
         for process, part in zip(processes, (data[:split], data[split:]), strict=True):
             process["median_seconds"] = float(np.median(part))
@@ -181,9 +182,13 @@ def test_a_record_is_no_regression_of_itself(old: dict[str, Any]) -> None:
     assert (row["ratio"], row["verdict"]) == (1.0, "no difference above the noise")
     assert row["noise"] == pytest.approx(0.02)
     assert {key: row[key] for key in regression.KEY} == {
-        "task": "mnist5k_lenet5", "runtime": "onnxruntime", "precision": "fp32", "provider": "cpu",
-        "batch": 8, "threads": 1,
-    }  # fmt: skip
+        "task": "mnist5k_lenet5",
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+        "provider": "cpu",
+        "batch": 8,
+        "threads": 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kstest
 
 from cnnbench.bench import scenarios
-from cnnbench.bench.engines import Setup, served
+from cnnbench.bench.processes import Setup, served
 from cnnbench.bench.scenarios import Trial, arrivals, largest_rate, offline, queries_of, single_stream
 
 SETUP = Setup(Path("nowhere"), "task", "onnxruntime", "fp32", "cpu", 1)

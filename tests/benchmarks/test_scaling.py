@@ -150,9 +150,10 @@ def test_a_report_is_a_table_a_sentence_and_one_readable_svg(
     scaling.report("batch", axis_of(scaling, SIZES), measured, tmp_path)
     printed = capsys.readouterr().out.splitlines()
     assert printed[:3] == [
-        "| batch | images/s | training memory, MB | process memory, MB |", "| --- | --- | --- | --- |",
+        "| batch | images/s | training memory, MB | process memory, MB |",
+        "| --- | --- | --- | --- |",
         "| 16 | 16 | 0.0 | 1,000.0 |",
-    ]  # fmt: skip
+    ]
     assert any(line.startswith("images/s grows with batch size") for line in printed)
     (svg,) = tmp_path.iterdir()
     assert svg.name == "scaling_batch.svg"
@@ -192,8 +193,11 @@ def test_the_axes_are_what_was_asked_for(scaling: ModuleType) -> None:
     data = [setting.size for setting in axes["data"].settings]
     assert (data[0], data[-1]) == (1000, 54_000)
     assert {(setting.series, setting.processes) for setting in axes["processes"].settings} == {
-        ("lenet5", 1), ("lenet5", 2), ("resnet20", 1), ("resnet20", 2)
-    }  # fmt: skip
+        ("lenet5", 1),
+        ("lenet5", 2),
+        ("resnet20", 1),
+        ("resnet20", 2),
+    }
     names = [setting.name for setting in axes["model"].settings]
     assert len(names) >= 8
     assert {"linear", "resnet18"} <= set(names) <= set(architecture)

@@ -143,10 +143,14 @@ def test_pixels_of_an_unknown_range_are_refused(images: Path, kind: type) -> Non
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_is_turned_upright(tmp_path: Path, orientation: int) -> None:
     undo = {  # EXIF 2.3, tag 274: how the upright image was turned before it was stored
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
-    }  # fmt: skip
+    }
     upright = halves()
     upright.paste((0, 255, 0), (0, 0, 3, 2))
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
@@ -238,11 +242,16 @@ def damaged(suffix: str, kept: float) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"<html>404</html>", b"P6\n40 4x 255\n", b"P6\n4 4\n255\n12",
-        damaged("PNG", 0.6), damaged("JPEG", 0.6), damaged("BMP", 0.6),
+        b"",
+        b"<html>404</html>",
+        b"P6\n40 4x 255\n",
+        b"P6\n4 4\n255\n12",
+        damaged("PNG", 0.6),
+        damaged("JPEG", 0.6),
+        damaged("BMP", 0.6),
     ],
     ids=["empty", "foreign", "bad header", "cut PPM", "cut PNG", "cut JPEG", "cut BMP"],
-)  # fmt: skip
+)
 def test_an_unreadable_image_is_refused_by_name(images: Path, content: bytes) -> None:
     path = images / "train" / "dog" / "broken.png"
     path.write_bytes(content)

@@ -171,9 +171,7 @@ def test_stacks_have_the_fields_and_weights_of_the_theory(monkeypatch: pytest.Mo
 def test_max_pooling_with_padding_and_two_strides_is_as_counted_by_hand() -> None:
     image = np.arange(32.0).reshape(2, 4, 4)
     around = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    by_hand = [
-        [[around[c, i : i + 3, j : j + 3].max() for j in range(4)] for i in (0, 2)] for c in range(2)
-    ]  # fmt: skip
+    by_hand = [[[around[c, i : i + 3, j : j + 3].max() for j in range(4)] for i in (0, 2)] for c in range(2)]
     assert by_hand == [[[5, 6, 7, 7], [13, 14, 15, 15]], [[21, 22, 23, 23], [29, 30, 31, 31]]]
     pooled = torch.nn.MaxPool2d(3, padding=1, stride=(2, 1))(torch.arange(32.0).view(1, 2, 4, 4))
     assert pooled[0].tolist() == by_hand

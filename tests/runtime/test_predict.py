@@ -269,18 +269,26 @@ def test_a_decompression_bomb_exits_3(
 
 @pytest.mark.parametrize("top", [1, 2, 10, 99])
 def test_as_many_classes_are_named_as_asked_for_and_there_are(
-    top: int, bundle: Path, model: Model, golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    top: int,
+    bundle: Path,
+    model: Model,
+    golden: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     Image.fromarray(golden.pixels[1, :, :, 0]).save(tmp_path / "digit.png")
     assert script(bundle, monkeypatch, tmp_path / "digit.png", "--top", top) == 0
     assert capsys.readouterr().out == line_of(tmp_path / "digit.png", model.probabilities(golden.pixels[1:2])[0], top)
 
 
 def test_the_script_uses_the_file_that_is_asked_for(
-    other: Path, golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    other: Path,
+    golden: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     Image.fromarray(golden.pixels[2, :, :, 0]).save(tmp_path / "digit.png")
     assert script(other, monkeypatch, tmp_path / "digit.png", "--precision", "fp16", "--top", "10") == 0
     half = Model(other, precision="fp16").probabilities(golden.pixels[2:3])[0]

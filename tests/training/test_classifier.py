@@ -246,9 +246,19 @@ def test_training_runs_the_compiled_network_and_evaluation_the_network_as_it_is(
 
 
 SHORT = [
-    "--model.arch", "lenet5", "--data.batch_size", "64", "--trainer.max_epochs", "1", "--trainer.limit_train_batches",
-    "5", "--trainer.precision", "32-true", "--trainer.accelerator", "cpu",
-]  # fmt: skip
+    "--model.arch",
+    "lenet5",
+    "--data.batch_size",
+    "64",
+    "--trainer.max_epochs",
+    "1",
+    "--trainer.limit_train_batches",
+    "5",
+    "--trainer.precision",
+    "32-true",
+    "--trainer.accelerator",
+    "cpu",
+]
 
 
 def test_a_checkpoint_of_a_compiled_run_is_tested_without_the_compiler(compiler: Compiler) -> None:

@@ -17,12 +17,24 @@ from cnnbench.training.identity import identity, sources
 CONFIG: dict[str, Any] = {
     "model": {"arch": "resnet20", "lr": 0.2, "weight_decay": 5e-4},
     "data": {
-        "dataset": "mnist5k", "batch_size": 64, "root": None, "folder": None, "name": None, "split": None, "size": 32,
-        "channels": 3, "train_images": None, "download": False,
+        "dataset": "mnist5k",
+        "batch_size": 64,
+        "root": None,
+        "folder": None,
+        "name": None,
+        "split": None,
+        "size": 32,
+        "channels": 3,
+        "train_images": None,
+        "download": False,
     },
     "trainer": {"max_epochs": 3, "precision": None, "devices": "auto", "accelerator": "auto", "max_steps": -1},
-    "runs_dir": "runs", "task": None, "seed_everything": 1, "overwrite": False, "json": False,
-}  # fmt: skip
+    "runs_dir": "runs",
+    "task": None,
+    "seed_everything": 1,
+    "overwrite": False,
+    "json": False,
+}
 IMAGES = "a" * 64
 
 Sources = Callable[[str, str], dict[str, str]]
@@ -42,11 +54,18 @@ def changed(key: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("data.root", "/elsewhere"), ("data.folder", "/elsewhere"), ("data.download", True), ("runs_dir", "/elsewhere"),
-        ("trainer.devices", 2), ("trainer.accelerator", "cpu"), ("trainer.enable_progress_bar", False),
-        ("task", "another"), ("overwrite", True), ("json", True),
+        ("data.root", "/elsewhere"),
+        ("data.folder", "/elsewhere"),
+        ("data.download", True),
+        ("runs_dir", "/elsewhere"),
+        ("trainer.devices", 2),
+        ("trainer.accelerator", "cpu"),
+        ("trainer.enable_progress_bar", False),
+        ("task", "another"),
+        ("overwrite", True),
+        ("json", True),
     ],
-)  # fmt: skip
+)
 def test_where_and_on_what_a_run_is_done_is_no_part_of_it(key: str, value: object) -> None:
     assert identity(changed(key, value), 1, IMAGES) == identity(CONFIG, 1, IMAGES)
 
@@ -54,13 +73,22 @@ def test_where_and_on_what_a_run_is_done_is_no_part_of_it(key: str, value: objec
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model.arch", "resnet32"), ("model.lr", 0.1), ("model.weight_decay", 0.0), ("data.batch_size", 128),
-        ("data.train_images", 100), ("data.size", 64), ("data.split", "left-right"), ("trainer.max_epochs", 4),
-        ("trainer.max_steps", 5), ("trainer.precision", "bf16-mixed"), ("trainer.limit_train_batches", 3),
-        ("trainer.gradient_clip_val", 1.0), ("trainer.accumulate_grad_batches", 2),
+        ("model.arch", "resnet32"),
+        ("model.lr", 0.1),
+        ("model.weight_decay", 0.0),
+        ("data.batch_size", 128),
+        ("data.train_images", 100),
+        ("data.size", 64),
+        ("data.split", "left-right"),
+        ("trainer.max_epochs", 4),
+        ("trainer.max_steps", 5),
+        ("trainer.precision", "bf16-mixed"),
+        ("trainer.limit_train_batches", 3),
+        ("trainer.gradient_clip_val", 1.0),
+        ("trainer.accumulate_grad_batches", 2),
         ("trainer.check_val_every_n_epoch", 2),
     ],
-)  # fmt: skip
+)
 def test_whatever_changes_the_outcome_changes_the_hash(key: str, value: object) -> None:
     assert identity(changed(key, value), 1, IMAGES) != identity(CONFIG, 1, IMAGES)
 

@@ -7,8 +7,8 @@ import torch
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.records.schema import RunRecord
 from cnnbench.training.precision import UNITS, bfloat16_unit, choose
-from cnnbench.types import RunRecord
 
 NO_UNIT = "auto: no bfloat16 in hardware"
 

@@ -19,11 +19,21 @@ from cnnbench.types import Augment, Split
 EPOCHS = 2
 
 WAITING = (
-    "_local_scalar_dense", "is_nonzero", "item", "equal",  # a value of the device decides what the host does
-    "nonzero", "masked_select", "unique", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount",
+    "_local_scalar_dense",
+    "is_nonzero",
+    "item",
+    "equal",  # a value of the device decides what the host does
+    "nonzero",
+    "masked_select",
+    "unique",
+    "_unique",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "bincount",
     "repeat_interleave",  # a value of the device is the size of a result
     "lift_fresh",  # torch.tensor(...): a copy of the host's pageable memory
-)  # fmt: skip
+)
 BY_MASK = ("index", "index_put", "index_put_", "_index_put_impl_")  # by a mask, indexing counts it first: nonzero
 TO_THE_HOST = (Tensor.cpu, Tensor.numpy, Tensor.tolist)  # on the CPU no operation
 
@@ -96,9 +106,20 @@ def watched_fit(monkeypatch: pytest.MonkeyPatch, precision: str = "32-true", ste
 
     monkeypatch.setattr(Classifier, "on_train_batch_start", start)
     arguments = [
-        "--model.arch", "lenet5", "--data.batch_size", "32", "--trainer.max_epochs", str(EPOCHS), "--overwrite",
-        "--trainer.limit_train_batches", str(steps), "--trainer.precision", precision, "--trainer.accelerator", "cpu",
-    ]  # fmt: skip
+        "--model.arch",
+        "lenet5",
+        "--data.batch_size",
+        "32",
+        "--trainer.max_epochs",
+        str(EPOCHS),
+        "--overwrite",
+        "--trainer.limit_train_batches",
+        str(steps),
+        "--trainer.precision",
+        precision,
+        "--trainer.accelerator",
+        "cpu",
+    ]
     with Operations(waits), Calls(waits):
         assert main(["fit", *arguments]) == 0
     return waits
@@ -107,13 +128,25 @@ def watched_fit(monkeypatch: pytest.MonkeyPatch, precision: str = "32-true", ste
 @pytest.mark.parametrize(
     "planted",
     [
-        lambda x: x.sum().item(), lambda x: float(x[0]), lambda x: bool((x > 1).any()), lambda x: x[x > 1],
-        lambda x: x.masked_select(x > 1), lambda x: x.nonzero(), lambda x: torch.where(x > 1), lambda x: x.unique(),
-        lambda x: x.unique_consecutive(), lambda x: torch.equal(x, x), lambda x: x.long().bincount(),
-        lambda x: x.index_put_((x > 1,), torch.zeros(1)), lambda x: x.repeat_interleave(x.long()),
-        lambda x: torch.tensor(1.0), lambda x: torch.isin(x, x[:2]).tolist(), lambda x: x.cpu(), lambda x: x.numpy(),
+        lambda x: x.sum().item(),
+        lambda x: float(x[0]),
+        lambda x: bool((x > 1).any()),
+        lambda x: x[x > 1],
+        lambda x: x.masked_select(x > 1),
+        lambda x: x.nonzero(),
+        lambda x: torch.where(x > 1),
+        lambda x: x.unique(),
+        lambda x: x.unique_consecutive(),
+        lambda x: torch.equal(x, x),
+        lambda x: x.long().bincount(),
+        lambda x: x.index_put_((x > 1,), torch.zeros(1)),
+        lambda x: x.repeat_interleave(x.long()),
+        lambda x: torch.tensor(1.0),
+        lambda x: torch.isin(x, x[:2]).tolist(),
+        lambda x: x.cpu(),
+        lambda x: x.numpy(),
     ],
-)  # fmt: skip
+)
 def test_what_waits_is_seen(planted: Callable[[Tensor], object]) -> None:
     assert watched(lambda: planted(torch.arange(4.0)))
 

@@ -1,0 +1,1 @@
+"""WHAT ships: a proven ONNX file, and what stands beside it."""

@@ -1,0 +1,98 @@
+"""The card of a bundle, README.md: a Hugging Face model card, made from the manifest alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.records.schema import Manifest
+
+CONTENTS = {
+    "model.onnx": "the network in float32: the file to deploy",
+    "model_fp16.onnx": "weights and arithmetic in float16, float32 outside",
+    "model_int8.onnx": "weights in int8 per channel, activations in uint8, calibrated on training images",
+    "manifest.json": "contract, cost, proof, hashes of every file, environment",
+    "golden.npz": "a few test images and some noise, with PyTorch's logits, and each smaller file's own",
+    "reference.npz": "labels and PyTorch's predictions of every test image",
+    "flips.csv": "every test image whose class differs from PyTorch's, with its margin",
+    "predict.py": "decode, resize and predict: numpy, onnxruntime, and Pillow for image files",
+    "README.md": "this card",
+}
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Write the card of `manifest`, with its `model-index`."""
+    path.write_text(text(manifest))
+
+
+def text(manifest: Manifest) -> str:
+    """The whole card."""
+    head = yaml.safe_dump(front_matter(manifest), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n{_body(manifest)}"
+
+
+def front_matter(manifest: Manifest) -> dict[str, Any]:
+    """What the Hugging Face Hub reads: https://huggingface.co/docs/hub/model-cards."""
+    dataset = manifest.data.name
+    metrics = [
+        {
+            "type": "accuracy",
+            "name": f"top-1, {variant.file}, {variant.passes[0].active}",
+            "value": manifest.accuracy(variant),
+        }
+        for variant in manifest.kept
+    ]
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": dataset, "name": dataset, "split": "test"},
+        "metrics": metrics,
+    }
+    return {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": ["onnx", "onnxruntime", "cnnbench", manifest.arch],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": manifest.task, "results": [result]}],
+    }
+
+
+def read_front_matter(path: Path) -> Any:
+    """The YAML at the head of a card; None where there is none."""
+    try:
+        _, _, rest = path.read_text().partition("---\n")
+        head, end, _ = rest.partition("\n---\n")
+        return yaml.safe_load(head) if end else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # bytes that are no text, dates that are none, deep nesting
+        return None
+
+
+def _body(manifest: Manifest) -> str:
+    spec, kind = manifest.spec, manifest.contract.input.dtype
+    made = [variant for variant in manifest.variants if variant.passes]
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        (Path(__file__).parent / "card.md").read_text()
+    )
+    tried = {found.provider for variant in made for found in variant.passes}
+    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "variants": made}
+    contents = [(name, CONTENTS[name]) for name in CONTENTS if name in {*manifest.files, "manifest.json", "README.md"}]
+    return template.render(
+        **fields | {"files": contents},
+        dataset=manifest.data.name,
+        example=(1, *manifest.contract.input.shape[1:]),
+        pixels={
+            "uint8": f"{'gray' if spec.channels == 1 else 'RGB'} as an image decoder gives it",
+            "float32": "channels first, in [0, 1]",
+        }[kind],
+        room=verdict.ROOM,
+        sizes=verdict.BATCH_SIZES,
+        some=min(manifest.reference.images, verdict.BATCH_SIZE_IMAGES),
+        placement=made[0].passes[0].placement.items(),
+        unmade=[variant for variant in manifest.variants if not variant.passes],
+        runtime=next((v for k, v in manifest.environment.packages.items() if k.startswith("onnxruntime")), ""),
+        gpu="" if "cuda" in tried else "It was not run on a GPU.",
+    )

@@ -1,0 +1,187 @@
+"""What every exported graph takes and returns, what it says of itself, and what a file must not hold. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from cnnbench.records.schema import Contract, TensorSpec
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
+
+INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
+OPSET = 18
+"""The lowest that torch's exporter writes without converting."""
+IR_VERSION = 8
+"""The one that came with opset 18, so that the runtimes that know the opset can read the file."""
+OLDEST_ONNXRUNTIME = "1.15.0"
+"""The oldest release that the tests run every committed file on; opset 18 itself came with 1.14."""
+LARGEST_FILE = 2**31 - 1
+"""Bytes: protobuf's own limit for one message, and so for a file that needs no other."""
+DOMAINS = ("", "ai.onnx")
+"""Operators come from the ONNX standard alone: others need code that a runtime may not have, or should not trust."""
+
+InputKind = Literal["uint8", "float"]
+
+
+def signature(spec: ImageSpec, kind: InputKind = "uint8", probabilities: bool = False) -> Contract:
+    """Names, types and shapes of the graph's input and outputs, as the manifest states them.
+
+    Args:
+        spec: The images and the number of classes.
+        kind: "uint8" for images `(batch, H, W, C)` as a decoder gives them; "float" for `(batch, C, H, W)` in [0, 1].
+        probabilities: Whether their softmax follows the logits.
+    """
+    height, width, channels, classes = spec.height, spec.width, spec.channels, spec.num_classes
+    images = {
+        "uint8": TensorSpec(INPUT, "uint8", ("batch", height, width, channels)),
+        "float": TensorSpec(INPUT, "float32", ("batch", channels, height, width)),
+    }
+    names = [LOGITS, *[PROBABILITIES] * probabilities]
+    outputs = tuple(TensorSpec(name, "float32", ("batch", classes)) for name in names)
+    return Contract(images[kind], outputs, OPSET, IR_VERSION, OLDEST_ONNXRUNTIME)
+
+
+def metadata(
+    arch: str,
+    precision: str,
+    dataset: str,
+    class_names: tuple[str, ...],
+    contract: Contract,
+    weights: str,
+    accuracy: float,
+) -> dict[str, str]:
+    """What a file says of itself in `metadata_props`, for someone who has nothing but the file.
+
+    `trained_accuracy` is PyTorch's top-1 on the test split; what a variant of another precision reaches is in the
+    manifest.
+    """
+    pixels = contract.input
+    ranges = {"uint8": "as an image decoder gives them", "float32": "channels first, in [0, 1]"}
+    return {
+        "architecture": arch,
+        "precision": precision,
+        "dataset": dataset,
+        "class_names": json.dumps(class_names),
+        "input": f"{pixels.dtype} ({', '.join(map(str, pixels.shape))}), {ranges[pixels.dtype]}",
+        "trained_accuracy": repr(accuracy),
+        "weights_sha256": weights,
+    }
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Parse a file. Only ever called on a stranger's file in a process of its own: see `export.trial`.
+
+    Raises:
+        CnnbenchError: It is missing, too large, not an ONNX file, or holds more than one (exit 3).
+    """
+    if not path.is_file():
+        raise CnnbenchError(f"{path} is missing", Exit.DATA)
+    if path.stat().st_size > LARGEST_FILE:
+        size = f"{path.stat().st_size:,}"
+        raise CnnbenchError(f"{path} has {size} bytes; an ONNX file has at most {LARGEST_FILE:,}", Exit.DATA)
+    data = path.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf's classes differ between its implementations
+        raise CnnbenchError(f"{path} is not a readable ONNX file: {_first_line(error)}", Exit.DATA) from None
+    model.DiscardUnknownFields()  # protobuf carries along what it does not know, anywhere in a message
+    if excess := len(data) - model.ByteSize():
+        raise CnnbenchError(f"{path} holds {excess:,} bytes that are no part of its ONNX model", Exit.DATA)
+    return model
+
+
+def check(model: onnx.ModelProto, contract: Contract, stated: dict[str, str]) -> None:
+    """Hold a graph to the contract, and its metadata to what is `stated`.
+
+    Raises:
+        CnnbenchError: It is not valid ONNX, needs another file or operators outside the standard, is in training mode,
+            has other inputs, outputs or versions than the contract, or says something else of itself (exit 4).
+    """
+    _safe(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # ValidationError, InferenceError, and what a hostile file provokes besides
+        raise _refused(f"the ONNX checker refuses it: {_first_line(error)}") from None
+    _same_signature(model, contract)
+    for node in _nodes(model):
+        training = any(a.name == "training_mode" and a.i for a in node.attribute)
+        if node.op_type == "Dropout" or training:
+            raise _refused(f"node {node.name} ({node.op_type}) is in training mode")
+    said = {item.key: item.value for item in model.metadata_props}
+    if said != stated:
+        differing = sorted(key for key in {*said, *stated} if said.get(key) != stated.get(key))
+        raise _refused(f"file and manifest disagree on {', '.join(differing)}")
+
+
+def _safe(model: onnx.ModelProto) -> None:
+    """What must be known before anything follows the file's own instructions."""
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
+            raise _refused(f"its weights {tensor.name} lie in {place}")
+    foreign = {node.domain for node in _nodes(model)} | {item.domain for item in model.opset_import}
+    if foreign := foreign - {*DOMAINS}:
+        raise _refused(f"it uses operators of {', '.join(sorted(foreign))}; expected the ONNX standard's alone")
+    if model.functions or model.training_info:
+        raise _refused("it defines functions or training steps of its own")
+
+
+def _same_signature(model: onnx.ModelProto, contract: Contract) -> None:
+    kinds = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
+    for part, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        found = [(v.name, v.type.tensor_type.elem_type, _shape(v)) for v in values]
+        stated = (contract.input,) if part == "inputs" else contract.outputs
+        expected = [(item.name, kinds[item.dtype], list(item.shape)) for item in stated]
+        if found != expected:
+            raise _refused(f"its inputs and outputs are not the contract's: {part} {found}, expected {expected}")
+    versions = (model.ir_version, [item.version for item in model.opset_import])
+    if versions != (contract.ir_version, [contract.opset]):
+        raise _refused(
+            f"it is of IR version {versions[0]} and opset {versions[1]}; "
+            f"expected {contract.ir_version} and {contract.opset}"
+        )
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and those within its nodes, as `If` and `Loop` have."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from graphs(inner)
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in graphs(model.graph):
+        yield from graph.node
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in graphs(model.graph):
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        yield from graph.initializer
+        for attribute in attributes:
+            yield from (attribute.t, *attribute.tensors)  # an absent one reads as an empty one
+        sparse = [part for a in attributes for part in (a.sparse_tensor, *a.sparse_tensors)]
+        for tensor in (*graph.sparse_initializer, *sparse):
+            yield from (tensor.values, tensor.indices)
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _refused(reason: str) -> CnnbenchError:
+    return CnnbenchError(f"the graph is refused: {reason}", Exit.VERDICT)

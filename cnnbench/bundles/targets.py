@@ -1,0 +1,103 @@
+"""Other places a proven network goes to: Triton's model repository, and weights for those who go on training."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench import records
+from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.records.schema import Contract, Manifest, TensorSpec
+from cnnbench.types import CnnbenchError
+
+if TYPE_CHECKING:
+    from cnnbench.training.classifier import Classifier
+
+TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+
+
+def triton(bundle: Path, repository: Path) -> list[Path]:
+    """Write each file of a bundle into a Triton model repository, as a model of its own; returns their folders.
+
+    `<repository>/<name>/config.pbtxt`, `labels.txt` and `1/model.onnx`, where the name is the task's, with the
+    precision behind it where that is not fp32: see "Model Repository" and "Model Configuration" in Triton's manual.
+
+    Raises:
+        CnnbenchError: The repository cannot be written, or something else has the model's name (exit 2).
+    """
+    manifest = records.read(bundle / "manifest.json", Manifest)
+    made = []
+    for variant in manifest.kept:
+        suffix = "" if variant.precision == "fp32" else f"_{variant.precision}"
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
+        there = repository / name
+        if there.exists() and not (there / "config.pbtxt").is_file():
+            raise CnnbenchError(f"{there} is there and is no model of Triton's: it would be lost; choose another DIR")
+        with records.replacing_folder(repository / name) as partial:
+            (partial / "1").mkdir()
+            shutil.copyfile(bundle / variant.file, partial / "1" / "model.onnx")
+            (partial / "labels.txt").write_text("".join(f"{label}\n" for label in manifest.class_names))
+            (partial / "config.pbtxt").write_text(_config(name, manifest.contract))
+        made.append(repository / name)
+    return made
+
+
+def _config(name: str, contract: Contract) -> str:
+    """Triton's model configuration; the batch is not among its dims."""
+
+    def tensor(value: TensorSpec, *more: str) -> str:
+        dims = ", ".join(str(size) for size in value.shape[1:])
+        fields = [f'name: "{value.name}"', f"data_type: {TRITON_TYPES[value.dtype]}", f"dims: [ {dims} ]", *more]
+        return "  {\n" + "".join(f"    {field}\n" for field in fields) + "  }"
+
+    outputs = ",\n".join(tensor(output, 'label_filename: "labels.txt"') for output in contract.outputs)
+    return (
+        f'name: "{name}"\nbackend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
+        f"max_batch_size: {max(verdict.BATCH_SIZES)}\n"
+        f"input [\n{tensor(contract.input)}\n]\noutput [\n{outputs}\n]\ndynamic_batching {{ }}\n"
+    )
+
+
+def safetensors(classifier: Classifier, weights_sha256: str, path: Path) -> None:
+    """Write the weights and buffers, by the names of the network's `state_dict`, and what it takes to rebuild it.
+
+    `cnnbench.architectures.build(arch, spec)` gives the network that takes them; arch and spec are in the metadata.
+
+    Raises:
+        CnnbenchError: The file cannot be written (exit 2).
+    """
+    from safetensors.torch import save_file
+
+    assert classifier.spec is not None
+    metadata = {
+        "arch": classifier.arch,
+        "spec": json.dumps(asdict(classifier.spec)),
+        "dataset": classifier.data.name if classifier.data else "",
+        "class_names": json.dumps(classifier.class_names),
+        "weights_sha256": weights_sha256,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
+    with records.replacing(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def parse(target: tuple[str, str] | None) -> tuple[str, Path] | None:
+    """The kind and the place that `--target KIND PLACE` names.
+
+    Raises:
+        CnnbenchError: Another kind, or a place that cannot be meant (exit 2).
+    """
+    if target is None:
+        return None
+    kind, place = target
+    if kind not in ("triton", "safetensors"):
+        raise CnnbenchError(f"--target {kind} {place}: expected --target triton DIR or --target safetensors FILE")
+    if kind == "triton" and Path(place).is_file():
+        raise CnnbenchError(f"--target triton {place}: it is a file; expected a folder")
+    if kind == "safetensors" and Path(place).is_dir():
+        raise CnnbenchError(f"--target safetensors {place}: it is a folder; expected the name of a file")
+    return kind, Path(place)

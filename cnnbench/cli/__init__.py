@@ -1,0 +1,1 @@
+"""HOW one asks: one file a verb, named for it."""

@@ -1,0 +1,81 @@
+"""`robustness`: accuracy of runs on shifted test images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from cnnbench.cli.table import Column, Format, render
+from cnnbench.records.schema import Robustness
+from cnnbench.types import Exit
+
+
+def robustness(
+    runs: list[str],
+    images: int = 2000,
+    root: str | None = None,
+    folder: str | None = None,
+    format: Format = "table",
+) -> int:
+    """Shift test images by up to four pixels and score runs at every shift; writes robustness.json beside each.
+
+    Args:
+        runs: Folders of tested runs, or folders below which they are; the best checkpoint of each is scored.
+        images: How many test images to shift, evenly from the first to the last: they may be sorted by class.
+        root: Folder of the downloaded datasets, where the runs' records do not say it rightly.
+        folder: Folder of your own images, likewise.
+        format: How to print the table: for people (table, markdown) or for programs (csv, json).
+    """
+    from cnnbench.bench.robustness import find, measure, measured
+
+    rows = []
+    for run in find(runs):
+        found = measured(run, images)
+        if found:
+            print(f"kept: {run} was measured before, the same checkpoint on as many images", file=sys.stderr)
+        else:
+            found = measure(run, images, root, folder)
+        rows.append(_row(run, found))
+    render("Accuracy on shifted test images, and how feature maps move with them", COLUMNS, rows, format)
+    return Exit.OK
+
+
+def _row(run: Path, found: Robustness) -> dict[str, Any]:
+    centre = found.shifts.index(0)
+    features = found.equivariance
+    return {
+        "run": str(run),
+        "task": found.task,
+        "arch": found.arch,
+        "dataset": found.dataset,
+        "seed": found.seed,
+        "images": found.images,
+        "unshifted": found.accuracy[centre][centre],
+        "mean": found.mean,
+        "worst": found.worst,
+        "layer": features.layer if features else None,
+        "stride": features.stride if features else None,
+        "equivariance_1px": features.errors[0] if features else None,
+        "equivariance_4px": features.errors[-1] if features else None,
+        "reason": found.reason or None,
+    }
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+COLUMNS = [
+    Column("task", "task"),
+    Column("seed", "seed", right=True),
+    Column("images", "images", "{:,}".format, right=True),
+    Column("unshifted", "unshifted, %", _percent, right=True),
+    Column("mean", "mean of 81 shifts, %", _percent, right=True),
+    Column("worst", "worst, %", _percent, right=True),
+    Column("layer", "feature map"),
+    Column("stride", "its stride", right=True),
+    Column("equivariance_1px", "its error, 1 pixel", "{:.3f}".format, right=True),
+    Column("equivariance_4px", "4 pixels", "{:.3f}".format, right=True),
+    Column("reason", "why none"),
+]

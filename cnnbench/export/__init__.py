@@ -1,1 +1,0 @@
-"""WHAT ships: a trained network as one ONNX file, and the proof that it is the network that was trained."""

@@ -1,0 +1,1 @@
+"""WHAT it shows: one self-contained page."""

@@ -1,0 +1,7 @@
+"""WHAT lies on disk: files written whole or not at all (`io`), and the records in them (`schema`)."""
+
+from msgspec.structs import replace
+
+from cnnbench.records.io import read, read_json, replacing, replacing_folder, sha256, write
+
+__all__ = ["read", "read_json", "replace", "replacing", "replacing_folder", "sha256", "write"]

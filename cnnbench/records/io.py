@@ -1,0 +1,134 @@
+"""Files that matter: written whole or not at all, hashed, and refused when their schema is not the one asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from cnnbench.types import CnnbenchError, Exit
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    Raises:
+        CnnbenchError: The folder cannot be written, or `path` is one (exit 2).
+    """
+    if path.is_dir():
+        raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)  # mkstemp makes files private
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, else it is removed.
+
+    Raises:
+        CnnbenchError: The place cannot be written (exit 2).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
+    try:
+        partial = workplace / "new"
+        partial.mkdir()
+        yield partial
+        if path.exists():
+            path.rename(workplace / "old")
+        partial.rename(path)
+    finally:
+        if (workplace / "old").exists() and not path.exists():  # failed or interrupted between the two renames
+            (workplace / "old").rename(path)
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, record: msgspec.Struct) -> None:
+    """Write a record as indented JSON, sealed with the hash of its own content.
+
+    Raises:
+        CnnbenchError: The folder cannot be written (exit 2).
+        ValueError: A number is not finite: JSON has none.
+    """
+    content = msgspec.to_builtins(record)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({**content, "seal": _seal(content)}, indent=2, allow_nan=False) + "\n")
+
+
+def read(path: Path, kind: type[Record]) -> Record:
+    """Read a record written by `write`, every value validated.
+
+    Raises:
+        CnnbenchError: The file is missing, is not JSON, has another schema, or a value is missing or of another type
+            (exit 3, with the place of the fault), or its content is not the one that was sealed (exit 4).
+    """
+    schema = kind.__struct_config__.tag
+    content = read_json(path)
+    if content.get("schema") != schema:
+        raise CnnbenchError(f"{path} has schema {content.get('schema')!r}; this version reads {schema!r}", Exit.DATA)
+    if content.pop("seal", None) != _seal(content):
+        raise CnnbenchError(
+            f"{path} was edited after it was written: its content does not match its seal", Exit.VERDICT
+        )
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.ValidationError, CnnbenchError, RecursionError) as error:  # the second from what a field refuses
+        raise CnnbenchError(f"{path} is not a {schema} record: {error}", Exit.DATA) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CnnbenchError: The file is missing or is not a JSON object (exit 3).
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
+    except (ValueError, RecursionError) as error:
+        raise CnnbenchError(
+            f"{path} is not JSON ({error}): it is damaged or was written by something else", Exit.DATA
+        ) from None
+    if not isinstance(content, dict):
+        raise CnnbenchError(f"{path} holds a JSON {type(content).__name__}; expected an object", Exit.DATA)
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,382 @@
+"""What lies on disk: the records that one verb writes and a later one reads.
+
+Each is an immutable msgspec.Struct whose fields are its JSON keys; `records.read` validates every value once. A record
+carries its schema's name; a reader refuses any other. Accuracies are fractions, times are seconds of wall clock unless
+a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cnnbench.types import Augment, Cost, ImageSpec
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of a record. Keys that it does not know are passed over: they are of an older version."""
+
+
+class DataChoice(Part, frozen=True, kw_only=True):
+    """Which images: a registered dataset and its options.
+
+    Args:
+        dataset: Name of a registered dataset; `python -m cnnbench list datasets` prints them.
+        root: Folder of the downloaded datasets; by default CNNBENCH_DATA, else the user's cache folder.
+        folder: Folder of your own images, for the dataset `folder`: train/<class>/*, optional val and test.
+        name: What records call the data; by default the dataset's name.
+        split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen.
+        size: Side in pixels to which the images of `folder` are resized.
+        channels: 3 for colour, 1 for gray, for the images of `folder`.
+        train_images: Train on this many of the training images, drawn class by class by a fixed seed; by default all.
+    """
+
+    dataset: str = "mnist5k"
+    root: str | None = None
+    folder: str | None = None
+    name: str | None = None
+    split: str | None = None
+    size: int = 32
+    channels: int = 3
+    train_images: int | None = None
+
+
+class DataConfig(DataChoice, frozen=True, kw_only=True):
+    """Which images, and how training reads them.
+
+    Args:
+        batch_size: Images per training step, over all processes together.
+        download: Fetch the dataset into the root if it is not there.
+    """
+
+    batch_size: int = 128
+    download: bool = False
+
+
+class DataRecord(DataChoice, frozen=True, kw_only=True):
+    """The images of a run: what reading them again needs, and what they were."""
+
+    name: str
+    train_images: int
+    sha256: str
+    """Of the decoded pixels and labels of all splits."""
+    val_images: int
+    test_images: int
+    augment: Augment
+
+
+class ModelConfig(Part, frozen=True, kw_only=True):
+    """The architecture and the figures of the recipe that a task may set; see `training.classifier`."""
+
+    arch: str
+    lr: float
+    weight_decay: float
+    compile: bool = False
+
+
+Flag = str | int | float | bool | None
+"""A value of one of Lightning's Trainer options."""
+
+
+class RunConfig(Part, frozen=True, kw_only=True):
+    """The resolved configuration of one run: what `fit` trains, on what and how."""
+
+    model: ModelConfig
+    data: DataConfig
+    trainer: dict[str, Flag]
+    """Options of Lightning's Trainer, by name."""
+    seed_everything: int
+    task: str | None = None
+
+
+class Commit(Part, frozen=True):
+    """Commit of cnnbench's checkout, and whether its tree was dirty."""
+
+    commit: str
+    dirty: bool
+
+
+class Environment(Part, frozen=True, kw_only=True):
+    """What a figure depends on besides the code: versions, machine, threads, commit. Names no host, user or path."""
+
+    cnnbench: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    cpu: str
+    cpu_count: int | None
+    threads: int | None
+    """Of torch, where it was loaded."""
+    gpus: tuple[str, ...] | None
+    git: Commit | None
+    """None where cnnbench is an installed package."""
+    processes: int | None = None
+    """That trained together; of a run."""
+    precision: str | None = None
+    """That training computed in; of a run."""
+    precision_reason: str | None = None
+
+
+class TensorSpec(Part, frozen=True):
+    """An input or output of a graph; the first of its sizes is "batch"."""
+
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
+
+
+class Contract(Part, frozen=True):
+    """Names, types and shapes of a graph's input and outputs, and the versions it needs."""
+
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    ir_version: int
+    oldest_onnxruntime: str
+
+
+class BundleRun(Part, frozen=True):
+    """The run a bundle was exported from."""
+
+    checkpoint_sha256: str
+    epochs: int
+    val_accuracy: float
+    commands: tuple[str, ...]
+    """That made the run and the bundle."""
+
+
+class FileHash(Part, frozen=True):
+    """A file of a bundle."""
+
+    sha256: str
+    bytes: int
+
+
+class Epoch(Part, frozen=True):
+    """Where training stood when the images were validated: what had been spent, and what it had bought."""
+
+    epoch: int
+    """Epochs finished."""
+    steps: int
+    train_seconds: float
+    """Since the first step, validation passes excluded."""
+    images: int
+    """Images trained on so far, each counted as often as it was seen."""
+    val_accuracy: float
+    val_loss: float
+    train_loss: float | None
+    """Mean over the epoch, with label smoothing; None for the last epoch before an interruption."""
+
+
+class Resources(Part, frozen=True):
+    """What training took from the machine besides time. What could not be measured is None, with the reason."""
+
+    memory_bytes: int | None
+    """Peak from the first step to the last, above what was held before it: activations, gradients, momentum."""
+    memory_kind: str
+    """How it was measured, or why not."""
+    energy_joules: float | None
+    """Of the whole processor package or device, other processes included, from the first step to the last."""
+    energy_kind: str
+    """How it was measured, or why not."""
+
+
+class FitResult(Part, frozen=True):
+    """What `fit` leaves behind. Accuracies are fractions, times are seconds of wall clock."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    val_accuracy: float
+    val_images: int
+    train_images: int
+    train_seconds: float
+    """From the first step to the end of the last epoch, validation passes included."""
+    validation_seconds: float
+    curve: tuple[Epoch, ...]
+    resources: Resources
+
+
+class TestResult(Part, frozen=True):
+    """What `test` measured on the whole test split with the run's best checkpoint."""
+
+    accuracy: float
+    loss: float
+    images: int
+    correct: int
+    checkpoint_sha256: str
+    logits_sha256: str | None = None
+    """Of the logits in predictions.parquet, where they were computed in float32 on the CPU: `export` uses those."""
+
+
+class RunRecord(Part, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
+    """`result.json` of one run: one task, one seed."""
+
+    task: str
+    arch: str
+    seed: int
+    data: DataRecord
+    spec: ImageSpec
+    cost: Cost
+    config: RunConfig
+    environment: Environment
+    fit: FitResult
+    identity: str
+    """Hash of the configuration, the data and the sources that training reads: equal for runs that must come out
+    alike; see `training.identity`."""
+    fc_weights: int
+    """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
+    test: TestResult | None = None
+
+
+class Failure(Part, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):
+    """`failure.json` of a run that a sweep started and that gave no result: a row with its reason, not a hole."""
+
+    task: str
+    arch: str
+    dataset: str
+    seed: int
+    identity: str
+    code: int
+    """The exit code of the run; negative is the signal that ended it."""
+    reason: str
+    seconds: float
+
+
+class Equivariance(Part, frozen=True):
+    """How far feature maps are from moving with the image; see `lab.robustness`."""
+
+    layer: str
+    """The layer whose output was looked at, by its name in the network."""
+    stride: int
+    """Pixels of the image from one place of the map to the next."""
+    errors: tuple[float, ...]
+    """Relative L2 error for shifts of 1, 2, ... pixels to the right; 0 is a map that moves with the image."""
+
+
+class Robustness(Part, frozen=True, tag_field="schema", tag="cnnbench.robustness/1"):
+    """`robustness.json` of a run: what shifting the test images does to the best checkpoint."""
+
+    task: str
+    arch: str
+    dataset: str
+    seed: int
+    checkpoint_sha256: str
+    images: int
+    """Test images that were shifted, taken evenly from the first to the last of the split."""
+    shifts: tuple[int, ...]
+    """Pixels, for both axes: -4 to 4."""
+    accuracy: tuple[tuple[float, ...], ...]
+    """Row by row: accuracy[i][j] at dy = shifts[i] (down), dx = shifts[j] (to the right)."""
+    equivariance: Equivariance | None
+    reason: str
+    """Why there is no equivariance error; empty where there is."""
+    environment: Environment
+
+    @property
+    def mean(self) -> float:
+        """Over all shifts, none included."""
+        return sum(map(sum, self.accuracy)) / len(self.shifts) ** 2
+
+    @property
+    def worst(self) -> float:
+        return min(map(min, self.accuracy))
+
+
+class Reference(Part, frozen=True):
+    """What every file of a bundle is held against: PyTorch's float32 logits of the whole test split, on the CPU."""
+
+    images: int
+    correct: int
+    logits_from: str
+    """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
+    float64_error: float
+    """Largest difference of PyTorch's float32 logits from its float64 logits, on some test images and on noise."""
+    error_bound: float
+    """How far float32 logits of the same network may be apart by rounding alone; see `export.verdict`."""
+    tf32: bool = False
+    """TF32 rounds products to 10 bits of mantissa; it is off on every provider."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.images
+
+
+class Share(Part, frozen=True):
+    """What part of a graph a provider really ran, by ONNX Runtime's own profile. Fractions of 1."""
+
+    nodes: float
+    time: float
+
+
+class Pass(Part, frozen=True):
+    """One pass of ONNX Runtime over the whole test split, against PyTorch. Errors are in logits.
+
+    Relative errors are in parts of the largest logit of the same image, in absolute value.
+    """
+
+    provider: str
+    """The one that was asked for."""
+    active: str
+    """ONNX Runtime's name of the one that the session used."""
+    optimized: bool
+    """Whether ONNX Runtime's graph optimisations were all on, as by default, or all off."""
+    placement: dict[str, Share]
+    correct: int
+    flips: int
+    """Images whose top-1 class differs although the margin exceeds what the error bound can explain: a bug."""
+    rounding_flips: int
+    """Images whose top-1 class differs within the bound: a tie that rounding decides."""
+    largest_margin: float
+    """The largest margin, in PyTorch's logits, of an image that changes class; 0 where none does."""
+    max_abs_error: float
+    p999_abs_error: float
+    max_rel_error: float
+    p999_rel_error: float
+    batch_errors: dict[str, float]
+    """Largest absolute error on the first images at each batch size that was tried."""
+
+
+class Variant(Part, frozen=True):
+    """One file of a bundle, or one that was refused, and why."""
+
+    precision: str
+    file: str
+    bytes: int
+    refused: str
+    """The reason; empty where the file is kept."""
+    budget_points: float
+    """Points of accuracy (percent) that it may lose to PyTorch."""
+    lost_points: float
+    """Points that it loses, in the worst pass."""
+    latency_ms: float | None
+    """Median time of one image on one CPU thread, in turn with fp32; None where fp32 stands alone."""
+    fp32_latency_ms: float | None
+    passes: tuple[Pass, ...]
+
+
+class Manifest(Part, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
+    """`manifest.json` of a bundle: what the files are, what they take and return, and the proof that they are right."""
+
+    task: str
+    arch: str
+    seed: int
+    data: DataRecord
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    cost: Cost
+    contract: Contract
+    weights_sha256: str
+    run: BundleRun
+    """The checkpoint's hash, how it was trained, and the commands that made it and this bundle."""
+    reference: Reference
+    variants: tuple[Variant, ...]
+    files: dict[str, FileHash]
+    environment: Environment
+
+    @property
+    def kept(self) -> tuple[Variant, ...]:
+        return tuple(variant for variant in self.variants if not variant.refused)
+
+    def accuracy(self, variant: Variant) -> float:
+        """Top-1 of a file on the test split, on its first provider, as it runs by default."""
+        return variant.passes[0].correct / self.reference.images

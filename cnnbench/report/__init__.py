@@ -1,1 +1,0 @@
-"""WHAT it shows: tables, pictures, and the state of this machine."""

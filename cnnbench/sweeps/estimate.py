@@ -1,0 +1,101 @@
+"""What a run will take, before it is started: seconds from a few steps timed on this machine, bytes by arithmetic."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from cnnbench import records
+from cnnbench.analysis.cost import cost
+from cnnbench.architectures import build
+from cnnbench.records.schema import RunRecord
+from cnnbench.sweeps.run import Planned, opened
+from cnnbench.training.data import channels_first
+from cnnbench.training.precision import Precision, choose
+from cnnbench.types import CnnbenchError, Dataset
+
+START_SECONDS = 8  # Python, torch and Lightning; read off `time cnnbench fit` of one epoch on 2 cores
+PROBE_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one run is expected to take."""
+
+    seconds: float
+    disk_bytes: int
+
+
+def forecast(planned: list[Planned], threads: int | None) -> dict[str, Forecast]:
+    """By the run's folder. Runs that differ in their seed alone are timed once."""
+    loaded: dict[str, Dataset] = {}
+    known: dict[str, Forecast] = {}
+    for run in planned:
+        if run.task not in known:
+            data = opened(run.config, loaded)
+            known[run.task] = Forecast(seconds(run, data, threads or torch.get_num_threads()), disk_bytes(run, data))
+    return {run.folder: known[run.task] for run in planned}
+
+
+def seconds(run: Planned, data: Dataset, threads: int) -> float:
+    """Wall clock of one run: by an earlier seed of this task here, else by timing a few steps.
+
+    A step is forward, backward and update of a batch; a validation image costs a third of a training image (Kaplan et
+    al. 2020, arXiv:2001.08361: the backward pass is twice the forward one). Augmentation and logging are not in it.
+    """
+    epochs = int(run.config.trainer["max_epochs"] or 1)
+    earlier = _earlier(run)
+    if earlier is not None:
+        return START_SECONDS + earlier * epochs
+    batch = min(run.config.data.batch_size, len(data.train))
+    step = _step_seconds(run.arch, data, batch, threads, run.config.trainer["precision"])  # type: ignore[arg-type]
+    validated = len(data.val) // int(run.config.trainer.get("check_val_every_n_epoch") or 1)
+    images = epochs * (len(data.train) // batch * batch + validated / 3) + len(data.test) / 3
+    return START_SECONDS + images * step / batch
+
+
+def disk_bytes(run: Planned, data: Dataset) -> int:
+    """Of the run's folder: two checkpoints with weights and momentum, and the predictions of every test image."""
+    predictions = len(data.test) * (12 + 8 * data.spec.num_classes)
+    return 2 * 2 * cost(run.arch, data.spec).weight_bytes + predictions
+
+
+def _earlier(run: Planned) -> float | None:
+    """Seconds an epoch of another seed of this task, where one was trained here."""
+    for result in sorted(Path(run.folder).parent.glob("seed*/result.json")):
+        try:
+            fit = records.read(result, RunRecord).fit
+        except CnnbenchError:  # an unreadable one says nothing
+            continue
+        return fit.train_seconds / fit.epochs
+    return None
+
+
+def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision: Precision) -> float:
+    """Seconds of one training step on random images: the smallest of at least one, after one that is not counted."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    spec = data.spec
+    mixed = choose(precision, device.type).name == "bf16-mixed"
+    network = build(arch, spec).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True, fused=True)
+    pixels = channels_first(torch.rand(batch, spec.height, spec.width, spec.channels, device=device))
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < PROBE_SECONDS:
+        since = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            loss = F.cross_entropy(network(pixels), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - since)
+    torch.set_num_threads(before)
+    return min(times[1:])

@@ -1,0 +1,90 @@
+"""Bundles that several tests of `export` look at, made once by the real verb."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_helpers import choice_of
+from forger import Colour
+from PIL import Image
+
+from cnnbench import datasets
+from cnnbench.__main__ import main
+from cnnbench.bundles.parity import run as proof
+from cnnbench.datasets import shapes
+from cnnbench.types import Dataset
+
+
+@pytest.fixture(scope="session")
+def three(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with fp32, fp16 and int8. The race is decided for int8, which is not faster on every machine."""
+    out = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "_race", lambda *_: {"fp32": [0.25, 0.5, 0.75], "it": [0.125, 0.25, 0.5]})
+        assert main(["export", str(run), "--out", str(out), "--variants", "fp32,fp16,int8"]) == 0
+    return out / "mnist5k_lenet5"
+
+
+@pytest.fixture(scope="session")
+def of_floats(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that takes floats and returns probabilities, too."""
+    out = tmp_path_factory.mktemp("floats")
+    assert main(["export", str(run), "--out", str(out), "--input", "float", "--probabilities"]) == 0
+    return out / "mnist5k_lenet5"
+
+
+@pytest.fixture(scope="session")
+def data() -> Dataset:
+    """The images that `run` was trained and tested on."""
+    return datasets.open_choice(choice_of("mnist5k"))
+
+
+@pytest.fixture
+def earlier(bundle: Path, tmp_path: Path) -> Path:
+    """A folder of bundles that already holds one of the task."""
+    shutil.copytree(bundle, tmp_path / "exports" / bundle.name)
+    return tmp_path / "exports"
+
+
+@pytest.fixture(scope="session")
+def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
+    """inception_small on some of the generated shapes, trained for one epoch."""
+    place = tmp_path_factory.mktemp("colour")
+    for part, count in (("train", 400), ("test", 200)):
+        drawn = shapes.draw(count, np.random.RandomState(count))
+        for index, (image, label) in enumerate(zip(drawn.images, drawn.labels, strict=True)):
+            file = place / "images" / part / list(shapes.SHAPES)[label] / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+    data = ["--data.dataset", "folder", "--data.folder", str(place / "images"), "--data.size", "32"]
+    common = [*data, "--model.arch", "inception_small", "--data.name", "few_shapes", "--runs_dir", str(place / "runs")]
+    run = place / "runs" / "few_shapes_inception_small" / "seed1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        patch.setattr("sys.argv", ["cnnbench"])
+        patch.chdir(place)
+        assert main(["fit", *common, "--data.batch_size", "16", "--trainer.max_epochs", "1"]) == 0
+        assert main(["test", *common]) == 0
+        assert main(["export", str(run), "--out", str(place / "exports")]) == 0
+    return Colour(place / "images", run / "best.ckpt", place / "exports" / run.parent.name)
+
+
+MUTANTS = pytest.StashKey[list[str]]()
+"""Lines that test_mutants.py leaves for the terminal: a table in Markdown."""
+
+
+@pytest.fixture(scope="session")
+def mutants(pytestconfig: pytest.Config) -> list[str]:
+    return pytestconfig.stash.setdefault(MUTANTS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(MUTANTS, [])
+    if lines:
+        terminalreporter.section("mutants of a bundle, each signed anew")
+        rows = [line for line in lines if line.startswith("|")]
+        for line in ("| mutant | caught by | what verify said |", "| --- | --- | --- |", *rows):
+            terminalreporter.write_line(line)
+        for line in [line for line in lines if line not in rows]:
+            terminalreporter.write_line(line)

@@ -1,0 +1,336 @@
+"""The sentence on each file: kept or refused, why, and which images change class."""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from export_helpers import FILES, manifest_of
+from onnx import TensorProto, helper, numpy_helper
+
+from cnnbench import records
+from cnnbench.__main__ import main
+from cnnbench.bundles import quantise as variants
+from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import run as proof
+from cnnbench.records.schema import Pass, Reference, RunRecord, Share
+from cnnbench.training import folder as runs
+from cnnbench.types import CnnbenchError, Dataset, Split
+
+REFERENCE = Reference(images=1000, correct=900, logits_from="export", float64_error=1e-6, error_bound=1e-5)
+FASTER = {"fp32": [0.2, 0.2, 0.3], "it": [0.1, 0.1, 0.2]}
+
+
+def held_against() -> proof.Yardstick:
+    return proof.Yardstick(Path("images.npy"), np.empty(0), np.empty(0), np.empty(0), np.empty(0), REFERENCE)
+
+
+def made(**changes: Any) -> Pass:
+    same = Pass(
+        provider="cpu",
+        active="CPUExecutionProvider",
+        optimized=True,
+        placement={"CPUExecutionProvider": Share(1, 1)},
+        correct=900,
+        flips=0,
+        rounding_flips=0,
+        largest_margin=0.0,
+        max_abs_error=1e-6,
+        p999_abs_error=1e-6,
+        max_rel_error=1e-6,
+        p999_rel_error=1e-6,
+        batch_errors={"1": 1e-6, "64": 1e-6},
+    )
+    return replace(same, **changes)
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`proof.judge` of a file of 7 bytes whose passes and race have turned out as given."""
+    (tmp_path / "it.onnx").write_bytes(b"7 bytes")
+
+    def judge(precision: variants.Precision, budget: float = 0.2, race: Any = FASTER, **changes: Any) -> Any:
+        none = np.empty(0, int)
+        flips = verdict.Flips(none, none, none, np.empty(0), 1.0)
+        passes = [(made(), flips, none), (made(optimized=False, **changes), flips, none)]
+        monkeypatch.setattr(proof, "_passes", lambda *_: iter(passes))
+        monkeypatch.setattr(proof, "_race", lambda *_: race)
+        fp32 = None if precision == "fp32" else tmp_path / "fp32.onnx"
+        return proof.judge(precision, tmp_path / "it.onnx", {}, {}, held_against(), ["cpu"], budget, fp32)[0]
+
+    return judge
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_file_that_loses_nothing_is_kept(precision: Any, judged: Callable[..., Any]) -> None:
+    variant = judged(precision)
+    assert (variant.refused, variant.lost_points, variant.bytes) == ("", 0.0, 7)
+    raced = (0.1, 0.2) if precision != "fp32" else (None, None)
+    assert (variant.latency_ms, variant.fp32_latency_ms) == raced
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize(
+    ("correct", "budget", "lost", "kept"),
+    [(898, 0.2, 0.2, True), (897, 0.2, 0.3, False), (899, 0, 0.1, False), (0, 90, 90, True), (950, 0, 0, True)],
+)
+def test_it_may_lose_its_budget_in_its_worst_pass_and_no_image_more(
+    precision: Any, correct: int, budget: float, lost: float, kept: bool, judged: Callable[..., Any]
+) -> None:
+    variant = judged(precision, budget, correct=correct, flips=abs(900 - correct))
+    assert variant.lost_points == pytest.approx(lost)
+    assert variant.refused == ("" if kept else f"loses {lost:.2f} points of accuracy; its budget is {budget:g}")
+
+
+def test_the_best_images_of_one_file_do_not_pay_for_float32(judged: Callable[..., Any]) -> None:
+    assert judged("fp32", 100, correct=899, flips=1).refused.startswith("on cpu, graph optimisations off, 1 of 1000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"rounding_flips": 3}, True),
+        ({"max_abs_error": 1e-5}, True),
+        ({"max_abs_error": 1.1e-5}, False),
+        ({"batch_errors": {"1": 1e-6, "7": 2e-5}}, False),
+        ({"flips": 1}, False),
+    ],
+    ids=str,
+)
+def test_float32_may_differ_by_rounding_alone(changes: dict[str, Any], kept: bool, judged: Callable[..., Any]) -> None:
+    assert (judged("fp32", **changes).refused == "") is kept
+    assert judged("fp16", **changes).refused == ""
+
+
+@pytest.mark.parametrize(
+    ("it", "faster"),
+    [([0.1, 0.1, 0.2], True), ([0.1, 0.2, 0.1], False), ([0.3, 0.3, 0.4], False), ([0.1, 0.1, 0.4], False)],
+)
+def test_int8_is_kept_only_if_it_is_faster_in_every_round(
+    it: list[float], faster: bool, judged: Callable[..., Any]
+) -> None:
+    race = {"fp32": FASTER["fp32"], "it": it}
+    slow = f"not faster on this machine: {np.median(it):.3f} ms against 0.200 ms of fp32"
+    assert judged("int8", race=race).refused == ("" if faster else slow)
+    assert judged("fp16", race=race).refused == ""
+
+
+def test_noise_is_the_same_wherever_it_is_made() -> None:
+    images = np.zeros((5, 28, 28, 1), np.uint8)
+    assert np.array_equal(proof.noise_like(images), proof.noise_like(images[:1]))
+    assert proof.noise_like(images).shape == (proof.NOISE_IMAGES, 28, 28, 1)
+
+
+def test_the_yardstick_is_pytorch_with_its_own_rounding_error(run: Path, data: Dataset) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    test = Split(data.test.images[:100], data.test.labels[:100])
+    planes = torch.from_numpy(test.images).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits = network(planes / 255).numpy()
+    with proof.yardstick(network, test) as found:
+        assert np.array_equal(np.load(found.images), test.images)
+        place = found.images
+    np.testing.assert_allclose(found.logits, logits, rtol=0, atol=1e-5)
+    assert (found.reference.images, found.reference.correct) == (100, int((logits.argmax(1) == test.labels).sum()))
+    assert 0 < found.reference.float64_error < found.reference.error_bound < 1e-3
+    assert found.reference.error_bound >= verdict.ROOM * found.reference.float64_error
+    assert not place.exists()
+
+
+def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_refused(
+    run: Path, data: Dataset
+) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    tested = runs.tested_logits(run / "best.ckpt", records.read(run / "result.json", RunRecord))
+    assert tested is not None
+    with proof.yardstick(network, data.test, tested) as found:
+        assert found.logits is tested
+        assert found.reference.logits_from == "test"
+    with (
+        pytest.raises(CnnbenchError, match="not those of this checkpoint"),
+        proof.yardstick(network, data.test, tested + np.float32(1e-3)),
+    ):
+        pass
+
+
+def test_places_are_spread_from_the_first_to_the_last() -> None:
+    assert proof.spread(10_000, 5).tolist() == [0, 2499, 4999, 7499, 9999]
+    assert proof.spread(3, 16).tolist() == [0, 1, 2]
+
+
+def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dataset, tmp_path: Path) -> None:
+    slow = onnx.load(three / "model.onnx")
+    matrix = numpy_helper.from_array(np.eye(10, dtype=np.float32), "one")
+    wide = numpy_helper.from_array(np.zeros((10, 2_000_000), np.float32), "wide")
+    slow.graph.initializer.extend([matrix, wide])
+    slow.graph.node[-1].output[0] = "before"
+    slow.graph.node.extend(
+        [
+            helper.make_node("MatMul", ["before", "wide"], ["long"]),
+            helper.make_node("ReduceSum", ["long"], ["nothing"], keepdims=1),
+            helper.make_node("Add", ["before", "nothing"], ["logits"]),
+        ]
+    )
+    onnx.save(slow, tmp_path / "slow.onnx")
+    np.save(tmp_path / "images.npy", data.test.images[:2])
+    rounds = proof._race(
+        tmp_path / "slow.onnx", three / "model.onnx", manifest_of(three).contract, tmp_path / "images.npy"
+    )
+    assert {name: len(times) for name, times in rounds.items()} == {"fp32": 5, "it": 5}
+    assert min(rounds["it"]) > 3 * max(rounds["fp32"]) > 0
+
+
+# --- the whole verb ---------------------------------------------------------------------------------------------------
+
+
+def damaged(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float16 file with its last bias moved towards one class."""
+    half = HONEST_FP16(model)
+    bias = next(tensor for tensor in half.graph.initializer if tensor.name == half.graph.node[-2].input[2])
+    values = numpy_helper.to_array(bias).copy()
+    values[3] += 4
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    return half
+
+
+HONEST_FP16 = variants.fp16
+
+
+def without_a_kernel(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Valid ONNX, but ONNX Runtime's CPU provider cannot round bfloat16."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    made.graph.node[-1].output[0] = "before"
+    made.graph.node.extend(
+        [
+            helper.make_node("Cast", ["before"], ["brief"], to=TensorProto.BFLOAT16, name="shorten"),
+            helper.make_node("Ceil", ["brief"], ["whole"], name="unknown"),
+            helper.make_node("Cast", ["whole"], ["logits"], to=TensorProto.FLOAT, name="lengthen"),
+        ]
+    )
+    return made
+
+
+def unmakeable(*_: object) -> onnx.ModelProto:
+    raise NotImplementedError("no such operator")
+
+
+def export_all(run: Path, *more: str) -> Path:
+    assert main(["export", str(run), "--out", "exports", "--variants", "fp32,fp16,int8", *more]) == 0
+    return Path("exports/mnist5k_lenet5")
+
+
+def test_variants_over_budget_or_unmakeable_are_refused_with_the_reason_and_float32_stands(
+    run: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(variants, "fp16", damaged)
+    monkeypatch.setattr(variants, "int8", unmakeable)
+    found = export_all(run)
+    manifest = manifest_of(found)
+    fp32, fp16, int8 = manifest.variants
+    assert {path.name for path in found.iterdir()} == FILES
+    assert (found / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
+    assert manifest.kept == (fp32,)
+    assert fp16.refused == f"loses {fp16.lost_points:.2f} points of accuracy; its budget is 0.2"
+    assert 100 * (manifest.reference.correct - min(p.correct for p in fp16.passes)) / 500 == fp16.lost_points > 0.2
+    assert int8.refused == "it cannot be made: no such operator"
+    assert int8.passes == ()
+    printed = capsys.readouterr().out
+    assert f"model_fp16.onnx: {fp16.bytes:,} bytes" in printed
+    assert printed.count("REFUSED: ") == 2
+    assert (found / "flips.csv").read_text().count("\n") == 1
+    assert main(["verify", str(found)]) == 0
+
+
+def test_a_file_that_onnx_runtime_cannot_run_is_refused_without_a_place_of_this_machine(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "fp16", without_a_kernel)
+    monkeypatch.setattr(variants, "int8", unmakeable)
+    found = export_all(run)
+    reason = manifest_of(found).variants[1].refused
+    assert "model_fp16.onnx is not a readable ONNX file" in reason
+    assert "Ceil" in reason
+    for path in found.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    assert reason.startswith("model_fp16.onnx is not")
+
+
+def test_int8_reads_training_images_alone_and_its_fate_is_the_race_s(
+    run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    honest = variants.as_input
+
+    def spy(images: np.ndarray, signature: dict[str, Any]) -> np.ndarray:
+        seen.extend(image.tobytes() for image in images)
+        return honest(images, signature)
+
+    monkeypatch.setattr(variants, "as_input", spy)
+    assert main(["export", str(run), "--out", "exports", "--variants", "int8", "--budget", "5"]) == 0
+    train, *others = ({image.tobytes() for image in part.images} for part in (data.train, data.val, data.test))
+    assert len(seen) == variants.CALIBRATION_IMAGES
+    assert {*seen} <= train
+    assert not {*seen} & set.union(*others)
+    int8 = manifest_of(Path("exports/mnist5k_lenet5")).variants[1]
+    assert int8.latency_ms is not None
+    assert int8.fp32_latency_ms is not None
+    if int8.refused:
+        assert int8.refused.startswith("not faster on this machine")
+    else:
+        assert int8.latency_ms < int8.fp32_latency_ms
+
+
+def rows_of(bundle: Path) -> list[dict[str, str]]:
+    with (bundle / "flips.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_flips_are_counted_as_the_manifest_counts_them(three: Path) -> None:
+    rows, manifest = rows_of(three), manifest_of(three)
+    assert rows
+    for variant in manifest.kept:
+        for found in variant.passes:
+            key = (variant.file, found.provider, "on" if found.optimized else "off")
+            mine = [row for row in rows if (row["file"], row["provider"], row["optimized"]) == key]
+            assert [row["rounding"] for row in mine].count("no") == found.flips
+            assert [row["rounding"] for row in mine].count("yes") == found.rounding_flips
+            margins = [float(row["margin"]) for row in mine]
+            assert margins == sorted(margins, reverse=True)
+            assert max(margins, default=0.0) == found.largest_margin
+
+
+def optimized_or_not(file: Path) -> Iterator[tuple[str, onnxruntime.InferenceSession]]:
+    levels = onnxruntime.GraphOptimizationLevel
+    for name, level in (("on", levels.ORT_ENABLE_ALL), ("off", levels.ORT_DISABLE_ALL)):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        yield name, onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def test_flips_are_the_images_whose_class_really_differs(three: Path, run: Path, data: Dataset) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(data.test.images).permute(0, 3, 1, 2) / 255).numpy()
+    expected = logits.argmax(1)
+    listed = {(row["file"], row["optimized"], int(row["image"])): row for row in rows_of(three)}
+    seen = 0
+    for variant in manifest_of(three).kept:
+        for optimized, session in optimized_or_not(three / variant.file):
+            found = session.run(["logits"], {"pixels": data.test.images})[0].argmax(1)
+            for image in np.flatnonzero(found != expected):
+                row = listed[variant.file, optimized, int(image)]
+                seen += 1
+                assert (int(row["pytorch"]), int(row["onnxruntime"]), int(row["label"])) == (
+                    expected[image],
+                    found[image],
+                    data.test.labels[image],
+                )
+                margin = logits[image, expected[image]] - logits[image, found[image]]
+                assert float(row["margin"]) == pytest.approx(margin, abs=1e-4)
+    assert seen == len(listed)

@@ -1,0 +1,392 @@
+"""`export`: what a bundle holds, and that nothing wrong or half-done ever takes its place."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from export_helpers import FILES, choice_of, content, fails, manifest_of, untrained
+from onnx import helper, numpy_helper
+from torch import nn
+
+from cnnbench import records
+from cnnbench.__main__ import main
+from cnnbench.architectures.layers import Normalize
+from cnnbench.bundles import bundle as bundle_module
+from cnnbench.bundles import card, graph
+from cnnbench.bundles.bundle import GOLDEN_IMAGES
+from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import run as proof
+from cnnbench.records.schema import Manifest, RunRecord, Share
+from cnnbench.runtime import predict
+from cnnbench.runtime.providers import PROVIDERS
+from cnnbench.training import folder as runs
+from cnnbench.types import CnnbenchError, Dataset
+
+
+def test_a_bundle_holds_the_model_its_proof_and_the_means_to_use_it(bundle: Path, three: Path) -> None:
+    assert {path.name for path in bundle.iterdir()} == FILES
+    assert {path.name for path in three.iterdir()} == FILES | {"model_fp16.onnx", "model_int8.onnx"}
+    assert (bundle / "predict.py").read_bytes() == Path(predict.__file__).read_bytes()
+
+
+def test_the_manifest_round_trips_and_its_hashes_are_right(three: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(three)
+    assert manifest.schema == "cnnbench.bundle/2"
+    records.write(tmp_path / "again.json", manifest)
+    assert (tmp_path / "again.json").read_bytes() == (three / "manifest.json").read_bytes()
+    assert set(manifest.files) == {path.name for path in three.iterdir()} - {"manifest.json"}
+    for name, stated in manifest.files.items():
+        assert stated == {"sha256": records.sha256(three / name), "bytes": (three / name).stat().st_size}
+    assert {v.file: v.bytes for v in manifest.variants} == {
+        v.file: (three / v.file).stat().st_size for v in manifest.kept
+    }
+
+
+def test_it_tells_the_run_s_own_test_accuracy(run: Path, bundle: Path) -> None:
+    record, manifest = records.read(run / "result.json", RunRecord), manifest_of(bundle)
+    assert record.test is not None
+    assert (manifest.reference.accuracy, manifest.reference.correct, manifest.reference.images) == (
+        record.test.accuracy,
+        record.test.correct,
+        record.test.images,
+    )
+    assert manifest.run.checkpoint_sha256 == record.test.checkpoint_sha256
+    assert (manifest.task, manifest.arch, manifest.seed, manifest.cost, manifest.spec) == (
+        record.task,
+        record.arch,
+        record.seed,
+        record.cost,
+        record.spec,
+    )
+
+
+def test_each_file_passes_with_optimisations_and_without_and_at_every_batch_size(three: Path) -> None:
+    manifest = manifest_of(three)
+    assert [v.precision for v in manifest.kept] == ["fp32", "fp16", "int8"]
+    assert manifest.reference.tf32 is False
+    assert PROVIDERS["cuda"][1]["use_tf32"] == "0"
+    for variant in manifest.variants:
+        assert [(found.provider, found.optimized) for found in variant.passes] == [("cpu", True), ("cpu", False)]
+        assert [list(found.batch_errors) for found in variant.passes] == [["1", "2", "7", "64"], ["64"]]
+        for found in variant.passes:
+            assert found.active == "CPUExecutionProvider"
+            assert found.placement == {"CPUExecutionProvider": Share(nodes=1.0, time=1.0)}
+            assert 0 < found.p999_abs_error <= found.max_abs_error
+            assert max(found.batch_errors.values()) <= max(found.max_abs_error, manifest.reference.error_bound)
+
+
+def test_float32_is_within_the_bound_and_the_others_are_further_off(three: Path) -> None:
+    manifest = manifest_of(three)
+    fp32, fp16, int8 = (max(p.max_abs_error for p in v.passes) for v in manifest.variants)
+    assert fp32 <= manifest.reference.error_bound < fp16 < int8
+    assert [p.flips for p in manifest.variants[0].passes] == [0, 0]
+
+
+def test_golden_images_are_the_first_of_the_test_and_noise_with_pytorch_s_logits(
+    bundle: Path, run: Path, data: Dataset
+) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    with np.load(bundle / "golden.npz") as golden, np.load(bundle / "reference.npz") as reference:
+        places = np.linspace(0, len(data.test) - 1, GOLDEN_IMAGES).astype(int)  # a folder is sorted by class
+        assert np.array_equal(golden["pixels"], data.test.images[places])
+        assert np.array_equal(reference["labels"], data.test.labels)
+        assert np.array_equal(golden["logits"].argmax(1), reference["predictions"][places])
+        assert golden["noise"].std() == pytest.approx(256 / 12**0.5, rel=0.05)  # a uniform distribution's
+        for pixels, logits in (("pixels", "logits"), ("noise", "noise_logits")):
+            planes = torch.from_numpy(golden[pixels]).permute(0, 3, 1, 2) / 255
+            with torch.inference_mode():
+                expected = network(planes).numpy()
+            assert np.abs(golden[logits] - expected).max() <= manifest_of(bundle).reference.error_bound
+
+
+def test_the_stored_predictions_are_pytorch_s_of_every_test_image(bundle: Path, run: Path, data: Dataset) -> None:
+    network = runs.load_classifier(run / "best.ckpt").network
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(data.test.images).permute(0, 3, 1, 2) / 255)
+    two = logits.topk(2).values
+    sure = (two[:, 0] - two[:, 1] > 1e-4).numpy()
+    with np.load(bundle / "reference.npz") as reference:
+        assert np.array_equal(reference["predictions"][sure], logits.argmax(1).numpy()[sure])
+    assert sure.mean() > 0.99
+
+
+def test_no_place_of_this_machine_is_in_a_bundle(three: Path, run: Path) -> None:
+    for name, found in content(three).items():
+        for place in (Path.home(), run.parents[2], three.parent, Path(predict.__file__).parents[2]):
+            assert str(place).encode() not in found, name
+
+
+def test_exporting_again_gives_the_same_files_and_json_prints_the_manifest(
+    bundle: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--out", "again", "--json"]) == 0
+    assert content(Path("again") / bundle.name) == content(bundle)
+    assert capsys.readouterr().out == (bundle / "manifest.json").read_text()
+
+
+def test_floats_in_and_probabilities_out_are_proven_and_give_the_same_labels(
+    bundle: Path, of_floats: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = manifest_of(of_floats)
+    assert manifest.contract["input"] == {"name": "pixels", "dtype": "float32", "shape": ["batch", 1, 28, 28]}
+    assert [output["name"] for output in manifest.contract["outputs"]] == ["logits", "probabilities"]
+    assert manifest.reference == manifest_of(bundle).reference
+    assert main(["verify", str(of_floats)]) == 0
+    assert "is proven on cpu" in capsys.readouterr().out
+    assert predict.Model(of_floats).predict(data.test.images) == predict.Model(bundle).predict(data.test.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--variants", "fp4"], "unknown variant 'fp4': expected fp32, fp16 or int8"),
+        (["--variants", ""], "unknown variant ''"),
+        (["--budget", "-1"], "--budget -1: expected points of accuracy from 0 to 100"),
+        (["--budget", "101"], "--budget 101"),
+        (["--budget", "nan"], "Expected a float"),
+        (["--input", "tensor"], "input"),
+        (["--target", "x"], "target"),
+        (["--target", "tar", "x"], "--target tar x: expected --target triton DIR or --target safetensors FILE"),
+        (["--providers", "tpu"], "expected cpu or cuda"),
+        (["--providers", "cpu,tpu"], "expected cpu or cuda"),
+        (["--providers", ""], "expected cpu or cuda"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_is_none_is_refused_in_one_line(
+    options: list[str], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in fails(capsys, 2, run, "--out", "exports", *options)
+    assert not Path("exports").exists()
+
+
+# --- exports that must not pass ---------------------------------------------------------------------------------------
+
+
+def change_a_weight(model: onnx.ModelProto) -> None:
+    tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[0] += 0.5
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def fix_the_batch(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def fix_the_batch_within(model: onnx.ModelProto) -> None:
+    """Inputs and outputs are as stated; a node on the way takes 64 images only."""
+    shape = numpy_helper.from_array(np.array([64, 10]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("Reshape", ["before", "shape"], ["logits"]))
+
+
+def transpose_the_images(model: onnx.ModelProto) -> None:
+    """Height and width swapped, which no shape tells."""
+    model.graph.node[0].attribute[0].ints[:] = [0, 3, 2, 1]
+
+
+def no_normalisation(network: nn.Module) -> nn.Module:
+    assert isinstance(network[0], Normalize)
+    return network[1]
+
+
+class Wrapped(nn.Module):
+    def __init__(self, network: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(self.network(x))
+
+
+def swapped_classes(network: nn.Module) -> nn.Module:
+    return Wrapped(network, lambda logits: logits[:, [1, 0, *range(2, 10)]])
+
+
+def other_for_one_image(network: nn.Module) -> nn.Module:
+    """A network that no single file can be."""
+    return Wrapped(network, lambda logits: logits * 2 if logits.shape[0] == 1 else logits)
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+SABOTAGE: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[onnx.ModelProto], None], str]] = {
+    "a changed weight": (same, change_a_weight, "is not the trained network"),
+    "a fixed batch": (same, fix_the_batch, "its inputs and outputs are not the contract's"),
+    "a batch fixed within": (same, fix_the_batch_within, "does not run with a batch of 1"),
+    "height and width swapped": (same, transpose_the_images, "is not the trained network"),
+    "no normalisation": (no_normalisation, same, "is not the trained network"),
+    "classes swapped": (swapped_classes, same, "is not the trained network"),
+    "dropout": (lambda network: Wrapped(network, nn.Dropout(0.5)), same, "Dropout"),
+}
+
+
+def sabotage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    change_network, change_model, _ = SABOTAGE[name]
+    honest = graph.to_onnx
+
+    def dishonest(network: nn.Module, *arguments: Any) -> onnx.ModelProto:
+        model = honest(change_network(network), *arguments)
+        change_model(model)
+        return model
+
+    monkeypatch.setattr(graph, "to_onnx", dishonest)
+    if name == "dropout":
+        monkeypatch.setattr(graph.Deployable, "eval", lambda self: self.train())
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_broken_export_is_refused_and_the_earlier_bundle_stays(
+    name: str, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(earlier)
+    sabotage(monkeypatch, name)
+    assert SABOTAGE[name][2] in fails(capsys, 4, run, "--out", earlier)
+    assert content(earlier) == before
+
+
+def test_a_branch_on_a_batch_of_one_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = graph.to_onnx
+    monkeypatch.setattr(graph, "to_onnx", lambda network, *rest: honest(other_for_one_image(network), *rest))
+    fails(capsys, 4, run, "--out", "exports")
+
+
+def test_batch_norm_that_uses_the_batch_is_refused_and_nothing_is_left(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = untrained(run, "netresdeep", choice_of("mnist5k"))
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", batch_statistics)
+    fails(capsys, 4, folder, "--out", "exports")
+    assert list(Path("exports").iterdir()) == []
+
+
+def batch_statistics(self: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    """What batch norm in training mode computes, spelled out only while exporting."""
+    if not torch.compiler.is_exporting():
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+    mean, var = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, unbiased=False)
+    return (x - mean) / (var + self.eps).sqrt() * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def test_a_network_with_batch_norm_exports(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(untrained(run, "netresdeep", choice_of("mnist5k"))), "--out", "exports"]) == 0
+    assert "0 flips by rounding, 0 beyond" in capsys.readouterr().out
+
+
+def test_verify_s_own_verdict_comes_before_the_bundle_takes_its_place(
+    run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest, before = card.write, content(earlier)
+
+    def boastful(path: Path, manifest: Manifest) -> None:
+        honest(path, manifest)
+        path.write_text(path.read_text().replace("type: accuracy", "type: f1"))
+
+    monkeypatch.setattr(card, "write", boastful)
+    assert "claims something else than manifest.json" in fails(capsys, 4, run, "--out", earlier)
+    assert content(earlier) == before
+
+
+def test_logits_that_are_not_finite_are_not_exported(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = runs.load_classifier
+
+    def broken(path: Path) -> Any:
+        classifier = honest(path)
+        nn.init.constant_(next(classifier.network.parameters()), float("nan"))
+        return classifier
+
+    monkeypatch.setattr(runs, "load_classifier", broken)
+    assert "not finite" in fails(capsys, 3, run, "--out", "exports")
+
+
+# --- where it runs and where it writes --------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_both_providers_are_in_the_proof_and_all_of_the_graph_is_on_the_one_asked_for(run: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    assert main(["export", str(run), "--out", "exports", "--providers", "cpu,cuda"]) == 0
+    passes = manifest_of(Path("exports/mnist5k_lenet5")).variants[0].passes
+    assert [found.provider for found in passes] == ["cpu", "cpu", "cuda", "cuda"]
+    assert all({*found.placement} == {found.active} for found in passes)
+    assert main(["verify", "exports/mnist5k_lenet5", "--provider", "cuda", "--rescore"]) == 0
+
+
+def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert "cuda" in fails(capsys, 6, run, "--out", "exports", "--providers", "cuda")
+    fails(capsys, 6, run, "--out", "exports", "--providers", "cpu,cuda")
+    assert not Path("exports").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("in the way")
+    assert "cannot write" in fails(capsys, 2, run, "--out", "file/exports")
+    assert "cannot write" in fails(capsys, 2, run, "--out", "file")
+    assert Path("file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "error", "code"),
+    [
+        (records, "write", KeyboardInterrupt(), 130),  # the last file of a bundle
+        (graph, "save", OSError(28, "No space left on device"), 1),  # the first
+    ],
+    ids=["Ctrl-C", "a full disk"],
+)
+def test_an_interrupted_export_leaves_the_earlier_bundle(
+    where: Any, name: str, error: BaseException, code: int, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise error
+
+    before = content(earlier)
+    monkeypatch.setattr(where, name, interrupted)
+    assert main(["export", str(run), "--out", str(earlier)]) == code
+    assert content(earlier) == before
+    assert [path.name for path in earlier.iterdir()] == ["mnist5k_lenet5"]
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """A second provider, which is the CPU under another name; what it finds is changed."""
+    honest = proof._passes
+
+    def passes(*arguments: Any) -> Iterator[tuple[proof.Pass, verdict.Flips]]:
+        *same_for_all, provider = arguments
+        for found, *rest in honest(*same_for_all, "cpu"):
+            yield replace(found, provider=provider, **(changes if provider == "other" else {})), *rest
+
+    monkeypatch.setattr(bundle_module, "chosen_providers", lambda _: ["cpu", "other"])
+    monkeypatch.setattr(proof, "_passes", passes)
+
+
+def test_one_provider_of_two_that_differs_refuses_the_export(
+    run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(earlier)
+    elsewhere(monkeypatch, flips=1)
+    assert "on other, graph optimisations on" in fails(capsys, 4, run, "--out", earlier)
+    assert content(earlier) == before
+
+
+def test_auto_takes_every_provider_that_works_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "usable", lambda: {"cpu": "", "cuda": "no GPU"})
+    assert bundle_module.chosen_providers("auto") == ["cpu"]
+    with pytest.raises(CnnbenchError):
+        bundle_module.chosen_providers("tpu")

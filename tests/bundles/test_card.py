@@ -1,0 +1,229 @@
+"""The card of a bundle: what the Hub reads, what a reader copies, and that its figures are the manifest's."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from export_helpers import content, manifest_of
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from cnnbench import records
+from cnnbench.__main__ import main
+from cnnbench.bundles import bundle as bundle_module
+from cnnbench.bundles import card
+from cnnbench.bundles.quantise import PRECISIONS
+from cnnbench.cli.lightning import changed_flags, subparsers
+from cnnbench.records.schema import Manifest, RunRecord
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Every Markdown table, as rows of cells; the ruler below the head is a row, too."""
+    blocks = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    split = re.compile(r"(?<!\\)\|")
+    return [[[c.strip() for c in split.split(line.strip())[1:-1]] for line in b.splitlines()] for b in blocks]
+
+
+def code(text: str, language: str) -> str:
+    """The code blocks of a language, one after the other."""
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.fixture(scope="module", params=["bundle", "three", "of_floats"])
+def any_bundle(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+def refusing(manifest: Manifest) -> Manifest:
+    """With fp16 refused after its trial, and int8 before it."""
+    fp32, fp16, int8 = manifest.variants
+    slow = replace(fp16, refused="loses 3.00 points of accuracy; its budget is 0.2")
+    return replace(manifest, variants=(fp32, slow, replace(int8, refused="it cannot be made: no", passes=())))
+
+
+# --- what the Hub reads -----------------------------------------------------------------------------------------------
+
+
+def test_the_hub_s_own_library_reads_the_accuracy_of_each_file(any_bundle: Path) -> None:
+    manifest = manifest_of(any_bundle)
+    data = ModelCard.load(any_bundle / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("onnx", "image-classification")
+    assert data.model_name == manifest.task
+    found = {result.metric_name: result for result in data.eval_results}
+    assert len(found) == len(manifest.kept)
+    for variant in manifest.kept:
+        result = found[f"top-1, {variant.file}, CPUExecutionProvider"]
+        assert (result.metric_type, result.task_type) == ("accuracy", "image-classification")
+        assert (result.dataset_type, result.dataset_split) == (manifest.data.name, "test")
+        assert result.metric_value == variant.passes[0].correct / manifest.reference.images
+
+
+def test_the_model_index_is_the_front_matter_s_and_names_kept_files_alone(three: Path) -> None:
+    manifest = refusing(manifest_of(three))
+    name, results = model_index_to_eval_results(card.front_matter(manifest)["model-index"])
+    assert name == manifest.task
+    assert [result.metric_name for result in results] == ["top-1, model.onnx, CPUExecutionProvider"]
+
+
+def test_a_card_is_made_from_the_manifest_alone(any_bundle: Path, tmp_path: Path) -> None:
+    card.write(tmp_path / "README.md", manifest_of(any_bundle))
+    assert (tmp_path / "README.md").read_bytes() == (any_bundle / "README.md").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", "# no head\n", "---\nopen: head\n", "---\n[unclosed\n---\n"])
+def test_a_card_without_a_head_is_read_as_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(text)
+    assert card.read_front_matter(tmp_path / "README.md") is None
+
+
+# --- what a reader reads ----------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(any_bundle: Path) -> None:
+    found = tables((any_bundle / "README.md").read_text())
+    assert len(found) == 4
+    for table in found:
+        assert len(table) >= 3
+        assert {len(row) for row in table} == {len(table[0])}
+        assert all(set(cell) <= {"-", ":"} for cell in table[1])
+
+
+def test_refused_files_are_named_with_their_reasons_and_break_no_table(three: Path, tmp_path: Path) -> None:
+    manifest = refusing(manifest_of(three))
+    card.write(tmp_path / "README.md", manifest)
+    text = (tmp_path / "README.md").read_text()
+    for table in tables(text):
+        assert {len(row) for row in table} == {len(table[0])}
+    (row,) = (row for table in tables(text) for row in table if row[-1].startswith("refused"))
+    assert row[0] == "`model_fp16.onnx`"
+    assert row[-1] == "refused: loses 3.00 points of accuracy; its budget is 0.2"
+    assert "A file `model_int8.onnx` was asked for and refused: it cannot be made: no." in text
+
+
+def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
+    manifest = manifest_of(three)
+    signature, passes, files, contents = tables((three / "README.md").read_text())
+    assert [row[1:4] for row in signature[2:]] == [
+        ["`pixels`", "uint8", "batch x 28 x 28 x 1"],
+        ["`logits`", "float32", "batch x 10"],
+    ]
+    shown = [(v, found) for v in manifest.variants for found in v.passes]
+    for row, (variant, found) in zip(passes[2:], shown, strict=True):
+        assert row[:4] == [f"`{variant.file}`", found.active, "on" if found.optimized else "off", str(found.correct)]
+        assert row[4] == f"{found.rounding_flips} / {found.flips}"
+        assert row[5] == (f"{found.largest_margin:.1e}" if found.flips + found.rounding_flips else "-")
+        numbers = [float(number) for cell in row[6:8] for number in cell.split(" / ")]
+        expected = [found.max_abs_error, found.p999_abs_error, found.max_rel_error, found.p999_rel_error]
+        assert numbers == pytest.approx(expected, rel=0.06)  # two digits are shown
+        assert [float(n) for n in row[8].split(", ")] == pytest.approx(list(found.batch_errors.values()), rel=0.06)
+    for row, variant in zip(files[2:], manifest.variants, strict=True):
+        assert row[:3] == [f"`{variant.file}`", f"{variant.bytes:,}", f"{variant.lost_points:.2f}"]
+        assert row[-1] == "kept"
+    assert [row[4:6] for row in files[2:]] == [["-", "-"], ["0.250", "0.500"], ["0.250", "0.500"]]
+    assert {row[0].strip("`") for row in contents[2:]} == {path.name for path in three.iterdir()}
+
+
+def test_it_tells_the_accuracy_the_cost_and_the_classes(three: Path) -> None:
+    manifest = manifest_of(three)
+    text = " ".join((three / "README.md").read_text().split())
+    reference = manifest.reference
+    assert f"Of {reference.images} test images it names {reference.correct} rightly: {reference.accuracy:.2%}" in (
+        text.replace(" %", "%")
+    )
+    assert f"{manifest.cost.params:,} parameters, {manifest.cost.macs:,} multiply-adds" in text
+    assert "Classes, in order: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in text
+    assert manifest.weights_sha256 in text
+    assert "It was not run on a GPU." in text
+
+
+def test_its_python_runs_as_it_stands(any_bundle: Path) -> None:
+    snippet = code((any_bundle / "README.md").read_text(), "python")
+    script = "import sys\n" + snippet + "print(logits.shape, 'torch' in sys.modules)"
+    command = [sys.executable, "-I", "-c", script]
+    done = subprocess.run(command, cwd=any_bundle, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stderr, done.stdout) == ("", "(1, 10) False\n")
+
+
+# --- the commands that make it again ----------------------------------------------------------------------------------
+
+
+def commands(bundle: Path) -> list[list[str]]:
+    lines = code((bundle / "README.md").read_text(), "sh").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("cnnbench ")]
+
+
+def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
+    for command in commands(bundle):
+        assert main(command) == 0
+    again, before = content(Path("exports") / bundle.name), content(bundle)
+    assert {*again} == {*before}
+    assert {name for name in before if again[name] != before[name]} <= {"manifest.json"}  # which names the checkpoint
+    assert manifest_of(Path("exports") / bundle.name).weights_sha256 == manifest_of(bundle).weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bundle", []),
+        ("three", ["--variants", "fp32,fp16,int8"]),
+        ("of_floats", ["--input", "float", "--probabilities"]),
+    ],
+)
+def test_it_names_the_options_of_its_export(name: str, options: list[str], request: pytest.FixtureRequest) -> None:
+    assert commands(request.getfixturevalue(name))[-1] == ["export", "runs/mnist5k_lenet5/seed1", *options]
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    """The configuration that `fit` records for these arguments."""
+    parser = subparsers()["fit"]
+    recorded: dict[str, Any] = json.loads(parser.dump(parser.parse_args([*arguments]), format="json", skip_none=False))
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        ([], []),
+        (["--model.arch", "mlp", "--model.lr", "0.01"], ["--model.arch mlp", "--model.lr 0.01"]),
+        (["--trainer.max_epochs", "3", "--data.batch_size", "32"], ["--data.batch_size 32", "--trainer.max_epochs 3"]),
+        (["--task", "a task; rm"], ["--task 'a task; rm'"]),
+        (["--data.dataset", "folder", "--data.folder", "FOLDER"], ["--data.dataset folder", "--data.folder FOLDER"]),
+        (["--data.name", "Größe \"1\" and 'two'"], None),
+        (["--data.name", "back\\slash"], None),
+        (["--data.root", "elsewhere"], []),
+        (["--trainer.gradient_clip_val", "0.5"], ["--trainer.gradient_clip_val 0.5"]),
+        (["--trainer.limit_train_batches", "1.0"], None),
+        (["--trainer.limit_train_batches", "7"], None),
+        (["--trainer.profiler", "simple"], None),
+        (["--trainer.deterministic", "true"], None),
+    ],
+    ids=lambda value: " ".join(value or ["-"]),
+)
+def test_the_flags_give_the_recorded_configuration_again(arguments: list[str], flags: list[str] | None) -> None:
+    config = parsed("--model.arch", "lenet5", *arguments)
+    shown = changed_flags(config)
+    again = parsed(*shlex.split(" ".join(shown)))
+    config["data"]["root"] = None  # of the machine
+    assert again == config
+    if flags is not None:
+        arch = ["--model.arch lenet5"] if "--model.arch" not in arguments else []
+        assert sorted(shown) == sorted([*arch, *flags])
+
+
+def test_a_folder_of_images_is_not_named_by_its_place(run: Path, bundle: Path) -> None:
+    record = records.read(run / "result.json", RunRecord)
+    data = {**record.config["data"], "dataset": "folder", "folder": "/home/me/my images", "name": "flowers"}
+    record = replace(record, task="my task", config={**record.config, "data": data, "task": "my task"})
+    options = bundle_module.Options(list(PRECISIONS), ["cpu"], "uint8", False, 1.5)
+    fit, test, export = bundle_module._commands(record, options)
+    assert "/home/me" not in fit + test + export
+    assert "--data.folder FOLDER" in fit
+    assert shlex.split(test)[2:] == shlex.split(fit)[2:]
+    assert shlex.split(export)[2:] == ["runs/my task/seed1", "--variants", "fp32,fp16,int8", "--budget", "1.5"]

@@ -1,0 +1,230 @@
+"""Smaller files of the same network: what float16 and int8 change, and what they leave alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from cnnbench.bundles import contract, graph
+from cnnbench.bundles import quantise as variants
+from cnnbench.runtime.predict import as_input
+from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec
+
+SPEC = ImageSpec(28, 28, 1, 10)
+
+
+@pytest.fixture(scope="module")
+def fp32(bundle: Path) -> onnx.ModelProto:
+    return onnx.load(bundle / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def fp16(fp32: onnx.ModelProto) -> onnx.ModelProto:
+    return signed(variants.fp16(fp32))
+
+
+@pytest.fixture(scope="module")
+def int8(fp32: onnx.ModelProto, data: Dataset) -> onnx.ModelProto:
+    return signed(variants.int8(fp32, data.train.images, contract.signature(SPEC)))
+
+
+def signed(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph.sign(model, {"signed": "yes"})
+    return model
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every tensor on the way, by ONNX's own inference."""
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    return {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+
+
+@given(st.lists(st.sampled_from(variants.PRECISIONS), min_size=1))
+def test_float32_is_always_made_and_first_and_nothing_twice(asked: list[str]) -> None:
+    found = variants.chosen(",".join(asked))
+    assert found[0] == "fp32"
+    assert len(found) == len({*found})
+    assert {*found} == {*asked, "fp32"}
+    assert found == variants.chosen(",".join(reversed(asked)))
+
+
+@pytest.mark.parametrize("names", ["fp4", "fp32,", "", "FP16", "fp32, fp16", "int8;fp16"])
+def test_an_unknown_precision_is_refused(names: str) -> None:
+    with pytest.raises(CnnbenchError, match="expected fp32, fp16 or int8") as caught:
+        variants.chosen(names)
+    assert caught.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_it_is_valid_onnx_of_the_same_contract(precision: str, request: pytest.FixtureRequest) -> None:
+    contract.check(request.getfixturevalue(precision), contract.signature(SPEC), {"signed": "yes"})
+
+
+def preprocessing(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The nodes between the pixels and the first that has weights, or that quantises."""
+    name = "pixels"
+    while True:
+        (node,) = (node for node in model.graph.node if name in node.input)
+        if node.op_type in ("Conv", "QuantizeLinear"):
+            return
+        yield node
+        name = node.output[0]
+
+
+@pytest.mark.parametrize(("precision", "last"), [("fp16", ["Cast"]), ("int8", [])])
+def test_pixels_are_normalised_in_float32_by_the_same_numbers(
+    precision: str, last: list[str], fp32: onnx.ModelProto, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(precision)
+    nodes = list(preprocessing(model))
+    assert [node.op_type for node in nodes] == ["Transpose", "Cast", "Div", "Sub", "Div", *last]
+    found = types(model)
+    assert [found[node.output[0]] for node in nodes[:5]] == [TensorProto.UINT8, *[TensorProto.FLOAT] * 4]
+    cast = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    for node, exact in zip(nodes[2:5], list(preprocessing(fp32))[2:5], strict=True):
+        constant = arrays(model)[cast.get(node.input[1], node.input[1])]
+        assert constant.dtype == np.float32
+        assert np.array_equal(constant, arrays(fp32)[exact.input[1]])
+
+
+KEPT = np.float16(1e-7)
+"""What the converter makes of a weight smaller than that, which would round to 0 or to the number below."""
+
+
+def test_float16_rounds_each_weight_once_and_takes_half_the_bytes(fp32: onnx.ModelProto, fp16: onnx.ModelProto) -> None:
+    before, after = arrays(fp32), arrays(fp16)
+    weights = [name for name in before if name.endswith((".weight", ".bias"))]
+    assert len(weights) == 10
+    for name in weights:
+        apart = np.abs(after[name] - before[name].astype(np.float16))
+        assert apart.max() <= KEPT, name
+    assert fp16.ByteSize() / fp32.ByteSize() == pytest.approx(0.5, abs=0.02)
+
+
+def test_float16_computes_in_float16(fp16: onnx.ModelProto) -> None:
+    found = types(fp16)
+    arithmetic = [node for node in fp16.graph.node if node.op_type in ("Conv", "Gemm", "Tanh", "AveragePool")]
+    assert len(arithmetic) == 11
+    assert {found[node.output[0]] for node in arithmetic if node.output[0] in found} == {TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_probabilities_stay_the_softmax_of_the_logits(precision: Any, of_floats: Path, data: Dataset) -> None:
+    signature = contract.signature(SPEC, "float", True)
+    made = signed(variants.make(precision, onnx.load(of_floats / "model.onnx"), data.train.images, signature))
+    contract.check(made, signature, {"signed": "yes"})
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits, probabilities = session.run(None, {"pixels": as_input(data.val.images, signature)})
+    assert (logits.dtype, probabilities.dtype) == (np.float32, np.float32)
+    exact = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(probabilities, exact / exact.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_making_one_leaves_the_float32_graph_alone(fp32: onnx.ModelProto, data: Dataset) -> None:
+    before = fp32.SerializeToString(deterministic=True)
+    variants.make("fp16", fp32, data.train.images, contract.signature(SPEC))
+    variants.make("int8", fp32, data.train.images, contract.signature(SPEC))
+    assert fp32.SerializeToString(deterministic=True) == before
+
+
+def test_int8_is_quantised_and_dequantised_in_the_standard_s_operators(int8: onnx.ModelProto) -> None:
+    kinds = {node.op_type for node in int8.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv", "Gemm"} <= kinds
+    assert not [kind for kind in kinds if kind.startswith(("QLinear", "QGemm")) or kind.endswith("Integer")]
+    assert {node.domain for node in int8.graph.node} | {item.domain for item in int8.opset_import} == {""}
+
+
+def test_int8_has_a_scale_for_each_channel_and_rounds_weights_to_the_nearest(
+    fp32: onnx.ModelProto, int8: onnx.ModelProto
+) -> None:
+    exact, made = arrays(fp32), arrays(int8)
+    producers = {node.output[0]: node for node in int8.graph.node}
+    seen = []
+    for node in (node for node in int8.graph.node if node.op_type in ("Conv", "Gemm")):
+        dequantise = producers[node.input[1]]
+        quantised, scale, zero = (made[name] for name in dequantise.input)
+        (name,) = (name for name in exact if dequantise.input[0].startswith(name))
+        weight = exact[name]
+        assert (quantised.dtype, zero.dtype) == (np.int8, np.int8)
+        assert not zero.any()
+        assert scale.shape == (len(weight),)  # output channels come first
+        spread = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        assert np.abs(quantised * spread - weight).max() <= spread.max() * 0.5001
+        assert (np.abs(quantised * spread - weight) <= spread * 0.5001).all()
+        seen.append(name)
+    assert sorted(seen) == sorted(name for name in exact if name.endswith(".weight"))
+
+
+def test_int8_has_unsigned_activations(int8: onnx.ModelProto) -> None:
+    made = arrays(int8)
+    zeros = [made[node.input[2]] for node in int8.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(zeros) >= 5
+    assert {(zero.dtype, zero.shape) for zero in zeros} == {(np.dtype(np.uint8), ())}
+
+
+def test_int8_is_the_same_again(fp32: onnx.ModelProto, int8: onnx.ModelProto, data: Dataset) -> None:
+    again = signed(variants.int8(fp32, data.train.images, contract.signature(SPEC)))
+    assert again.SerializeToString(deterministic=True) == int8.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("count", [3, 512, 2000])
+def test_int8_is_calibrated_on_each_chosen_image_once(
+    count: int, fp32: onnx.ModelProto, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    honest = variants.as_input
+
+    def spy(images: np.ndarray, signature: dict[str, Any]) -> np.ndarray:
+        seen.extend(images)
+        return honest(images, signature)
+
+    monkeypatch.setattr(variants, "as_input", spy)
+    images = data.train.images[:count]
+    variants.int8(fp32, images, contract.signature(SPEC))
+    assert np.array_equal(np.array(seen), variants.calibration_images(images))
+    assert len(seen) == min(count, variants.CALIBRATION_IMAGES)
+
+
+@given(st.integers(0, 3000))
+def test_calibration_takes_different_images_from_all_over(count: int) -> None:
+    numbers = variants.calibration_images(np.arange(count))
+    assert len({*numbers}) == len(numbers) == min(count, variants.CALIBRATION_IMAGES)
+    if count >= 1024:
+        assert numbers.mean() == pytest.approx(count / 2, rel=0.1)
+        assert not np.array_equal(numbers, np.arange(len(numbers)))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_cannot_be_made_is_said_in_one_line(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise NotImplementedError("no such operator\nin a long trace")
+
+    monkeypatch.setattr(variants, precision, fail)
+    with pytest.raises(CnnbenchError, match=r"^it cannot be made: no such operator$") as caught:
+        variants.make(precision, onnx.ModelProto(), np.empty(0), {})
+    assert caught.value.code == Exit.VERDICT
+
+
+def test_a_real_graph_that_the_quantiser_does_not_take_is_said_so(data: Dataset) -> None:
+    with pytest.raises(CnnbenchError, match=r"^it cannot be made: .+$"):
+        variants.make("int8", onnx.ModelProto(), data.train.images, contract.signature(SPEC))
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(variants, "fp16", fail)
+    with pytest.raises(MemoryError):
+        variants.make("fp16", onnx.ModelProto(), np.empty(0), {})

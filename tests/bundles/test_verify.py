@@ -1,0 +1,431 @@
+"""`verify`: a good bundle is proven anywhere, without torch; what cannot be read is told in one line.
+
+Faults that were signed anew, and the check that catches each, are in test_mutants.py.
+"""
+
+import copy
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forger import Arrays, Forger
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from isolated import TORCH, cnnbench_without
+
+from cnnbench import records
+from cnnbench.__main__ import main
+from cnnbench.bundles import verify
+from cnnbench.records.schema import Manifest
+from cnnbench.types import CnnbenchError, Exit
+
+CHECKS = ["hashes", "manifest", "card", "graph", "golden", "reference"]
+
+
+@pytest.fixture
+def mine(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, to be edited."""
+    return Path(shutil.copytree(bundle, tmp_path / "exports" / bundle.name))
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
+    """`verify` exits with `code` and says so in one line on stderr, which is returned."""
+    found = main(["verify", *map(str, arguments)])
+    printed = capsys.readouterr()
+    assert found == code, printed.err
+    assert printed.out == ""
+    assert printed.err.startswith("cnnbench: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_a_good_bundle_is_proven(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundle)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == CHECKS
+    assert lines[-1] == f"{bundle} is proven on cpu"
+
+
+def test_each_variant_is_checked_and_scored_again_without_torch(three: Path) -> None:
+    done = cnnbench_without(TORCH, "verify", three, "--rescore", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert (document["verdict"], document["provider"]) == ("proven", "cpu")
+    assert list(document["checks"]) == [*CHECKS, "rescore"]
+    for name in ("golden", "rescore"):
+        files = [seen.split(":")[0] for seen in document["checks"][name]]
+        assert files == ["model.onnx", "model_fp16.onnx", "model_int8.onnx"]
+    assert document["checks"]["graph"] == ["3 valid ONNX, contract and metadata as stated, weights inside"]
+
+
+def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
+    assert "imported torch" in cnnbench_without(TORCH, "export", run).stderr
+
+
+def test_the_parent_never_parses_a_graph(mine: Path) -> None:
+    """A stranger's file is read in a child alone: here the parent has no onnx and the good bundle is proven still."""
+    code = (
+        "import sys; from pathlib import Path; from cnnbench.bundles import verify\n"
+        "verify.prove(Path(sys.argv[1]), 'cpu'); "
+        "import onnx; onnx.load_model_from_string = onnx.load = None\n"
+        "verify.prove(Path(sys.argv[1]), 'cpu'); print('proven')"
+    )
+    from isolated import python_without
+
+    done = python_without(TORCH, code, mine)
+    assert (done.stdout, done.stderr) == ("proven\n", "")
+
+
+def test_a_bundle_of_floats_with_probabilities_is_proven(of_floats: Path) -> None:
+    seen = [check.name for check in verify.prove(of_floats, "cpu", rescore=True)]
+    assert seen == [*CHECKS, "rescore"]
+
+
+def test_verify_leaves_the_bundle_as_it_was(mine: Path) -> None:
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    for path in mine.iterdir():
+        path.chmod(0o444)
+    mine.chmod(0o555)
+    try:
+        assert main(["verify", str(mine), "--rescore"]) == 0
+    finally:
+        mine.chmod(0o755)
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+
+
+def test_a_bundle_that_was_zipped_moved_and_unpacked_is_still_proven(bundle: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "bundle"), "zip", bundle)
+    shutil.unpack_archive(archive, tmp_path / "far away" / "ünamed")
+    assert main(["verify", str(tmp_path / "far away" / "ünamed"), "--rescore"]) == 0
+
+
+def test_predict_py_of_a_stranger_is_never_run(mine: Path) -> None:
+    (mine / "predict.py").write_text("from pathlib import Path\nPath('canary').touch()\n")
+    Forger(mine).sign()
+    seen = {check.name: check.seen for check in verify.prove(mine, "cpu", rescore=True)}
+    assert "read it before you run it" in seen["card"]
+    assert not [*Path().rglob("canary")]
+
+
+def test_no_bundle_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no bundle at" in refused(capsys, 3, tmp_path / "nowhere")
+    assert "no bundle at" in refused(capsys, 3, tmp_path)
+
+
+def test_an_unknown_provider_is_refused_by_name(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected cpu or cuda" in refused(capsys, 2, bundle, "--provider", "tpu")
+
+
+# --- edits ------------------------------------------------------------------------------------------------------------
+
+FILES = ["model.onnx", "golden.npz", "reference.npz", "predict.py", "README.md", "flips.csv"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_edited_file_is_caught(name: str, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray((mine / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (mine / name).write_bytes(data)
+    assert f"{name} was edited" in refused(capsys, 4, mine)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_caught(name: str, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mine / name).unlink()
+    assert f"{name} is missing" in refused(capsys, 4, mine)
+
+
+@pytest.mark.parametrize("key", ["task", "arch", "seed", "class_names", "reference", "variants", "files"])
+def test_an_edited_manifest_breaks_its_seal(key: str, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads((mine / "manifest.json").read_text())
+    content[key] = content["spec"]
+    (mine / "manifest.json").write_text(json.dumps(content))
+    assert "does not match its seal" in refused(capsys, 4, mine)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "not JSON"),
+        ('{"schema": "cnnbench.bundle/2", "task"', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "expected an object"),
+        ("{}", "schema None"),
+        ('{"schema": "cnnbench.bundle/99"}', "cnnbench.bundle/99"),
+    ],
+    ids=["empty", "cut", "nested", "a list", "no schema", "another schema"],
+)
+def test_a_manifest_that_is_none_is_refused(
+    text: str, word: str, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mine / "manifest.json").write_text(text)
+    assert word in refused(capsys, 3, mine)
+
+
+# --- damages, signed anew ---------------------------------------------------------------------------------------------
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+
+
+def flip_compressed_bytes(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[100:160] = bytes(60)
+    file.write_bytes(data)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def pickled(file: Path) -> None:
+    """Arrays of objects, which numpy would unpickle if it were allowed to."""
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    np.savez(file, **{name: np.array([{}], dtype=object) for name in arrays})  # type: ignore[arg-type]
+
+
+def one_array(file: Path) -> None:
+    """No archive, but what `np.save` writes."""
+    with file.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+
+
+def bomb(file: Path) -> None:
+    """Two megabytes that unpack to two gigabytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for index in range(32):
+            archive.writestr(f"{index}.npy", bytes(2**26 + 1))
+
+
+def shape_of_all_memory(file: Path) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1152921504606846976,)}"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("pixels", "noise", "logits", "noise_logits", "labels", "predictions"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, flip_compressed_bytes, empty, pickled, one_array, bomb, shape_of_all_memory]
+)
+@pytest.mark.parametrize("name", ["golden.npz", "reference.npz"])
+def test_damaged_arrays_are_told_in_one_line(
+    name: str, damage: Callable[[Path], None], mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(mine / name)
+    Forger(mine).sign()
+    assert f"{name} cannot be read" in refused(capsys, 3, mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("golden.npz", "pixels"), ("golden.npz", "logits"), ("golden.npz", "noise"), ("reference.npz", "labels")],
+)
+def test_an_array_that_is_not_there_is_told(
+    name: str, key: str, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forger = Forger(mine)
+    forger.arrays(name, lambda arrays: arrays.pop(key))
+    forger.sign()
+    assert key in refused(capsys, 3, mine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.update(pixels=arrays["pixels"].astype(np.float32)),
+        lambda arrays: arrays.update(pixels=arrays["pixels"][:, :-1]),
+        lambda arrays: arrays.update(noise=arrays["noise"][:0]),
+        lambda arrays: arrays.update(pixels=np.uint8(1)),
+        lambda arrays: arrays.update(logits=arrays["logits"][:3]),
+        lambda arrays: arrays.update(logits=arrays["logits"][:, :3]),
+        lambda arrays: arrays.update(logits=np.float32(1)),
+        lambda arrays: arrays.update(logits=arrays["logits"].astype(str)),
+        lambda arrays: arrays.update(logits=arrays["logits"] * np.float32("nan")),
+        lambda arrays: arrays.update(pixels=arrays["pixels"][:0], logits=arrays["logits"][:0]),
+    ],
+    ids=[
+        "floats",
+        "other size",
+        "no noise",
+        "one number",
+        "fewer rows",
+        "fewer classes",
+        "a logit",
+        "text",
+        "nan",
+        "no images",
+    ],
+)
+def test_golden_arrays_that_prove_nothing_are_refused(
+    change: Callable[[Arrays], None], mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forger = Forger(mine)
+    forger.arrays("golden.npz", change)
+    forger.sign()
+    refused(capsys, 4, mine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.update(predictions=arrays["predictions"][:-1]),
+        lambda arrays: arrays.update(labels=arrays["labels"][:, None]),
+        lambda arrays: arrays.update(labels=arrays["labels"].astype(str)),
+        lambda arrays: arrays.update(labels=np.int32(1)),
+        lambda arrays: arrays.update(labels=arrays["labels"][:0], predictions=arrays["predictions"][:0]),
+    ],
+    ids=["fewer predictions", "a column", "text", "one number", "none"],
+)
+def test_reference_arrays_that_prove_nothing_are_refused(
+    change: Callable[[Arrays], None], mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forger = Forger(mine)
+    forger.arrays("reference.npz", change)
+    forger.sign()
+    refused(capsys, 4, mine)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"no front matter", b"\xff\xfe", b"---\n" + b"[" * 10_000 + b"\n---\n", b"---\n2020-13-45: x\n---\n"],
+    ids=["empty", "text", "bytes", "nested", "a date"],
+)
+def test_a_card_that_is_none_is_refused(text: bytes, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forger = Forger(mine)
+    forger.file("README.md", lambda _: text)
+    forger.sign(new_card=False)
+    assert "claims something else" in refused(capsys, 4, mine)
+
+
+# --- hostile manifests ------------------------------------------------------------------------------------------------
+
+Content = dict[str, Any]
+
+
+def resealed(bundle: Path, change: Callable[[Content], object]) -> None:
+    """The manifest changed as plain JSON, so that it need not be one that we could write."""
+    content = json.loads((bundle / "manifest.json").read_text())
+    del content["seal"]
+    change(content)
+    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
+
+
+def leave_the_folder(content: Content) -> None:
+    content["files"]["../outside"] = content["files"]["model.onnx"]
+
+
+def model_elsewhere(place: str, content: Content) -> None:
+    content["variants"][0]["file"] = place
+    content["files"][place] = content["files"].pop("model.onnx")
+
+
+def no_hash(content: Content) -> None:
+    del content["files"]["predict.py"]
+
+
+HOSTILE: dict[str, tuple[Callable[[Content], object], int]] = {
+    "a file above the folder": (leave_the_folder, 4),
+    "the model above the folder": (lambda c: model_elsewhere("../model.onnx", c), 4),
+    "the model at an absolute path": (lambda c: model_elsewhere("/etc/passwd", c), 4),
+    "the model in no file": (lambda c: c["variants"][0].update(file="model"), 4),
+    "the model is another file": (lambda c: c["variants"][0].update(file="golden.npz"), 4),
+    "a file without hash": (no_hash, 4),
+    "no files": (lambda c: c.update(files={}), 4),
+    "a file without a word": (lambda c: c["files"].update({"model.onnx": {}}), 4),
+    "another size": (lambda c: c["files"]["model.onnx"].update(bytes=1), 4),
+    "another size of the variant": (lambda c: c["variants"][0].update(bytes=1), 4),
+    "no variants": (lambda c: c.update(variants=[]), 4),
+    "the only variant refused": (lambda c: c["variants"][0].update(refused="no"), 4),
+    "no float32": (lambda c: c["variants"][0].update(precision="fp16"), 4),
+    "an unknown precision": (lambda c: c["variants"].append(c["variants"][0] | {"precision": "fp8"}), 4),
+    "float32 twice": (lambda c: c["variants"].append(c["variants"][0]), 4),
+    "no passes": (lambda c: c["variants"][0].update(passes=[]), 4),
+    "no images": (lambda c: c["reference"].update(images=0), 4),
+    "an empty contract": (lambda c: c.update(contract={}), 4),
+    "no input": (lambda c: c["contract"].pop("input"), 4),
+    "a contract of another size": (lambda c: c["contract"]["input"].update(shape=["batch", 1, 1, 1]), 4),
+    "another opset": (lambda c: c["contract"].update(opset=99), 4),
+    "images of no size": (lambda c: c["spec"].update(height=0), 3),
+    "a mean that is none": (lambda c: c["spec"].update(mean=1.0), 3),
+    "nothing of its data": (lambda c: c.update(data={}), 4),
+    "data of another kind": (lambda c: c["data"].update(sha256=None), 4),
+    "no contract": (lambda c: c.pop("contract"), 3),
+    "no reference": (lambda c: c.pop("reference"), 3),
+    "variants of another kind": (lambda c: c.update(variants="fp32"), 3),
+    "a variant that lacks a field": (lambda c: c["variants"][0].pop("budget_points"), 3),
+    "files of another kind": (lambda c: c.update(files=["model.onnx"]), 3),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_manifest_is_one_line(name: str, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, code = HOSTILE[name]
+    for place in ("../outside", "../model.onnx"):
+        shutil.copyfile(mine / "model.onnx", mine / place)
+    resealed(mine, change)
+    refused(capsys, code, mine)
+
+
+def test_a_manifest_sends_no_one_to_other_data(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --rescore the data are opened that the manifest names, and hold nothing against their hash."""
+    resealed(mine, lambda c: c["data"].update(sha256="0" * 64))
+    assert "not the images of the record" in refused(capsys, 3, mine, "--rescore")
+    resealed(mine, lambda c: c["data"].update(dataset="../../etc"))
+    refused(capsys, 2, mine, "--rescore")
+
+
+def places(content: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value within a JSON document."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return (
+        [place, *(way for key, value in pairs for way in places(value, (*place, key)))]
+        if place
+        else [way for key, value in pairs for way in places(value, (key,))]
+    )
+
+
+@pytest.fixture(scope="module")
+def without_children(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path_factory.mktemp("fuzzed") / bundle.name))
+
+
+values = st.sampled_from([None, [], {}, "", "x", "../x", -1, 0, 1e308, float("inf"), True, ["x"], {"a": 1}, [[]]])
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_edit_of_a_manifest_makes_a_traceback(
+    data: st.DataObject, without_children: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every field left out or set to anything: it is refused, or makes no difference. Graphs are not run here."""
+    with np.load(without_children / "golden.npz") as golden:
+        honest = np.concatenate([golden["logits"], golden["noise_logits"]])
+    monkeypatch.setattr(verify, "_logits", lambda *_: np.stack([honest, honest]))
+    content = asdict(records.read(without_children / "manifest.json", Manifest))
+    original = copy.deepcopy((without_children / "manifest.json").read_bytes())
+    content = json.loads(json.dumps(content))
+    *way, key = data.draw(st.sampled_from(places(content)))
+    parent = content
+    for step in way:
+        parent = parent[step]
+    if data.draw(st.booleans()):
+        del parent[key]
+    else:
+        parent[key] = data.draw(values)
+    (without_children / "manifest.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
+    try:
+        verify.prove(without_children, "cpu")
+    except CnnbenchError as error:
+        refusal = error
+        assert refusal.code in (Exit.DATA, Exit.VERDICT)
+        assert "\n" not in str(refusal)
+    finally:
+        (without_children / "manifest.json").write_bytes(original)

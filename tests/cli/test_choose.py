@@ -1,0 +1,328 @@
+"""`choose`: the cheapest that keeps the limits, and in words why every other one lost."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import measured, run_record, write_bundle, write_failure, write_latencies, write_run
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from cnnbench.__main__ import main
+from cnnbench.cli.choose import Limit, show
+from cnnbench.records.schema import RunRecord
+from cnnbench.types import Cost
+
+SAMPLES = np.linspace(0.9, 1.1, 101)
+"""Of a latency with median 1; the 90th percentile is 1.08."""
+
+
+def write_network(
+    arch: str,
+    right: int,
+    macs: int,
+    params: int = 1_000,
+    size: int | None = None,
+    ms: float | None = None,
+    **changes: Any,
+) -> RunRecord:
+    """A tested run of d_<arch>, with a bundle of `size` bytes and a median latency where they are given."""
+    record = run_record(arch, right=right, cost=Cost(params, macs, 300, 2), **changes)
+    write_run(record)
+    if size is not None:
+        write_bundle(record, size)
+    if ms is not None:
+        write_latencies(measured(record, (SAMPLES * ms / 1e3).tolist()), path=f"exports/latency_{arch}.json")
+    return record
+
+
+def write_three() -> None:
+    """Small, middle, large: each more accurate and of more MACs; their bytes, parameters and latency go otherwise."""
+    write_network("small", 80, macs=1_000, params=9_000, size=20_000, ms=0.5)
+    write_network("middle", 90, macs=2_000, params=8_000, size=30_000, ms=0.25)
+    write_network("large", 99, macs=8_000, params=7_000, size=10_000, ms=2.0)
+
+
+def lines(
+    capsys: pytest.CaptureFixture[str], *arguments: str, paths: tuple[str, ...] = ("runs", "exports")
+) -> list[str]:
+    assert main(["choose", *paths, *arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    assert main(["choose", *arguments]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("cnnbench: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("by", "least"), [("macs", "d_small"), ("latency", "d_middle"), ("bytes", "d_large"), ("params", "d_large")]
+)
+def test_cheap_is_what_by_says(by: str, least: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    assert lines(capsys, "--by", by)[0].startswith(f"{least}: the least ")
+
+
+def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    limits = ["--min-accuracy", "0.85", "--max-latency-ms", "3", "--max-bytes", "1000000"]
+    assert lines(capsys, *limits) == [
+        "d_middle: the least MACs for accuracy >= 85.00 %, p90 latency <= 3 ms, ONNX bytes <= 1,000,000; accuracy "
+        "90.00 % (one seed), MACs 2,000, ONNX bytes 30,000, p90 latency 0.27 ms",
+        "  d_large: keeps the limits with 99.00 %, but its MACs are 8,000, 4.00 times as much",
+        "  d_small: accuracy 80.00 % is below 85.00 %",
+    ]
+
+
+def test_by_latency_the_runner_up_loses_by_its_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    _, large, small = lines(capsys, "--by", "latency")
+    assert large == "  d_large: keeps the limits with 99.00 %, but its p90 latency is 2.16 ms, 8.00 times as much"
+    assert small == "  d_small: keeps the limits with 80.00 %, but its p90 latency is 0.54 ms, 2.00 times as much"
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (("--min-accuracy", "0.995"), "accuracy 99.00 % is below 99.50 %"),
+        (("--max-latency-ms", "2.1"), "p90 latency 2.16 ms is above 2.1 ms"),
+        (("--max-bytes", "9999"), "ONNX bytes 10,000 is above 9,999"),
+        (("--max-macs", "7999"), "MACs 8,000 is above 7,999"),
+        (("--max-params", "6999"), "parameters 7,000 is above 6,999"),
+    ],
+)
+def test_every_limit_that_is_missed_is_told(
+    limit: tuple[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_three()
+    assert f"  d_large: {told}" in lines(capsys, *limit)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        ("--min-accuracy", "0.99"),
+        ("--max-latency-ms", "2.16001"),
+        ("--max-bytes", "10000"),
+        ("--max-macs", "8000"),
+        ("--max-params", "7000"),
+    ],
+)
+def test_a_limit_that_is_just_met_is_kept(limit: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    assert any(line.lstrip().startswith(("d_large: keeps", "d_large: the least")) for line in lines(capsys, *limit))
+
+
+def test_all_misses_of_a_network_stand_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    told = lines(capsys, "--min-accuracy", "0.85", "--max-macs", "1500", "--max-params", "8500")
+    assert told[0] == "none: no network keeps accuracy >= 85.00 %, MACs <= 1,500, parameters <= 8,500"
+    assert "  d_small: accuracy 80.00 % is below 85.00 %; parameters 9,000 is above 8,500" in told
+    assert "  d_large: MACs 8,000 is above 1,500" in told
+
+
+def test_of_equal_costs_the_more_accurate_is_chosen_then_the_first_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for arch, right in (("a", 90), ("c", 95), ("b", 95)):
+        place = "runs/0" if arch == "c" else "runs"  # found before the others
+        write_run(run_record(arch, right=right, cost=Cost(1_000, 1_000, 300, 2)), place)
+    first, *others = lines(capsys, paths=("runs",))
+    assert first.startswith("d_b: the least MACs for no limits; accuracy 95.00 % (one seed), MACs 1,000")
+    assert sorted(others) == [
+        "  d_a: keeps the limits with 90.00 % at the same MACs, but is less accurate",
+        "  d_c: keeps the limits with 95.00 % at the same MACs, and is as accurate",
+    ]
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.booleans())
+def test_a_limit_is_missed_exactly_where_the_figure_is_beyond_it(found: int, value: int, least: bool) -> None:
+    miss = Limit("macs", "MACs", value, least, "cnnbench fit").miss({"macs": found})
+    assert bool(miss) == (found < value if least else found > value)
+    assert not miss or f"{found:,}" in miss
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (("--max-bytes", "1000"), "ONNX bytes not measured (cnnbench export)"),
+        (("--max-latency-ms", "1"), "p90 latency not measured (cnnbench bench; a p90 needs 64 calls)"),
+        (("--by", "bytes"), "ONNX bytes not measured (cnnbench export)"),
+        (
+            ("--by", "latency", "--max-latency-ms", "1"),
+            "p90 latency not measured (cnnbench bench; a p90 needs 64 calls)",
+        ),
+    ],
+)
+def test_what_was_not_measured_is_named_with_its_command(
+    limit: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_network("a", 90, macs=1_000)
+    first, other = lines(capsys, *limit, paths=("runs",))
+    assert first.startswith("none: no network keeps ")
+    assert other == f"  d_a: {told}"
+
+
+def test_where_a_cost_is_measured_for_some_the_others_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write_network("a", 99, macs=1_000)
+    write_network("b", 90, macs=1_000, size=20_000)
+    first, other = lines(capsys, "--by", "bytes")
+    assert first.startswith("d_b: the least ONNX bytes")
+    assert other == "  d_a: ONNX bytes not measured (cnnbench export)"
+
+
+def test_a_p90_of_too_few_calls_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    record = write_network("a", 90, macs=1_000, size=20_000)
+    write_latencies(measured(record, [0.001] * 63))
+    told = lines(capsys, "--max-latency-ms", "5", paths=("runs", "exports", "latency.json"))
+    assert "a p90 needs 64 calls" in told[1]
+    write_latencies(measured(record, [0.001] * 64))
+    assert lines(capsys, "--max-latency-ms", "5", paths=("runs", "exports", "latency.json"))[0].startswith("d_a: ")
+
+
+def test_failed_and_untested_networks_are_never_chosen_and_say_why(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("untested", right=None, cost=Cost(1, 1, 1, 1)))
+    write_failure("failed", 2, "out of memory")
+    write_network("a", 90, macs=1_000)
+    first, *others = lines(capsys, "--max-bytes", "5", paths=("runs",))
+    assert first.startswith("none: ")
+    assert "  d_untested: it has no tested run (cnnbench test)" in others
+    assert "  d_failed: seed 2: out of memory" in others
+    assert lines(capsys, paths=("runs",))[0].startswith("d_a: ")
+
+
+def test_accuracy_is_the_mean_over_seeds_with_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    accuracies = [0.90, 0.94, 0.92]
+    for seed, accuracy in enumerate(accuracies):
+        write_network("a", round(100 * accuracy), macs=1_000, seed=seed)
+    low, high = stats.t.interval(0.95, 2, np.mean(accuracies), stats.sem(accuracies))
+    sure = f"accuracy 92.00 % (95 % interval {100 * low:.2f} % to {100 * high:.2f} %, 3 seeds)"
+    assert sure in lines(capsys, "--min-accuracy", "0.919", paths=("runs",))[0]
+    assert lines(capsys, "--min-accuracy", "0.921", paths=("runs",))[0].startswith("none: ")
+
+
+def test_several_datasets_are_refused_until_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write_network("a", 90, macs=1_000)
+    write_network("a", 99, macs=500, dataset="e")
+    assert "there are runs on d, e: name one with --dataset" in fails(capsys, 2, "runs")
+    assert "no runs on 'f'; there are d, e" in fails(capsys, 2, "runs", "--dataset", "f")
+    (only,) = lines(capsys, "--dataset", "d", paths=("runs",))
+    assert only.startswith("d_a: ")
+
+
+def test_the_latency_that_counts_is_the_one_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    record = write_network("a", 90, macs=1_000, size=20_000)
+    write_latencies(
+        measured(record, (SAMPLES / 1e3).tolist()),
+        measured(record, (SAMPLES * 4 / 1e3).tolist(), runtime="torch"),
+        measured(record, (SAMPLES * 2 / 1e3).tolist(), threads=2),
+        measured(record, (SAMPLES * 9 / 1e3).tolist(), batch=64),
+    )
+    paths = ("runs", "exports", "latency.json")
+    for options, ms in (((), 1.08), (("--runtime", "torch"), 4.32), (("--threads", "2"), 2.16)):
+        assert f"p90 latency {ms:.3g} ms" in lines(capsys, *options, "--by", "latency", paths=paths)[0]
+    told = fails(capsys, 2, *paths, "--runtime", "torch", "--threads", "8", "--max-latency-ms", "1")
+    assert "no latency of torch with 8 thread(s) and one image; measured: onnxruntime with 1 thread(s)" in told
+
+
+def test_a_latency_of_other_threads_matters_only_where_latency_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    record = write_network("a", 90, macs=1_000, size=20_000)
+    write_latencies(measured(record, SAMPLES.tolist(), threads=4))
+    paths = ("runs", "exports", "latency.json")
+    assert lines(capsys, "--min-accuracy", "0.5", paths=paths)[0].startswith("d_a: ")
+    assert "measured: onnxruntime with 4 thread(s)" in fails(capsys, 2, *paths, "--by", "latency")
+
+
+@pytest.mark.parametrize("flag", ["--min-accuracy", "--min_accuracy"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_dashes_and_underscores_both_name_an_option(
+    flag: str, joined: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_three()
+    option = [f"{flag}=0.95"] if joined else [flag, "0.95"]
+    assert lines(capsys, *option)[0].startswith("d_large: the least MACs for accuracy >= 95.00 %")
+
+
+@pytest.mark.parametrize("value", ["99", "-0.1", "1.01"])
+def test_an_accuracy_that_is_no_fraction_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected a fraction such as 0.99" in fails(capsys, 2, "runs", f"--min-accuracy={value}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("--by", "beauty"), "by"), (("--max-bytes", "1e6x"), "max_bytes"), (("--max-speed", "3"), "--max-speed")],
+)
+def test_an_option_or_value_that_is_none_is_refused(
+    arguments: tuple[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = fails(capsys, 2, "runs", *arguments)
+    assert told in err
+    assert "macs" in err or arguments[0] != "--by"
+
+
+def test_json_holds_every_figure_and_every_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    assert main(["choose", "runs", "exports", "--min-accuracy", "0.85", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"chosen", "others"}
+    assert found["chosen"]["task"] == "d_middle"
+    assert {other["task"]: other["lost_by"] for other in found["others"]} == {
+        "d_large": "keeps the limits with 99.00 %, but its MACs are 8,000, 4.00 times as much",
+        "d_small": "accuracy 80.00 % is below 85.00 %",
+    }
+    assert main(["compare", "runs", "exports", "--format", "json", "--figure", "picture"]) == 0
+    compared = {row["task"]: row for row in json.loads(capsys.readouterr().out)}
+    for row in (found["chosen"], *found["others"]):
+        expected = compared[row["task"]]
+        assert {key: value for key, value in row.items() if key != "lost_by"} == {
+            key: value for key, value in expected.items() if key in row
+        }
+        assert {key for key, value in expected.items() if value is not None} <= set(row)
+
+
+def test_none_is_null_in_json_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    write_three()
+    assert main(["choose", "runs", "exports", "--max-macs", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"] is None
+    assert sorted(other["task"] for other in found["others"]) == ["d_large", "d_middle", "d_small"]
+
+
+def test_no_runs_are_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    write_bundle(run_record())
+    assert "no results below exports" in fails(capsys, 3, "exports")
+    assert "no results below exports" in fails(capsys, 3, "exports", "--dataset", "d")
+    assert "nowhere does not exist" in fails(capsys, 3, "nowhere")
+
+
+def test_figures_have_their_units() -> None:
+    assert show("accuracy", 0.98765) == "98.77 %"
+    assert show("onnxruntime_batch1_threads1_p90_ms", 0.01234) == "0.0123 ms"
+    assert show("macs", 416_520) == "416,520"
+
+
+def test_runs_on_fewer_images_do_not_compete(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    fewer = {"data": {"name": "d", "sha256": "pixels of d", "train_images": 8}, "task": "d_a_n8"}
+    write_run(run_record("a", 1, 95, **fewer))
+    assert main(["choose", "runs"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("d_a: ")
+    assert "d_a_n8" not in printed
+
+
+def test_a_limit_that_is_missed_by_less_than_is_shown_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["choose", "runs", "--min-accuracy", "0.90001"]) == 0
+    assert "accuracy 0.9 is below 0.90001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("limit", ["latency-ms", "bytes", "macs", "params"])
+def test_a_limit_that_nothing_can_keep_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["choose", "runs", f"--max-{limit}", "-1"]) == 2
+    assert "expected more than 0" in capsys.readouterr().err

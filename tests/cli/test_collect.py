@@ -1,0 +1,81 @@
+"""`collect`: what a repository keeps of runs is read again as they are, and names no place of the machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import first, run_record, write_bundle, write_certain, write_failure, write_run
+
+from cnnbench import records
+from cnnbench.__main__ import main
+from cnnbench.records.schema import RunRecord
+
+PLACED: dict[str, Any] = {
+    "config": {
+        "model": {"arch": "a"},
+        "data": {"batch_size": 8, "root": "/home/me", "folder": "/home/me/pets"},
+        "trainer": {"max_epochs": 2},
+        "runs_dir": "/home/me/runs",
+        "config": ["/home/me/task.yaml"],
+    },
+    "data": {"name": "d", "sha256": "p", "train_images": 80, "root": "/home/me", "folder": "/home/me/pets"},
+}
+
+
+def table(*paths: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["compare", *paths, "--format", "json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def test_compare_prints_the_same_from_what_was_collected(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2, 3):
+        record = run_record("a", seed, 90 + seed)
+        write_run(record)
+        write_bundle(record)
+    assert main(["collect", "runs", "exports", "--out", "kept"]) == 0
+    assert "3 runs" in capsys.readouterr().out
+    assert table("kept", capsys=capsys) == table("runs", "exports", capsys=capsys)
+
+
+def test_no_record_that_was_collected_names_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(run_record("a", 1, 90, **PLACED))
+    write_certain(folder, first(90))
+    write_failure("b", 1, reason="ended by SIGKILL; see /home/me/runs/d_b/seed1.log")
+    assert main(["collect", "runs", "--out", "kept"]) == 0
+    files = [file for file in Path("kept").rglob("*") if file.is_file()]
+    assert {file.name for file in files} == {"result.json", "failure.json"}
+    assert not any("/home/me" in file.read_text() for file in files)
+    kept = records.read(Path("kept/d_a/seed1/result.json"), RunRecord)
+    assert kept.config["data"] == {"batch_size": 8}
+
+
+def test_the_same_run_again_changes_nothing_and_another_of_its_name_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["collect", "runs", "--out", "kept"]) == 0
+    before = Path("kept/d_a/seed1/result.json").read_bytes()
+    assert main(["collect", "runs", "--out", "kept"]) == 0
+    write_run(run_record("a", 1, 80), "others")
+    assert main(["collect", "others", "--out", "kept"]) == 3
+    assert "is of another run than" in capsys.readouterr().err
+    assert Path("kept/d_a/seed1/result.json").read_bytes() == before
+
+
+def test_a_failure_does_not_lie_beside_the_result_of_the_same_run() -> None:
+    write_failure("a", 1)
+    assert main(["collect", "runs", "--out", "kept"]) == 0
+    assert Path("kept/d_a/seed1/failure.json").is_file()
+    write_run(run_record("a", 1, 90), "later")
+    assert main(["collect", "later", "--out", "kept"]) == 0
+    assert main(["collect", "runs", "--out", "kept"]) == 0
+    assert not Path("kept/d_a/seed1/failure.json").exists()
+
+
+def test_nothing_to_collect_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    assert main(["collect", "runs"]) == 3
+    assert "no results below runs" in capsys.readouterr().err
+    assert not Path("results").exists()

@@ -1,0 +1,122 @@
+"""`doctor`: what is there, what works, and what is wrong."""
+
+import gzip
+import json
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnbench import datasets, environment
+from cnnbench.__main__ import main
+from cnnbench.cli import doctor
+from cnnbench.datasets import mnist5k
+from cnnbench.runtime import providers
+
+
+@pytest.fixture(autouse=True)
+def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing was downloaded."""
+    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "data"))
+
+
+def test_here_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("Nothing is wrong.\n")
+    assert "provider cpu" in printed
+
+
+def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    facts = {finding["topic"]: finding["fact"] for finding in findings}
+    assert {f"data {name}" for name in datasets.dataset if name != "folder"} <= set(facts)
+    assert (facts["provider cpu"], facts["data mnist"]) == ("works", "not there")
+    assert "4,000 / 500 / 500" in facts["data mnist5k"]
+    assert f"torch {metadata.version('torch')}" in {finding["fact"] for finding in findings}
+    assert not any(finding["wrong"] for finding in findings)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the datasets out where they are not the point."""
+    monkeypatch.setattr(doctor, "_data", list)
+
+
+@pytest.mark.usefixtures("quick")
+def test_both_onnxruntime_wheels_at_once_are_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu"]}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: both)
+    assert main(["doctor"]) == 6
+    assert "WRONG onnxruntime: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("wheel", ["onnxruntime", "onnxruntime-gpu"])
+def test_one_of_the_two_wheels_is_right(wheel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": [wheel]})
+    assert main(["doctor"]) == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lightning_release_that_was_malware_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "versions", lambda: {"lightning": "2.6.3"})
+    assert main(["doctor"]) == 6
+    assert "WRONG lightning: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("gpus", "reasons", "code"),
+    [
+        ([], {"cpu": "", "cuda": "no GPU"}, 0),
+        (["H1"], {"cpu": "", "cuda": "no library"}, 6),
+        ([], {"cpu": "broken", "cuda": ""}, 6),
+    ],
+    ids=["no GPU is not wrong", "a GPU that cannot be used is", "a CPU that cannot be used is"],
+)
+def test_a_provider_is_wrong_only_where_it_should_work(
+    gpus: list[str], reasons: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "gpus", lambda: gpus)
+    monkeypatch.setattr(providers, "usable", lambda: reasons)
+    assert main(["doctor"]) == code
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at mnist5k alone."""
+    monkeypatch.setattr(doctor, "_data", lambda: [doctor._dataset("mnist5k", datasets.data_root())])
+
+
+@pytest.mark.usefixtures("only")
+@pytest.mark.parametrize("damage", ["altered", "truncated"])
+def test_altered_or_truncated_data_are_wrong(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = gzip.decompress(mnist5k._csv().read_bytes())
+    if damage == "altered":
+        data = gzip.compress(content.replace(b",255", b",254", 1), compresslevel=1)
+    else:
+        data = gzip.compress(content, compresslevel=1)[:-1000]
+    (tmp_path / "digits.csv.gz").write_bytes(data)
+    monkeypatch.setattr(mnist5k, "_csv", lambda: tmp_path / "digits.csv.gz")
+    assert main(["doctor"]) == 6
+    assert "WRONG data mnist5k: " in capsys.readouterr().out
+
+
+def test_an_altered_download_is_wrong(tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, count in (("train", 20), ("t10k", 10)):
+        images = np.array([0x803, count, 28, 28], ">i4").tobytes() + bytes(count * 28 * 28)
+        labels = np.array([0x801, count], ">i4").tobytes() + bytes(i % 10 for i in range(count))
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(images)
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels)
+    assert "altered" in doctor._dataset("mnist", datasets.data_root()).wrong

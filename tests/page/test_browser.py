@@ -1,0 +1,348 @@
+"""The page in a browser: it sorts, filters and tells on hovering, asks for nothing, and reads without its script."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_report as made
+import test_results
+
+from cnnbench.cli import report
+from cnnbench.page.parts import Material
+from cnnbench.tables.gather import Found, Run
+
+sync = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+
+PHONE = {"width": 390, "height": 844}
+TABLE = "#table table"
+MARKS = ".mark-symbol.role-mark path"
+Visit = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="module")
+def visit() -> Iterator[Visit]:
+    """Opens a page in the module's one browser; on leaving, it must have been without errors, dialogs and requests."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+
+        @contextmanager
+        def visiting(path: Path, **context: Any) -> Iterator[Any]:
+            page = browser.new_page(**context)
+            troubles = watched(page)
+            page.goto(path.as_uri())
+            yield page
+            page.close()
+            assert troubles == []
+
+        yield visiting
+        browser.close()
+
+
+def watched(page: Any) -> list[str]:
+    """What goes wrong on a page from now on."""
+    troubles: list[str] = []
+
+    def dismiss(dialog: Any) -> None:
+        troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def asked(request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            troubles.append(f"request: {request.url}")
+
+    page.on("console", lambda told: troubles.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", dismiss)
+    page.on("request", asked)
+    return troubles
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of everything."""
+    return made.everything_told(tmp_path_factory.mktemp("world"))
+
+
+def column(page: Any, key: str) -> list[str]:
+    """Texts of a column of the large table, down the page."""
+    found: list[str] = page.evaluate(
+        """([table, key]) => {
+            const place = [...document.querySelectorAll(`${table} th`)].findIndex((head) => head.dataset.key === key);
+            return [...document.querySelectorAll(`${table} tbody tr`)].map((row) => row.cells[place].textContent);
+        }""",
+        [TABLE, key],
+    )
+    return found
+
+
+def head(page: Any, key: str) -> Any:
+    return page.locator(f"{TABLE} th[data-key={key}]")
+
+
+def enlivened(page: Any) -> int:
+    """Scroll past every chart, so that each is drawn by the script; how many there are."""
+    charts = page.locator(".chart")
+    for place in range(charts.count()):
+        charts.nth(place).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "() => document.querySelectorAll('.chart .vega-embed svg').length == document.querySelectorAll('.chart').length"
+    )
+    count: int = charts.count()
+    return count
+
+
+def drawn_chart(page: Any) -> Any:
+    """The first chart of accuracy against cost, drawn by the script."""
+    chart = page.locator("#cost .chart").first
+    chart.scroll_into_view_if_needed()
+    chart.locator(".vega-embed svg").wait_for()
+    return chart
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a CSS colour `rgb(r, g, b)` (WCAG 2.2)."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def style(page: Any, selector: str, name: str) -> str:
+    found: str = page.locator(selector).first.evaluate("(element, name) => getComputedStyle(element)[name]", name)
+    return found
+
+
+# --- the table ---
+
+
+@pytest.fixture(scope="module")
+def opened(visit: Visit, path: Path) -> Iterator[Any]:
+    with visit(path) as page:
+        yield page
+
+
+@pytest.fixture
+def sheet(opened: Any) -> Any:
+    """The page, opened once for all: every row there, sorted by the one column that no test sorts by."""
+    opened.get_by_role("searchbox").fill("")
+    opened.get_by_role("combobox").select_option("")
+    head(opened, "seeds").get_by_role("button").click()
+    return opened
+
+
+def test_figures_are_sorted_by_value_and_again_the_other_way(sheet: Any) -> None:
+    button = head(sheet, "macs").get_by_role("button")
+    assert head(sheet, "macs").get_attribute("aria-sort") is None
+    button.click()
+    down = column(sheet, "macs")
+    assert head(sheet, "macs").get_attribute("aria-sort") == "descending"
+    # by their letters 9 k would come first, and 1.2 M after 20 k
+    assert list(dict.fromkeys(down)) == ["1.2 M", "500 k", "20 k", "9 k"]
+    button.click()
+    assert head(sheet, "macs").get_attribute("aria-sort") == "ascending"
+    assert column(sheet, "macs") == down[::-1]
+
+
+def test_words_are_sorted_from_a_to_z_and_one_column_at_a_time(sheet: Any) -> None:
+    head(sheet, "macs").get_by_role("button").click()
+    head(sheet, "name").get_by_role("button").click()
+    names = column(sheet, "name")
+    assert head(sheet, "name").get_attribute("aria-sort") == "ascending"
+    assert head(sheet, "macs").get_attribute("aria-sort") is None
+    assert [name for name in names if name != made.NASTY] == sorted(set(names) - {made.NASTY, "small"}) + ["small"] * 2
+
+
+def test_rows_without_a_figure_stay_last_either_way(sheet: Any) -> None:
+    for _ in range(2):
+        head(sheet, "accuracy").get_by_role("button").click()
+        told = column(sheet, "accuracy")
+        assert told[-1] == "-"
+        assert "-" not in told[:-1]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_headings_work_by_keyboard(sheet: Any, key: str) -> None:
+    head(sheet, "accuracy").get_by_role("button").focus()
+    sheet.keyboard.press(key)
+    told = [float(text) for text in column(sheet, "accuracy") if text != "-"]
+    assert head(sheet, "accuracy").get_attribute("aria-sort") == "descending"
+    assert told == sorted(told, reverse=True)
+    sheet.keyboard.press("Tab")
+    assert sheet.evaluate("document.activeElement.closest('th').dataset.key") != "accuracy"
+
+
+def test_the_filter_keeps_rows_that_have_every_word(sheet: Any) -> None:
+    everything = column(sheet, "name")
+    search = sheet.get_by_role("searchbox")
+    search.fill("SMALL")
+    assert column(sheet, "name") == ["small", "small"]
+    assert "2" in sheet.get_by_role("status").inner_text()
+    search.fill("small 75.00")
+    assert column(sheet, "dataset") == ["e"]
+    search.fill("no such row")
+    assert column(sheet, "name") == []
+    search.fill("")
+    assert column(sheet, "name") == everything
+
+
+def test_one_dataset_can_be_chosen_and_filtered_and_sorted(sheet: Any) -> None:
+    chooser = sheet.get_by_role("combobox")
+    assert chooser.locator("option").all_inner_texts()[1:] == ["d", "e"]
+    chooser.select_option("e")
+    assert sorted(column(sheet, "name")) == [made.NASTY, "small"]
+    head(sheet, "accuracy").get_by_role("button").click()
+    assert column(sheet, "accuracy") == ["80.00", "75.00"]
+    sheet.get_by_role("searchbox").fill("small")
+    assert column(sheet, "accuracy") == ["75.00"]
+    sheet.get_by_role("searchbox").fill("")
+    chooser.select_option("")
+    assert set(column(sheet, "dataset")) == {"d", "e"}
+
+
+# --- charts ---
+
+
+def test_every_chart_is_drawn_by_the_script_in_place_of_its_still(visit: Visit, path: Path) -> None:
+    with visit(path) as page:
+        assert enlivened(page) == page.locator("main .chart svg.marks:visible").count() > 10
+        assert page.locator(".still").count() == 0
+
+
+def test_hovering_tells_the_network_and_its_figures(visit: Visit, path: Path) -> None:
+    with visit(path) as page:
+        chart = drawn_chart(page)
+        told = []
+        for mark in chart.locator(MARKS).all():
+            mark.hover(force=True)
+            tooltip = page.locator("#vg-tooltip-element.visible")
+            tooltip.wait_for()
+            told.append(tooltip.inner_text())
+            page.mouse.move(0, 0)
+            tooltip.wait_for(state="hidden")
+        assert len(told) == 3
+        for name, accuracy, macs in (
+            ("small", "89.00 %", "9,000"),
+            ("middle", "94.00 %", "20,000"),
+            ("large", "96.00 %", "1,200,000"),
+        ):
+            assert len([text for text in told if name in text and accuracy in text and macs in text]) == 1
+
+
+def test_a_name_that_is_markup_is_shown_as_text_everywhere(visit: Visit, path: Path) -> None:
+    with visit(path) as page:
+        enlivened(page)  # or the still under the mouse may be replaced meanwhile
+        assert made.NASTY in column(page, "name")
+        assert page.locator("#failures td", has_text=made.NASTY).count() == 1
+        mark = page.locator(f'#cost .chart [aria-label*="{made.NASTY}"]').first
+        mark.scroll_into_view_if_needed()
+        mark.hover(force=True)
+        tooltip = page.locator("#vg-tooltip-element.visible", has_text=made.NASTY)
+        tooltip.wait_for()
+        assert page.locator("#vg-tooltip-element script").count() == 0
+
+
+# --- other readers ---
+
+
+def test_without_scripts_tables_and_pictures_are_there_and_nothing_that_does_nothing(visit: Visit, path: Path) -> None:
+    with visit(path, java_script_enabled=False) as page:
+        assert page.locator("main table:visible").count() == 6
+        assert page.locator(f"{TABLE} tbody tr:visible").count() == 7
+        assert page.locator(".still svg:visible").count() == page.locator(".chart").count() > 10
+        assert page.locator("button, input, select").count() == 0
+
+
+def test_a_phone_shows_the_page_without_scrolling_aside(visit: Visit, path: Path) -> None:
+    with visit(path, viewport=PHONE) as page:
+        for drawn in (False, True):
+            if drawn:
+                enlivened(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(visit: Visit, path: Path) -> None:
+    """Text has a contrast of 4.5 at least (WCAG 2.2, success criterion 1.4.3), in charts too, which are drawn once."""
+    with visit(path) as page:
+        drawn_chart(page)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            ground, card = style(page, "body", "backgroundColor"), style(page, "figure", "backgroundColor")
+            assert (luminance(ground) < 0.1) == (luminance(card) < 0.1) == (scheme == "dark")
+            written = [(style(page, selector, "color"), ground) for selector in ("body", ".lead", ".answer h2")]
+            written += [
+                (style(page, f".chart .vega-embed {text}", "fill"), card) for text in ("text", ".role-mark text")
+            ]
+            for colour, behind in written:
+                low, high = sorted((luminance(colour), luminance(behind)))
+                assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_the_page_prints(visit: Visit, path: Path) -> None:
+    with visit(path) as page:
+        page.emulate_media(media="print")
+        assert not page.get_by_role("searchbox").is_visible()
+        assert page.locator("main table:visible").count() == 6
+        printed = page.pdf()
+        assert printed.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 1
+
+
+# --- little and much ---
+
+
+def page_of(found: Found, folder: Path) -> Path:
+    path = folder / "report.html"
+    path.write_text(report.render(Material(found, None)), encoding="utf-8")
+    return path
+
+
+def test_failures_alone_and_nothing_at_all_are_pages_too(visit: Visit, tmp_path: Path) -> None:
+    failure = test_results.Failure("d_a", "a", "d", 1, "i", 6, "out of memory", 1.0)
+    with visit(page_of(Found(failures=[failure]), tmp_path)) as page:
+        assert page.locator("#failures td", has_text="out of memory").is_visible()
+        assert page.locator("#table").count() == page.locator(".chart").count() == 0
+    with visit(page_of(Found(), tmp_path)) as page:
+        assert page.locator("main").inner_text().strip()
+
+
+COUNT = 10_000
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 10,000 networks; no two are equally costly."""
+    macs = [1_000 + place * 7_919 % 10_007 for place in range(COUNT)]
+    assert len(set(macs)) == COUNT
+    cost = [test_results.Cost(params=10, macs=count, activations=1, depth=1) for count in macs]
+    runs = [
+        Run(made.network("a", right=place % 100, task=f"d_{place}", cost=cost[place]), Path()) for place in range(COUNT)
+    ]
+    return page_of(Found(runs), tmp_path_factory.mktemp("large"))
+
+
+@pytest.mark.slow
+def test_ten_thousand_networks_are_sorted_filtered_and_drawn(visit: Visit, large: Path) -> None:
+    with visit(large) as page:
+        assert len(column(page, "name")) == 500
+        head(page, "macs").get_by_role("button").click()
+        by_cost = sorted(range(COUNT), key=lambda place: -(place * 7_919 % 10_007))
+        assert column(page, "name") == [f"d_{place}" for place in by_cost[:500]]
+        page.get_by_role("searchbox").fill("d_9999")
+        assert column(page, "name") == ["d_9999"]
+        page.get_by_role("searchbox").fill("")
+        page.get_by_role("button", name="show all").click()
+        assert column(page, "name") == [f"d_{place}" for place in by_cost]
+        assert enlivened(page) == page.locator(".chart").count() > 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_networks_are_all_there_without_scripts(visit: Visit, large: Path) -> None:
+    with visit(large, java_script_enabled=False) as page:
+        assert page.locator(f"{TABLE} tbody tr").count() == COUNT

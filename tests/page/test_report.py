@@ -1,0 +1,763 @@
+"""The page's words and figures: they are its records', whatever is there and whatever it is called."""
+
+import base64
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_page
+import test_results as made
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+
+from cnnbench import records, types
+from cnnbench.__main__ import main
+from cnnbench.cli import report
+from cnnbench.datasets import describe, open_choice
+from cnnbench.page.answer import Answer, within_reach
+from cnnbench.page.parts import Material
+from cnnbench.records.schema import RunRecord
+from cnnbench.tables.gather import Found, Run, gather, latency_key, rows
+from cnnbench.training.folder import write_predictions
+from cnnbench.types import Cost
+
+NASTY = "<script>alert(1)</script>"
+SURE = 0.7  # in the middle of one of 15 bins
+MACS = {"small": 9_000, "middle": 20_000, "large": 1_200_000}  # in another order as words than as figures
+TOOK = (5.5, 9.5, 6.5)  # seconds to 90 %, of each seed
+SHIFTED = ((0.5, 0.6, 0.61), (0.7, 0.88, 0.71), (0.8, 0.81, 0.82))
+SECONDS = (0.001 * np.random.RandomState(0).lognormal(0, 0.2, 700)).tolist()  # enough for a 99th percentile
+
+
+@dataclass
+class Chart:
+    """A chart as the page has it."""
+
+    section: str
+    stills: int = 0
+    spec: str = ""
+
+
+class Report(test_page.Page):
+    """Reads the page: what each section says, its tables, its charts. Fails where tags are not balanced."""
+
+    def __init__(self, path: Path) -> None:
+        self.place = "head"
+        self.said: dict[str, str] = {}
+        self.answers: list[str] = []
+        self.keys: dict[str, list[str]] = {}
+        self.rows: dict[str, list[list[tuple[str, str | None]]]] = {}
+        self.charts: list[Chart] = []
+        super().__init__(path)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        super().handle_starttag(tag, attrs)
+        found = dict(attrs)
+        if tag in ("section", "article", "nav", "footer"):
+            self.place = found.get("id") or tag
+            self.answers += [""] * (tag == "article")
+        elif tag == "th":
+            self.keys.setdefault(self.place, []).append(found["data-key"] or "")
+        elif tag == "tr":
+            self.rows.setdefault(self.place, []).append([])
+        elif tag == "td":
+            self.rows[self.place][-1].append(("", found.get("data-v")))
+        elif tag == "div" and found.get("class") == "chart":
+            self.charts.append(Chart(self.place))
+        elif tag == "svg" and "figure" in self.open:
+            self.charts[-1].stills += 1
+
+    def handle_data(self, data: str) -> None:
+        super().handle_data(data)
+        if "script" in self.open:
+            if "figure" in self.open:
+                self.charts[-1].spec += data
+        elif "svg" not in self.open and "style" not in self.open:
+            self._say(data)
+
+    def _say(self, data: str) -> None:
+        self.said[self.place] = self.said.get(self.place, "") + data
+        if self.place == "article":
+            self.answers[-1] += data
+        if "td" in self.open:
+            text, value = self.rows[self.place][-1][-1]
+            self.rows[self.place][-1][-1] = (text + data, value)
+
+    @property
+    def sections(self) -> set[str]:
+        return {found["id"] or "" for tag, found in self.tags if tag == "section"}
+
+    def table(self, section: str) -> list[dict[str, tuple[str, str | None]]]:
+        """Of every row (what is shown, the value it is sorted by) by key."""
+        return [dict(zip(self.keys[section], row, strict=True)) for row in self.rows[section] if row]
+
+    def cells(self, section: str) -> list[dict[str, str]]:
+        return [{key: text for key, (text, _) in row.items()} for row in self.table(section)]
+
+    def points(self, section: str) -> list[dict[str, Any]]:
+        """Every mark of the section's charts."""
+        specs = [json.loads(chart.spec) for chart in self.charts if chart.section == section]
+        return [point for spec in specs for points in datasets(spec) for point in points]
+
+
+def datasets(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The data of a chart, each once however many of its layers draw it."""
+    used = [spec.get("data"), *(layer.get("data") for layer in spec["layer"])]
+    once = {json.dumps(data, sort_keys=True): data for data in used if data}
+    return [data["values"] if "values" in data else spec["datasets"][data["name"]] for data in once.values()]
+
+
+def images(name: str = "d", train_images: int = 80) -> dict[str, Any]:
+    """What a record says of its data: here, of images that are nowhere."""
+    options = {"dataset": "mnist", "root": "nowhere", "folder": None, "split": None, "size": 28, "channels": 1}
+    return {**options, "name": name, "sha256": f"pixels of {name}", "train_images": train_images}
+
+
+def network(
+    arch: str, seed: int = 1, right: int | None = 90, dataset: str = "d", train_images: int = 80, **changes: Any
+) -> RunRecord:
+    """A run whose cost goes by its architecture."""
+    macs = MACS.get(arch, 500_000)
+    usual = {
+        "cost": Cost(params=macs // 10, macs=macs, activations=300, depth=2),
+        "data": images(dataset, train_images),
+    }
+    return made.run_record(arch, seed, right, dataset, **{**usual, **changes})
+
+
+def everything() -> None:
+    """Records of everything that the page can show, below the working folder."""
+    environment = {"cpu": "a processor", "cpu_count": 2, "packages": {"torch": "2.0"}, "platform": NASTY}
+    for arch, right in (("small", (88, 90, 89)), ("middle", (93, 94, 95)), ("large", (96,))):
+        for seed, count in enumerate(right, 1):
+            folder = made.write_run(network(arch, seed, count, environment=environment, fit=fit(TOOK[seed - 1])))
+            made.write_certain(folder, made.first(count), SURE)
+    made.write_run(network("middle", right=None, task="d_untested"))
+    made.write_run(network("small", right=70, task="d_few", train_images=40))
+    made.write_run(network(NASTY, right=80, dataset="e"), "runs/nasty")
+    made.write_run(network("small", right=75, dataset="e"))
+    shifted = made.shifted("checkpoint of d_small 1", 0.88, 0.5, accuracy=SHIFTED)
+    records.write(Path("runs/d_small/seed1/robustness.json"), shifted)
+    made.write_bundle(network("small", right=88))
+    made.write_bundle(network(NASTY, right=80, dataset="e"), class_names=(NASTY, "&amp;"))
+    timed = [
+        made.measured(network("small"), SECONDS, runtime=engine, task="d_small") for engine in ("onnxruntime", "torch")
+    ]
+    made.write_latencies(*timed)
+    made.write_failure("broken", 1, NASTY)
+
+
+def fit(seconds: float) -> types.FitResult:
+    """Training whose second epoch, the first with 90 %, ended after `seconds`."""
+    return replace(made.FIT, curve=(made.CURVE[0], replace(made.CURVE[1], train_seconds=seconds)))
+
+
+FOLDERS = ["runs", "exports", "latency.json"]
+
+
+def everything_told(folder: Path) -> Path:
+    """The page of `everything`, whose records are written into `folder` too."""
+    with chdir(folder):
+        everything()
+        assert main(["report", *FOLDERS, "--target", "0.9"]) == 0
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of `everything` and its page, report.html."""
+    return everything_told(tmp_path_factory.mktemp("world")).parent
+
+
+@pytest.fixture(scope="module")
+def page(world: Path) -> Report:
+    return Report(world / "report.html")
+
+
+def written(*paths: str, target: float | None = None) -> Report:
+    assert main(["report", *paths, *([] if target is None else ["--target", str(target)])]) == 0
+    return Report(Path("report.html"))
+
+
+# --- the answer ---
+
+
+def material(*made_runs: RunRecord, target: float | None = None) -> Material:
+    return Material(Found([Run(record, Path(record.task) / str(record.seed)) for record in made_runs]), target)
+
+
+def answer(*made_runs: RunRecord, target: float | None = None) -> Answer:
+    (found,) = report.answered(material(*made_runs, target=target))
+    return found
+
+
+def test_the_cheapest_that_reaches_the_target_is_named_before_the_most_accurate() -> None:
+    found = answer(network("large", right=98), network("small", right=89), network("middle", right=91), target=0.9)
+    assert found.name == "middle"
+    assert "90.0 %" in found.question
+    assert "cheapest" in found.question
+    assert "middle reaches 91.00 %" in found.sentences[0]
+    assert "20 k MACs" in found.sentences[0]
+    assert "large" in found.sentences[1]
+    assert "98.00 %" in found.sentences[1]
+    assert "60 times as many MACs" in found.sentences[1]
+    assert [figure for figure, _ in found.figures] == ["91.00 %", "20 k", "2 k"]
+
+
+def test_a_mean_that_is_the_target_reaches_it() -> None:
+    seeds = [network("small", seed, right) for seed, right in enumerate((89, 90, 91))]
+    assert answer(*seeds, network("large", right=99), target=0.9).name == "small"
+
+
+def test_of_equally_cheap_ones_the_more_accurate_is_named() -> None:
+    twin = network("twin", right=95, cost=network("small").cost)
+    assert answer(network("small", right=93), twin, network("large", right=99), target=0.9).name == "twin"
+
+
+def test_where_none_reaches_the_target_the_closest_is_told() -> None:
+    found = answer(network("small", right=80), network("large", right=95), target=0.99)
+    assert found.name == "none"
+    assert "99.0 %" in found.question
+    (said,) = found.sentences
+    assert "No network reaches 99.0 % on d" in said
+    assert "large with 95.00 %" in said
+    assert found.figures == []
+
+
+def test_one_network_is_compared_with_nothing() -> None:
+    found = answer(network("small", right=80))
+    assert (found.name, len(found.sentences)) == ("small", 1)
+    assert "only network" in found.sentences[0]
+    assert "cheapest" not in found.question
+
+
+def test_untested_networks_are_no_answer() -> None:
+    found = answer(network("small", right=None), network("large", right=None))
+    assert found.chosen is None
+    assert "cnnbench test" in found.sentences[0]
+
+
+def test_one_seed_is_said_to_have_no_interval() -> None:
+    found = answer(network("small", right=91), network("large", right=98), target=0.9)
+    assert "one seed, so no interval" in found.sentences[0]
+    assert found.figures[0] == ("91.00 %", "test accuracy, one seed")
+
+
+@pytest.mark.parametrize(("right", "below"), [((88, 91, 94), True), ((93, 94, 95), False)])
+def test_an_interval_that_begins_below_the_target_is_told(right: tuple[int, ...], below: bool) -> None:
+    accuracies = np.array(right) / made.IMAGES
+    low, high = stats.t.interval(0.95, 2, accuracies.mean(), stats.sem(accuracies))
+    assert (low < 0.9) == below
+    found = answer(
+        *(network("small", seed, count) for seed, count in enumerate(right)), network("large", right=99), target=0.9
+    )
+    assert f"95 % interval {100 * low:.2f} to {100 * min(high, 1):.2f}, 3 seeds" in found.sentences[0]
+    assert ("begins below 90.0 %" in found.sentences[0]) == below
+
+
+def test_the_most_accurate_may_itself_be_the_cheapest() -> None:
+    found = answer(network("small", right=95), network("large", right=92), target=0.9)
+    assert found.name == "small"
+    assert "also the most accurate" in found.sentences[1]
+
+
+def paired(small: np.ndarray, large: np.ndarray) -> str:
+    for arch, right in (("small", small), ("large", large)):
+        for seed in (1, 2, 3):
+            made.write_certain(made.write_run(network(arch, seed, int(right.sum()))), right)
+    (found,) = report.answered(Material(gather(["runs"]), 0.5))
+    assert found.name == "small"
+    return " ".join(found.sentences)
+
+
+def test_a_difference_that_is_none_is_said_to_be_none() -> None:
+    said = paired(made.first(90), np.roll(made.first(91), 1))  # other images, one more of them
+    assert "o difference shown between large and small" in said
+    assert "better" not in said
+
+
+def test_a_difference_that_is_shown_is_given_in_points() -> None:
+    assert "large is better than small by 35.00 points" in paired(made.first(60), made.first(95))
+
+
+def test_without_predictions_nothing_is_said_of_the_difference() -> None:
+    said = " ".join(answer(network("small", right=91), network("large", right=98), target=0.9).sentences)
+    assert "difference" not in said
+    assert "better" not in said
+
+
+def test_networks_that_saw_fewer_images_do_not_compete() -> None:
+    found = answer(
+        network("small", right=99, train_images=20), network("middle", right=91), network("large", right=95), target=0.9
+    )
+    assert found.name == "middle"
+
+
+def test_smaller_and_faster_ones_are_named_where_they_are_others() -> None:
+    lean = network("lean", right=92, cost=Cost(params=7, macs=30_000, activations=1, depth=1))
+    for record in (network("small", right=91), lean, network("large", right=95)):
+        made.write_run(record)
+        made.write_bundle(record)
+    times = {"small": 0.004, "lean": 0.003, "large": 0.002}
+    made.write_latencies(*(made.measured(network(arch), [seconds] * 20) for arch, seconds in times.items()))
+    (found,) = report.answered(Material(gather(FOLDERS), 0.9))
+    said = " ".join(found.sentences)
+    assert found.name == "small"
+    assert re.search(r"smallest is lean with 7 param", said)
+    assert re.search(r"fastest .* is large with 2 ms", said)
+    assert "4 ms" in [figure for figure, _ in found.figures]
+
+
+def test_every_dataset_has_its_answer_the_one_with_the_most_networks_first() -> None:
+    found = report.answered(
+        material(network("small", right=50, dataset="c"), network("small", right=91), network("large", right=95))
+    )
+    assert [each.dataset for each in found] == ["d", "c"]
+
+
+@given(st.floats(0, 1))
+@example(0.995)
+@example(1.0)
+def test_the_target_of_a_page_without_one_is_reached_and_no_further_off_than_the_mistakes_left(best: float) -> None:
+    enough = within_reach(best)
+    assert enough <= best
+    assert best - enough <= max(1 - best, 1e-4) + 1e-12
+    assert enough == best or round(1e4 * enough, 6) == round(1e4 * enough)
+
+
+@pytest.mark.parametrize(("best", "enough"), [(0.9924, 0.99), (0.976, 0.97), (0.995, 0.995), (0.63, 0.6), (1.0, 1.0)])
+def test_the_target_of_a_page_without_one_is_the_best_rounded_down(best: float, enough: float) -> None:
+    assert within_reach(best) == pytest.approx(enough)
+
+
+def test_the_page_opens_with_its_answers(page: Report) -> None:
+    first, other = page.answers
+    assert "For 90.0 % on d" in first
+    assert "middle reaches 94.00 %" in first
+    assert "No network reaches 90.0 % on e" in other
+
+
+# --- figures ---
+
+
+def test_every_figure_of_the_table_is_its_row_s(world: Path, page: Report) -> None:
+    with chdir(world):
+        known = {(row["dataset"], row["task"]): row for row in rows(gather(FOLDERS), 0.9)}
+    tasks = {("d", arch): f"d_{arch}" for arch in MACS} | {("e", arch): f"e_{arch}" for arch in ("small", NASTY)}
+    tasks |= {("d", name): name for name in ("d_few", "d_untested")}
+    table = page.table("table")
+    assert sorted((row["dataset"][0], row["name"][0]) for row in table) == sorted(tasks)
+    for cells in table:
+        dataset, name = cells["dataset"][0], cells["name"][0]
+        row = known[dataset, tasks[dataset, name]]
+        for key in cells.keys() - {"name", "dataset", "spread"}:
+            text, value = cells[key]
+            assert (None if value is None else float(value)) == row.get(key), key
+            assert (text == "-") == (row.get(key) is None), key
+    assert {key for row in known.values() for key in row if key.endswith("_p99_ms")} <= set(page.keys["table"])
+
+
+def test_the_table_shows_figures_as_people_read_them(page: Report) -> None:
+    (small,) = [row for row in page.cells("table") if (row["name"], row["dataset"]) == ("small", "d")]
+    assert (small["accuracy"], small["seeds"], small["macs"], small["params"]) == ("89.00", "3", "9 k", "900")
+    low, high = stats.t.interval(0.95, 2, 0.89, stats.sem([0.88, 0.89, 0.90]))
+    assert small["spread"] == f"{100 * low:.2f} to {100 * high:.2f}"
+    assert small[latency_key(("torch", 1, 1), 50)] == f"{1e3 * np.median(SECONDS):.3f}"
+    (untested,) = [row for row in page.cells("table") if row["name"] == "d_untested"]
+    assert (untested["accuracy"], untested["spread"]) == ("-", "not tested")
+
+
+def test_time_to_the_target_is_the_median_of_its_seeds(page: Report) -> None:
+    rows_of = {(row["dataset"], row["name"]): row for row in page.cells("target")}
+    middle = rows_of["d", "middle"]
+    assert (middle["reached"], middle["seconds"], middle["epochs"]) == ("3 of 3", "6.5", "2")
+    assert middle["macs"] == "9.6 M"  # three passes of 20,000 over 160 images
+
+
+def test_a_target_that_no_seed_reached_has_no_time() -> None:
+    made.write_run(network("small"))
+    (row,) = written("runs", target=0.95).cells("target")
+    assert row["reached"] == "never (0 of 1)"
+    assert (row["seconds"], row["epochs"], row["macs"]) == ("-", "-", "-")
+
+
+def test_marks_of_accuracy_against_cost_stand_at_their_rows_figures(page: Report) -> None:
+    stood = {
+        (point["name"], point["cost"], point["accuracy"].split(" ")[0]): point["error"] for point in page.points("cost")
+    }
+    for name, accuracy in (("small", 0.89), ("middle", 0.94), ("large", 0.96)):
+        for cost in (MACS[name], MACS[name] // 10):
+            assert stood[name, cost, f"{100 * accuracy:.2f}"] == pytest.approx(1 - accuracy)
+
+
+def test_every_seed_is_a_mark(page: Report) -> None:
+    seeds = [
+        (point["name"], point["seed"], round(1 - point["error"], 6))
+        for point in page.points("seeds")
+        if "seed" in point
+    ]
+    expected = {"small": (88, 90, 89), "middle": (93, 94, 95), "large": (96,)}
+    on_d = [(name, str(seed), right / 100) for name, counts in expected.items() for seed, right in enumerate(counts, 1)]
+    assert sorted(seeds) == sorted(on_d)
+
+
+def test_learning_curves_are_their_epochs(page: Report) -> None:
+    stood = {
+        (point["name"], point["epoch"], point["seconds"], round(1 - point["error"], 6))
+        for point in page.points("curves")
+    }
+    for seed, seconds in enumerate(TOOK, 1):
+        for epoch in fit(seconds).curve:
+            assert (f"small, seed {seed}", epoch.epoch, epoch.train_seconds, epoch.val_accuracy) in stood
+
+
+def test_shift_maps_are_the_measured_ones(page: Report) -> None:
+    """Down is `dy`, to the right `dx`: `accuracy[dy][dx]`, as the record has it."""
+    stood = {(point["dx"], point["dy"]): point["value"] for point in page.points("shifts")}
+    assert stood == {(dx, dy): SHIFTED[dy + 1][dx + 1] for dx in (-1, 0, 1) for dy in (-1, 0, 1)}
+    assert page.said["shifts"].count("50.00 %") >= 2  # the worst, and an end of the scale
+
+
+def test_confusions_are_counted_from_the_predictions(page: Report) -> None:
+    """Of 100 images every other one is a 1; the first 96 are right."""
+    counted = {
+        (point["true"], point["predicted"]): point["count"]
+        for point in page.points("mistakes")
+        if point["name"] == "large" and "predicted" in point
+    }
+    assert counted == {("no", "no"): 48, ("yes", "yes"): 48, ("no", "yes"): 2, ("yes", "no"): 2}
+    assert "4 of 100 images wrong" in page.said["mistakes"]
+
+
+def test_calibration_is_that_of_the_predictions(page: Report) -> None:
+    """All 100 images in one bin, and the error is how far its accuracy is from its confidence."""
+    (large,) = [point for point in page.points("calibration") if point.get("name") == "large"]
+    assert (large["confidence"], large["accuracy"]) == pytest.approx((SURE, 0.96), abs=1e-6)
+    assert f"large {100 * (0.96 - SURE):.2f} %" in page.said["calibration"]
+
+
+def test_latencies_are_percentiles_of_the_samples(page: Report) -> None:
+    for row in page.cells("latency"):
+        for percent in (50, 90, 99):
+            assert row[f"p{percent}"] == f"{1e3 * np.percentile(SECONDS, percent):.3f}"
+        assert row["samples"] == "700"
+    assert [row["engine"] for row in page.cells("latency")] == ["onnxruntime", "torch"]
+
+
+def test_too_few_calls_are_told_with_the_reason() -> None:
+    record = network("small")
+    made.write_run(record)
+    made.write_bundle(record)
+    made.write_latencies(made.measured(record, SECONDS[:20]))
+    (row,) = written(*FOLDERS).cells("latency")
+    assert row["p50"] == f"{1e3 * np.percentile(SECONDS[:20], 50):.3f}"
+    assert row.get("p90", "-") == row.get("p99", "-") == "-"
+    assert row["reason"] != "-"
+
+
+def test_verdicts_are_the_manifests(page: Report) -> None:
+    small, _ = page.cells("verdicts")
+    assert (small["task"], small["fate"], small["flips"], small["images"], small["error"]) == (
+        "d_small",
+        "kept",
+        "3",
+        "100",
+        "3.0e-04",
+    )
+    assert small["bytes"] == "50 kB"
+
+
+def test_a_refused_variant_stands_with_its_reason() -> None:
+    record = network("small")
+    made.write_run(record)
+    folder = made.write_bundle(record)
+    manifest = records.read(folder / "manifest.json", made.Manifest)
+    refused = replace(manifest.variants[0], precision="int8", refused="loses 3 points")
+    records.write(folder / "manifest.json", replace(manifest, variants=(*manifest.variants, refused)))
+    kept, lost = written(*FOLDERS[:2]).cells("verdicts")
+    assert (kept["precision"], kept["fate"]) == ("fp32", "kept")
+    assert (lost["precision"], lost["fate"], lost["why"]) == ("int8", "refused", "loses 3 points")
+
+
+def test_a_bundle_of_another_training_says_so() -> None:
+    made.write_run(network("small"))
+    made.write_bundle(network("small"), run={"checkpoint_sha256": "trained anew"})
+    (row,) = written(*FOLDERS[:2]).cells("verdicts")
+    assert "another training" in row["why"]
+
+
+def test_failures_and_machines_are_listed(page: Report) -> None:
+    (failed,) = page.cells("failures")
+    assert (failed["task"], failed["seed"], failed["reason"], failed["code"]) == ("d_broken", "1", NASTY, "6")
+    machines = page.cells("environment")
+    assert sum(int(row["runs"]) for row in machines) == 11
+    assert (machines[0]["runs"], machines[0]["processor"]) == ("7", "a processor, 2 cores")
+
+
+def test_a_page_made_anew_reads_the_predictions_anew() -> None:
+    pages = []
+    for right in (90, 97):
+        made.write_certain(made.write_run(network("small", right=right)), made.first(right))
+        pages.append(written("runs").said["mistakes"])
+    assert "10 of 100 images wrong" in pages[0]
+    assert "3 of 100 images wrong" in pages[1]
+
+
+def test_the_most_confident_mistakes_are_shown_by_their_test_images() -> None:
+    choice = {
+        "dataset": "mnist5k",
+        "root": None,
+        "folder": None,
+        "name": None,
+        "split": None,
+        "size": None,
+        "channels": None,
+        "train_images": None,
+    }
+    data = open_choice(choice)
+    labels = torch.from_numpy(data.test.labels).long()
+    wrong = np.random.RandomState(0).permutation(len(labels))[:12]  # the first is the surest, and ten are shown
+    said, sure = labels.clone(), torch.full((len(labels),), 5.0)
+    said[wrong] = (labels[wrong] + 1) % 10
+    sure[wrong] = torch.linspace(9, 6, len(wrong))
+    logits = torch.zeros(len(labels), 10)
+    logits[torch.arange(len(labels)), said] = sure
+    right = len(labels) - len(wrong)
+    test = replace(made.scored(right, "c"), images=len(labels), accuracy=right / len(labels))
+    folder = made.write_run(network("small", dataset="digits", test=test, data=describe(data, choice)))
+    write_predictions(
+        folder / "predictions.parquet",
+        torch.cat([torch.stack([torch.arange(len(labels)), labels, said], dim=1).float(), logits], dim=1),
+    )
+    found = written("runs")
+    assert [int(text.split()[-1]) for text in found.all("img", "alt")] == wrong[:10].tolist()
+    for place, source in zip(wrong, found.all("img", "src"), strict=False):
+        shown = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+        np.testing.assert_array_equal(np.asarray(shown), data.test.images[place][..., 0])
+    assert f"{100 * torch.softmax(logits[wrong[0]], 0).max():.1f} %" in found.said["mistakes"]
+
+
+# --- what is there and what is not ---
+
+ALL = {
+    "cost",
+    "table",
+    "seeds",
+    "curves",
+    "target",
+    "data",
+    "shifts",
+    "mistakes",
+    "calibration",
+    "latency",
+    "verdicts",
+    "failures",
+    "environment",
+}
+COMMANDS = {
+    "cnnbench sweep --seeds",
+    "cnnbench fit --data.train_images",
+    "cnnbench report --target",
+    "cnnbench robustness",
+    "cnnbench test",
+    "cnnbench bench",
+    "cnnbench export",
+}
+
+
+def test_a_page_of_everything_has_every_section_and_misses_nothing(page: Report) -> None:
+    assert page.sections == ALL
+    assert page.all("a", "href") == [f"#{found['id']}" for tag, found in page.tags if tag == "section"]
+    assert not [command for command in COMMANDS if command in page.said["footer"]]
+
+
+def test_a_page_of_one_run_has_three_sections_and_says_what_makes_the_others() -> None:
+    made.write_run(network("small"))
+    found = written("runs")
+    assert found.sections == {"table", "curves", "environment"}
+    assert [command for command in COMMANDS if command not in found.said["footer"]] == []
+
+
+@pytest.mark.parametrize("target", [None, 0.9])
+def test_time_to_a_target_is_there_where_one_was_given(target: float | None) -> None:
+    made.write_run(network("small"))
+    found = written("runs", target=target)
+    assert ("target" in found.sections) == (target is not None)
+    assert ("--target" in found.said["footer"]) == (target is None)
+
+
+def test_failures_alone_make_a_page() -> None:
+    made.write_failure("small", 1, "out of memory")
+    found = written("runs")
+    assert found.sections == {"failures", "environment"}
+    assert [row["reason"] for row in found.cells("failures")] == ["out of memory"]
+    assert found.answers == []
+
+
+def test_bundles_alone_make_a_page() -> None:
+    made.write_bundle(network("small"), environment={"cpu": "a processor", "cpu_count": 2})
+    made.write_latencies(made.measured(network("small"), SECONDS))
+    found = written("exports", "latency.json")
+    assert found.sections == {"latency", "verdicts", "environment"}
+
+
+def test_nothing_at_all_can_be_rendered() -> None:
+    Path("report.html").write_text(report.render(Material(Found(), None)), encoding="utf-8")
+    assert Report(Path("report.html")).sections == {"environment"}
+
+
+@pytest.mark.parametrize("right", [0, 100])
+def test_networks_that_are_all_wrong_or_all_right_can_be_drawn(right: int) -> None:
+    for arch in ("small", "large"):
+        for seed in (1, 2):
+            made.write_certain(made.write_run(network(arch, seed, right)), made.first(right))
+    found = written("runs")
+    assert {row["accuracy"] for row in found.cells("table")} == {f"{right}.00"}
+    assert {"cost", "seeds", "mistakes", "calibration"} <= found.sections
+
+
+# --- one file, which nothing in it can break out of ---
+
+
+def test_the_page_fetches_nothing(world: Path, page: Report) -> None:
+    linked = [
+        value or "" for _, found in page.tags for name, value in found.items() if name in ("src", "href", "xlink:href")
+    ]
+    assert linked
+    assert [value for value in linked if not value.startswith(("#", "data:"))] == []
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "base", "form"}
+    (policy,) = [
+        found["content"] or "" for tag, found in page.tags if found.get("http-equiv") == "Content-Security-Policy"
+    ]
+    allowed = dict(part.strip().partition(" ")[::2] for part in policy.split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert "connect-src" not in allowed
+    assert not {source for sources in allowed.values() for source in sources.split()} - {
+        "'none'",
+        "'unsafe-inline'",
+        "data:",
+    }
+    style = re.findall(r"<style>.*?</style>", (world / "report.html").read_text(), re.DOTALL)
+    assert not re.search(r"@import|url\((?!.?data:)", "".join(style))
+
+
+def test_every_chart_has_a_still_picture_and_a_specification(world: Path, page: Report) -> None:
+    drawn = {chart.section for chart in page.charts}
+    assert drawn == {"cost", "seeds", "curves", "data", "shifts", "mistakes", "calibration", "latency"}
+    for chart in page.charts:
+        assert chart.stills == 1
+        assert json.loads(chart.spec)["layer"]
+    labels = [found.get("aria-label") for tag, found in page.tags if tag == "div" and found.get("class") == "chart"]
+    assert all(labels)
+    stills = re.findall(
+        r'<div class="still">(.*?)</div>', (world / "report.html").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert len(stills) == len(page.charts)
+    for still in stills:
+        assert ET.fromstring(still).findall(".//{http://www.w3.org/2000/svg}path")
+
+
+HOSTILE = [
+    NASTY,
+    "</script><img src=x onerror=alert(1)>",
+    "\"><svg onload='alert(1)'>",
+    "<!--<script>",
+    "{{ 7 * 7 }}{% x %}",
+    "a &amp; b]]>",
+    "</title></style></textarea>",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_records_say_is_text(name: str) -> None:
+    pages = []
+    for called in ("plain", name):
+        found = Found()
+        for arch in (called, "other"):
+            for seed in (1, 2):
+                changes = {"dataset": called, "environment": {"cpu": called, "git": {"commit": called, "dirty": False}}}
+                found.runs.append(Run(network(arch, seed, 90 + seed, **changes), Path()))
+        found.failures.append(made.Failure(called, called, called, 1, "i", 6, called, 1.0))
+        Path("report.html").write_text(report.render(Material(found, 0.9)), encoding="utf-8")
+        pages.append(Report(Path("report.html")))
+    plain, other = pages
+    assert sorted(tag for tag, _ in other.tags) == sorted(tag for tag, _ in plain.tags)
+    assert not [name for _, found in other.tags for name in found if name.startswith("on")]
+    assert {row["dataset"] for row in other.cells("table")} == {name}
+    assert name in {row["name"] for row in other.cells("table")}
+    assert name in other.answers[0]
+    assert [row["reason"] for row in other.cells("failures")] == [name]
+    assert name in {point["name"] for point in other.points("cost")}
+
+
+# --- refusals ---
+
+
+def refused(code: int, *arguments: str) -> None:
+    """The command fails with this code and leaves every file as it was."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert main(["report", *arguments]) == code
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty folder", "no folder"])
+def test_no_results_are_told_and_no_page_is_written(there: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    if there:
+        Path("runs").mkdir()
+    refused(3, "runs", "--out", "report.html")
+    assert "runs" in told(capsys)
+
+
+@pytest.mark.parametrize("damaged", ["result.json", "predictions.parquet"])
+def test_a_damaged_file_is_named_and_the_page_that_was_there_stays(
+    damaged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.write_run(network("small"))
+    made.write_certain(folder, made.first(90))
+    Path("report.html").write_text("an earlier page")
+    path = folder / damaged
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(3, "runs")
+    assert str(path) in told(capsys)
+
+
+@pytest.mark.parametrize("target", ["0", "1", "99", "-0.5", "nan"])
+def test_a_target_that_is_no_fraction_is_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made.write_run(network("small"))
+    refused(2, "runs", f"--target={target}")
+    assert "target" in told(capsys)
+
+
+def test_a_folder_in_the_page_s_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    made.write_run(network("small"))
+    Path("report.html").mkdir()
+    refused(2, "runs")
+    assert "report.html" in told(capsys)
+
+
+def test_a_page_that_fails_half_way_leaves_the_one_that_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    made.write_run(network("small"))
+    Path("report.html").write_text("an earlier page")
+    monkeypatch.setattr(report, "render", lambda material: "\ud800")  # cannot be written as UTF-8
+    with pytest.raises(UnicodeEncodeError):
+        report.report(["runs"])
+    assert Path("report.html").read_text() == "an earlier page"
+    assert sorted(path.name for path in Path().iterdir()) == ["report.html", "runs"]

@@ -1,0 +1,313 @@
+"""Records are whole or absent, and say when they were changed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnbench import records
+from cnnbench.records.schema import (
+    Epoch,
+    Failure,
+    FitResult,
+    Manifest,
+    Pass,
+    Reference,
+    Resources,
+    RunRecord,
+    Share,
+    TestResult,
+    Variant,
+)
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS = st.integers(0, 2**40)
+JSON = st.recursive(
+    st.none() | st.booleans() | COUNTS | FLOATS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
+COSTS = st.builds(Cost, params=COUNTS, macs=COUNTS, activations=COUNTS, depth=COUNTS)
+SPECS = st.builds(
+    ImageSpec,
+    *[st.integers(1, 512)] * 2,
+    channels=st.just(2),
+    num_classes=st.integers(1, 9),
+    mean=st.just(()) | st.tuples(FLOATS, FLOATS),
+    std=st.just(()) | st.tuples(FLOATS, FLOATS),
+)
+SHARES = st.dictionaries(st.text(), st.builds(Share, FLOATS, FLOATS), max_size=2)
+PASSES = st.builds(
+    Pass,
+    st.text(),
+    st.text(),
+    st.booleans(),
+    SHARES,
+    COUNTS,
+    COUNTS,
+    COUNTS,
+    *[FLOATS] * 5,
+    batch_errors=st.dictionaries(st.text(), FLOATS, max_size=2),
+)
+VARIANTS = st.builds(
+    Variant,
+    st.text(),
+    st.text(),
+    COUNTS,
+    st.text(),
+    FLOATS,
+    FLOATS,
+    st.none() | FLOATS,
+    st.none() | FLOATS,
+    st.lists(PASSES, max_size=2).map(tuple),
+)
+REFERENCES = st.builds(Reference, COUNTS, COUNTS, st.text(), FLOATS, FLOATS, st.booleans())
+EPOCHS = st.builds(Epoch, COUNTS, COUNTS, FLOATS, COUNTS, FLOATS, FLOATS, st.none() | FLOATS)
+RESOURCES = st.builds(Resources, st.none() | COUNTS, st.text(), st.none() | FLOATS, st.text())
+RUNS = st.builds(
+    RunRecord,
+    st.text(),
+    st.text(),
+    COUNTS,
+    OBJECTS,
+    SPECS,
+    COSTS,
+    OBJECTS,
+    OBJECTS,
+    st.builds(
+        FitResult,
+        COUNTS,
+        COUNTS,
+        COUNTS,
+        FLOATS,
+        COUNTS,
+        COUNTS,
+        FLOATS,
+        FLOATS,
+        st.lists(EPOCHS, max_size=2).map(tuple),
+        RESOURCES,
+    ),
+    st.text(),
+    COUNTS,
+    st.none() | st.builds(TestResult, FLOATS, FLOATS, COUNTS, COUNTS, st.text(), st.none() | st.text()),
+)
+MANIFESTS = st.builds(
+    Manifest,
+    st.text(),
+    st.text(),
+    COUNTS,
+    OBJECTS,
+    SPECS,
+    st.lists(st.text(), max_size=3).map(tuple),
+    COSTS,
+    OBJECTS,
+    st.text(),
+    OBJECTS,
+    REFERENCES,
+    st.lists(VARIANTS, max_size=2).map(tuple),
+    st.dictionaries(st.text(), OBJECTS, max_size=2),
+    OBJECTS,
+)
+
+
+FAILURES = st.builds(
+    Failure, st.text(), st.text(), st.text(), COUNTS, st.text(), st.integers(-64, 255), st.text(), FLOATS
+)
+
+
+def record(**changes: object) -> RunRecord:
+    curve = (Epoch(1, 50, 1.5, 3200, 0.4, 1.2, 2.1), Epoch(2, 100, 3.0, 6400, 0.5, 1.0, None))
+    resources = Resources(None, "not told", 12.5, "RAPL")
+    fit = FitResult(2, 100, 1, 0.5, 500, 4000, 3.5, 0.5, curve, resources)
+    given: dict[str, object] = {"task": "t", "arch": "a", "seed": 1, "data": {}, "spec": ImageSpec(8, 8, 1, 2)}
+    given |= {"config": {"lr": 0.1}, "environment": {}, "fit": fit, "identity": "0" * 64, "fc_weights": 640}
+    given |= {"cost": Cost(3, 4, 5, 6)}
+    return RunRecord(**given | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    records.write(tmp_path / "result.json", record())
+    return tmp_path / "result.json"
+
+
+def refusal(path: Path) -> CnnbenchError:
+    with pytest.raises(CnnbenchError) as refused:
+        records.read(path, RunRecord)
+    assert str(path) in str(refused.value)
+    return refused.value
+
+
+def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=RUNS | MANIFESTS | FAILURES)
+def test_a_record_read_back_is_the_record_written(made: RunRecord | Manifest | Failure) -> None:
+    records.write(Path("record.json"), made)
+    assert records.read(Path("record.json"), type(made)) == made
+
+
+def test_a_record_tells_all_four_costs(written: Path) -> None:
+    assert json.loads(written.read_text())["cost"] == {"params": 3, "macs": 4, "activations": 5, "depth": 6}
+
+
+def test_a_record_names_its_schema(written: Path) -> None:
+    assert json.loads(written.read_text())["schema"] == "cnnbench.run/2"
+
+
+def test_an_exception_while_writing_leaves_the_old_file_whole_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), records.replacing(target) as partial:
+        partial.write_text(f"ne{1 // 0}")
+    with pytest.raises(ZeroDivisionError), records.replacing(target) as partial:
+        1 // partial.write_bytes(b"")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with records.replacing(target) as partial:
+        assert partial.parent == tmp_path, "a rename is atomic only within one folder"
+        partial.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_new_file_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), fsync(file)))
+    monkeypatch.setattr(Path, "replace", lambda *paths: (order.append("rename"), replace(*paths)))
+    with records.replacing(tmp_path / "file.txt") as partial:
+        partial.write_text("new")
+    assert order == ["fsync", "rename"]
+
+
+def test_files_get_the_permissions_that_open_would_give(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with records.replacing(tmp_path / "ours"):
+        pass
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_not_a_number_is_never_written(written: Path) -> None:
+    before = written.read_bytes()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write(written, record(config={"lr": float("nan")}))
+    assert written.read_bytes() == before
+
+
+def test_an_unknown_schema_is_refused(written: Path) -> None:
+    edit(written, lambda content: content.update(schema="cnnbench.run/99"))
+    refused = refusal(written)
+    assert refused.code == Exit.DATA
+    assert "'cnnbench.run/99'; this version reads 'cnnbench.run/2'" in str(refused)
+
+
+def test_a_run_of_the_schema_before_is_refused(written: Path) -> None:
+    edit(written, lambda content: content.update(schema="cnnbench.run/1"))
+    assert refusal(written).code == Exit.DATA
+
+
+def test_a_manifest_is_not_read_as_a_run(written: Path) -> None:
+    with pytest.raises(CnnbenchError, match=r"this version reads 'cnnbench\.bundle/2'") as refused:
+        records.read(written, Manifest)
+    assert refused.value.code == Exit.DATA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["fit"].update(val_accuracy=0.99),
+        lambda content: content["config"].update(lr=0.2),
+        lambda content: content.update(note="added"),
+        lambda content: content.pop("test"),
+        lambda content: content.pop("seal"),
+    ],
+    ids=["number", "nested", "added", "removed", "unsealed"],
+)
+def test_an_edited_record_is_refused(written: Path, change: Callable[[dict[str, object]], object]) -> None:
+    edit(written, change)
+    refused = refusal(written)
+    assert refused.code == Exit.VERDICT
+    assert "edited" in str(refused)
+
+
+def test_reformatting_is_no_edit(written: Path) -> None:
+    content = json.loads(written.read_text())
+    written.write_text(json.dumps(dict(reversed(content.items()))))
+    assert records.read(written, RunRecord) == record()
+
+
+def test_a_sealed_record_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
+    content = {"schema": "cnnbench.run/2", "task": "t"}
+    (tmp_path / "r.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
+    assert refusal(tmp_path / "r.json").code == Exit.DATA
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"task": "mnist_le', b"[1, 2]", b"null", b"\x89PNG\r\n\x1a\n\x00\xff", b"{}"],
+    ids=["empty", "cut", "list", "null", "binary", "object"],
+)
+def test_foreign_or_half_written_content_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.json").write_bytes(content)
+    assert refusal(tmp_path / "r.json").code == Exit.DATA
+
+
+def test_a_missing_record_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere.json").code == Exit.DATA
+
+
+def test_a_folder_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CnnbenchError, match="choose a folder you can write to") as refused:
+        records.write(tmp_path / "file" / "result.json", record())
+    assert refused.value.code == Exit.USAGE
+
+
+def test_sha256_is_the_published_one(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert records.sha256(tmp_path / "abc") == expected
+
+
+def test_an_interruption_between_the_two_renames_puts_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "file").write_text("old")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), records.replacing_folder(tmp_path / "task") as partial:
+        (partial / "file").write_text("new")
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
+
+
+def test_a_new_bundle_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "only in the old one").write_text("old")
+    with records.replacing_folder(tmp_path / "task") as partial:
+        (partial / "file").write_text("new")
+    assert [path.name for path in (tmp_path / "task").iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["task"]
