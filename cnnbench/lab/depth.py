@@ -86,8 +86,8 @@ def depth() -> Lesson:
         (
             "How fast it fades is the initialisation's doing (torch's own multiplies by about 0.41 a layer): under "
             f"He's, again without batch norm, the plain network's features end at "
-            f"{_last(he['plain56'].features):.3f} of the stem's, while the residual network's, to which every block adds, grow to "
-            f"{_last(he['resnet56'].features):,.0f} times it",
+            f"{_last(he['plain56'].features):.3f} of the stem's, while the residual network's, "
+            f"to which every block adds, grow to {_last(he['resnet56'].features):,.0f} times it",
             1e-4 < _last(he["plain56"].features) < 1 and _last(he["resnet56"].features) > 100,
         )
     )
