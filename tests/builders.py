@@ -15,6 +15,7 @@ from cnnbench.records.schema import (
     DataRecord,
     Environment,
     Epoch,
+    Equivariance,
     Failure,
     FileHash,
     FitResult,
@@ -23,6 +24,7 @@ from cnnbench.records.schema import (
     Pass,
     Reference,
     Resources,
+    Robustness,
     RunConfig,
     RunRecord,
     TensorSpec,
@@ -171,3 +173,12 @@ def write_failure(arch: str, seed: int, reason: str = "out of memory", dataset: 
     task = f"{dataset}_{arch}"
     folder = Path("runs") / task / f"seed{seed}"
     records.write(folder / "failure.json", Failure(task, arch, dataset, seed, "i", 6, reason, 1.5))
+
+
+def shifted(checkpoint: str, unshifted: float, worst: float, **changes: Any) -> Robustness:
+    """Accuracy at shifts of -1, 0 and 1: one shift is the worst, none is the best, all others are half way."""
+    half = (unshifted + worst) / 2
+    accuracy = ((worst, half, half), (half, unshifted, half), (half, half, half))
+    moving = Equivariance("conv", 1, (worst / 2, worst / 3))
+    usual = Robustness("d_a", "a", "d", 1, checkpoint, 50, (-1, 0, 1), accuracy, moving, "", environment())
+    return records.replace(usual, **changes)

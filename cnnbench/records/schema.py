@@ -7,6 +7,8 @@ a name says otherwise.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from cnnbench.types import Augment, Cost, ImageSpec
@@ -199,6 +201,7 @@ class FitResult(Part, frozen=True):
 class TestResult(Part, frozen=True):
     """What `test` measured on the whole test split with the run's best checkpoint."""
 
+    __test__: ClassVar[bool] = False  # no class of tests, whatever its name
     accuracy: float
     loss: float
     images: int

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import builders as made
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import test_results as made
 from scipy import stats
 
 from cnnbench import records

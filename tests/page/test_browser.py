@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import builders
+import pages as made
 import pytest
-import test_report as made
-import test_results
 
 from cnnbench.cli import report
 from cnnbench.page.parts import Material
@@ -304,7 +304,7 @@ def page_of(found: Found, folder: Path) -> Path:
 
 
 def test_failures_alone_and_nothing_at_all_are_pages_too(visit: Visit, tmp_path: Path) -> None:
-    failure = test_results.Failure("d_a", "a", "d", 1, "i", 6, "out of memory", 1.0)
+    failure = builders.Failure("d_a", "a", "d", 1, "i", 6, "out of memory", 1.0)
     with visit(page_of(Found(failures=[failure]), tmp_path)) as page:
         assert page.locator("#failures td", has_text="out of memory").is_visible()
         assert page.locator("#table").count() == page.locator(".chart").count() == 0
@@ -320,7 +320,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of 10,000 networks; no two are equally costly."""
     macs = [1_000 + place * 7_919 % 10_007 for place in range(COUNT)]
     assert len(set(macs)) == COUNT
-    cost = [test_results.Cost(params=10, macs=count, activations=1, depth=1) for count in macs]
+    cost = [builders.Cost(params=10, macs=count, activations=1, depth=1) for count in macs]
     runs = [
         Run(made.network("a", right=place % 100, task=f"d_{place}", cost=cost[place]), Path()) for place in range(COUNT)
     ]

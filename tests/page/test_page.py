@@ -2,50 +2,16 @@
 
 import base64
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import Page
 
 from cnnbench import pictures
 from cnnbench.__main__ import main
 from cnnbench.cli.table import Column
 from cnnbench.page.page import Section, Table, write
 from cnnbench.types import CnnbenchError, Exit
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Walks a page, and fails where tags are not balanced."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append((self.open[-1] if self.open else "", data.strip()))
-
-    def all(self, tag: str, attribute: str) -> list[str]:
-        return [found[attribute] or "" for name, found in self.tags if name == tag and attribute in found]
-
-    def under(self, tag: str) -> list[str]:
-        return [text for where, text in self.texts if where == tag]
-
 
 NASTY = "<b>&\"'</b><script>alert(1)</script>"
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from builders import (
     first,
     measured,
     run_record,
+    shifted,
     write_bundle,
     write_certain,
     write_failure,
@@ -26,9 +26,7 @@ from scipy import stats
 
 from cnnbench import records
 from cnnbench.records.schema import (
-    Equivariance,
     Failure,
-    Robustness,
 )
 from cnnbench.tables.gather import Found, Run, cases, correct, gather, groups, latency_key, row, rows, threads
 from cnnbench.types import CnnbenchError, Exit
@@ -202,15 +200,6 @@ def test_the_right_images_of_a_run_are_those_that_its_predictions_say() -> None:
     write_certain(folder, right)
     (run,) = gather(["runs"]).runs
     np.testing.assert_array_equal(correct(run), right)
-
-
-def shifted(checkpoint: str, unshifted: float, worst: float, **changes: Any) -> Robustness:
-    """Accuracy at shifts of -1, 0 and 1: one shift is the worst, none is the best, all others are half way."""
-    half = (unshifted + worst) / 2
-    accuracy = ((worst, half, half), (half, unshifted, half), (half, half, half))
-    moving = Equivariance("conv", 1, (worst / 2, worst / 3))
-    usual = Robustness("d_a", "a", "d", 1, checkpoint, 50, (-1, 0, 1), accuracy, moving, "", {})
-    return replace(usual, **changes)
 
 
 def test_accuracy_under_shifts_is_of_the_checkpoints_that_were_tested() -> None:
