@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from cnnbench import environment, records
 from cnnbench.bench import latency
 from cnnbench.bench.interleave import Cell, Taken
 from cnnbench.bench.scenarios import Outcome
+from cnnbench.types import CnnbenchError, Exit
 
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 Samples = Mapping[Cell, Sequence[Taken]]
 """What each of its processes took of a cell."""
 
@@ -125,3 +131,146 @@ def _on_device(taken: Sequence[Taken], provider: str, runtime: str) -> dict[str,
         return {"device_seconds": seconds}
     reason = "the CPU is the host" if provider == "cpu" else f"{runtime} gives no events of the device"
     return {"device_seconds": None, "device_seconds_reason": reason}
+
+
+@dataclass(frozen=True)
+class LatencyCase:
+    """Every call that was timed on one setup at one batch size."""
+
+    task: str
+    arch: str
+    model_sha256: str
+    """Of the bundle's model.onnx, whatever the precision."""
+    backend: str
+    precision: str
+    provider: str
+    batch: int
+    threads: int
+    seconds: tuple[float, ...]
+    """Of each call: finite, above 0, never empty."""
+    process_medians: tuple[float, ...] = ()
+    """Median seconds of each process that measured the case; empty where the record does not have them."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What makes two latencies comparable; None where the record does not have it."""
+
+    cpu: str | None
+    cores: int | None
+    system: str | None
+    gpus: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        gpus = ", ".join(self.gpus or ())
+        cores = f"{self.cores} cores" if self.cores else ""
+        return ", ".join(part for part in (self.cpu, cores, self.system, gpus) if part)
+
+
+@dataclass(frozen=True)
+class LatencyRecord:
+    """A latency file: its cases, the machine (None where the file does not describe one) and the packages' versions."""
+
+    cases: tuple[LatencyCase, ...]
+    machine: Machine | None
+    packages: Mapping[str, str]
+
+
+def read(path: Path) -> list[LatencyCase]:
+    """Read the cases of a latency file. Raises as `read_record`."""
+    return list(read_record(path).cases)
+
+
+def read_record(path: Path) -> LatencyRecord:
+    """Read a latency file, every value validated.
+
+    Benchmarks of other programs, which name no model, are skipped.
+
+    Raises:
+        CnnbenchError: The file is missing or is not JSON, a value is missing, of another type or out of range, or it
+            holds no latencies (exit 3).
+    """
+    content = records.read_json(path)
+    try:
+        file = msgspec.convert(content, _File)
+        cases = tuple(_case(benchmark) for benchmark in file.benchmarks if "model_sha256" in benchmark.extra_info)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise CnnbenchError(f"{path} is not a record of latencies: {error}", Exit.DATA) from None
+    if not cases:
+        raise CnnbenchError(f"{path} holds no latencies; expected what `cnnbench bench` wrote", Exit.DATA)
+    return LatencyRecord(cases, _machine(file.machine_info), file.machine_info.packages if file.machine_info else {})
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    data: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
+
+
+class _Benchmark(msgspec.Struct, frozen=True):
+    """One benchmark of any program: pytest-benchmark's `extra_info` says whose it is."""
+
+    extra_info: dict[str, object] = {}
+    stats: dict[str, object] = {}
+
+
+class _Process(msgspec.Struct, frozen=True):
+    median_seconds: Seconds
+
+
+class _ExtraInfo(msgspec.Struct, frozen=True, kw_only=True):
+    task: str
+    arch: str
+    model_sha256: str
+    backend: str = ""
+    runtime: str = ""
+    """The backend, in records of earlier versions."""
+    precision: str = "fp32"
+    provider: str = "cpu"
+    batch: Count
+    threads: Count
+    processes: tuple[_Process, ...] = ()
+
+
+class _Cpu(msgspec.Struct, frozen=True):
+    brand_raw: str | None = None
+    count: int | None = None
+
+
+class _MachineInfo(msgspec.Struct, frozen=True):
+    cpu: _Cpu | None = None
+    machine: str | None = None
+    system: str | None = None
+    gpus: tuple[str, ...] | None = None
+    packages: dict[str, str] = {}
+
+
+class _File(msgspec.Struct, frozen=True):
+    benchmarks: tuple[_Benchmark, ...] = ()
+    machine_info: _MachineInfo | None = None
+
+
+def _case(benchmark: _Benchmark) -> LatencyCase:
+    info = msgspec.convert(benchmark.extra_info, _ExtraInfo)
+    seconds = msgspec.convert(benchmark.stats, _Stats).data
+    medians = tuple(process.median_seconds for process in info.processes)
+    if not info.backend + info.runtime:
+        raise msgspec.ValidationError("Object missing required field `backend`")
+    if not all(map(math.isfinite, (*seconds, *medians))):
+        raise msgspec.ValidationError("a time is not finite")
+    return LatencyCase(
+        task=info.task,
+        arch=info.arch,
+        model_sha256=info.model_sha256,
+        backend=info.backend or info.runtime,
+        precision=info.precision,
+        provider=info.provider,
+        batch=info.batch,
+        threads=info.threads,
+        seconds=seconds,
+        process_medians=medians,
+    )
+
+
+def _machine(info: _MachineInfo | None) -> Machine | None:
+    if info is None or info.cpu is None:
+        return None
+    return Machine(info.cpu.brand_raw or info.machine, info.cpu.count, info.system, info.gpus)

@@ -15,6 +15,7 @@ from cnnbench import environment
 from cnnbench.bench import latency, record
 from cnnbench.bench.interleave import Cell, Taken
 from cnnbench.bench.processes import Setup
+from cnnbench.records.schema import Commit
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -90,7 +91,7 @@ def test_the_machine_is_described_and_the_host_is_not_named(setup: Setup, proces
 
 
 def test_the_commit_is_named_as_pytest_benchmark_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "commit", lambda: {"commit": "abc", "dirty": True})
+    monkeypatch.setattr(environment, "commit", lambda: Commit("abc", dirty=True))
     assert content({})["commit_info"] == {"id": "abc", "dirty": True}
 
 
@@ -123,3 +124,82 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(CnnbenchError, match="cannot write") as failure:
         record.write(tmp_path, {})
     assert failure.value.code == Exit.USAGE
+
+
+COMMITTED = Path(__file__).parents[2] / "results" / "latency.json"
+
+
+def test_a_committed_record_is_read_whole() -> None:
+    benchmarks = json.loads(COMMITTED.read_text())["benchmarks"]
+    cases = record.read(COMMITTED)
+    assert len(cases) == len(benchmarks)
+    for case, benchmark in zip(cases, benchmarks, strict=True):
+        info = benchmark["extra_info"]
+        assert case.backend == info["runtime"]  # its name in records of earlier versions
+        for key in ("task", "arch", "model_sha256", "precision", "provider", "batch", "threads"):
+            assert getattr(case, key) == info[key]
+        assert list(case.seconds) == benchmark["stats"]["data"]
+        assert list(case.process_medians) == [process["median_seconds"] for process in info["processes"]]
+
+
+def test_what_is_written_is_read_back(setup: Setup, processes: list[Taken]) -> None:
+    record.write(Path("latency.json"), content({Cell(setup, 8): processes}))
+    (case,) = record.read(Path("latency.json"))
+    assert (case.task, case.backend, case.precision, case.provider) == (setup.task, "onnxruntime", "fp32", "cpu")
+    assert (case.batch, case.threads) == (8, 1)
+    assert list(case.seconds) == [seconds for process in processes for seconds in process.seconds]
+    assert case.process_medians == pytest.approx([statistics.median(process.seconds) for process in processes])
+
+
+INFO = {"task": "t", "arch": "a", "model_sha256": "0", "backend": "torch", "batch": 1, "threads": 1}
+
+
+def case_with(stats: Any, **changes: Any) -> dict[str, Any]:
+    """A file of one case."""
+    return {"benchmarks": [{"extra_info": {**INFO, **changes}, "stats": stats}]}
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), -1e-3, 0, 10**400, "0.001", None, True])
+def test_a_time_that_cannot_be_one_is_refused(seconds: Any) -> None:
+    assert_refused(case_with({"data": [1e-3, seconds]}))
+    assert_refused(case_with({"data": [1e-3]}, processes=[{"median_seconds": seconds}]))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {},
+        {"benchmarks": 5},
+        {"benchmarks": ["a"]},
+        {"benchmarks": []},
+        {"benchmarks": [{"extra_info": [], "stats": {}}]},
+        {"benchmarks": [{"extra_info": {"group": "of another program"}, "stats": {"data": [1.0]}}]},
+        case_with({"data": []}),
+        case_with({"median": 1e-3}),
+        case_with(None),
+        case_with({"data": [1e-3]}, batch=0),
+        case_with({"data": [1e-3]}, threads="1"),
+        case_with({"data": [1e-3]}, backend=""),
+        case_with({"data": [1e-3]}, task=5),
+        {**case_with({"data": [1e-3]}), "machine_info": {"cpu": "x"}},
+    ],
+)
+def test_a_damaged_record_is_refused_in_one_line(damaged: dict[str, Any]) -> None:
+    assert_refused(damaged)
+
+
+def assert_refused(damaged: dict[str, Any]) -> None:
+    Path("damaged.json").write_text(json.dumps(damaged))
+    with pytest.raises(CnnbenchError, match=r"^damaged\.json (is not a record of|holds no) latencies[:;] ") as failure:
+        record.read(Path("damaged.json"))
+    assert failure.value.code == Exit.DATA
+    assert "\n" not in str(failure.value)
+
+
+def test_benchmarks_of_other_programs_are_skipped() -> None:
+    mixed = case_with({"data": [1e-3]})
+    mixed["benchmarks"].insert(0, {"extra_info": {}, "stats": {"data": ["anything"]}})
+    Path("mixed.json").write_text(json.dumps(mixed))
+    (case,) = record.read(Path("mixed.json"))
+    assert case.seconds == (1e-3,)
+    assert record.read_record(Path("mixed.json")).machine is None

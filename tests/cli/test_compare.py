@@ -44,7 +44,7 @@ def write_run(record: RunRecord, accuracy: float | None, **changes: Any) -> RunR
 
 def write_latency(*cases: dict[str, Any], path: str = "latency.json") -> None:
     """A file as pytest-benchmark writes it, with one measurement a case."""
-    usual = {"provider": "cpu", "runtime": "onnxruntime", "batch": 1, "threads": 1}
+    usual = {"task": "t", "arch": "a", "provider": "cpu", "runtime": "onnxruntime", "batch": 1, "threads": 1}
     benchmarks = [{"extra_info": usual | case, "stats": {"data": SECONDS.tolist()}} for case in cases]
     Path(path).write_text(json.dumps({"benchmarks": benchmarks}))
 
