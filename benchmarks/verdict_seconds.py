@@ -21,7 +21,9 @@ import numpy as np
 from cnnbench import datasets, records
 from cnnbench.bundles import bundle, contract, graph
 from cnnbench.records.schema import RunRecord
-from cnnbench.training import folder as runs
+from cnnbench.training.checkpoints import load_classifier
+from cnnbench.training.folder import find
+from cnnbench.training.predictions import tested_logits
 
 BARE = """
 import sys, time
@@ -45,8 +47,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--afresh", action="store_true", help="compute PyTorch's logits again")
     chosen = parser.parse_args()
-    checkpoint = runs.find(chosen.run)
-    classifier, record = runs.load_classifier(checkpoint), records.read(checkpoint.parent / "result.json", RunRecord)
+    checkpoint = find(chosen.run)
+    classifier, record = load_classifier(checkpoint), records.read(checkpoint.parent / "result.json", RunRecord)
     data = datasets.open_recorded(classifier.data, chosen.root, chosen.folder)
     options = bundle.Options(["fp32"], ["cpu"], "uint8", False, 0.2)
     conversions = []
@@ -63,7 +65,7 @@ def main() -> None:
     for _ in range(chosen.rounds):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            tested = None if chosen.afresh else runs.tested_logits(checkpoint, record)
+            tested = None if chosen.afresh else tested_logits(checkpoint, record)
             bundle.write(Path(folder), classifier, data, record, records.sha256(checkpoint), options, tested)
             proofs.append(time.perf_counter() - start - conversions[-1])
             with tempfile.TemporaryDirectory() as beside:

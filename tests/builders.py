@@ -31,7 +31,7 @@ from cnnbench.records.schema import (
     TestResult,
     Variant,
 )
-from cnnbench.training.folder import write_predictions
+from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Augment, Cost, ImageSpec
 
 IMAGES = 100

@@ -19,8 +19,9 @@ from cnnbench.analysis.confidence import read_predictions
 from cnnbench.bundles.parity.run import spread
 from cnnbench.datasets import open_recorded, take
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE, channels_first
-from cnnbench.training.folder import RunFolder, load_classifier
+from cnnbench.training.folder import RunFolder
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
 SHIFTS = tuple(range(-4, 5))

@@ -89,10 +89,12 @@ def export(
     further = targets.parse(target)
     if (Path(source) / "manifest.json").is_file():
         return _from_bundle(Path(source), further)
-    from cnnbench.training import folder as runs
+    from cnnbench.training.checkpoints import load_classifier
+    from cnnbench.training.folder import find
+    from cnnbench.training.predictions import tested_logits
 
-    checkpoint = runs.find(source)
-    classifier = runs.load_classifier(checkpoint)
+    checkpoint = find(source)
+    classifier = load_classifier(checkpoint)
     record = _record_of(checkpoint)
     assert classifier.data is not None  # a checkpoint of ours names it
     if (record.arch, record.spec, record.data.sha256) != (
@@ -107,7 +109,7 @@ def export(
         )
     data = datasets.open_recorded(classifier.data, root, folder)
     with records.replacing_folder(Path(out) / record.task) as partial:
-        tested = runs.tested_logits(checkpoint, record)
+        tested = tested_logits(checkpoint, record)
         manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options, tested)
     report(manifest, Path(out) / record.task, json)
     if further:

@@ -28,10 +28,13 @@ from cnnbench import datasets
 from cnnbench.architectures import architecture
 from cnnbench.records.schema import RunConfig
 from cnnbench.registry import explained
-from cnnbench.training import folder as runs
+from cnnbench.training.checkpoints import BestAndLast, open_checkpoint
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import ImageData
+from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.precision import Precision, choose
+from cnnbench.training.predictions import write_predictions
+from cnnbench.training.recorder import Recorder
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -97,8 +100,8 @@ class EpochLines(Callback):
 class Cli(LightningCLI):
     """The four verbs, each bound to one run folder: runs/<task>/seed<k>/."""
 
-    run: runs.RunFolder
-    recorder: runs.Recorder
+    run: RunFolder
+    recorder: Recorder
     claimed = False
     """Whether this process made the run folder, and may remove it again."""
     kept_metrics: Path | None = None
@@ -149,13 +152,13 @@ class Cli(LightningCLI):
         architecture[config["model.arch"]]
         datasets.dataset[config["data.dataset"]]
         self.task = task_name(run_config(config, self._parser(verb)))
-        self.run = runs.RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
+        self.run = RunFolder(Path(config["runs_dir"]) / self.task / f"seed{config['seed_everything']}")
         if verb == "fit":
             self.resume = self._given_checkpoint(self.run.last) if config["ckpt_path"] else None
         else:
             self.resume = self._given_checkpoint(self.run.best)
         if self.resume:
-            made = runs.open_checkpoint(self.resume)["cnnbench"]
+            made = open_checkpoint(self.resume)["cnnbench"]
             if made["arch"] != config["model.arch"]:
                 raise CnnbenchError(
                     f"checkpoint {self.resume} holds {made['arch']}, but the config names {config['model.arch']}: "
@@ -174,7 +177,7 @@ class Cli(LightningCLI):
         """The file --ckpt_path names; "best" and "last" are this run's."""
         given = self._config["ckpt_path"]
         known = {None: default, "best": self.run.best, "last": self.run.last}
-        return known[given] if given in known else runs.find(given) if Path(given).is_dir() else Path(given)
+        return known[given] if given in known else find(given) if Path(given).is_dir() else Path(given)
 
     @rank_zero_only
     def _claim(self) -> None:
@@ -241,7 +244,7 @@ class Cli(LightningCLI):
         precision = choose(flags["precision"], flags["accelerator"])
         flags["precision"] = precision.name
         seed = config.seed_everything
-        self.recorder = runs.Recorder(self.run, self.task, seed, config, precision.reason, self.resume)
+        self.recorder = Recorder(self.run, self.task, seed, config, precision.reason, self.resume)
         fitting = self.subcommand == "fit"
         flags["enable_progress_bar"] = fitting and flags["enable_progress_bar"] is not False and sys.stderr.isatty()
         callbacks: list[Callback] = [self.recorder]
@@ -251,7 +254,7 @@ class Cli(LightningCLI):
         elif fitting:
             callbacks.append(EpochLines())
         if fitting and not flags["fast_dev_run"]:
-            callbacks.append(runs.BestAndLast(self.run))
+            callbacks.append(BestAndLast(self.run))
             parent, name = self.run.path.parent, self.run.path.name
             loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
         try:
@@ -325,7 +328,7 @@ class Cli(LightningCLI):
         assert self.recorder.predictions is not None
         assert self.resume is not None
         path = self.resume.with_name("predict.parquet")
-        runs.write_predictions(path, self.recorder.predictions)
+        write_predictions(path, self.recorder.predictions)
         images = len(self.recorder.predictions)
         self._print({"predictions": str(path), "images": images}, f"{path}: predictions of {images} test images")
 

@@ -24,7 +24,8 @@ import msgspec
 from cnnbench import datasets, records, tasks
 from cnnbench.cli import lightning as cli
 from cnnbench.records.schema import Failure, RunConfig, RunRecord
-from cnnbench.training import folder as runs
+from cnnbench.training.checkpoints import open_checkpoint
+from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
@@ -183,7 +184,7 @@ def opened(config: RunConfig, loaded: dict[str, Dataset]) -> Dataset:
 
 def state(run: Planned) -> tuple[State, str]:
     """What a run's folder holds of it, and for a stale one why."""
-    folder = runs.RunFolder(Path(run.folder))
+    folder = RunFolder(Path(run.folder))
     try:
         if folder.result.is_file():
             record = records.read(folder.result, RunRecord)
@@ -199,7 +200,7 @@ def state(run: Planned) -> tuple[State, str]:
 
 def _interrupted(checkpoint: Path) -> str:
     """The identity of the run that left this checkpoint."""
-    callbacks = runs.open_checkpoint(checkpoint)["callbacks"]
+    callbacks = open_checkpoint(checkpoint)["callbacks"]
     recorder: dict[str, Any] = next((value for key, value in callbacks.items() if key.startswith("Recorder")), {})
     made: str = recorder.get("identity", "")
     return made
@@ -216,7 +217,7 @@ def supervise(run: Planned, threads: int | None = None, data_root: str | None = 
         threads: Of the process; by default as many as the environment or the machine says.
         data_root: CNNBENCH_DATA for the process.
     """
-    folder = runs.RunFolder(Path(run.folder))
+    folder = RunFolder(Path(run.folder))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.path.with_suffix(".lock")) as lock:
         if lock is None:
@@ -298,7 +299,7 @@ def _locked(path: Path) -> Iterator[int | None]:
 
 def finished(run: Planned, seconds: float = 0.0, skipped: bool = False) -> Outcome:
     """The outcome of a run that has its result."""
-    record = records.read(runs.RunFolder(Path(run.folder)).result, RunRecord)
+    record = records.read(RunFolder(Path(run.folder)).result, RunRecord)
     assert record.test is not None
     return Outcome(run.task, run.seed, record.test.accuracy, seconds, skipped=skipped)
 

@@ -22,7 +22,7 @@ from cnnbench.analysis.confidence import (
 )
 from cnnbench.datasets import open_recorded
 from cnnbench.records.schema import RunRecord
-from cnnbench.training.folder import write_predictions
+from cnnbench.training.predictions import write_predictions
 from cnnbench.types import CnnbenchError, Exit
 
 

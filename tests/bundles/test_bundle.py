@@ -24,7 +24,8 @@ from cnnbench.bundles.parity import run as proof
 from cnnbench.records.schema import Manifest, RunRecord, Share
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import PROVIDERS
-from cnnbench.training import folder as runs
+from cnnbench.training import checkpoints
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Dataset
 
 
@@ -90,7 +91,7 @@ def test_float32_is_within_the_bound_and_the_others_are_further_off(three: Path)
 def test_golden_images_are_the_first_of_the_test_and_noise_with_pytorch_s_logits(
     bundle: Path, run: Path, data: Dataset
 ) -> None:
-    network = runs.load_classifier(run / "best.ckpt").network
+    network = load_classifier(run / "best.ckpt").network
     with np.load(bundle / "golden.npz") as golden, np.load(bundle / "reference.npz") as reference:
         places = np.linspace(0, len(data.test) - 1, GOLDEN_IMAGES).astype(int)  # a folder is sorted by class
         assert np.array_equal(golden["pixels"], data.test.images[places])
@@ -105,7 +106,7 @@ def test_golden_images_are_the_first_of_the_test_and_noise_with_pytorch_s_logits
 
 
 def test_the_stored_predictions_are_pytorch_s_of_every_test_image(bundle: Path, run: Path, data: Dataset) -> None:
-    network = runs.load_classifier(run / "best.ckpt").network
+    network = load_classifier(run / "best.ckpt").network
     with torch.inference_mode():
         logits = network(torch.from_numpy(data.test.images).permute(0, 3, 1, 2) / 255)
     two = logits.topk(2).values
@@ -302,14 +303,14 @@ def test_verify_s_own_verdict_comes_before_the_bundle_takes_its_place(
 def test_logits_that_are_not_finite_are_not_exported(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    honest = runs.load_classifier
+    honest = load_classifier
 
     def broken(path: Path) -> Any:
         classifier = honest(path)
         nn.init.constant_(next(classifier.network.parameters()), float("nan"))
         return classifier
 
-    monkeypatch.setattr(runs, "load_classifier", broken)
+    monkeypatch.setattr(checkpoints, "load_classifier", broken)
     assert "not finite" in fails(capsys, 3, run, "--out", "exports")
 
 

@@ -29,7 +29,7 @@ from cnnbench.architectures import build
 from cnnbench.bundles import graph
 from cnnbench.bundles.verify import Check, CheckError, prove
 from cnnbench.records.schema import Manifest
-from cnnbench.training import folder as runs
+from cnnbench.training.checkpoints import load_classifier
 
 # --- the graph --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ def in_training(colour: Colour) -> Callable[[type[Functional]], Graph]:
 
     def export(kind: type[Functional]) -> Graph:
         if kind not in made:
-            classifier = runs.load_classifier(colour.checkpoint)
+            classifier = load_classifier(colour.checkpoint)
             network = classifier.network
             assert network is not None
             assert classifier.spec is not None

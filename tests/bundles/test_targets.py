@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from cnnbench.__main__ import main
 from cnnbench.architectures import build
 from cnnbench.bundles import graph, targets
-from cnnbench.training import folder as runs
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 TASK = "mnist5k_lenet5"
@@ -165,7 +165,7 @@ def test_the_network_is_rebuilt_from_the_file_of_weights_alone(
 
 
 def test_weights_are_the_checkpoint_s_bit_for_bit(run: Path) -> None:
-    classifier = runs.load_classifier(run / "best.ckpt")
+    classifier = load_classifier(run / "best.ckpt")
     targets.safetensors(classifier, "hash", Path("deep/weights.safetensors"))
     loaded = load_file("deep/weights.safetensors")
     expected = classifier.network.state_dict()
@@ -175,7 +175,7 @@ def test_weights_are_the_checkpoint_s_bit_for_bit(run: Path) -> None:
 
 def test_weights_that_cannot_be_written_are_refused(run: Path) -> None:
     Path("file").write_text("in the way")
-    classifier = runs.load_classifier(run / "best.ckpt")
+    classifier = load_classifier(run / "best.ckpt")
     for place in ("file/weights.safetensors", "."):
         with pytest.raises(CnnbenchError, match=f"cannot write {place}") as caught:
             targets.safetensors(classifier, "hash", Path(place))

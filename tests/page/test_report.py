@@ -39,7 +39,7 @@ from cnnbench.page.answer import Answer, within_reach
 from cnnbench.page.parts import Material
 from cnnbench.records.schema import RunRecord
 from cnnbench.tables.gather import Found, Run, gather, latency_key, rows
-from cnnbench.training.folder import write_predictions
+from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Cost
 
 

@@ -20,7 +20,8 @@ from cnnbench.bundles import quantise as variants
 from cnnbench.bundles.parity import comparison as verdict
 from cnnbench.bundles.parity import run as proof
 from cnnbench.records.schema import Pass, Reference, RunRecord, Share
-from cnnbench.training import folder as runs
+from cnnbench.training import predictions
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Dataset, Split
 
 REFERENCE = Reference(images=1000, correct=900, logits_from="export", float64_error=1e-6, error_bound=1e-5)
@@ -128,7 +129,7 @@ def test_noise_is_the_same_wherever_it_is_made() -> None:
 
 
 def test_the_yardstick_is_pytorch_with_its_own_rounding_error(run: Path, data: Dataset) -> None:
-    network = runs.load_classifier(run / "best.ckpt").network
+    network = load_classifier(run / "best.ckpt").network
     test = Split(data.test.images[:100], data.test.labels[:100])
     planes = torch.from_numpy(test.images).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -146,8 +147,8 @@ def test_the_yardstick_is_pytorch_with_its_own_rounding_error(run: Path, data: D
 def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_refused(
     run: Path, data: Dataset
 ) -> None:
-    network = runs.load_classifier(run / "best.ckpt").network
-    tested = runs.tested_logits(run / "best.ckpt", records.read(run / "result.json", RunRecord))
+    network = load_classifier(run / "best.ckpt").network
+    tested = predictions.tested_logits(run / "best.ckpt", records.read(run / "result.json", RunRecord))
     assert tested is not None
     with proof.yardstick(network, data.test, tested) as found:
         assert found.logits is tested
@@ -314,7 +315,7 @@ def optimized_or_not(file: Path) -> Iterator[tuple[str, onnxruntime.InferenceSes
 
 
 def test_flips_are_the_images_whose_class_really_differs(three: Path, run: Path, data: Dataset) -> None:
-    network = runs.load_classifier(run / "best.ckpt").network
+    network = load_classifier(run / "best.ckpt").network
     with torch.inference_mode():
         logits = network(torch.from_numpy(data.test.images).permute(0, 3, 1, 2) / 255).numpy()
     expected = logits.argmax(1)
