@@ -8,8 +8,8 @@ DEMO := mnist5k_mlp mnist5k_lenet5 mnist5k_resnet20 mnist5k_inception_small
 
 demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, prove, time, compare, and a page of it all
 	@rm -rf demo
-	@echo "== train and test" && $(BIN)/cnnbench sweep $(DEMO) --seeds 1 --runs_dir demo/runs
-	@echo "== two more seeds of two" && $(BIN)/cnnbench sweep $(wordlist 1,2,$(DEMO)) --seeds 3 --runs_dir demo/runs
+	@echo "== train and test" && $(BIN)/cnnbench sweep $(DEMO) --seeds 1 --runs-dir demo/runs
+	@echo "== two more seeds of two" && $(BIN)/cnnbench sweep $(wordlist 1,2,$(DEMO)) --seeds 3 --runs-dir demo/runs
 	@for task in $(DEMO); do \
 	  echo "== export and prove $$task" && \
 	  $(BIN)/cnnbench export demo/runs/$$task --out demo/exports --variants fp32,fp16,int8 && \

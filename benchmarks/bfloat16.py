@@ -73,7 +73,7 @@ def accuracies(arch: str, folder: str, batch: int, seeds: int, images: int | Non
                     precision,
                     "--seed_everything",
                     str(seed),
-                    "--runs_dir",
+                    "--runs-dir",
                     runs,
                     *(["--data.train_images", str(images)] if images else []),
                 ]

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--name", default="cifar10-jpeg")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--resnet18-epochs", type=int, help="that resnet18 is taken to need (default: fastnet's)")
-    parser.add_argument("--runs_dir", help="where the run of fastnet is kept")
+    parser.add_argument("--runs-dir", help="where the run of fastnet is kept")
     chosen = parser.parse_args()
     data = ["--data.dataset", "folder", "--data.folder", chosen.folder, "--data.name", chosen.name]
     data += ["--data.batch_size", str(BATCH)]
@@ -71,7 +71,7 @@ def main() -> None:
 
 def trained(data: list[str], epochs: int, folder: Path) -> tuple[dict, float]:
     """The record of a tested run, and the seconds that `fit` took, process and all."""
-    arguments = [*data, "--model.arch", "fastnet", "--trainer.max_epochs", str(epochs), "--runs_dir", str(folder)]
+    arguments = [*data, "--model.arch", "fastnet", "--trainer.max_epochs", str(epochs), "--runs-dir", str(folder)]
     start = time.perf_counter()
     process(["-m", "cnnbench", "fit", *arguments])
     seconds = time.perf_counter() - start

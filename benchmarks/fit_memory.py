@@ -14,7 +14,7 @@ from statistics import median
 
 from rounds import fit, interleaved, options, table
 
-IMPORTS = ["-c", "import cnnbench.cli.lightning"]
+IMPORTS = ["-c", "import cnnbench.training.run"]
 IMAGES_BYTES = 60_000 * 32 * 32 * 3
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
     def fitted(arch: str) -> float:
         with tempfile.TemporaryDirectory() as runs:
-            return peak_bytes(["-m", "cnnbench", "fit", *arguments(arch), "--runs_dir", runs])
+            return peak_bytes(["-m", "cnnbench", "fit", *arguments(arch), "--runs-dir", runs])
 
     fit(arguments(chosen.arch[0]))
     sides = {"imports": lambda: peak_bytes(IMPORTS)} | {arch: lambda arch=arch: fitted(arch) for arch in chosen.arch}

@@ -77,7 +77,7 @@ class Rounds:
     def ours(self) -> float:
         """Seconds of `fit`; the accuracy is looked at afterwards."""
         seed = len(self.accuracy) + 1
-        arguments = [*self.arguments, "--seed_everything", str(seed), "--runs_dir", str(self.folder)]
+        arguments = [*self.arguments, "--seed_everything", str(seed), "--runs-dir", str(self.folder)]
         start = time.perf_counter()
         process(["-m", "cnnbench", "fit", *arguments])
         seconds = time.perf_counter() - start

@@ -56,7 +56,7 @@ def main() -> None:
             str(chosen.batch),
             "--trainer.max_epochs",
             str(chosen.epochs),
-            "--runs_dir",
+            "--runs-dir",
             folder,
             *chosen.flags,
         ]

@@ -90,7 +90,7 @@ def process(arguments: Sequence[str]) -> str:
 def fit(arguments: Sequence[str]) -> dict:
     """Train by the command line in a folder that is removed again; the run's record."""
     with tempfile.TemporaryDirectory() as folder:
-        process(["-m", "cnnbench", "fit", *arguments, "--runs_dir", folder])
+        process(["-m", "cnnbench", "fit", *arguments, "--runs-dir", folder])
         (record,) = Path(folder).glob("*/*/result.json")
         return json.loads(record.read_text())
 

@@ -12,14 +12,15 @@ from typing import Any, NoReturn, get_type_hints
 
 from cnnbench.types import CnnbenchError, Exit
 
-LIGHTNING = "cnnbench.cli.lightning:run"
+LIGHTNING = ("fit", "validate", "test", "predict")
+"""Verbs with the flags of a run; each takes its arguments as they are."""
 
 VERBS: dict[str, tuple[str, str]] = {
     # verb: (function, what the front page says)
-    "fit": (LIGHTNING, "train a network: runs/<task>/seed<k>/"),
-    "validate": (LIGHTNING, "score a checkpoint on the validation images"),
-    "test": (LIGHTNING, "score a run's best checkpoint on every test image, once"),
-    "predict": (LIGHTNING, "predict every test image of a dataset, to Parquet"),
+    "fit": ("cnnbench.cli.fit:main", "train a network: runs/<task>/seed<k>/"),
+    "validate": ("cnnbench.cli.validate:main", "score a checkpoint on the validation images"),
+    "test": ("cnnbench.cli.test:main", "score a run's best checkpoint on every test image, once"),
+    "predict": ("cnnbench.cli.predict:main", "predict every test image of a dataset, to Parquet"),
     "sweep": ("cnnbench.cli.sweep:sweep", "many runs: every task with every seed, here, on Ray or under Slurm"),
     "explain": ("cnnbench.cli.explain:explain", "a network layer by layer: shapes, receptive field, weights, MACs"),
     "lab": ("cnnbench.cli.lab:lab", "why: lessons that compute, draw and check, from FC to Inception"),
@@ -76,13 +77,9 @@ def _dispatch(arguments: list[str]) -> int:
 
         raise CnnbenchError(f"unknown verb {verb!r}: {hint(verb, list(VERBS))}")
     target = VERBS[verb][0]
-    if target == LIGHTNING:
-        from cnnbench.training import process
-
-        process.prepare()
-        arguments = _with_task_files(arguments)
-        _load(target)(arguments)
-        return Exit.OK
+    if verb in LIGHTNING:
+        code: int = _load(target)(arguments[1:])
+        return code
     return _call(verb, _load(target), arguments[1:])
 
 
@@ -172,12 +169,12 @@ def _front(arguments: list[str]) -> int:
     if complete is None:
         parser.add_argument("--version", action="version", version=shown)
     subcommands = parser.add_subcommands(required=True, dest="verb", metavar="VERB")
-    lightning = _load("cnnbench.cli.lightning:subparsers")() if complete else {}
     for verb, (target, summary) in VERBS.items():
         if complete is None:
             child = ArgumentParser(add_help=False)
         else:
-            child = lightning[verb] if target == LIGHTNING else _parser(verb, _load(target))
+            raw = verb in LIGHTNING
+            child = _load("cnnbench.cli.lightning:parser")(verb) if raw else _parser(verb, _load(target))
         subcommands.add_subcommand(verb, child, help=summary)
     if not arguments:
         parser.print_help(sys.stderr)
@@ -187,22 +184,6 @@ def _front(arguments: list[str]) -> int:
     except ArgumentError as error:
         raise CnnbenchError(f"{_one_line(str(error))} (see `cnnbench --help`)") from None
     return Exit.OK
-
-
-def _with_task_files(arguments: list[str]) -> list[str]:
-    """Replace a task's name after --config by the path of its file."""
-    from cnnbench.tasks import find
-
-    resolved = list(arguments)
-    for index, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag not in ("--config", "-c"):
-            continue
-        if equals:
-            resolved[index] = f"{flag}={find(value)}"
-        elif index + 1 < len(arguments):
-            resolved[index + 1] = str(find(arguments[index + 1]))
-    return resolved
 
 
 def _terminate(*_: Any) -> NoReturn:

@@ -56,7 +56,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of the session: mnist5k_lenet5, trained for two epochs and tested."""
     folder = tmp_path_factory.mktemp("runs")
-    common = ["--model.arch", "lenet5", "--runs_dir", str(folder)]
+    common = ["--model.arch", "lenet5", "--runs-dir", str(folder)]
     assert main(["fit", *common, "--trainer.max_epochs", "2"]) == 0
     assert main(["test", *common]) == 0
     return folder

@@ -20,6 +20,7 @@ from cnnbench.bundles.parity import run as proof
 from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, RunRecord, Variant
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
+from cnnbench.training.config import flags_of, portable
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
 if TYPE_CHECKING:
@@ -348,9 +349,7 @@ def _flip_rows(file: str, changed: dict[tuple[str, bool], verdict.Flips], labels
 
 def _commands(record: RunRecord, options: Options) -> list[str]:
     """The commands that make this very bundle again. Folders are named by what belongs there, not where it lay."""
-    from cnnbench.cli.lightning import changed_flags
-
-    flags = " ".join([*changed_flags(record.config), f"--seed_everything {record.seed}"])
+    flags = shlex.join(flags_of(portable(record.config)))
     asked = [f"--variants {','.join(options.precisions)}"] * (len(options.precisions) > 1)
     asked += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
     asked += [f"--budget {options.budget:g}"] * (options.budget != 0.2)

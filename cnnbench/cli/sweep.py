@@ -90,7 +90,7 @@ def sweep(
     if stale and not overwrite:
         raise CnnbenchError(
             f"{stale[0].folder} {states[stale[0].folder][1]} ({len(stale)} such): "
-            "give --overwrite to train again, or another --runs_dir"
+            "give --overwrite to train again, or another --runs-dir"
         )
     options = dict(_pair(option) for option in engine_options or [])
     outcomes = [training.finished(run, skipped=True) for run in planned if run not in todo]

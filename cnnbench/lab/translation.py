@@ -13,6 +13,7 @@ import torch
 from cnnbench import pictures
 from cnnbench.analysis.cost import cost
 from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.records.schema import DataConfig
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import ImageData
 from cnnbench.types import COST_SPEC
@@ -93,7 +94,7 @@ def _trained(name: str, plan: Plan) -> tuple[float, float]:
     from lightning.pytorch import Trainer
 
     torch.manual_seed(1)
-    data, classifier = ImageData("shapes", split=SPLIT, batch_size=64), Classifier(name, lr=plan.lr)
+    data, classifier = ImageData(DataConfig(dataset="shapes", split=SPLIT, batch_size=64)), Classifier(name, lr=plan.lr)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders and loggers that are as they are on purpose
@@ -117,7 +118,7 @@ def _trained(name: str, plan: Plan) -> tuple[float, float]:
 
 
 def _figure(scores: dict[str, tuple[float, float]]) -> Figure:
-    data = ImageData("shapes", split=SPLIT).loaded
+    data = ImageData(DataConfig(dataset="shapes", split=SPLIT)).loaded
     figure, (train, test, bars) = pictures.new(11.5, 4.4, panels=3)
     figure.suptitle("Seen on the left in training, on the right in the test")
     for axes, split, title in ((train, data.train, "trained on"), (test, data.test, "tested on")):

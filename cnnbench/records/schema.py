@@ -75,7 +75,7 @@ class ModelConfig(Part, frozen=True, kw_only=True):
     compile: bool = False
 
 
-Flag = str | int | float | bool | None
+TrainerOption = str | int | float | bool | list[int] | dict[str, int] | None
 """A value of one of Lightning's Trainer options."""
 
 
@@ -84,10 +84,15 @@ class RunConfig(Part, frozen=True, kw_only=True):
 
     model: ModelConfig
     data: DataConfig
-    trainer: dict[str, Flag]
+    trainer: dict[str, TrainerOption]
     """Options of Lightning's Trainer, by name."""
     seed_everything: int
     task: str | None = None
+
+    def trainer_count(self, option: str) -> int:
+        """A trainer option that counts something, such as max_epochs; 1 where it is None or absent."""
+        value = self.trainer.get(option)
+        return value if isinstance(value, int) and value else 1
 
 
 class Commit(Part, frozen=True):

@@ -47,13 +47,13 @@ def seconds(run: Planned, data: Dataset, threads: int) -> float:
     A step is forward, backward and update of a batch; a validation image costs a third of a training image (Kaplan et
     al. 2020, arXiv:2001.08361: the backward pass is twice the forward one). Augmentation and logging are not in it.
     """
-    epochs = int(run.config.trainer["max_epochs"] or 1)
+    epochs = run.config.trainer_count("max_epochs")
     earlier = _earlier(run)
     if earlier is not None:
         return START_SECONDS + earlier * epochs
     batch = min(run.config.data.batch_size, len(data.train))
     step = _step_seconds(run.arch, data, batch, threads, run.config.trainer["precision"])  # type: ignore[arg-type]
-    validated = len(data.val) // int(run.config.trainer.get("check_val_every_n_epoch") or 1)
+    validated = len(data.val) // run.config.trainer_count("check_val_every_n_epoch")
     images = epochs * (len(data.train) // batch * batch + validated / 3) + len(data.test) / 3
     return START_SECONDS + images * step / batch
 

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import msgspec
 
 from cnnbench import datasets, records, tasks
-from cnnbench.cli import lightning as cli
 from cnnbench.records.schema import Failure, RunConfig, RunRecord
 from cnnbench.training.checkpoints import open_checkpoint
+from cnnbench.training.config import parse, task_name
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.types import CnnbenchError, Dataset, Exit
@@ -37,11 +37,12 @@ State = Literal["done", "to test", "to go on", "to do", "stale"]
 
 DECIDED = {
     "seed_everything": "--seeds",
-    "runs_dir": "--runs_dir",
+    "runs-dir": "--runs-dir",
+    "runs_dir": "--runs-dir",
     "overwrite": "--overwrite",
     "test": "`cnnbench fit`",
     "ckpt_path": "`cnnbench fit`",
-    "json": "--format json",
+    "format": "--format",
 }
 """Flags of `fit` that no override may set, and what to use instead."""
 
@@ -98,18 +99,18 @@ def plan(
     try:
         Path(runs_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CnnbenchError(f"cannot write to {runs_dir}: {error.strerror}; choose another --runs_dir") from None
-    parser = cli.subparsers()["fit"]
+        raise CnnbenchError(f"cannot write to {runs_dir}: {error.strerror}; choose another --runs-dir") from None
     loaded: dict[str, Dataset] = {}
     planned = []
     for name in names:
         for count in train_images or (None,):
-            flags = _flags(parser, name, overrides, count, runs_dir, loaded)
+            flags = _flags(name, overrides, count, loaded)
             for seed in range(1, seeds + 1):
                 mine = (*flags, "--seed_everything", str(seed))
-                config = cli.run_config(_parsed(parser, mine), parser)
+                config = parse(mine, verb="sweep")
+                mine = (*mine, "--runs-dir", str(Path(runs_dir).resolve()))
                 data = opened(config, loaded)
-                task = cli.task_name(config)
+                task = task_name(config)
                 folder = str(Path(runs_dir).resolve() / task / f"seed{seed}")
                 made = identity(config, seed, data.sha256)
                 planned.append(Planned(task, config.model.arch, data.name, seed, folder, mine, config, made, overwrite))
@@ -119,11 +120,9 @@ def plan(
     return planned
 
 
-def _flags(
-    parser: Any, name: str, overrides: list[str], train_images: int | None, runs_dir: str, loaded: dict[str, Dataset]
-) -> tuple[str, ...]:
+def _flags(name: str, overrides: list[str], train_images: int | None, loaded: dict[str, Dataset]) -> tuple[str, ...]:
     """The flags of one task, whatever the seed."""
-    flags = [*_task(name), "--runs_dir", str(Path(runs_dir).resolve())]
+    flags = _task(name)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -135,15 +134,15 @@ def _flags(
         flags.append(f"--{key.removeprefix('--')}={value}")
     if train_images is None:
         return tuple(flags)
-    config = cli.run_config(_parsed(parser, flags), parser)
+    config = parse(flags, verb="sweep")
     return (*flags, *_fewer(config, train_images, len(opened(config, loaded).train)))
 
 
 def _fewer(config: RunConfig, count: int, whole: int) -> list[str]:
     """Flags for `count` training images in as many steps as all of them take, so that no run is merely cut short."""
-    batch, epochs = config.data.batch_size, int(config.trainer["max_epochs"] or 1)
+    batch, epochs = config.data.batch_size, config.trainer_count("max_epochs")
     times = max(1, round(max(1, whole // batch) / max(1, count // min(batch, count))))
-    task = f"{cli.task_name(config)}_n{count}"
+    task = f"{task_name(config)}_n{count}"
     return [
         f"--data.train_images={count}",
         f"--task={task}",
@@ -160,18 +159,6 @@ def _task(name: str) -> list[str]:
         if name not in known and not Path(name).is_file() and arch != name:
             return [f"--data.dataset={dataset}", f"--model.arch={arch}"]
     return [f"--config={tasks.find(name).resolve()}"]
-
-
-def _parsed(parser: Any, flags: Any) -> Any:
-    from jsonargparse import ArgumentError
-
-    from cnnbench.registry import explained
-
-    try:
-        return parser.parse_args(list(flags))
-    except ArgumentError as error:
-        keys = [action.dest for action in parser._actions]
-        raise CnnbenchError(f"sweep: {explained(str(error), keys)}") from None
 
 
 def opened(config: RunConfig, loaded: dict[str, Dataset]) -> Dataset:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from cnnbench import datasets
-from cnnbench.records.schema import DataChoice, DataRecord
+from cnnbench.records.schema import DataConfig, DataRecord
 from cnnbench.training import augment
 from cnnbench.types import Augment, CnnbenchError, Dataset, Split
 
@@ -157,63 +157,34 @@ class ImageData(LightningDataModule):
     """Images and labels of one dataset, for training, choosing and testing.
 
     Args:
-        dataset: Name of a registered dataset; `python -m cnnbench list datasets` prints them.
-        batch_size: Images a training step, over all processes together.
-        root: Folder of the downloaded datasets; by default CNNBENCH_DATA, else the user's cache folder.
-        folder: Folder of your own images, for the dataset `folder`: train/<class>/*, optional val and test.
-        name: What records call the data; by default the dataset's name.
-        split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen.
-        size: Side in pixels to which the images of `folder` are brought.
-        channels: 3 for colour, 1 for gray, for the images of `folder`.
-        train_images: Train on this many of the training images, drawn class by class by a fixed seed; by default all.
-        download: Fetch the dataset into the root if it is not there.
+        config: Which images and how they are read, or the name of a registered dataset.
+
+    Raises:
+        CnnbenchError: The batch size is less than 1 (exit 2).
     """
 
-    def __init__(
-        self,
-        dataset: str = "mnist5k",
-        batch_size: int = 128,
-        root: str | None = None,
-        folder: str | None = None,
-        name: str | None = None,
-        split: str | None = None,
-        size: int = 32,
-        channels: int = 3,
-        train_images: int | None = None,
-        download: bool = False,
-    ) -> None:
+    def __init__(self, config: DataConfig | str) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise CnnbenchError(f"data.batch_size is {batch_size}: expected at least 1")
-        self.batch_size = batch_size
-        self.choice = DataChoice(
-            dataset=dataset,
-            root=root,
-            folder=folder,
-            name=name,
-            split=split,
-            size=size,
-            channels=channels,
-            train_images=train_images,
-        )
-        self.download = download
+        self.config = DataConfig(dataset=config) if isinstance(config, str) else config
+        if self.config.batch_size < 1:
+            raise CnnbenchError(f"data.batch_size is {self.config.batch_size}: expected at least 1")
         self._loaded: Dataset | None = None
 
     def prepare_data(self) -> None:
         """Fetch what is missing, in one process of each machine."""
-        if self.download:
-            self._loaded = datasets.open_choice(self.choice, download=True)
+        if self.config.download:
+            self._loaded = datasets.open_choice(self.config, download=True)
 
     @property
     def loaded(self) -> Dataset:
         if self._loaded is None:
-            self._loaded = datasets.open_choice(self.choice)
+            self._loaded = datasets.open_choice(self.config)
         return self._loaded
 
     @property
     def description(self) -> DataRecord:
         """What a record says of the data, and what reading the same data again needs."""
-        return datasets.describe(self.loaded, self.choice)
+        return datasets.describe(self.loaded, self.config)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -227,7 +198,9 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> TrainBatches:
         data = self.loaded
-        return TrainBatches(data.train, data.augment, self.batch_size, torch.initial_seed() % 2**31, **self._place())
+        return TrainBatches(
+            data.train, data.augment, self.config.batch_size, torch.initial_seed() % 2**31, **self._place()
+        )
 
     def val_dataloader(self) -> EvalBatches:
         return EvalBatches(self.loaded.val, **self._place())

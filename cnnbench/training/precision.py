@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 Precision = Literal[
     "auto", "32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16", "64-true", "64", "bf16-true", "16-true"
 ]
@@ -44,6 +42,8 @@ def choose(asked: Precision, accelerator: str) -> Chosen:
 
 def bfloat16_unit(accelerator: str) -> str | None:
     """What multiplies bfloat16 on the device that an accelerator stands for; None where nothing does."""
+    import torch  # not before `process.prepare`
+
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "CUDA" if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if accelerator not in ("auto", "cpu") or (accelerator == "auto" and torch.backends.mps.is_available()):

@@ -58,7 +58,7 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
     data = ["--data.dataset", "folder", "--data.folder", str(place / "images"), "--data.size", "32"]
-    common = [*data, "--model.arch", "inception_small", "--data.name", "few_shapes", "--runs_dir", str(place / "runs")]
+    common = [*data, "--model.arch", "inception_small", "--data.name", "few_shapes", "--runs-dir", str(place / "runs")]
     run = place / "runs" / "few_shapes_inception_small" / "seed1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))

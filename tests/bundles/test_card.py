@@ -1,13 +1,11 @@
 """The card of a bundle: what the Hub reads, what a reader copies, and that its figures are the manifest's."""
 
-import json
 import re
 import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from export_helpers import content, manifest_of
@@ -19,7 +17,6 @@ from cnnbench.__main__ import main
 from cnnbench.bundles import bundle as bundle_module
 from cnnbench.bundles import card
 from cnnbench.bundles.quantise import PRECISIONS
-from cnnbench.cli.lightning import changed_flags, subparsers
 from cnnbench.records.schema import Manifest, RunRecord
 
 
@@ -178,43 +175,6 @@ def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
 )
 def test_it_names_the_options_of_its_export(name: str, options: list[str], request: pytest.FixtureRequest) -> None:
     assert commands(request.getfixturevalue(name))[-1] == ["export", "runs/mnist5k_lenet5/seed1", *options]
-
-
-def parsed(*arguments: str) -> dict[str, Any]:
-    """The configuration that `fit` records for these arguments."""
-    parser = subparsers()["fit"]
-    recorded: dict[str, Any] = json.loads(parser.dump(parser.parse_args([*arguments]), format="json", skip_none=False))
-    return recorded
-
-
-@pytest.mark.parametrize(
-    ("arguments", "flags"),
-    [
-        ([], []),
-        (["--model.arch", "mlp", "--model.lr", "0.01"], ["--model.arch mlp", "--model.lr 0.01"]),
-        (["--trainer.max_epochs", "3", "--data.batch_size", "32"], ["--data.batch_size 32", "--trainer.max_epochs 3"]),
-        (["--task", "a task; rm"], ["--task 'a task; rm'"]),
-        (["--data.dataset", "folder", "--data.folder", "FOLDER"], ["--data.dataset folder", "--data.folder FOLDER"]),
-        (["--data.name", "Größe \"1\" and 'two'"], None),
-        (["--data.name", "back\\slash"], None),
-        (["--data.root", "elsewhere"], []),
-        (["--trainer.gradient_clip_val", "0.5"], ["--trainer.gradient_clip_val 0.5"]),
-        (["--trainer.limit_train_batches", "1.0"], None),
-        (["--trainer.limit_train_batches", "7"], None),
-        (["--trainer.profiler", "simple"], None),
-        (["--trainer.deterministic", "true"], None),
-    ],
-    ids=lambda value: " ".join(value or ["-"]),
-)
-def test_the_flags_give_the_recorded_configuration_again(arguments: list[str], flags: list[str] | None) -> None:
-    config = parsed("--model.arch", "lenet5", *arguments)
-    shown = changed_flags(config)
-    again = parsed(*shlex.split(" ".join(shown)))
-    config["data"]["root"] = None  # of the machine
-    assert again == config
-    if flags is not None:
-        arch = ["--model.arch lenet5"] if "--model.arch" not in arguments else []
-        assert sorted(shown) == sorted([*arch, *flags])
 
 
 def test_a_folder_of_images_is_not_named_by_its_place(run: Path, bundle: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_sweep_does_what_fit_and_test_do_and_does_it_once(swept: Sweep, comman
     assert all("min left" in line for line in said.splitlines()[:3])
     assert "min left" not in said.splitlines()[3]
 
-    alone = ["--config", "mnist5k_mlp", "--trainer.max_epochs", "1", "--seed_everything", "2", "--runs_dir", "alone"]
+    alone = ["--config", "mnist5k_mlp", "--trainer.max_epochs", "1", "--seed_everything", "2", "--runs-dir", "alone"]
     assert main(["fit", *alone]) == 0
     assert main(["test", *alone]) == 0
     results = [Path(folder, "mnist5k_mlp/seed2/result.json") for folder in ("runs", "alone")]
@@ -219,7 +219,7 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
         (["mnist5k_linear", "--train_images", "many"], 2, "--train_images many: expected numbers of images"),
         (["mnist5k_linear", "--train_images", "100,"], 2, "--train_images 100,: expected numbers of images"),
         (["mnist5k_linear", "--train_images", "4001"], 2, "data.train_images is 4001: expected 10"),
-        (["mnist5k_linear", "--runs_dir", "file/below"], 2, "cannot write to file/below"),
+        (["mnist5k_linear", "--runs-dir", "file/below"], 2, "cannot write to file/below"),
         (["mnist_linear", "--override", "data.root=nowhere"], 3, "nowhere"),
         (["mnist5k_linear", "--sedes", "2"], 2, "did you mean --seeds"),
     ],
@@ -242,9 +242,9 @@ def test_bad_input_is_one_line(
 def test_two_jobs_in_processes_of_their_own_give_what_one_gives_in_this_one(
     swept: Sweep, commands: list[list[str]]
 ) -> None:
-    assert swept(*TWO, "--seeds", "2", *SHORT, "--runs_dir", "one")[0] == Exit.OK
+    assert swept(*TWO, "--seeds", "2", *SHORT, "--runs-dir", "one")[0] == Exit.OK
     command = [sys.executable, "-m", "cnnbench", "sweep", *TWO, "--seeds", "2", *SHORT, *JSON, "--jobs", "2"]
-    done = subprocess.run([*command, "--runs_dir", "two"], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([*command, "--runs-dir", "two"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert [row["state"] for row in json.loads(done.stdout)] == ["done"] * 4
     for task in TWO:

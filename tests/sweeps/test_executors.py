@@ -132,7 +132,7 @@ def test_submitit_does_every_run_and_a_failed_one_is_an_outcome(capsys: pytest.C
     assert main([*arguments, *slurm]) == 0
     for seed in (1, 2):
         check_one_test(Path(f"runs/mnist5k_linear/seed{seed}"))
-    diverging = [*arguments, "model.lr=1e6", "--runs_dir", "others", *slurm]
+    diverging = [*arguments, "model.lr=1e6", "--runs-dir", "others", *slurm]
     assert main(diverging) == Exit.SWEEP
     assert "linear diverged" in capsys.readouterr().out
     assert len(list(Path("others").rglob("failure.json"))) == 2

@@ -97,7 +97,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
     assert printed.err.count("\n") == 1
 
 
-COMMON = ["--model.arch", "lenet5", "--runs_dir", "runs"]
+COMMON = ["--model.arch", "lenet5", "--runs-dir", "runs"]
 VERBS = {
     "validate": ["validate", *COMMON],
     "test": ["test", *COMMON],

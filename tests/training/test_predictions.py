@@ -66,7 +66,7 @@ def test_mixed_precision_is_scored_in_float32_and_weights_in_bfloat16_leave_no_l
     assert before is not None
     folder = tmp_path / "runs" / "mnist5k_lenet5" / "seed1"
     shutil.copytree(run, folder)
-    arguments = ["--model.arch", "lenet5", "--runs_dir", str(tmp_path / "runs"), "--trainer.precision", precision]
+    arguments = ["--model.arch", "lenet5", "--runs-dir", str(tmp_path / "runs"), "--trainer.precision", precision]
     assert main(["test", *arguments]) == 0
     record = records.read(folder / "result.json", RunRecord)
     assert record.test is not None

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from isolated import TORCH, python_without
 
-from cnnbench import __main__
 from cnnbench.training import process
 
 MIB = 2**20
@@ -95,13 +94,22 @@ def test_a_system_without_such_settings_is_left_alone(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_a_verb_that_computes_with_torch_prepares_before_it_loads_anything(
-    verb: str, monkeypatch: pytest.MonkeyPatch
+    verb: str,
 ) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(process, "prepare", lambda: calls.append("prepare"))
-    monkeypatch.setattr(__main__, "_load", lambda target: calls.append(target) or calls.append)
-    assert __main__.main([verb]) == 0
-    assert calls[:2] == ["prepare", __main__.LIGHTNING]
+    done = python_without(
+        TORCH,
+        f"""
+from cnnbench.__main__ import main
+from cnnbench.training import process
+
+def prepare():
+    raise SystemExit(42)
+
+process.prepare = prepare
+raise SystemExit(main([{verb!r}, "--model.arch", "lenet5"]))
+""",
+    )
+    assert done.returncode == 42, done.stderr
 
 
 def test_preparing_loads_no_torch() -> None:

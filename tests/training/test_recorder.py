@@ -11,11 +11,11 @@ import pytest
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.cli import lightning as cli
 from cnnbench.records.schema import Epoch, RunRecord
 from cnnbench.training import recorder
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE
+from cnnbench.training.run import EpochLines
 
 
 def test_result_says_what_was_done_with_what(run: Path) -> None:
@@ -114,19 +114,19 @@ def test_an_interrupted_and_resumed_run_has_the_whole_curve(
     every: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*LINEAR, "--trainer.max_epochs", "6", "--trainer.check_val_every_n_epoch", str(every)]
-    assert main(["fit", *arguments, "--runs_dir", "whole"]) == 0
+    assert main(["fit", *arguments, "--runs-dir", "whole"]) == 0
 
-    def stop(self: cli.EpochLines, trainer: object, pl_module: object) -> None:
+    def stop(self: EpochLines, trainer: object, pl_module: object) -> None:
         if trainer.current_epoch == 4:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.EpochLines, "on_train_epoch_end", stop)
+        patch.setattr(EpochLines, "on_train_epoch_end", stop)
         handler = signal.getsignal(signal.SIGINT)
-        assert main(["fit", *arguments, "--runs_dir", "parts"]) == 130
+        assert main(["fit", *arguments, "--runs-dir", "parts"]) == 130
         signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
     clock.now += 10_000  # the time in between is nobody's
-    assert main(["fit", *arguments, "--runs_dir", "parts", "--ckpt_path", "last"]) == 0
+    assert main(["fit", *arguments, "--runs-dir", "parts", "--ckpt_path", "last"]) == 0
     whole, parts = (records.read(name / PLACE, RunRecord).fit for name in (Path("whole"), Path("parts")))
     assert [epoch.epoch for epoch in whole.curve] == list(range(every, 7, every))
     assert [known(epoch) for epoch in parts.curve] == [known(epoch) for epoch in whole.curve]

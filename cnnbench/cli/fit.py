@@ -1,0 +1,42 @@
+"""`fit`: train a network on the training images."""
+
+from __future__ import annotations
+
+from cnnbench.cli import lightning
+from cnnbench.records.schema import RunRecord
+from cnnbench.types import Exit
+
+
+def main(arguments: list[str]) -> int:
+    """Train, and print what was learnt.
+
+    Args:
+        arguments: The command line after the verb.
+    """
+    config, options = lightning.parse("fit", arguments)
+    import msgspec
+
+    from cnnbench.training import run
+
+    record = run.fit(
+        config,
+        runs_dir=options["runs_dir"],
+        overwrite=options["overwrite"],
+        resume=options["ckpt_path"],
+        test=options["test"],
+    )
+    if record:
+        lightning.show(msgspec.to_builtins(record), _text(record, options["runs_dir"]), options["format"])
+    return Exit.OK
+
+
+def _text(record: RunRecord, runs_dir: str) -> str:
+    from cnnbench.cli.test import text as tested
+
+    fit = record.fit
+    folder = f"{runs_dir}/{record.task}/seed{record.seed}"
+    fitted = (
+        f"{record.task} seed {record.seed}: val accuracy {fit.val_accuracy:.2%} on {fit.val_images} images "
+        f"(epoch {fit.best_epoch + 1} of {fit.epochs}), {fit.train_seconds:.1f} s; {folder}"
+    )
+    return f"{fitted}\n{tested(record)}" if record.test else fitted

@@ -1,0 +1,24 @@
+"""`predict`: write the predictions for every test image."""
+
+from __future__ import annotations
+
+from cnnbench.cli import lightning
+from cnnbench.types import Exit
+
+
+def main(arguments: list[str]) -> int:
+    """Write the predictions of a checkpoint, and print where.
+
+    Args:
+        arguments: The command line after the verb.
+    """
+    config, options = lightning.parse("predict", arguments)
+    from pyarrow.parquet import read_metadata
+
+    from cnnbench.training import run
+
+    path = run.predict(config, runs_dir=options["runs_dir"], checkpoint=options["ckpt_path"])
+    images = read_metadata(path).num_rows
+    text = f"{path}: predictions of {images} test images"
+    lightning.show({"predictions": str(path), "images": images}, text, options["format"])
+    return Exit.OK

@@ -1,0 +1,23 @@
+"""`validate`: score a checkpoint on the validation images."""
+
+from __future__ import annotations
+
+from cnnbench.cli import lightning
+from cnnbench.types import Exit
+
+
+def main(arguments: list[str]) -> int:
+    """Score a checkpoint, and print the result.
+
+    Args:
+        arguments: The command line after the verb.
+    """
+    config, options = lightning.parse("validate", arguments)
+    import msgspec
+
+    from cnnbench.training import run
+
+    result = run.validate(config, runs_dir=options["runs_dir"], checkpoint=options["ckpt_path"])
+    accuracy = f"val accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, {result.images} images"
+    lightning.show(msgspec.to_builtins(result), f"{result.checkpoint}: {accuracy}", options["format"])
+    return Exit.OK

@@ -1,0 +1,100 @@
+"""The run folder while `fit` works in it: claimed before training, given back when training fails."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from cnnbench.training.folder import RunFolder
+from cnnbench.types import CnnbenchError
+
+
+class Claim:
+    """A context in which a run folder belongs to this `fit`. Only the first of several processes acts.
+
+    Args:
+        run: The folder.
+        overwrite: Whether an earlier run in the folder may be replaced; it is kept until the new one has a result.
+        resuming: Whether the earlier run is continued.
+    """
+
+    def __init__(self, run: RunFolder, *, overwrite: bool, resuming: bool) -> None:
+        self.run, self.overwrite, self.resuming = run, overwrite, resuming
+        self.created = False
+        """Whether this process created the folder, and may remove it again."""
+        self.earlier_metrics: Path | None = None
+        """Where the metrics of the interrupted run are now."""
+
+    @property
+    def replaced(self) -> Path:
+        """Where the earlier run waits while its replacement trains."""
+        return self.run.path.with_name(self.run.path.name + ".replaced")
+
+    def __enter__(self) -> Claim:
+        """Raises CnnbenchError: the folder holds another run, or cannot be written (exit 2)."""
+        try:
+            self._claim()
+            self._keep_metrics()
+        except BaseException:
+            self._give_back()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._give_back()
+
+    @rank_zero_only
+    def remove_replaced(self) -> None:
+        """Remove the earlier run: the new one has its result."""
+        shutil.rmtree(self.replaced, ignore_errors=True)
+
+    @rank_zero_only
+    def _claim(self) -> None:
+        """Create the run folder; fail early if it is occupied."""
+        path = self.run.path
+        if self.run.last.exists() and not self.resuming:
+            if not self.overwrite:
+                raise CnnbenchError(
+                    f"{path} already holds a run: give --overwrite to replace it, --ckpt_path last to resume it, "
+                    "or another --seed_everything, --task or --runs-dir"
+                )
+            if self.replaced.exists():
+                raise CnnbenchError(
+                    f"{self.replaced} is in the way: an earlier --overwrite did not finish; move or remove it"
+                )
+            path.rename(self.replaced)
+        self.created = not path.exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs-dir") from None
+
+    @rank_zero_only
+    def _keep_metrics(self) -> None:
+        """Rename the metrics of an interrupted run to metrics.1.csv, ...: Lightning would start that file anew."""
+        metrics = self.run.metrics
+        if metrics.exists():
+            names = (metrics.with_suffix(f".{number}.csv") for number in itertools.count(1))
+            self.earlier_metrics = metrics.rename(next(name for name in names if not name.exists()))
+
+    @rank_zero_only
+    def _give_back(self) -> None:
+        """After a failed `fit`: remove what is of no use, and put an earlier run back in its place."""
+        if self.earlier_metrics and not self.run.metrics.exists():
+            self.earlier_metrics.rename(self.run.metrics)
+        if self.created and not self.run.last.exists():  # with last.ckpt there, the new run can be resumed
+            shutil.rmtree(self.run.path, ignore_errors=True)
+            if self.replaced.exists():
+                self.replaced.rename(self.run.path)
+            elif self.run.path.parent.is_dir() and not any(self.run.path.parent.iterdir()):
+                self.run.path.parent.rmdir()

@@ -1,0 +1,324 @@
+"""`fit`, `validate`, `test` and `predict`: functions from the configuration of a run to what came out of it.
+
+Under several processes each calls the same function; what a record or a file needs is written by the first of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from cnnbench import datasets, records
+from cnnbench.architectures import architecture
+from cnnbench.records.schema import RunConfig, RunRecord
+from cnnbench.training.checkpoints import BestAndLast, open_checkpoint
+from cnnbench.training.claim import Claim
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.config import task_name, trainer_options
+from cnnbench.training.data import ImageData
+from cnnbench.training.folder import RunFolder, find
+from cnnbench.training.precision import choose
+from cnnbench.training.predictions import write_predictions
+from cnnbench.training.recorder import Recorder
+from cnnbench.types import CnnbenchError, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Verb = Literal["fit", "validate", "test", "predict"]
+
+
+class ValidationResult(msgspec.Struct, frozen=True):
+    """What a checkpoint scores on the validation images. The accuracy is a fraction."""
+
+    checkpoint: str
+    accuracy: float
+    loss: float
+    images: int
+
+
+class EpochLines(Callback):
+    """One line per epoch on stderr, where a progress bar cannot be drawn."""
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shown = "  ".join(
+            f"{name} {metrics[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy") if name in metrics
+        )
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}", file=sys.stderr)
+
+
+@dataclass
+class _Session:
+    """What one verb works with."""
+
+    folder: RunFolder
+    checkpoint: Path | None
+    """The checkpoint that is read: to resume, to score."""
+    trainer: Trainer
+    classifier: Classifier
+    data: ImageData
+    recorder: Recorder
+
+    def run(self, verb: Verb, checkpoint: Path | None) -> None:
+        """Call the Trainer's method. Checkpoints are read as plain data."""
+        options: dict[str, Any] = {"ckpt_path": checkpoint, "weights_only": True}
+        if verb in ("validate", "test"):
+            options["verbose"] = False
+        getattr(self.trainer, verb)(self.classifier, datamodule=self.data, **options)
+
+
+def fit(
+    config: RunConfig,
+    *,
+    runs_dir: str | Path = "runs",
+    overwrite: bool = False,
+    resume: str | Path | None = None,
+    test: bool = False,
+) -> RunRecord | None:
+    """Train a network on the training images, in the folder <runs_dir>/<task>/seed<k>.
+
+    Args:
+        config: The configuration; see `training.config.parse`.
+        runs_dir: Folder of the
+        overwrite: Replace an earlier run of the same task and seed.
+        resume: A checkpoint of this run to continue from; "last" is the newest.
+        test: Afterwards score the best checkpoint on every test image, once.
+
+    Returns:
+        The record in result.json; None under `fast_dev_run`, which writes nothing, and in processes but the first.
+
+    Raises:
+        CnnbenchError: The configuration, the data or the folder cannot be used; training diverged.
+    """
+    folder = _checked_folder(config, runs_dir)
+    checkpoint = _checkpoint(str(resume), folder) if resume else None
+    if checkpoint:
+        _check_same_architecture(checkpoint, config)
+        if checkpoint.parent.resolve() != folder.path.resolve():
+            raise CnnbenchError(
+                f"{checkpoint} is not of this run, which lies in {folder.path}: name its --task, --runs-dir and seed"
+            )
+    session = _open(config, folder, checkpoint, fitting=True)
+    with _compiler_errors():
+        if trainer_options(config).get("fast_dev_run"):
+            session.run("fit", checkpoint)
+            return None
+        with Claim(folder, overwrite=overwrite, resuming=checkpoint is not None) as claim:
+            _save_config(config, folder, resuming=checkpoint is not None)
+            session.run("fit", checkpoint)
+            if session.recorder.record:
+                claim.remove_replaced()
+            if test:
+                session.recorder.checkpoint = folder.best
+                session.run("test", folder.best)
+    return session.recorder.record
+
+
+def validate(
+    config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | Path | None = None
+) -> ValidationResult:
+    """Score a checkpoint on the validation images.
+
+    Args:
+        config: The configuration of its run.
+        runs_dir: Folder of the
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    session = _open_trained(config, runs_dir, checkpoint)
+    session.run("validate", session.checkpoint)
+    metrics = session.trainer.callback_metrics
+    return ValidationResult(
+        checkpoint=str(session.checkpoint),
+        accuracy=float(metrics["val/accuracy"]),
+        loss=float(metrics["val/loss"]),
+        images=len(session.data.loaded.val),
+    )
+
+
+def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | Path | None = None) -> RunRecord | None:
+    """Score a checkpoint on every test image, once; for a run's best checkpoint the result is recorded.
+
+    Args:
+        config: The configuration of its run.
+        runs_dir: Folder of the
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+
+    Returns:
+        The run's record with the result; None in processes but the first.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    session = _open_trained(config, runs_dir, checkpoint)
+    session.run("test", session.checkpoint)
+    if session.recorder.record and not session.recorder.recorded:
+        print(
+            "cnnbench: the result is not recorded: only the run's best checkpoint on the whole test split is",
+            file=sys.stderr,
+        )
+    return session.recorder.record
+
+
+def predict(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | Path | None = None) -> Path:
+    """Write the predictions for every test image to predict.parquet, beside the checkpoint.
+
+    Args:
+        config: The configuration of its run.
+        runs_dir: Folder of the
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+
+    Returns:
+        The file.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    session = _open_trained(config, runs_dir, checkpoint)
+    session.run("predict", session.checkpoint)
+    assert session.checkpoint is not None
+    assert session.recorder.predictions is not None
+    path = session.checkpoint.with_name("predict.parquet")
+    if session.trainer.is_global_zero:
+        write_predictions(path, session.recorder.predictions)
+    session.trainer.strategy.barrier()  # the file is there when any process returns
+    return path
+
+
+def _checked_folder(config: RunConfig, runs_dir: str | Path) -> RunFolder:
+    """The folder of a run, once its names are known ones and its devices exist."""
+    options = trainer_options(config)
+    devices, cores = str(options.get("devices", "auto")), os.cpu_count() or 1
+    if options["accelerator"] != "gpu" and devices.isdigit() and int(devices) > max(cores, torch.cuda.device_count()):
+        raise CnnbenchError(f"trainer.devices is {devices}: this machine has {cores} CPU cores")
+    architecture[config.model.arch]
+    datasets.dataset[config.data.dataset]
+    return RunFolder(Path(runs_dir) / task_name(config) / f"seed{config.seed_everything}")
+
+
+def _checkpoint(name: str, folder: RunFolder) -> Path:
+    """The file that a name means; "best" and "last" are this run's, a folder stands for its best checkpoint."""
+    known = {"best": folder.best, "last": folder.last}
+    return known[name] if name in known else find(name) if Path(name).is_dir() else Path(name)
+
+
+def _check_same_architecture(checkpoint: Path, config: RunConfig) -> None:
+    arch = open_checkpoint(checkpoint)["cnnbench"]["arch"]
+    if arch != config.model.arch:
+        raise CnnbenchError(
+            f"checkpoint {checkpoint} holds {arch}, but the config names {config.model.arch}: use the same --model.arch"
+        )
+
+
+def _open_trained(config: RunConfig, runs_dir: str | Path, checkpoint: str | Path | None) -> _Session:
+    folder = _checked_folder(config, runs_dir)
+    path = _checkpoint(str(checkpoint or "best"), folder)
+    _check_same_architecture(path, config)
+    return _open(config, folder, path, fitting=False)
+
+
+def _open(config: RunConfig, folder: RunFolder, checkpoint: Path | None, *, fitting: bool) -> _Session:
+    """Build trainer, classifier, data and recorder, seeded."""
+    _quiet()
+    seed_everything(config.seed_everything, workers=True)
+    classifier, data = Classifier(**msgspec.to_builtins(config.model)), ImageData(config.data)
+    options = trainer_options(config)
+    precision = choose(options["precision"], options["accelerator"])
+    recorder = Recorder(
+        folder,
+        task=task_name(config),
+        seed=config.seed_everything,
+        config=config,
+        precision_reason=precision.reason,
+        checkpoint=checkpoint,
+    )
+    trainer = _trainer({**options, "precision": precision.name}, folder, recorder, fitting=fitting)
+    return _Session(folder, checkpoint, trainer, classifier, data, recorder)
+
+
+def _trainer(options: dict[str, Any], folder: RunFolder, recorder: Recorder, *, fitting: bool) -> Trainer:
+    """A trainer with our callbacks and loggers, writing into the run folder alone."""
+    bar = fitting and options.get("enable_progress_bar") is not False and sys.stderr.isatty()
+    callbacks: list[Callback] = [recorder]
+    loggers: list[Logger] = []
+    if fitting:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if bar else EpochLines())
+    if fitting and not options.get("fast_dev_run"):
+        callbacks.append(BestAndLast(folder))
+        parent, name = folder.path.parent, folder.path.name
+        loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
+    try:
+        return Trainer(
+            **{**options, "enable_progress_bar": bar},
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder.path,
+            use_distributed_sampler=False,  # our loaders share the images out themselves
+        )
+    except MisconfigurationException as error:
+        # Lightning's word for a flag that it cannot honour, or for a device that this machine lacks
+        absent = options["accelerator"] not in ("auto", "cpu")
+        raise _refused(error, Exit.ENVIRONMENT if absent else Exit.USAGE) from None
+    except (ValueError, RuntimeError) as error:
+        raise _refused(error, Exit.USAGE) from None
+
+
+def _refused(error: Exception, code: Exit) -> CnnbenchError:
+    return CnnbenchError(f"the trainer refuses its flags: {str(error).strip().splitlines()[0]}", code)
+
+
+@rank_zero_only
+def _save_config(config: RunConfig, folder: RunFolder, *, resuming: bool) -> None:
+    """Write config.yaml. A resumed run keeps the one it has; a run that was killed early leaves one of its own."""
+    if not (resuming and folder.config.exists()):
+        with records.replacing(folder.config) as partial:
+            partial.write_text(yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False))
+
+
+@contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """Turn what torch.compile raises, where it cannot work, into one line (exit 6)."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().splitlines()[0]
+            raise CnnbenchError(f"model.compile: torch.compile cannot work here: {reason}", Exit.ENVIRONMENT) from None
+        raise
+
+
+def _quiet() -> None:
+    """Keep stderr for what concerns the user."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("GLOO_LOG_LEVEL", "ERROR")
+    for message in (
+        ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
+        ".*does not have many workers.*",  # our loader has none, on purpose
+        ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
+        ".*predict returned None.*",  # the predictions are gathered and written as one file
+        "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
+        ".*smaller than the logging interval.*",  # we log by epoch
+        ".*Checkpoint directory .* exists and is not empty.*",  # `Claim` has checked it
+        ".*Experiment logs directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)
