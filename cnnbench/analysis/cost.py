@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnnbench.analysis import tracer as anatomy
+from cnnbench.analysis.layer import Layer
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
 from cnnbench.types import COST_SPEC, Cost, ImageSpec
 
@@ -23,10 +24,10 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:
     """Count a network whose parameters live on the meta device."""
-    return total(network, anatomy.layers(network, spec))
+    return total(network, trace(network, spec))
 
 
-def total(network: nn.Module, layers: list[anatomy.Layer]) -> Cost:
+def total(network: nn.Module, layers: list[Layer]) -> Cost:
     """The cost of a network whose layers are known."""
     return Cost(
         params=sum(p.numel() for p in network.parameters()),
@@ -36,6 +37,6 @@ def total(network: nn.Module, layers: list[anatomy.Layer]) -> Cost:
     )
 
 
-def fc_weights(layers: list[anatomy.Layer]) -> int:
+def fc_weights(layers: list[Layer]) -> int:
     """Weights that fully connected layers between the same tensors would need in the place of all layers."""
     return sum(layer.fully_connected or 0 for layer in layers)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-from cnnbench.analysis.tracer import Field, Layer, _pair
+from cnnbench.analysis.layer import Field, Layer, pair, tensors_in
 from cnnbench.types import ImageSpec
 
 NARROW = 80
-"""Pixels across the axis that is measured: enough for every network here, and no more than that to compute."""
-
+"""Pixels across the axis that is not measured: enough for every network here, and no more than that to compute."""
 
 BUDGET_S = 20
 """Seconds that measuring along one axis may take; layers beyond it (of a network of hundreds) stay unmeasured."""
 
+Extent = int | Literal["image"] | None
+"""Pixels along one axis; see `Field`."""
 
-def measured(network: nn.Module, spec: ImageSpec, layers: list[Layer]) -> list[Field]:
-    """The receptive field of each of `layers`, as `anatomy.layers` lists them, by gradient support.
+
+def measure_fields(network: nn.Module, spec: ImageSpec, *, layers: list[Layer]) -> list[Field]:
+    """The receptive field of each of `layers`, as `trace` lists them, by gradient support.
 
     The network runs as a linearised copy of itself with one channel: weights 1 / fan-in, identity activations, average
     for max pooling, batch norm off, in float64, on an input larger than the largest field, so that nothing cancels,
@@ -33,57 +35,54 @@ def measured(network: nn.Module, spec: ImageSpec, layers: list[Layer]) -> list[F
     """
     rows = _extents(network, spec, layers, axis=0)
     columns = _extents(network, spec, layers, axis=1)
-    return [_joined(r, c) for r, c in zip(rows, columns, strict=True)]
+    return [_field(r, c) for r, c in zip(rows, columns, strict=True)]
 
 
-def _joined(rows: int | str | None, columns: int | str | None) -> Field:
+def _field(rows: Extent, columns: Extent) -> Field:
     if isinstance(rows, int) and isinstance(columns, int):
         return (rows, columns)
     return "image" if rows == columns == "image" else None
 
 
-def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int) -> list[int | str | None]:
-    """Pixels along one axis; the input is long along it alone, which the other's border does not change."""
+def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int) -> list[Extent]:
+    """Extent of every layer's field along one axis; the input is long along that axis alone."""
     sides = [min(spec.height, NARROW), min(spec.width, NARROW)]
     largest = max((layer.field[axis] for layer in layers if isinstance(layer.field, tuple)), default=1)
     jump = max(layer.jump[axis] for layer in layers)
     # room for the unit in the middle to be off the centre, in whole steps of the coarsest map as the original is
     sides[axis] = (spec.height, spec.width)[axis] + -(-(largest + 4 * jump) // jump) * jump
     pixels = torch.ones(1, 1, *sides, dtype=torch.float64, device="cpu", requires_grad=True)
-    watch = Linearised(pixels)
+    copy = Linearised(pixels)
     try:
-        with watch:
+        with copy:
             network(pixels)
     except Exception:  # whatever another library's network raises for an input that it was not made for
         return [None] * len(layers)
-    return _matched(watch.outputs, layers, pixels, axis, jump)
-
-
-def _matched(
-    outputs: list[tuple[str, Tensor]], layers: list[Layer], pixels: Tensor, axis: int, jump: int
-) -> list[int | str | None]:
-    """Hand each layer the output that it is: both lists are in the order of execution."""
-    found: list[int | str | None] = []
     deadline = time.monotonic() + BUDGET_S
-    remaining = iter(outputs)
-    for layer in layers:
-        kind = KINDS.get(layer.kind)
-        if kind is None:
-            found.append(None)
-            continue
-        output = next((tensor for word, tensor in remaining if word == kind), None)
+    extents: list[Extent] = []
+    for output in _outputs_of(layers, copy.outputs):
         late = time.monotonic() > deadline
         extent = None if output is None or late else _support(output, pixels, axis)
         # a stride may leave the last few pixels of any input unread
-        whole = extent is not None and extent > pixels.shape[2 + axis] - jump
-        found.append("image" if whole else extent)
-    return found
+        reaches_all = extent is not None and extent > pixels.shape[2 + axis] - jump
+        extents.append("image" if reaches_all else extent)
+    return extents
+
+
+def _outputs_of(layers: list[Layer], recorded: list[tuple[str, Tensor]]) -> list[Tensor | None]:
+    """The recorded output of each layer: both lists are in the order of execution."""
+    remaining = iter(recorded)
+    outputs: list[Tensor | None] = []
+    for layer in layers:
+        kind = KINDS.get(layer.kind)
+        outputs.append(None if kind is None else next((output for word, output in remaining if word == kind), None))
+    return outputs
 
 
 def _support(output: Tensor, pixels: Tensor, axis: int) -> int | None:
     """Extent of the pixels that the middle unit of `output` depends on."""
-    place: Any = (0, slice(None), *(side // 2 for side in output.shape[2:]))
-    unit = output[place].sum()
+    middle: Any = (0, slice(None), *(side // 2 for side in output.shape[2:]))
+    unit = output[middle].sum()
     (gradient,) = torch.autograd.grad(unit, pixels, retain_graph=True, allow_unused=True)
     if gradient is None:
         return None
@@ -101,10 +100,10 @@ KINDS = {
     "concatenate": "join",
     "multiply": "join",
     "linear": "linear",
-    "global average pool": "whole",
-    "global max pool": "whole",
+    "global average pool": "global",
+    "global max pool": "global",
 }
-"""Kinds of layer that are measured, and the word for them in what `Linearised` notes."""
+"""Kinds of layer that are measured, and the kind under which `Linearised` records their outputs."""
 
 IDENTITIES = {
     "batch_norm",
@@ -129,6 +128,8 @@ IDENTITIES = {
     "feature_dropout",
     "alpha_dropout",
 }
+"""Functions of each position by itself: the copy leaves them out."""
+
 JOINS = {
     "add",
     "add_",
@@ -143,14 +144,16 @@ JOINS = {
     "__imul__",
     "__rmul__",
 }
+"""Functions that join branches."""
 
 
 @dataclass
 class Linearised(TorchFunctionMode):
-    """Runs a network whose weights have no values: of each layer only its place, kernel and stride count."""
+    """Runs a network whose weights have no values: only the order, kernels and strides of its layers count."""
 
     pixels: Tensor
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
+    """Kind, one of `KINDS`' values, and output of each recorded function."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -158,52 +161,89 @@ class Linearised(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-        real = [tensor for tensor in tensors if tensor.device.type != "meta"]
-        if not real:
+        tensors = list(tensors_in(args))
+        with_values = [tensor for tensor in tensors if tensor.device.type != "meta"]
+        if not with_values:
             return func(*args, **kwargs)
-        x = real[0]
+        x = with_values[0]
         if name in IDENTITIES:
             return x
-        if name == "conv2d":
-            return self._noted("convolution", _convolved(*args, **kwargs))
-        if name in ("max_pool2d", "avg_pool2d"):
-            return self._noted("pool", _pooled(name, *args, **kwargs))
-        if name == "linear":  # every unit of the layer is the mean of its inputs: one stands for all
-            return self._noted("linear", x.mean(dim=-1, keepdim=True))
-        if name == "adaptive_avg_pool2d" and args[1] not in (1, (1, 1), [1, 1]):
-            return x  # its windows would follow the size of the input, which is larger here
-        if name in ("amax", "mean", "adaptive_avg_pool2d") and x.ndim == 4:
-            return self._noted("whole", _reduced(name, *args, **kwargs))
-        if len(real) < len(tensors):
+        if name in LINEAR:
+            form = LINEAR[name]
+            output = form.apply(x, dict(zip(form.parameters, args, strict=False)) | kwargs)
+            if output is not None:
+                return x if output is x else self._record(form.kind, output)
+        if len(with_values) < len(tensors):
             return x  # a learned or fixed offset or scale changes no support
-        out = func(*args, **kwargs)
-        return self._noted("join", out) if name in JOINS and len(real) > 1 else out
+        output = func(*args, **kwargs)
+        return self._record("join", output) if name in JOINS and len(with_values) > 1 else output
 
-    def _noted(self, word: str, output: Tensor) -> Tensor:
-        self.outputs.append((word, output))
+    def _record(self, kind: str, output: Tensor) -> Tensor:
+        self.outputs.append((kind, output))
         return output
 
 
-def _convolved(
-    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Tensor:
-    kernel = torch.full((1, 1, *weight.shape[2:]), 1 / weight.shape[2:].numel(), dtype=x.dtype, device="cpu")
-    return F.conv2d(x.mean(dim=1, keepdim=True), kernel, None, stride, padding, dilation)
+Options = Mapping[str, Any]
+"""Arguments of a function by name."""
 
 
-def _pooled(
-    name: str, x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *rest: Any, **kwargs: Any
-) -> Tensor:
-    if name == "max_pool2d":
-        dilation, rest = kwargs.get("dilation", rest[0] if rest else 1), rest[1:]
-        if dilation not in (1, (1, 1), [1, 1]):  # an average pool has none, a convolution has
-            kernel = torch.ones(1, 1, *_pair(kernel_size), dtype=x.dtype, device="cpu")
-            return _convolved(x, kernel, None, kernel_size if stride is None else stride, padding, dilation)
-    ceil_mode = kwargs.get("ceil_mode", bool(rest and rest[0]))
-    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+def _convolution(x: Tensor, options: Options) -> Tensor:
+    sides = options["weight"].shape[2:]
+    kernel = torch.full((1, 1, *sides), 1 / sides.numel(), dtype=x.dtype, device="cpu")
+    geometry = {name: options[name] for name in ("stride", "padding", "dilation") if name in options}
+    return F.conv2d(x.mean(dim=1, keepdim=True), kernel, **geometry)
 
 
-def _reduced(name: str, x: Tensor, size: Any = None, *rest: Any, **kwargs: Any) -> Tensor:
-    keep = name == "adaptive_avg_pool2d" or kwargs.get("keepdim", bool(rest and rest[0]))
-    return x.mean(dim=(2, 3), keepdim=keep)
+def _max_pool(x: Tensor, options: Options) -> Tensor:
+    if options.get("dilation", 1) in (1, (1, 1), [1, 1]):
+        return _average_pool(x, options)
+    kernel_size, stride = options["kernel_size"], options.get("stride")  # an average pool has no dilation
+    kernel = torch.ones(1, 1, *pair(kernel_size), dtype=x.dtype, device="cpu")
+    return _convolution(x, {**options, "weight": kernel, "stride": kernel_size if stride is None else stride})
+
+
+def _average_pool(x: Tensor, options: Options) -> Tensor:
+    geometry = {name: options[name] for name in ("stride", "padding", "ceil_mode") if name in options}
+    return F.avg_pool2d(x, options["kernel_size"], **geometry)
+
+
+def _linear(x: Tensor, options: Options) -> Tensor:
+    return x.mean(dim=-1, keepdim=True)  # every unit of the layer is the mean of its inputs: a single one suffices
+
+
+def _global(x: Tensor, options: Options) -> Tensor | None:
+    return x.mean(dim=(2, 3), keepdim=options.get("keepdim", False)) if x.ndim == 4 else None
+
+
+def _adaptive(x: Tensor, options: Options) -> Tensor | None:
+    if options["output_size"] not in (1, (1, 1), [1, 1]):
+        return x  # its windows would follow the size of the input, which is larger here
+    return _global(x, {"keepdim": True})
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """How a function of torch runs in the copy."""
+
+    kind: str
+    parameters: tuple[str, ...]
+    """Names of its positional arguments."""
+    apply: Callable[[Tensor, Options], Tensor | None]
+    """From the first input that depends on the image; None where the function runs as it is, the input itself where it
+    is left out."""
+
+
+LINEAR = {
+    "conv2d": LinearForm(
+        "convolution", ("input", "weight", "bias", "stride", "padding", "dilation", "groups"), _convolution
+    ),
+    "max_pool2d": LinearForm(
+        "pool", ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"), _max_pool
+    ),
+    "avg_pool2d": LinearForm("pool", ("input", "kernel_size", "stride", "padding", "ceil_mode"), _average_pool),
+    "linear": LinearForm("linear", ("input", "weight", "bias"), _linear),
+    "mean": LinearForm("global", ("input", "dim", "keepdim"), _global),
+    "amax": LinearForm("global", ("input", "dim", "keepdim"), _global),
+    "adaptive_avg_pool2d": LinearForm("global", ("input", "output_size"), _adaptive),
+}
+"""Functions that the copy runs in a linear form, and how."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench import environment, records
-from cnnbench.analysis import tracer as anatomy
 from cnnbench.analysis.confidence import read_predictions
+from cnnbench.analysis.tracer import trace
 from cnnbench.bundles.parity.run import spread
 from cnnbench.datasets import open_recorded, take
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
@@ -207,7 +207,7 @@ def feature_maps(network: nn.Module, spec: ImageSpec) -> list[FeatureMap]:
     """
     with torch.device("meta"):
         twin = copy.deepcopy(network).to("meta")
-        layers = anatomy.layers(twin, spec)
+        layers = trace(twin, spec)
         empty = torch.empty(1, spec.channels, spec.height, spec.width)
     jumps: dict[tuple[int, ...], tuple[int, int]] = {
         layer.output_shape[1:]: layer.jump for layer in layers if layer.field and len(layer.output_shape) == 3

@@ -13,7 +13,7 @@ from cnnbench.page.page import Section, Table, write
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.tracer import Field, Sides
+    from cnnbench.analysis.layer import Field, Sides
 
 COUNTED = (
     "Costs are counted without running anything. A layer's row includes the batch norm and activation behind it. "
@@ -81,14 +81,14 @@ def describe(arch: str, spec: ImageSpec) -> dict[str, Any]:
     import torch
 
     from cnnbench.analysis import receptive_field
-    from cnnbench.analysis import tracer as anatomy
     from cnnbench.analysis.cost import total
+    from cnnbench.analysis.tracer import trace
     from cnnbench.architectures import build
 
     with torch.device("meta"):
         network = build(arch, spec)
-        layers = anatomy.layers(network, spec)
-    fields = receptive_field.measured(network, spec, layers)
+        layers = trace(network, spec)
+    fields = receptive_field.measure_fields(network, spec, layers=layers)
     cost = total(network, layers)
     rows = []
     for layer, measured in zip(layers, fields, strict=True):
@@ -168,7 +168,7 @@ def _row(place: int, layer: dict[str, Any]) -> dict[str, Any]:
     return {
         **layer,
         "place": place,
-        "what": ", ".join([layer["kind"] + groups, *layer["then"]]),
+        "what": ", ".join([layer["kind"] + groups, *layer["fused_ops"]]),
         "window": " / ".join(word for word in window if word) or None,
         "output": _shape(layer["output_shape"]),
         "seen": _seen(layer["receptive_field"]),

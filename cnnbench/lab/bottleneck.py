@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cnnbench import pictures
-from cnnbench.analysis import tracer as anatomy
 from cnnbench.analysis.cost import cost, count
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures.layers import conv_bn_relu
 from cnnbench.lab import Lesson, Numbers, lesson
 from cnnbench.types import ImageSpec
@@ -33,7 +33,7 @@ def bottleneck() -> Lesson:
     with torch.device("meta"):
         made = {"direct": direct(), "through 16 channels": through()}
         costs = {name: count(layers, MAP) for name, layers in made.items()}
-        weights = {name: sum(step.weights for step in anatomy.layers(layers, MAP)) for name, layers in made.items()}
+        weights = {name: sum(step.weights for step in trace(layers, MAP)) for name, layers in made.items()}
     first, second = costs["direct"].macs, costs["through 16 channels"].macs
     by_hand = (28 * 28 * 32 * 5 * 5 * 256, 28 * 28 * 16 * 256 + 28 * 28 * 32 * 5 * 5 * 16)
     times = _timed({"direct": direct(), "through 16 channels": through()})

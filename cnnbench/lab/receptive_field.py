@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnbench import pictures
-from cnnbench.analysis import tracer as anatomy
-from cnnbench.analysis.receptive_field import measured
+from cnnbench.analysis.receptive_field import measure_fields
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
 from cnnbench.lab import Lesson, Numbers, lesson
 from cnnbench.types import ImageSpec
@@ -44,8 +44,8 @@ def receptive_field() -> Lesson:
     for name, layers in STACKS.items():
         with torch.device("meta"):
             stack = nn.Sequential(*(nn.Conv2d(1, 1, k, s, padding=d * (k // 2), dilation=d) for k, s, d in layers))
-            found = anatomy.layers(stack, spec)
-            seen = measured(stack, spec, found)[-1]
+            found = trace(stack, spec)
+            seen = measure_fields(stack, spec, layers=found)[-1]
         agree &= by_formula(layers) == seen[0] == seen[1] if isinstance(seen, tuple) else False
         weights = sum(k * k for k, _, _ in layers)
         rows.append(
@@ -62,8 +62,8 @@ def receptive_field() -> Lesson:
         images = ImageSpec(side, side, 3, num_classes=10)
         with torch.device("meta"):
             network = build(name, images)
-            found = anatomy.layers(network, images)
-        fields = measured(network, images, found)
+            found = trace(network, images)
+        fields = measure_fields(network, images, layers=found)
         windows = [
             (layer.field, seen)
             for layer, seen in zip(found, fields, strict=True)

@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnnbench import environment, records
-from cnnbench.analysis import tracer as anatomy
 from cnnbench.analysis.cost import fc_weights, total
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
 from cnnbench.records.schema import Epoch, FitResult, RunConfig, RunRecord, TestResult
 from cnnbench.training.classifier import Classifier
@@ -124,7 +124,7 @@ class Recorder(Callback):
         best = torch.load(self.run.best, map_location="cpu", weights_only=True)
         with torch.device("meta"):
             network = build(pl_module.arch, pl_module.spec)
-            layers = anatomy.layers(network, pl_module.spec)
+            layers = trace(network, pl_module.spec)
         score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("BestAndLast"))
         self.record = RunRecord(
             task=self.task,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnnbench.analysis import tracer as anatomy
-from cnnbench.analysis.tracer import Layer
+from cnnbench.analysis.layer import Layer
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import architecture, build
 from cnnbench.types import COST_SPEC, ImageSpec
 
@@ -37,9 +37,9 @@ def apart(name: str, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
     """A network on the meta device and its layers."""
     with torch.device("meta"):
         network = build(name, spec)
-    return network, anatomy.layers(network, spec)
+    return network, trace(network, spec)
 
 
 def layers_of(network: nn.Module, side: int = 32, channels: int = 3) -> list[Layer]:
     """The layers of a small network made by a test."""
-    return anatomy.layers(network.to("meta"), ImageSpec(side, side, channels, 10))
+    return trace(network.to("meta"), ImageSpec(side, side, channels, 10))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.analysis.receptive_field import KINDS, NARROW, measured
-from cnnbench.analysis.tracer import Field, Layer
+from cnnbench.analysis.layer import Field, Layer
+from cnnbench.analysis.receptive_field import KINDS, NARROW, measure_fields
 from cnnbench.architectures import architecture
 from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool
 from cnnbench.types import COST_SPEC, ImageSpec
@@ -63,7 +63,7 @@ def case(name: str, spec: ImageSpec) -> object:
 
 def fields(network: nn.Module, side: int = 32) -> tuple[list[Layer], list[Field]]:
     layers = layers_of(network, side)
-    return layers, measured(network, ImageSpec(side, side, 3, 10), layers)
+    return layers, measure_fields(network, ImageSpec(side, side, 3, 10), layers=layers)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def fields(network: nn.Module, side: int = 32) -> tuple[list[Layer], list[Field]
 )
 def test_the_formula_gives_what_gradients_show(name: str, spec: ImageSpec) -> None:
     network, layers = apart(name, spec)
-    for layer, found in zip(layers, measured(network, spec, layers), strict=True):
+    for layer, found in zip(layers, measure_fields(network, spec, layers=layers), strict=True):
         assert found == (layer.field if layer.kind in KINDS else None), layer.name
 
 
 def test_where_only_values_move_or_attention_looks_nothing_is_measured() -> None:
     network, layers = apart(VIT, LARGE)
-    assert set(measured(network, LARGE, layers)) == {None}
+    assert set(measure_fields(network, LARGE, layers=layers)) == {None}
     assert layers[0].field == (16, 16)
 
 
@@ -122,7 +122,7 @@ def test_an_image_that_is_long_one_way_is_measured_as_any_other() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, (7, 3), stride=(2, 1)), nn.MaxPool2d(2))
     spec = ImageSpec(20, 150, 3, 10)
     layers = layers_of(network)
-    assert measured(network, spec, layers) == [(7, 3), (9, 4)]
+    assert measure_fields(network, spec, layers=layers) == [(7, 3), (9, 4)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_wrong_theory_is_noticed() -> None:
             rows, columns = layers[place].field
             tampered = [*layers]
             tampered[place] = dataclasses.replace(layers[place], field=(rows + wrong, columns))
-            found = measured(network, COST_SPEC, tampered)
+            found = measure_fields(network, COST_SPEC, layers=tampered)
             assert found == [layer.field for layer in layers] != [layer.field for layer in tampered]
 
 
@@ -184,7 +184,7 @@ def test_another_order_of_layers_is_noticed() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 5))
     layers = layers_of(network)
     swapped = nn.Sequential(network[1], network[0])
-    assert measured(swapped, COST_SPEC, layers) == [(5, 5), (7, 7)] != [layer.field for layer in layers]
+    assert measure_fields(swapped, COST_SPEC, layers=layers) == [(5, 5), (7, 7)] != [layer.field for layer in layers]
 
 
 def test_a_field_larger_than_the_image_is_measured_in_full() -> None:

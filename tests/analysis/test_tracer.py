@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnbench.analysis.tracer import Layer
+from cnnbench.analysis.layer import Layer
 from cnnbench.architectures import architecture
 from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool
 from cnnbench.architectures.resnet import ResidualBlock, ZeroPadShortcut
@@ -96,7 +96,7 @@ def test_names_are_those_of_the_modules() -> None:
 
 def test_what_works_on_each_position_alone_is_told_beside_its_layer() -> None:
     (layer,) = layers_of(nn.Sequential(conv(channels=8, bias=False), nn.BatchNorm2d(8), nn.Dropout(), nn.ReLU()))
-    assert layer.then == ("BatchNorm", "ReLU")
+    assert layer.fused_ops == ("BatchNorm", "ReLU")
     assert (layer.weights, layer.params) == (8 * 3 * 9, 8 * 3 * 9 + 16)
 
 
@@ -165,7 +165,7 @@ def test_functions_are_seen_as_modules_are() -> None:
 
     layers = layers_of(Function(function, conv(), conv(padding=1)))
     assert kinds(layers) == ["convolution", "max pool", "convolution", "average pool"]
-    assert [layer.then for layer in layers] == [("ReLU",), (), ("Tanh",), ()]
+    assert [layer.fused_ops for layer in layers] == [("ReLU",), (), ("Tanh",), ()]
     assert fields(layers) == [(3, 3), (4, 4), (8, 8), (12, 12)]
     assert (layers[3].kernel, layers[3].stride, layers[3].padding) == ((3, 3), (2, 2), (1, 1))
 
@@ -179,7 +179,7 @@ def test_work_in_place_is_seen_as_work_elsewhere_is() -> None:
 
     layers = layers_of(Function(function, conv(padding=1), conv(padding=1)))
     assert kinds(layers) == ["convolution", "convolution", "add"]
-    assert [layer.then for layer in layers] == [("ReLU",), (), ("ReLU",)]
+    assert [layer.fused_ops for layer in layers] == [("ReLU",), (), ("ReLU",)]
     assert layers[2].sources == (1, 0)
 
 
@@ -202,7 +202,7 @@ def test_a_shortcut_that_changes_nothing_is_no_branch() -> None:
     assert kinds(layers) == ["convolution", "convolution", "add", "convolution"]
     assert branches(layers) == "- a - -"
     assert layers[2].sources == (1, 0)
-    assert layers[2].then == ("ReLU",)
+    assert layers[2].fused_ops == ("ReLU",)
 
 
 def test_branches_that_fork_again_have_two_letters() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from zoo import COLOUR, cost, network, on_meta, params, pixels
 
-from cnnbench.analysis import tracer as anatomy
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures.netresdeep import netresdeep
 from cnnbench.architectures.resnet import (
     ResidualBlock,
@@ -54,7 +54,7 @@ def test_resnets_for_small_images_have_the_known_multiply_adds(name: str, millio
 
 
 def additions(name: str) -> int:
-    return sum(layer.kind == "add" for layer in anatomy.layers(on_meta(name, COST_SPEC), COST_SPEC))
+    return sum(layer.kind == "add" for layer in trace(on_meta(name, COST_SPEC), COST_SPEC))
 
 
 @pytest.mark.parametrize("depth", [20, 56])

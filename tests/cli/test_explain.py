@@ -28,7 +28,7 @@ def explained(capsys: Capture, *arguments: str) -> Any:
 @pytest.mark.parametrize("name", list(architecture))
 def test_layers_add_up_to_the_cost(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in DEEP:
-        monkeypatch.setattr(receptive_field, "measured", lambda network, spec, layers: [None] * len(layers))
+        monkeypatch.setattr(receptive_field, "measure_fields", lambda network, spec, layers: [None] * len(layers))
     document = explained(capsys, name, "--size", "32x32x3")
     counted, declared = cost(name, COST_SPEC), architecture[name].declared
     for key in ("params", "macs"):

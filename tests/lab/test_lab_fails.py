@@ -78,12 +78,12 @@ def test_a_formula_without_strides_is_not_what_gradients_show(monkeypatch: Patch
 
 
 def test_networks_measured_one_pixel_off_do_not_agree(monkeypatch: Patch) -> None:
-    right = receptive_field.measured
+    right = receptive_field.measure_fields
 
-    def off_by_one(*arguments: Any) -> Any:
-        return [(f[0] + 1, f[1] + 1) if isinstance(f, tuple) else f for f in right(*arguments)]
+    def off_by_one(*arguments: Any, **named: Any) -> Any:
+        return [(f[0] + 1, f[1] + 1) if isinstance(f, tuple) else f for f in right(*arguments, **named)]
 
-    monkeypatch.setattr(receptive_field, "measured", off_by_one)
+    monkeypatch.setattr(receptive_field, "measure_fields", off_by_one)
     monkeypatch.setattr(receptive_field, "NETWORKS", (("lenet5", 32),))
     found = broken(receptive_field.receptive_field())
     assert "Formula and gradient agree" in found
