@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -n auto --dist worksteal
 DEMO := mnist5k_mlp mnist5k_lenet5 mnist5k_resnet20 mnist5k_inception_small
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all quick check clean
 
 demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, prove, time, compare, and a page of it all
 	@rm -rf demo
@@ -25,10 +26,15 @@ demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, p
 	@$(BIN)/cnnbench report demo --out demo/report.html
 
 test: .venv/ready .venv-oldest/ready  ## the fast tests: offline, no GPU needed
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-all: .venv/ready .venv-oldest/ready  ## the slow tests too
-	$(BIN)/pytest --slow
+	$(BIN)/pytest $(PARALLEL) --slow
+
+quick: .venv/ready  ## the fast tests of what differs from the last commit: tests/<folder>/test_<file>.py for cnnbench/<folder>/<file>.py
+	@tests=$$({ git diff --name-only HEAD; git ls-files --others --exclude-standard; } | sed -nE \
+	  -e 's#^cnnbench/(.*/)?([^/]+)\.py$$#tests/\1test_\2.py#p' -e 's#^(tests/.*test_[^/]+\.py)$$#\1#p' | sort -u | xargs -r ls -d 2>/dev/null); \
+	  if [ -n "$$tests" ]; then $(BIN)/pytest $$tests; else echo "nothing changed that has tests of its own"; fi
 
 check: .venv/ready  ## what pre-commit and CI run: format, lint, types
 	$(BIN)/ruff format --check .

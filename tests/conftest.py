@@ -2,11 +2,15 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cnnbench.__main__ import main
 from cnnbench.bench import latency
@@ -52,14 +56,36 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     torch.set_num_threads(threads)
 
 
+Make = Callable[[Path], None]
+
+
 @pytest.fixture(scope="session")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of the session: mnist5k_lenet5, trained for two epochs and tested."""
-    folder = tmp_path_factory.mktemp("runs")
-    common = ["--model.arch", "lenet5", "--runs-dir", str(folder)]
-    assert main(["fit", *common, "--trainer.max_epochs", "2"]) == 0
-    assert main(["test", *common]) == 0
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Make], Path]:
+    """`once(name, make)`: a folder that `make` fills, once per test session, whatever the number of test processes."""
+    base = tmp_path_factory.getbasetemp()
+    root = base if worker_id == "master" else base.parent
+
+    def folder(name: str, make: Make) -> Path:
+        place, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                place.mkdir()
+                make(place)
+                done.touch()
+        return place
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs_dir(once: Callable[[str, Make], Path]) -> Path:
+    """Runs of the session: mnist5k_lenet5, trained for two epochs and tested."""
+
+    def make(folder: Path) -> None:
+        assert main(["fit", "--model.arch", "lenet5", "--runs-dir", str(folder), "--trainer.max_epochs", "2"]) == 0
+        assert main(["test", "--model.arch", "lenet5", "--runs-dir", str(folder)]) == 0
+
+    return once("runs", make)
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +94,13 @@ def run(runs_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(run: Path, once: Callable[[str, Make], Path]) -> Path:
     """The bundle exported from `run`. Shared: a test that changes a bundle copies it first."""
-    out = tmp_path_factory.mktemp("exports")
-    assert main(["export", str(run), "--out", str(out)]) == 0
-    return out / "mnist5k_lenet5"
+
+    def make(folder: Path) -> None:
+        assert main(["export", str(run), "--out", str(folder)]) == 0
+
+    return once("exports", make) / "mnist5k_lenet5"
 
 
 @pytest.fixture(scope="session")
