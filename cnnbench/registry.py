@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -99,35 +98,10 @@ def hint(word: str, accepted: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(accepted)}"
 
 
-def explained(message: str, keys: list[str]) -> str:
-    """A parser's message in one line; where it is about an unknown key, the key and the nearest of `keys`."""
-    message = " ".join(message.split())
-    unknown = re.search(
-        r"(?:[Kk]ey ['\"]?|[Uu]nrecognized arguments: -*|does not accept option ['\"]?)([\w.]+)", message
-    )
-    if unknown and re.search("not expected|nrecognized|not accept", message):
-        near = _near(unknown[1], keys, 1)
-        return f"unknown key {unknown[1]!r}: {f'did you mean {near[0]}?' if near else '`--help` lists those accepted'}"
-    return plain(message)
-
-
 def _near(word: str, accepted: list[str], most: int) -> list[str]:
     import difflib  # only where something was mistyped
 
     return difflib.get_close_matches(word, accepted, n=most)
-
-
-def plain(message: str) -> str:
-    """A parser's message in one line, without Python's names for types."""
-    message = " ".join(message.split())
-    several = r"(.*?): Does not validate against any of the Union subtypes .*? Errors: (.*) Given value type: .*?: (.*)"
-    union = re.match(several, message)
-    if union:
-        expected = [part for part in re.split(r"(?:^| )- Expected an? |(?:^| )- Expected ", union[2]) if part.strip()]
-        message = f"{union[1]}: expected {' or '.join(part.strip() for part in expected)}; got {union[3]}"
-    message = re.sub(r"(?:a )?(?:typing\.)?Literal\[([^\]]*)\]", r"one of \1", message)
-    message = re.sub(r"<class '(\w+)'>", r"\1", message).replace(" or NoneType", "")
-    return message.replace("required: fit.model.arch", "required: --model.arch (`cnnbench list` names them)")
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench.architectures import Architectures, architecture, build
 from cnnbench.datasets import dataset
-from cnnbench.registry import Registry, explained, hint
+from cnnbench.registry import Registry, hint
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 both = pytest.mark.parametrize("registry", [architecture, dataset], ids=lambda registry: registry.kind)
@@ -82,18 +82,6 @@ def test_a_name_near_to_none_lists_all() -> None:
 
 def test_a_hint_is_the_nearest_words_nearest_first() -> None:
     assert hint("lenet", ["mlp", "lenet5", "alexnet"]) == "did you mean lenet5 or alexnet?"
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("Unrecognized arguments: --data.batchsize 3", "unknown key 'data.batchsize': did you mean data.batch_size?"),
-        ("Key 'zzz' is not expected", "unknown key 'zzz': `--help` lists those accepted"),
-        ("two\n  lines", "two lines"),
-    ],
-)
-def test_a_parser_message_becomes_one_line_with_the_nearest_key(message: str, expected: str) -> None:
-    assert explained(message, ["data.batch_size", "data.root"]) == expected
 
 
 @pytest.fixture

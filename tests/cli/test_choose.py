@@ -254,7 +254,7 @@ def test_an_accuracy_that_is_no_fraction_is_refused(value: str, capsys: pytest.C
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(("--by", "beauty"), "by"), (("--max-bytes", "1e6x"), "max_bytes"), (("--max-speed", "3"), "--max-speed")],
+    [(("--by", "beauty"), "by"), (("--max-bytes", "1e6x"), "max-bytes"), (("--max-speed", "3"), "--max-speed")],
 )
 def test_an_option_or_value_that_is_none_is_refused(
     arguments: tuple[str, str], told: str, capsys: pytest.CaptureFixture[str]

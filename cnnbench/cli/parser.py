@@ -1,0 +1,289 @@
+"""Command lines from plain functions: a verb's signature is its flags, its docstring its help.
+
+Parameters before the `*` are what the verb is about and come without a flag; keyword-only ones are flags, spelled with
+dashes. `bool` is a switch, `list[...]` is comma-separated and may be repeated, a `Literal` is a choice, and the aliases
+of `cnnbench.cli.units` read figures with a unit. Defaults stand in the signature alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from cnnbench.cli.units import Unit
+from cnnbench.registry import hint
+from cnnbench.types import CnnbenchError
+
+Verb: TypeAlias = Callable[..., int]
+
+RENAMED: dict[tuple[str, str], str] = {
+    # (verb, or "" for every verb, and the old spelling): the new one
+    ("", "--json"): "--format json",
+    ("", "--runs_dir"): "--runs-dir",
+    ("", "--print_completion"): "--print-completion bash|zsh|tcsh",
+    ("sweep", "--engine"): "--executor",
+    ("sweep", "--engine-options"): "--executor-options KEY=VALUE, repeated",
+    ("export", "--variants"): "--precision",
+    ("export", "--providers"): "--provider",
+    ("export", "--budget"): "--max-accuracy-loss 0.2%",
+    ("export", "--target"): "--for triton|safetensors with --out",
+    ("bench", "--runtime"): "--backend",
+    ("bench", "--server-p99-ms"): "--server-p99 5ms",
+    ("choose", "--runtime"): "--backend",
+    ("choose", "--max-latency-ms"): "--max-latency 2ms",
+    ("compare", "--target"): "--target-accuracy 99%",
+    ("compare", "--figure"): "--picture",
+    ("report", "--target"): "--target-accuracy 99%",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a parameter reads the text behind its flag."""
+
+    read: Callable[[str], Any]
+    """The value, of a list one item. Raises ValueError with what is accepted."""
+    show: Callable[[Any], str] = str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    switch: bool = False
+    several: bool = False
+
+
+def parse(verb: str, function: Verb, *, arguments: list[str]) -> dict[str, Any]:
+    """The keyword arguments for `function` that a command line gives; those not given are left to its defaults.
+
+    Raises:
+        CnnbenchError: An unknown or renamed flag, or a value that is not accepted (exit 2).
+        SystemExit: `--help` was printed.
+    """
+    known = ["--help", *(_flag(parameter.name) for parameter in _split(function)[1])]
+    if _is_older(function):
+        arguments = [_dashed(argument, known) for argument in arguments]
+    check_flags(verb, arguments, known=known)
+    try:
+        values = parser_of(verb, function).parse_intermixed_args(arguments)  # flags may stand between paths
+    except argparse.ArgumentError as error:
+        raise _refusal(verb, f"{error.argument_name}: {error.message}") from None
+    return {name: value for name, value in vars(values).items() if value not in (None, [])}
+
+
+def parser_of(verb: str, function: Verb) -> argparse.ArgumentParser:
+    """The parser of a verb, for its help and for completion."""
+    import docstring_parser
+
+    doc = docstring_parser.parse(function.__doc__ or "")
+    parser = _Parser(
+        verb=verb,
+        prog=f"cnnbench {verb}".rstrip(),
+        description="\n\n".join(filter(None, (doc.short_description, doc.long_description))),
+        argument_default=argparse.SUPPRESS,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    described = {param.arg_name: param.description or "" for param in doc.params}
+    hints = get_type_hints(function, include_extras=True)
+    positionals, flags = _split(function)
+    for parameter in positionals:
+        options = _positional_options(parameter, _kind(hints[parameter.name]), described.get(parameter.name, ""))
+        parser.add_argument(parameter.name, **options)
+    for parameter in flags:
+        options = _options(parameter, _kind(hints[parameter.name]), described.get(parameter.name, ""))
+        parser.add_argument(_flag(parameter.name), **_older_lists(function, parameter, options))
+    return parser
+
+
+def check_flags(verb: str, arguments: list[str], *, known: Iterable[str] | None = None) -> None:
+    """Refuse flags that were renamed and, where `known` ones are given, flags that are not among them.
+
+    Raises:
+        CnnbenchError: With the new spelling, or the nearest known one (exit 2).
+    """
+    accepted = sorted(known or [])
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for word, following in pairwise([*words, ""]):
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            continue
+        new = RENAMED.get((verb, f"{flag} {value if equals else following}"))
+        if new:
+            raise _refusal(verb, f"{flag} {value if equals else following} is now {new}")
+        if flag not in accepted:
+            _refuse_unknown(verb, flag, accepted)
+
+
+def _refuse_unknown(verb: str, flag: str, accepted: list[str]) -> None:
+    """Refuse a flag with its new spelling or the nearest; where no flag is known, only if it was renamed."""
+    dashed = flag.replace("_", "-")
+    rows = [RENAMED[row] for row in ((verb, flag), (verb, dashed), ("", flag)) if row in RENAMED]
+    new = rows[0] if rows else dashed if dashed in accepted else None
+    if new:
+        raise _refusal(verb, f"{flag} is now {new}")
+    if accepted:
+        raise _refusal(verb, f"unknown option {flag}: {hint(flag, accepted)}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line with exit code 2."""
+
+    def __init__(self, *, verb: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.verb = verb
+
+    def error(self, message: str) -> NoReturn:
+        raise _refusal(self.verb, message)
+
+
+def _refusal(verb: str, message: str) -> CnnbenchError:
+    command = f"cnnbench {verb}".rstrip()
+    return CnnbenchError(f"{verb}: {message} (see `{command} --help`)".removeprefix(": "))
+
+
+def _kind(annotation: Any) -> Kind:
+    """How values of an annotation are read.
+
+    Raises:
+        TypeError: The command line has no form for it.
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        (annotation,) = [part for part in inner if part is not type(None)]
+        return _kind(annotation)
+    if origin is Annotated:
+        (unit,) = [part for part in inner[1:] if isinstance(part, Unit)]
+        return Kind(unit.parse, unit.show, unit.metavar)
+    if origin is Literal:
+        return Kind(_choice(inner), choices=inner)
+    if origin is list:
+        item = _kind(inner[0])
+        return replace(item, show=lambda values: ",".join(map(item.show, values)), several=True)
+    if origin is tuple:  # older form
+        return Kind(str)
+    if annotation is bool:
+        return Kind(str, switch=True)
+    if annotation not in PLAIN:
+        raise TypeError(f"{annotation} has no form on the command line")
+    return Kind(PLAIN[annotation], metavar={int: "N", float: "X"}.get(annotation))
+
+
+def _choice(accepted: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in accepted:
+            raise ValueError(f"{text!r} is unknown: {hint(text, list(accepted))}")
+        return text
+
+    return read
+
+
+def _items(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Reads `a,b`; a comma inside brackets or braces belongs to its item."""
+
+    def read_items(text: str) -> list[Any]:
+        parts = re.split(r",(?![^\[]*\]|[^{]*\})", text)
+        if "" in parts:
+            raise ValueError(f"{text!r} has an empty item: expected values separated by commas, such as a,b")
+        return [read(part) for part in parts]
+
+    return read_items
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise ValueError(f"{text!r} is not a whole number: expected one such as 3")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise ValueError(f"{text!r} is not a number: expected one such as 0.5")
+    return value
+
+
+PLAIN: dict[Any, Callable[[str], Any]] = {str: str, int: _whole, float: _number, Path: Path}
+
+
+def _options(parameter: Parameter, kind: Kind, description: str) -> dict[str, Any]:
+    """The arguments of argparse's `add_argument` for a flag."""
+    default = parameter.default
+    if default not in (Parameter.empty, None, False, "", []):
+        description = f"{description} (default: {kind.show(default)})"
+    options: dict[str, Any] = {"help": description.replace("%", "%%"), "dest": parameter.name}
+    if kind.switch:
+        return options | {"action": "store_true"}
+    options |= {"metavar": kind.metavar, "required": default is Parameter.empty}
+    if kind.several:
+        return options | {"type": _reported(_items(kind.read)), "action": "extend"}
+    return options | {"type": _reported(kind.read), "choices": kind.choices or None}
+
+
+def _positional_options(parameter: Parameter, kind: Kind, description: str) -> dict[str, Any]:
+    """The arguments of argparse's `add_argument` for what comes without a flag; each word is one item of a list."""
+    required = parameter.default is Parameter.empty
+    count = {(True, True): "+", (True, False): "*", (False, True): None, (False, False): "?"}[kind.several, required]
+    return {
+        "help": description.replace("%", "%%"),
+        "type": _reported(kind.read),
+        "nargs": count,
+        "default": None,
+        "choices": kind.choices or None,
+    }
+
+
+def _reported(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same reader, its ValueError as the error whose text argparse shows."""
+
+    def reported(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return reported
+
+
+def _split(function: Verb) -> tuple[list[Parameter], list[Parameter]]:
+    """The parameters that come without a flag, and the flags."""
+    parameters = list(signature(function).parameters.values())
+    if _is_older(function):
+        first = int(not isinstance(parameters[0].default, bool))
+        return parameters[:first], parameters[first:]
+    flags = [parameter for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
+    return [parameter for parameter in parameters if parameter not in flags], flags
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+# The older form of a verb, without a `*`: several values follow a flag as words of their own. Goes with the last one.
+
+
+def _is_older(function: Verb) -> bool:
+    parameters = list(signature(function).parameters.values())
+    keywords = any(parameter.kind is Parameter.KEYWORD_ONLY for parameter in parameters)
+    return not keywords and (len(parameters) > 1 or isinstance(parameters[0].default, bool))
+
+
+def _dashed(argument: str, known: list[str]) -> str:
+    flag, equals, value = argument.partition("=")
+    dashed = flag.replace("_", "-")
+    return dashed + equals + value if dashed in known else argument
+
+
+def _older_lists(function: Verb, parameter: Parameter, options: dict[str, Any]) -> dict[str, Any]:
+    text = str(parameter.annotation)
+    if not _is_older(function) or not ("list[str]" in text or "tuple[str, str]" in text):
+        return options
+    return {**options, "action": "store", "type": str, "nargs": 2 if "tuple" in text else "+"}
