@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: versions, machine, threads, commit. Recorded with every result."""
+"""What a result depends on besides the code: versions, machine, threads, commit. Recorded with every result."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def describe() -> Environment:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that a result depends on."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cpu_name() -> str:
-    """The processor's marketing name where Linux tells it, else the architecture."""
+    """The processor's marketing name on Linux, elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def gpus() -> list[str]:
 
 
 def commit() -> Commit | None:
-    """Commit of cnnbench's checkout and whether its tree was dirty; None where it is an installed package."""
+    """Commit of cnnbench's checkout and whether its tree was dirty; None for an installed package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -70,5 +70,5 @@ def commit() -> Commit | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""How our pictures look and how they are kept: SVG for documents, PNG for everything else, inline for a page."""
+"""The look of figures, and how they are written: SVG for documents, PNG for everything else, inline for a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def new(width: float = 11.5, height: float = 4.8, panels: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def new(width: float = 11.5, height: float = 4.8, *, panels: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """An empty figure of `width` x `height` inches and its `panels` axes, row by row."""
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure open and wants a display
 
@@ -33,7 +33,7 @@ def new(width: float = 11.5, height: float = 4.8, panels: int = 1, rows: int = 1
 
 
 def write(figure: Figure, stem: Path) -> list[Path]:
-    """Keep a figure as `stem` with .svg and .png; the same figure gives the same bytes.
+    """Write a figure as `stem` with .svg and .png; the same figure gives the same bytes.
 
     Raises:
         CnnbenchError: The folder cannot be written (exit 2).

@@ -1,4 +1,4 @@
-"""What a result depends on: recorded, without naming the machine's host, user or folders."""
+"""What a result depends on is recorded, without the machine's host, user or folders."""
 
 import getpass
 import json
@@ -7,11 +7,13 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 import cnnbench
 from cnnbench import environment
+from cnnbench.records.schema import Commit
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -21,7 +23,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that cnnbench believes it lies in."""
+    """A folder that takes the place of cnnbench's checkout."""
     (tmp_path / "cnnbench").mkdir()
     (tmp_path / "cnnbench" / "environment.py").write_text("")
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "cnnbench" / "environment.py"))
@@ -34,8 +36,13 @@ def test_versions_are_those_installed() -> None:
     assert all(metadata.version(name) == version for name, version in found.items())
 
 
-def test_the_description_is_json_and_tells_python_threads_and_machine() -> None:
-    about = json.loads(json.dumps(environment.describe(), allow_nan=False))
+def written() -> str:
+    """The description as records hold it."""
+    return json.dumps(msgspec.to_builtins(environment.describe()), allow_nan=False)
+
+
+def test_the_description_is_json_and_has_python_threads_and_machine() -> None:
+    about = json.loads(written())
     assert about["python"] == platform.python_version()
     assert about["threads"] == torch.get_num_threads()
     assert about["platform"] == f"{platform.system()} {platform.machine()}"
@@ -43,13 +50,13 @@ def test_the_description_is_json_and_tells_python_threads_and_machine() -> None:
 
 
 def test_the_description_names_no_host_user_or_folder() -> None:
-    words = set(json.dumps(environment.describe()).replace('"', " ").replace(",", " ").split())
+    words = set(written().replace('"', " ").replace(",", " ").split())
     assert not words & {platform.node(), getpass.getuser()}
-    text = json.dumps(environment.describe())
+    text = written()
     assert not any(str(place) in text for place in (Path.home(), Path.cwd(), Path(cnnbench.__file__).parents[1]))
 
 
-def test_a_machine_that_does_not_tell_its_processor_gives_the_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_processor_name_the_architecture_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(self: Path) -> str:
         raise OSError(2, "No such file or directory")
 
@@ -62,9 +69,9 @@ def test_the_commit_and_whether_the_tree_was_dirty(checkout: Path) -> None:
     git(checkout, "add", ".")
     git(checkout, "commit", "-q", "-m", "first")
     head = git(checkout, "rev-parse", "HEAD")
-    assert environment.commit() == {"commit": head, "dirty": False}
+    assert environment.commit() == Commit(head, dirty=False)
     (checkout / "new").write_text("")
-    assert environment.commit() == {"commit": head, "dirty": True}
+    assert environment.commit() == Commit(head, dirty=True)
 
 
 def test_an_installed_package_has_no_commit(checkout: Path) -> None:

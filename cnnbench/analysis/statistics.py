@@ -1,4 +1,4 @@
-"""What a few seeds can tell: intervals, whether one of two architectures is better, and time to a target accuracy."""
+"""Statistics over seeds: intervals, whether one of two architectures is better, and time to a target accuracy."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from cnnbench.records.schema import Epoch
 
 LEVEL = 0.95
+"""Confidence level of every interval."""
 BOOTSTRAP_FROM = 10
-"""Values from which an interval is a bootstrap's. Below, Student's t: a percentile bootstrap of five values covers 84 %
-where it says 95 % (Hesterberg 2015, arXiv:1411.5279, on the narrowness of small samples)."""
+"""Number of values from which an interval is a bootstrap's. Below, Student's t: a 95 % percentile bootstrap of five
+values covers 84 % (Hesterberg 2015, arXiv:1411.5279, on the narrowness of small samples)."""
 REPLICATES = 20_000
 SEED = 20_261_122
-"""Of every bootstrap here: the same numbers give the same interval."""
+"""Seed of every bootstrap: the same numbers give the same interval."""
 TRAINING_PASSES = 3
 """One forward, and a backward pass of twice its arithmetic (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
 
 Bounds = tuple[float | None, float | None]
-"""What a value cannot fall below or exceed, such as (0, 1) for an accuracy."""
+"""The smallest and largest possible value, such as (0, 1) for an accuracy."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def interval(values: Sequence[float], bounds: Bounds = (None, None)) -> Interval
     """
     if len(values) < 2:
         return None
-    if np.ptp(values) == 0:  # neither has anything to go by
+    if np.ptp(values) == 0:  # without spread neither method is defined
         low = high = float(values[0])
     elif len(values) < BOOTSTRAP_FROM:
         low, high = _students_t(np.asarray(values))
@@ -61,7 +62,7 @@ def _students_t(values: np.ndarray) -> tuple[float, float]:
 def _bca(values: np.ndarray) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    result = bootstrap(
         (values,),
         np.mean,
         confidence_level=LEVEL,
@@ -69,11 +70,11 @@ def _bca(values: np.ndarray) -> tuple[float, float]:
         method="BCa",
         rng=np.random.default_rng(SEED),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _quantile_of_t(degrees: int) -> float:
-    """How many standard errors lie on each side of the mean."""
+    """Half the width of an interval of the mean, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + LEVEL) / 2, degrees))
@@ -81,12 +82,12 @@ def _quantile_of_t(degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """One number over seeds: every value, and what they say together."""
+    """One quantity over seeds: every value, mean, spread and interval."""
 
     values: tuple[float, ...]
     mean: float
     std: float | None
-    """Of the sample, with n - 1; None for a single value."""
+    """Sample standard deviation, with n - 1; None for a single value."""
     interval: Interval | None
 
 
@@ -98,9 +99,10 @@ def summary(values: Sequence[float], bounds: Bounds = (None, None)) -> Summary:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two networks on the same images: on how many only one of them is right."""
+    """McNemar's test of two networks on the same images."""
 
     only_a: int
+    """Images that only a classifies correctly."""
     only_b: int
     p: float
     """Probability of a split at least as uneven if both were equally good (exact, two-sided)."""
@@ -110,8 +112,8 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
     """The exact test of McNemar (1947), for one seed of each network.
 
     Args:
-        correct_a: `(images,)` bool, whether one network is right.
-        correct_b: The same for the other, on the same images in the same order.
+        correct_a: `(images,)` bool, whether network a is right.
+        correct_b: The same for b, on the same images in the same order.
 
     Raises:
         ValueError: The shapes are not `(images,)` for both.
@@ -127,32 +129,32 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of a less that of b, with its 95 % interval, in fractions of 1."""
+    """Accuracy of a minus that of b, with its 95 % interval, in fractions of 1."""
 
     mean: float
     low: float
     high: float
     seeds: int
-    """With one, the interval speaks of other images alone, not of another training."""
+    """With one, the interval covers other images only, not another training."""
     images: int
     replicates: int
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
-    def verdict(self, name_a: str, name_b: str) -> str:
-        """One sentence: which is better and by how much, or that no difference is shown; and what it rests on."""
+    def sentence(self, name_a: str, name_b: str) -> str:
+        """One sentence: which is better and by how much, or that no difference is shown; with seeds and images."""
         low, high = 100 * self.low, 100 * self.high
         if not self.shown:
-            found = f"no difference shown between {name_a} and {name_b} (95 % interval {low:.2f} to {high:.2f} points)"
+            result = f"no difference shown between {name_a} and {name_b} (95 % interval {low:.2f} to {high:.2f} points)"
         elif self.mean > 0:
-            found = f"{name_a} is better than {name_b} by {_points(self.mean, low, high)}"
+            result = f"{name_a} is better than {name_b} by {_points(self.mean, low, high)}"
         else:
-            found = f"{name_b} is better than {name_a} by {_points(-self.mean, -high, -low)}"
+            result = f"{name_b} is better than {name_a} by {_points(-self.mean, -high, -low)}"
         seeds = f"{self.seeds} seeds" if self.seeds > 1 else "over images alone: one seed"
-        return f"{found}; {seeds}, {self.images:,} images"
+        return f"{result}; {seeds}, {self.images:,} images"
 
 
 def _points(mean: float, low: float, high: float) -> str:
@@ -162,15 +164,16 @@ def _points(mean: float, low: float, high: float) -> str:
 def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Difference:
     """How much better a is than b, for other seeds and other images than these: a crossed, paired bootstrap.
 
-    A replicate draws seeds and images anew, each on its own, for both networks alike and all images under every drawn
-    seed: images under several seeds are not independent (Owen 2007, The pigeonhole bootstrap, doi:10.1214/07-AOAS122).
-    How far the replicates scatter is the standard error, taken apart into what seeds and what images bring.
+    A replicate resamples seeds and images independently, the same ones for both networks, and all images under every
+    drawn seed: images under several seeds are not independent (Owen 2007, The pigeonhole bootstrap,
+    doi:10.1214/07-AOAS122). The spread of the replicates is the standard error, separated into the parts of seeds and
+    of images.
 
-    The interval is not the replicates' percentiles. Few seeds scatter too little by (n - 1) / n, and their quantiles
-    end at the best and the worst of them, so that three cover at most 75 % however far the percentiles are pushed
-    out (as in Hesterberg 2015, arXiv:1411.5279); and such replicates count what seed and image have between them
-    three times. So the parts are scaled to be unbiased, and each gets the quantile of Student's t that its own number
-    calls for: half the interval is sqrt(t_seeds^2 se_seeds^2 + t_images^2 se_images^2) (Banerjee 1960, Sankhya 22,
+    The interval is not the replicates' percentiles. The spread of n seeds is too small by (n - 1) / n, and their
+    quantiles end at the best and the worst of them, so that three cover at most 75 % however far the percentiles are
+    pushed out (as in Hesterberg 2015, arXiv:1411.5279); and such replicates count the interaction of seed and image
+    three times. So the parts are scaled to be unbiased, and each gets the quantile of Student's t for its own degrees
+    of freedom: half the interval is sqrt(t_seeds^2 se_seeds^2 + t_images^2 se_images^2) (Banerjee 1960, Sankhya 22,
     pages 357 and 358), which covers 95 % or more and is never narrower than a paired t-test over the seeds.
 
     Args:
@@ -193,49 +196,49 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Differenc
 
 
 def _variances(differences: np.ndarray) -> tuple[float, float]:
-    """Squared standard errors of the mean that seeds and images bring, from replicates; `differences` (S, I).
+    """Squared standard errors of the mean due to seeds and due to images, from replicates; `differences` (S, I).
 
-    What they have between them (a seed that is good at an image) is part of the first: seeds bring it, as do images,
-    so it is taken off the second. With one seed there is only the second.
+    The interaction (a seed that is good at an image) is in both; it stays in the first and is subtracted from the
+    second. With one seed there is only the second.
     """
     seeds, images = differences.shape
     both, seeds_alone, images_alone = _replicates(differences)
     of_images = images_alone.var() * images / (images - 1)
     if seeds == 1:
         return 0.0, float(of_images)
-    between = (both - seeds_alone - images_alone).var() * seeds * images / ((seeds - 1) * (images - 1))
-    return float(seeds_alone.var() * seeds / (seeds - 1)), float(max(of_images - between, 0.0))
+    interaction = (both - seeds_alone - images_alone).var() * seeds * images / ((seeds - 1) * (images - 1))
+    return float(seeds_alone.var() * seeds / (seeds - 1)), float(max(of_images - interaction, 0.0))
 
 
 def _replicates(differences: np.ndarray) -> np.ndarray:
-    """`(3, REPLICATES)` means less the mean: of resampled seeds and images, of seeds alone, of images alone.
+    """`(3, REPLICATES)` means minus the mean: of resampled seeds and images, of seeds alone, of images alone.
 
     Images with the same differences under all seeds are one pattern. How often a replicate holds each pattern is one
-    multinomial draw: the same distribution as drawing every image, at a small part of the work.
+    multinomial draw: the same distribution as drawing every image, at a small fraction of the cost.
     """
     seeds, images = differences.shape
     patterns, counts = np.unique(differences, axis=1, return_counts=True)  # (S, P), (P,)
     patterns = patterns.astype(np.float64)
     random = np.random.RandomState(SEED)  # its stream is frozen (NEP 19)
-    found = []
+    chunks = []
     for start in range(0, REPLICATES, 1000):  # a hundred seeds have as many patterns as images
         size = min(1000, REPLICATES - start)
         drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size) / seeds  # (size, S)
         drawn_images = random.multinomial(images, counts / images, size) / images  # (size, P)
         per_pattern = drawn_seeds @ patterns  # (size, P)
-        found.append(
+        chunks.append(
             [
                 (per_pattern * drawn_images).sum(axis=1),
                 per_pattern @ counts / images,
                 drawn_images @ patterns.mean(axis=0),
             ]
         )
-    means: np.ndarray = np.concatenate(found, axis=1) - differences.mean()
+    means: np.ndarray = np.concatenate(chunks, axis=1) - differences.mean()
     return means
 
 
 @dataclass(frozen=True)
-class Spent:
+class TimeToAccuracy:
     """What training cost until a target was first reached, evaluation excluded."""
 
     seconds: float
@@ -243,15 +246,15 @@ class Spent:
     macs: int
 
 
-def time_to_accuracy(curve: Sequence[Epoch], target: float, macs: int) -> Spent | None:
-    """What had been spent at the first validated epoch whose accuracy is at least `target`; None if none is.
+def time_to_accuracy(curve: Sequence[Epoch], target: float, *, macs: int) -> TimeToAccuracy | None:
+    """The cost of training up to the first validated epoch with at least `target` accuracy; None if there is none.
 
     Args:
         curve: The validated epochs of a run, in order.
         target: Validation accuracy, a fraction.
-        macs: Of one image forward; training takes `TRAINING_PASSES` of them an image.
+        macs: MACs of one forward pass per image; training takes `TRAINING_PASSES` times as many.
     """
     reached = next((epoch for epoch in curve if epoch.val_accuracy >= target), None)
     if reached is None:
         return None
-    return Spent(reached.train_seconds, reached.epoch, TRAINING_PASSES * macs * reached.images)
+    return TimeToAccuracy(reached.train_seconds, reached.epoch, TRAINING_PASSES * macs * reached.images)

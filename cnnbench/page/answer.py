@@ -133,7 +133,7 @@ def _verdict(best: Group, chosen: Group) -> list[str]:
         _, difference = measured(best.runs, chosen.runs)
     except CnnbenchError:  # without predictions the page has less to say, and says nothing
         return []
-    said: str = difference.verdict(best.name, chosen.name)
+    said: str = difference.sentence(best.name, chosen.name)
     return [f"{said[0].upper()}{said[1:]}." if said.startswith("no ") else f"{said}."]
 
 

@@ -121,7 +121,7 @@ def _class_names(material: Material, group: Group, count: int) -> list[str]:
 
 
 def _confusion(group: Group, found: Predictions, classes: list[str]) -> Picture:
-    counts = confidence.confusion(found.labels, found.predictions, len(classes))
+    counts = confidence.confusion(found.labels, found.predictions, classes=len(classes))
     images = counts.sum(axis=1)
     points: list[Point] = [
         {
@@ -142,7 +142,9 @@ def _confusion(group: Group, found: Predictions, classes: list[str]) -> Picture:
 
 
 def _by_class(group: Group, found: Predictions, classes: list[str]) -> list[Point]:
-    accuracy = confidence.per_class_accuracy(confidence.confusion(found.labels, found.predictions, len(classes)))
+    accuracy = confidence.per_class_accuracy(
+        confidence.confusion(found.labels, found.predictions, classes=len(classes))
+    )
     return [
         {
             "name": group.name,
@@ -161,7 +163,7 @@ def _mistakes(material: Material, group: Group) -> Block | None:
     if not group.shown.predictions.is_file():
         return None
     found = _read(material, group.shown.predictions)
-    places = confidence.confident_mistakes(found.probabilities, found.labels, MISTAKES)
+    places = confidence.confident_mistakes(found.probabilities, found.labels, count=MISTAKES)
     heading = f"The most confident mistakes of {group.name} {material.heading(group.row['dataset'])}".strip()
     if not len(places):
         return Block(heading, ["It makes none on the test images."])

@@ -289,7 +289,7 @@ def _time_to(runs: list[Run], target: float) -> dict[str, Any]:
     """What it took to reach `target` on validation images, in each seed that did."""
     from cnnbench.analysis.statistics import time_to_accuracy
 
-    spent = [time_to_accuracy(run.record.fit.curve, target, run.record.cost.macs) for run in runs]
+    spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.cost.macs) for run in runs]
     reached = [each for each in spent if each]
     return {
         "target": target,

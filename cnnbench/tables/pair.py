@@ -33,7 +33,7 @@ def show(found: Found, names: tuple[str, str], format: Format) -> int:
     columns = [
         Column(column.key, column.heading.format(a=name_a, b=name_b), column.show, column.right) for column in COLUMNS
     ]
-    answer = difference.verdict(name_a, name_b)
+    answer = difference.sentence(name_a, name_b)
     if format == "json":
         import json
         from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Per-image predictions: read only where they are whole, and counted as the papers count."""
+"""Per-image predictions: damaged files are refused, figures agree with torchmetrics and hand counts."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_calibration_error_is_torchmetrics(seed: int, count: int, classes: int, 
     expected = multiclass_calibration_error(
         torch.from_numpy(probabilities), torch.from_numpy(labels), classes, n_bins=bins, norm="l1"
     )
-    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(float(expected), abs=1e-5)
+    assert expected_calibration_error(probabilities, labels, bins=bins) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -58,10 +58,10 @@ def test_certainty_that_is_always_right_is_calibrated_and_always_wrong_is_not() 
 
 def test_a_confidence_on_an_edge_counts_below_it_and_an_empty_bin_is_not_a_number() -> None:
     probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [0.8, 0.2], [1.0, 0.0]])
-    found = reliability(probabilities, np.array([0, 0, 1, 0]), bins=4)
-    assert found.counts.tolist() == [0, 1, 1, 2]
-    np.testing.assert_allclose(found.confidence, [np.nan, 0.5, 0.75, 0.9])
-    np.testing.assert_allclose(found.accuracy, [np.nan, 1, 1, 0.5])
+    result = reliability(probabilities, np.array([0, 0, 1, 0]), bins=4)
+    assert result.counts.tolist() == [0, 1, 1, 2]
+    np.testing.assert_allclose(result.confidence, [np.nan, 0.5, 0.75, 0.9])
+    np.testing.assert_allclose(result.accuracy, [np.nan, 1, 1, 0.5])
 
 
 def test_of_equal_probabilities_the_first_class_is_the_prediction() -> None:
@@ -79,12 +79,12 @@ def test_there_must_be_a_bin() -> None:
 def test_confusion_is_torchmetrics_and_its_rows_are_the_true_classes(seed: int, count: int, classes: int) -> None:
     random = np.random.RandomState(seed)
     labels, predictions = random.randint(0, classes, count), random.randint(0, classes, count)
-    found = confusion(labels, predictions, classes)
+    result = confusion(labels, predictions, classes=classes)
     if classes > 1:
         expected = multiclass_confusion_matrix(torch.from_numpy(predictions), torch.from_numpy(labels), classes)
-        np.testing.assert_array_equal(found, expected.numpy())
-    assert found.shape == (classes, classes)
-    np.testing.assert_array_equal(found.sum(axis=1), np.bincount(labels, minlength=classes))
+        np.testing.assert_array_equal(result, expected.numpy())
+    assert result.shape == (classes, classes)
+    np.testing.assert_array_equal(result.sum(axis=1), np.bincount(labels, minlength=classes))
 
 
 def test_per_class_accuracy_by_hand() -> None:
@@ -101,26 +101,26 @@ def test_the_most_confident_mistakes_come_first_and_of_equal_ones_the_earlier() 
     assert confident_mistakes(probabilities, probabilities.argmax(axis=1)).tolist() == []
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_predictions_are_read_back(tmp_path: Path) -> None:
     logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
     rows = torch.cat([torch.stack([torch.arange(7), labels, logits.argmax(1)], dim=1).float(), logits], dim=1)
     write_predictions(tmp_path / "predictions.parquet", rows)
-    found = read_predictions(tmp_path / "predictions.parquet")
-    assert found.index.tolist() == list(range(7))
-    assert found.labels.tolist() == labels.tolist()
-    assert found.predictions.tolist() == logits.argmax(1).tolist()
-    np.testing.assert_allclose(found.probabilities, logits.softmax(1).numpy(), rtol=1e-6)
-    assert found.correct.tolist() == (labels == logits.argmax(1)).tolist()
+    result = read_predictions(tmp_path / "predictions.parquet")
+    assert result.index.tolist() == list(range(7))
+    assert result.labels.tolist() == labels.tolist()
+    assert result.predictions.tolist() == logits.argmax(1).tolist()
+    np.testing.assert_allclose(result.probabilities, logits.softmax(1).numpy(), rtol=1e-6)
+    assert result.correct.tolist() == (labels == logits.argmax(1)).tolist()
 
 
 def test_a_real_run_s_predictions_agree_with_its_result(run: Path) -> None:
     record = records.read(run / "result.json", RunRecord)
-    found = read_predictions(run / "predictions.parquet")
+    result = read_predictions(run / "predictions.parquet")
     assert record.test is not None
-    assert found.correct.sum() == record.test.correct
-    np.testing.assert_array_equal(found.labels, open_recorded(record.data).test.labels)
-    np.testing.assert_array_equal(found.probabilities.argmax(axis=1), found.predictions)
+    assert result.correct.sum() == record.test.correct
+    np.testing.assert_array_equal(result.labels, open_recorded(record.data).test.labels)
+    np.testing.assert_array_equal(result.probabilities.argmax(axis=1), result.predictions)
 
 
 def columns(count: int = 3, classes: int = 2) -> dict[str, pa.Array]:
@@ -139,7 +139,7 @@ def lists(*rows: list[float]) -> pa.Array:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"index": pa.array([0, 2, 1])}, "other images"),
         ({"label": pa.array([0, 1, 2])}, "labels from 0 to 2, but 2 probabilities"),
@@ -154,13 +154,13 @@ def lists(*rows: list[float]) -> pa.Array:
         ({"label": None}, "cannot be read"),
     ],
 )
-def test_what_no_network_predicted_is_refused(change: dict[str, pa.Array], told: str, tmp_path: Path) -> None:
+def test_impossible_predictions_are_refused(change: dict[str, pa.Array], message: str, tmp_path: Path) -> None:
     content = {name: values for name, values in {**columns(), **change}.items() if values is not None}
     pq.write_table(pa.table(content), tmp_path / "predictions.parquet")
-    assert told in refused(tmp_path / "predictions.parquet")
+    assert message in refused(tmp_path / "predictions.parquet")
 
 
-def test_the_columns_that_the_others_change_are_read(tmp_path: Path) -> None:
+def test_the_columns_that_these_cases_change_are_valid(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns()), tmp_path / "predictions.parquet")
     assert read_predictions(tmp_path / "predictions.parquet").labels.tolist() == [1, 1, 1]
 
@@ -171,7 +171,7 @@ def test_an_empty_table_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "text"])
-def test_a_damaged_file_is_told_in_one_line(damage: str, run: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_in_one_line(damage: str, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     content = bytearray((run / "predictions.parquet").read_bytes())
     if damage == "truncated":

@@ -1,4 +1,4 @@
-"""Intervals cover what they promise, comparisons respect what is paired, and costs are read off the right epoch."""
+"""Intervals have their stated coverage, comparisons are paired, and costs are those of the right epoch."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from scipy import stats
 from cnnbench.analysis import statistics
 from cnnbench.analysis.statistics import (
     Difference,
-    Spent,
+    TimeToAccuracy,
     interval,
     mcnemar,
     paired_difference,
@@ -25,53 +25,53 @@ ACCURACIES = st.lists(st.floats(0, 1), min_size=2, max_size=9)
 
 def test_below_ten_values_the_interval_is_students_t() -> None:
     values = [0.981, 0.984, 0.979, 0.985, 0.986]
-    found = interval(values)
-    assert found is not None
+    result = interval(values)
+    assert result is not None
     # scipy's own one-sample test inverts to the same interval
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert found.method == "Student's t"
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert result.method == "Student's t"
 
 
 def test_from_ten_values_on_it_is_the_bca_bootstrap_and_the_same_every_time() -> None:
     values = np.random.RandomState(0).lognormal(size=10).tolist()
-    found = interval(values)
-    assert found is not None
-    assert found.method == "BCa bootstrap"
-    assert found == interval(values)
+    result = interval(values)
+    assert result is not None
+    assert result.method == "BCa bootstrap"
+    assert result == interval(values)
     expected = stats.bootstrap((values,), np.mean, n_resamples=50_000, rng=np.random.default_rng(1)).confidence_interval
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05 * np.std(values))
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.05 * np.std(values))
     mean = float(np.mean(values))
-    assert found.high - mean > mean - found.low  # it follows the skew, which Student's t does not
+    assert result.high - mean > mean - result.low  # it follows the skew, which Student's t does not
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 30])
 def test_equal_values_have_an_interval_without_width(count: int) -> None:
-    found = interval([0.98] * count)
-    assert found is not None
-    assert (found.low, found.high) == (0.98, 0.98)
+    result = interval([0.98] * count)
+    assert result is not None
+    assert (result.low, result.high) == (0.98, 0.98)
 
 
 def test_one_value_has_neither_spread_nor_interval() -> None:
     assert interval([0.98]) is None
-    found = summary([0.98])
-    assert (found.values, found.mean, found.std, found.interval) == ((0.98,), 0.98, None, None)
+    result = summary([0.98])
+    assert (result.values, result.mean, result.std, result.interval) == ((0.98,), 0.98, None, None)
 
 
 def test_a_summary_keeps_every_value_and_divides_by_n_less_1() -> None:
-    found = summary([0.25, 0.5, 1.0])
-    assert found.values == (0.25, 0.5, 1.0)
-    assert found.mean == pytest.approx(1.75 / 3)
+    result = summary([0.25, 0.5, 1.0])
+    assert result.values == (0.25, 0.5, 1.0)
+    assert result.mean == pytest.approx(1.75 / 3)
     squares = (0.25 - 1.75 / 3) ** 2 + (0.5 - 1.75 / 3) ** 2 + (1 - 1.75 / 3) ** 2
-    assert found.std == pytest.approx((squares / 2) ** 0.5)
+    assert result.std == pytest.approx((squares / 2) ** 0.5)
 
 
 @given(ACCURACIES)
 def test_an_interval_of_accuracies_holds_their_mean_and_stays_within_0_and_1(values: list[float]) -> None:
-    found = interval(values, (0, 1))
-    assert found is not None
-    assert 0 <= found.low <= np.mean(values) + 1e-12
-    assert np.mean(values) - 1e-12 <= found.high <= 1
+    result = interval(values, (0, 1))
+    assert result is not None
+    assert 0 <= result.low <= np.mean(values) + 1e-12
+    assert np.mean(values) - 1e-12 <= result.high <= 1
 
 
 def test_bounds_cut_only_where_they_are_given() -> None:
@@ -89,20 +89,20 @@ def test_a_percentile_bootstrap_of_five_covers_84_percent_and_students_t_95() ->
     weights = np.stack([(resamples == place).mean(axis=1) for place in range(5)])  # 5, 3125
     ends = np.quantile(samples @ weights, [0.025, 0.975], axis=1)
     assert np.mean((ends[0] <= 0) & (ends[1] >= 0)) == pytest.approx(0.84, abs=0.015)
-    found = [interval(sample.tolist()) for sample in samples[:2000]]
-    assert np.mean([one is not None and one.low <= 0 <= one.high for one in found]) == pytest.approx(0.95, abs=0.015)
+    result = [interval(sample.tolist()) for sample in samples[:2000]]
+    assert np.mean([ci is not None and ci.low <= 0 <= ci.high for ci in result]) == pytest.approx(0.95, abs=0.015)
 
 
 def test_mcnemar_counts_what_only_one_gets_right_and_its_p_is_binomial() -> None:
     a = np.array([True] * 9 + [False] * 2 + [True] * 80)
     b = np.array([False] * 9 + [True] * 2 + [True] * 80)
-    found = mcnemar(a, b)
-    assert (found.only_a, found.only_b) == (9, 2)
-    assert found.p == pytest.approx(2 * (1 + 11 + 55) / 2**11)  # 0, 1 or 2 of 11, and the other tail
-    assert mcnemar(b, a).p == pytest.approx(found.p)
+    result = mcnemar(a, b)
+    assert (result.only_a, result.only_b) == (9, 2)
+    assert result.p == pytest.approx(2 * (1 + 11 + 55) / 2**11)  # 0, 1 or 2 of 11, and the other tail
+    assert mcnemar(b, a).p == pytest.approx(result.p)
 
 
-def test_mcnemar_of_two_that_never_differ_shows_nothing() -> None:
+def test_mcnemar_of_equal_predictions_has_p_1() -> None:
     correct = np.array([True, False, True])
     assert mcnemar(correct, correct).p == 1
 
@@ -114,7 +114,7 @@ def test_mcnemar_takes_one_seed_of_the_same_images(shapes: tuple[tuple[int, ...]
 
 
 EDGE = 0.05
-"""By how much the first network of a `pair` is truly better."""
+"""True accuracy difference of the networks of a `pair`."""
 
 
 def pair(
@@ -142,24 +142,24 @@ def mean_squares(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds", "of_images"), [(3, 0.1, 0.3), (5, 0.0, 0.3), (12, 0.2, 0.0), (5, 0, 0)])
-def test_what_replicates_bring_apart_is_the_analysis_of_variance(seeds: int, of_seeds: float, of_images: float) -> None:
+def test_the_parts_agree_with_an_analysis_of_variance(seeds: int, of_seeds: float, of_images: float) -> None:
     a, b = pair(np.random.RandomState(0), seeds, 150, of_seeds, of_images)
-    found = paired_difference(a, b)
+    result = paired_difference(a, b)
     rows, columns, rest = mean_squares(a, b)
     half2 = stats.t.ppf(0.975, seeds - 1) ** 2 * rows + stats.t.ppf(0.975, 149) ** 2 * max(columns - rest, 0)
     expected = (half2 / (seeds * 150)) ** 0.5
-    assert found.mean == pytest.approx(a.mean() - b.mean())
-    assert found.high - found.mean == pytest.approx(expected, rel=0.03)  # of 20,000 replicates: 0.5 % in one deviation
-    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    assert result.mean == pytest.approx(a.mean() - b.mean())
+    assert result.high - result.mean == pytest.approx(expected, rel=0.03)  # 20,000 replicates: one deviation is 0.5 %
+    assert result.mean - result.low == pytest.approx(result.high - result.mean)
 
 
-def test_one_seed_speaks_of_images_alone_and_says_so() -> None:
+def test_one_seed_covers_other_images_only_and_the_sentence_states_it() -> None:
     a, b = pair(np.random.RandomState(0), 1, 400, 0, 0)
-    found = paired_difference(a, b)
+    result = paired_difference(a, b)
     expected = stats.t.interval(0.95, 399, loc=a.mean() - b.mean(), scale=stats.sem(a[0].astype(float) - b[0]))
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.002)
-    assert found.seeds == 1
-    assert found.verdict("a", "b").endswith("; over images alone: one seed, 400 images")
+    assert (result.low, result.high) == pytest.approx(expected, abs=0.002)
+    assert result.seeds == 1
+    assert result.sentence("a", "b").endswith("; over images alone: one seed, 400 images")
 
 
 def test_the_same_images_under_more_seeds_are_not_more_images() -> None:
@@ -170,46 +170,48 @@ def test_the_same_images_under_more_seeds_are_not_more_images() -> None:
     assert five.high - five.low == pytest.approx(once.high - once.low, rel=0.03)
 
 
-def test_seeds_that_all_differ_alike_on_every_image_leave_no_doubt() -> None:
+def test_the_same_difference_on_every_image_and_seed_has_an_interval_without_width() -> None:
     a, b = np.ones((3, 50), dtype=bool), np.zeros((3, 50), dtype=bool)
-    found = paired_difference(a, b)
-    assert (found.mean, found.low, found.high, found.shown) == (1, pytest.approx(1), pytest.approx(1), True)
+    result = paired_difference(a, b)
+    assert (result.mean, result.low, result.high, result.shown) == (1, pytest.approx(1), pytest.approx(1), True)
 
 
-def test_networks_that_answer_alike_show_no_difference() -> None:
+def test_networks_with_equal_predictions_show_no_difference() -> None:
     a = np.random.RandomState(0).random_sample((3, 50)) < 0.9
-    found = paired_difference(a, a)
-    assert (found.mean, found.low, found.high, found.shown) == (0, 0, 0, False)
-    assert "no difference shown" in found.verdict("a", "b")
+    result = paired_difference(a, a)
+    assert (result.mean, result.low, result.high, result.shown) == (0, 0, 0, False)
+    assert "no difference shown" in result.sentence("a", "b")
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 40))
-def test_it_is_the_same_every_time_the_other_way_round_and_in_any_order(seed: int, seeds: int, images: int) -> None:
+def test_the_interval_is_deterministic_antisymmetric_and_permutation_invariant(
+    seed: int, seeds: int, images: int
+) -> None:
     random = np.random.RandomState(seed)
     a, b = pair(random, seeds, images, 0.1, 0.2)
-    found, back = paired_difference(a, b), paired_difference(b, a)
-    assert found == paired_difference(a, b)
-    assert (back.mean, back.low, back.high) == pytest.approx((-found.mean, -found.high, -found.low), abs=0.05)
+    result, back = paired_difference(a, b), paired_difference(b, a)
+    assert result == paired_difference(a, b)
+    assert (back.mean, back.low, back.high) == pytest.approx((-result.mean, -result.high, -result.low), abs=0.05)
     order = random.permutation(images)
     shuffled = paired_difference(a[:, order], b[:, order])
-    assert (shuffled.low, shuffled.high) == pytest.approx((found.low, found.high), abs=1e-12)
+    assert (shuffled.low, shuffled.high) == pytest.approx((result.low, result.high), abs=1e-12)
     per_seed = a.mean(axis=1) - b.mean(axis=1)
     if seeds > 1:  # other images may only widen what other seeds leave open
         half = stats.t.ppf(0.975, seeds - 1) * stats.sem(per_seed)
-        assert found.high - found.mean >= 0.97 * half
+        assert result.high - result.mean >= 0.97 * half
 
 
 @pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)
-def test_what_is_not_paired_is_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_unpaired_shapes_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected two arrays \(seeds, images >= 2\)"):
         paired_difference(np.ones(a, dtype=bool), np.ones(b, dtype=bool))
 
 
 def coverage(seeds: int, of_seeds: float, of_images: float, times: int) -> float:
     random = np.random.RandomState(seeds)
-    found = [paired_difference(*pair(random, seeds, 40, of_seeds, of_images)) for _ in range(times)]
-    return float(np.mean([one.low <= EDGE <= one.high for one in found]))
+    result = [paired_difference(*pair(random, seeds, 40, of_seeds, of_images)) for _ in range(times)]
+    return float(np.mean([ci.low <= EDGE <= ci.high for ci in result]))
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def _fewer_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_fewer_replicates")
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_true_difference_is_covered_where_seeds_matter_most(seeds: int) -> None:
+def test_the_true_difference_is_covered_if_seeds_dominate(seeds: int) -> None:
     """Percentiles of three seeds cover 75 % here."""
     assert coverage(seeds, of_seeds=0.3, of_images=0.1, times=300) >= 0.93
 
@@ -229,11 +231,11 @@ def test_the_true_difference_is_covered_where_seeds_matter_most(seeds: int) -> N
 @pytest.mark.usefixtures("_fewer_replicates")
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize(("of_seeds", "of_images"), [(0.3, 0), (0.2, 0.2), (0.05, 0.4), (0, 0.4), (0, 0)])
-def test_the_true_difference_is_covered_whatever_matters_most(seeds: int, of_seeds: float, of_images: float) -> None:
+def test_the_true_difference_is_covered_for_any_effects(seeds: int, of_seeds: float, of_images: float) -> None:
     assert coverage(seeds, of_seeds, of_images, times=400) >= 0.93
 
 
-def found(mean: float, low: float, high: float, seeds: int = 5) -> Difference:
+def difference_of(mean: float, low: float, high: float, seeds: int = 5) -> Difference:
     return Difference(mean, low, high, seeds, 10_000, statistics.REPLICATES)
 
 
@@ -241,31 +243,31 @@ def found(mean: float, low: float, high: float, seeds: int = 5) -> Difference:
     ("difference", "expected"),
     [
         (
-            found(0.0019, 0.0005, 0.0033),
+            difference_of(0.0019, 0.0005, 0.0033),
             "lenet5 is better than mlp by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images",
         ),
         (
-            found(-0.0019, -0.0033, -0.0005),
+            difference_of(-0.0019, -0.0033, -0.0005),
             "mlp is better than lenet5 by 0.19 points (95 % interval 0.05 to 0.33); 5 seeds, 10,000 images",
         ),
         (
-            found(0.0005, -0.001, 0.0021),
+            difference_of(0.0005, -0.001, 0.0021),
             "no difference shown between lenet5 and mlp (95 % interval -0.10 to 0.21 points); 5 seeds, 10,000 images",
         ),
         (
-            found(0.01, 0.005, 0.015, seeds=1),
+            difference_of(0.01, 0.005, 0.015, seeds=1),
             "lenet5 is better than mlp by 1.00 points (95 % interval 0.50 to 1.50); over images alone: one seed, "
             "10,000 images",
         ),
     ],
 )
-def test_the_verdict_says_which_by_how_much_and_on_what_it_rests(difference: Difference, expected: str) -> None:
-    assert difference.verdict("lenet5", "mlp") == expected
+def test_the_sentence_has_winner_margin_seeds_and_images(difference: Difference, expected: str) -> None:
+    assert difference.sentence("lenet5", "mlp") == expected
 
 
 @pytest.mark.parametrize(("low", "high", "shown"), [(0.0, 0.1, False), (-0.1, 0.0, False), (1e-9, 0.1, True)])
-def test_an_interval_that_touches_0_shows_nothing(low: float, high: float, shown: bool) -> None:
-    assert found((low + high) / 2, low, high).shown is shown
+def test_an_interval_that_touches_0_shows_no_difference(low: float, high: float, shown: bool) -> None:
+    assert difference_of((low + high) / 2, low, high).shown is shown
 
 
 CURVE = tuple(
@@ -277,16 +279,16 @@ CURVE = tuple(
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (0.97, Spent(5.0, 2, 3 * 7 * 2000)),  # at the target, not above it; forward and twice as much backward
-        (0.965, Spent(5.0, 2, 3 * 7 * 2000)),  # first reached, though lost again
-        (0.975, Spent(10.0, 4, 3 * 7 * 4000)),
-        (0.5, Spent(2.5, 1, 3 * 7 * 1000)),
+        (0.97, TimeToAccuracy(5.0, 2, 3 * 7 * 2000)),  # at the target, not above it; forward and twice as much backward
+        (0.965, TimeToAccuracy(5.0, 2, 3 * 7 * 2000)),  # first reached, though lost again
+        (0.975, TimeToAccuracy(10.0, 4, 3 * 7 * 4000)),
+        (0.5, TimeToAccuracy(2.5, 1, 3 * 7 * 1000)),
         (0.99, None),
     ],
 )
-def test_time_to_accuracy_is_what_the_first_epoch_there_had_spent(target: float, expected: Spent | None) -> None:
+def test_time_to_accuracy_is_the_cost_up_to_the_target(target: float, expected: TimeToAccuracy | None) -> None:
     assert time_to_accuracy(CURVE, target, macs=7) == expected
 
 
-def test_nothing_validated_is_nothing_reached() -> None:
+def test_without_validated_epochs_no_target_is_reached() -> None:
     assert time_to_accuracy((), 0.1, macs=7) is None
