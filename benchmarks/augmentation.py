@@ -19,7 +19,7 @@ def ours(images: int, batch: int) -> float:
     from cnnbench.training.data import TrainBatches
     from cnnbench.types import Augment
 
-    batches = TrainBatches(_split(images), Augment(pad=4, flip=True), batch, seed=1)
+    batches = TrainBatches(_split(images), Augment(pad=4, flip=True), batch_size=batch, seed=1)
     for epoch in range(2):
         batches.set_epoch(epoch)
         start = time.perf_counter()

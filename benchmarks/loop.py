@@ -31,19 +31,11 @@ def main(
     import torch
     from torch.nn import functional as F
 
-    from cnnbench import datasets
     from cnnbench.architectures import build
+    from cnnbench.datasets.choice import open_choice
+    from cnnbench.records.schema import DataChoice
 
-    defaults = {
-        "root": None,
-        "folder": None,
-        "name": None,
-        "split": None,
-        "size": 32,
-        "channels": 3,
-        "train_images": None,
-    }
-    loaded = datasets.open_choice({**defaults, **data})
+    loaded = open_choice(DataChoice(**data))
     images, labels = torch.from_numpy(loaded.train.images), torch.from_numpy(loaded.train.labels)
     pad, flip = loaded.augment.pad, loaded.augment.flip
     count, height, width = images.shape[:3]

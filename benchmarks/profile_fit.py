@@ -23,7 +23,7 @@ STEPS = 5
 PARTS = {
     # what for: (part of the file's name, function); cumulative time, so no part may hold another
     "imports": ("importlib._bootstrap>", "_find_and_load"),
-    "reading and checking the images": ("datasets/__init__.py", "open_choice"),
+    "reading and checking the images": ("datasets/choice.py", "open_choice"),
     "batches: gather, crop, flip, scale": ("training/data.py", "__iter__"),
     "forward and loss": ("training/classifier.py", "training_step"),
     "backward": ("torch/autograd/graph.py", "_engine_run_backward"),

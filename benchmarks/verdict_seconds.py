@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import datasets, records
+from cnnbench import records
 from cnnbench.bundles import bundle, contract, graph
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import RunRecord
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.folder import find
@@ -49,7 +50,7 @@ def main() -> None:
     chosen = parser.parse_args()
     checkpoint = find(chosen.run)
     classifier, record = load_classifier(checkpoint), records.read(checkpoint.parent / "result.json", RunRecord)
-    data = datasets.open_recorded(classifier.data, chosen.root, chosen.folder)
+    data = open_recorded(classifier.data, root=chosen.root, folder=chosen.folder)
     options = bundle.Options(["fp32"], ["cpu"], "uint8", False, 0.2)
     conversions = []
     convert = graph.to_onnx

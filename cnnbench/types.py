@@ -41,6 +41,9 @@ class CnnbenchError(Exception):
         self.code = code
 
 
+SEED = 20_261_122
+"""Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. It is no flag."""
+
 SMALL_SIDE = 64
 """Images of up to this many pixels a side are small."""
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.types import SEED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,8 +20,7 @@ BOOTSTRAP_FROM = 10
 """Number of values from which an interval is a bootstrap's. Below, Student's t: a 95 % percentile bootstrap of five
 values covers 84 % (Hesterberg 2015, arXiv:1411.5279, on the narrowness of small samples)."""
 REPLICATES = 20_000
-SEED = 20_261_122
-"""Seed of every bootstrap: the same numbers give the same interval."""
+"""Of a bootstrap. All begin with types.SEED: the same numbers give the same interval."""
 TRAINING_PASSES = 3
 """One forward, and a backward pass of twice its arithmetic (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
 

@@ -17,7 +17,8 @@ from cnnbench import environment, records
 from cnnbench.analysis.confidence import read_predictions
 from cnnbench.analysis.tracer import trace
 from cnnbench.bundles.parity.run import spread
-from cnnbench.datasets import open_recorded, take
+from cnnbench.datasets.choice import open_recorded
+from cnnbench.datasets.splits import subset
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE, channels_first
@@ -88,9 +89,9 @@ def measure(run: Path, images: int, root: str | None = None, folder: str | None 
     if record.test is None or record.test.checkpoint_sha256 != checkpoint:
         raise CnnbenchError(f"{files.best} is not what was tested: run `cnnbench test` first", Exit.DATA)
     network = load_classifier(files.best).network
-    test = open_recorded(record.data, root, folder).test
+    test = open_recorded(record.data, root=root, folder=folder).test
     chosen = spread(len(test), images)
-    some = take(test, chosen)
+    some = subset(test, chosen)
     correct = correct_by_shift(network, some)
     _check_unshifted(int(correct[SHIFTS.index(0), SHIFTS.index(0)]), chosen, test, files, record)
     features, reason = equivariance(network, record.spec, test.images[spread(len(test), FEATURE_IMAGES)])

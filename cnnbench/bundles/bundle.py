@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench import datasets, environment, records
+from cnnbench import environment, records
 from cnnbench.bundles import contract, targets
 from cnnbench.bundles import quantise as variants
 from cnnbench.bundles.parity import comparison as verdict
 from cnnbench.bundles.parity import run as proof
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, RunRecord, Variant
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -108,7 +109,7 @@ def export(
             f"is of {record.arch} on {record.data.name}: the file was copied from another run",
             Exit.DATA,
         )
-    data = datasets.open_recorded(classifier.data, root, folder)
+    data = open_recorded(classifier.data, root=root, folder=folder)
     with records.replacing_folder(Path(out) / record.task) as partial:
         tested = tested_logits(checkpoint, record)
         manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options, tested)

@@ -17,13 +17,12 @@ import onnx
 from cnnbench.bundles import contract
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.schema import Contract
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import SEED, CnnbenchError, Exit
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 CALIBRATION_IMAGES = 512
-CALIBRATION_SEED = 20_261_122
 CALIBRATION_CHUNK = 64
 
 
@@ -132,7 +131,7 @@ def int8(model: onnx.ModelProto, images: np.ndarray, signature: Contract) -> onn
 
 def calibration_images(images: np.ndarray) -> np.ndarray:
     """Some of the training images, by a fixed seed."""
-    chosen = np.random.RandomState(CALIBRATION_SEED).permutation(len(images))[:CALIBRATION_IMAGES]
+    chosen = np.random.RandomState(SEED).permutation(len(images))[:CALIBRATION_IMAGES]
     some: np.ndarray = images[np.sort(chosen)]
     return some
 

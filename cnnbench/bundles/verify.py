@@ -14,11 +14,12 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 
-from cnnbench import datasets, records
+from cnnbench import records
 from cnnbench.bundles import card, contract
 from cnnbench.bundles.parity import comparison as verdict
 from cnnbench.bundles.parity import run as proof
 from cnnbench.bundles.quantise import PRECISIONS
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import FileHash, Manifest, Variant
 from cnnbench.runtime import predict, sandbox
 from cnnbench.types import CnnbenchError, Exit
@@ -98,7 +99,7 @@ def prove(
         _reference(path, manifest),
     ]
     if rescore:
-        data = datasets.open_recorded(manifest.data, root, folder)
+        data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise _failed("rescore", "the manifest's class names or image spec are not those of the test images")
         checks += [_rescore(path, manifest, variant, provider, data.test) for variant in manifest.kept]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import datasets, environment
+from cnnbench.datasets.choice import data_root, load
 from cnnbench.types import Exit
 
 
@@ -82,7 +83,7 @@ def _providers() -> list[Finding]:
 
 
 def _data() -> list[Finding]:
-    root = datasets.data_root()
+    root = data_root()
     found = [Finding("data folder", f"{root}{'' if root.is_dir() else ' (not there yet)'}")]
     for name in datasets.dataset:
         if name != "folder":
@@ -94,7 +95,7 @@ def _dataset(name: str, root: Path) -> Finding:
     from cnnbench.types import CnnbenchError
 
     try:
-        data = datasets.load(name, datasets.Source(root))
+        data = load(name, datasets.Source(root))
     except CnnbenchError as error:
         absent = str(error).startswith(f"{name} not found")
         return Finding(f"data {name}", "not there" if absent else "cannot be used", "" if absent else str(error))

@@ -11,7 +11,9 @@ from cnnbench.datasets import Source
 from cnnbench.types import CnnbenchError, Exit, Split
 
 
-def read(reader: str, source: Source, name: str, place: str, files: str = "") -> tuple[Split, Split, tuple[str, ...]]:
+def read(
+    reader: str, source: Source, *, name: str, place: str, files: str = ""
+) -> tuple[Split, Split, tuple[str, ...]]:
     """Train split, test split and class names of `torchvision.datasets.<reader>`, images `(N, H, W, C)`.
 
     Args:

@@ -15,7 +15,11 @@ AUGMENT = Augment(pad=4, flip=True)  # as in He et al. 2015, section 4.2
 def cifar10(source: Source) -> Decoded:
     """60,000 photographs of 10 kinds of animals and vehicles, 32 x 32 colour."""
     train, test, class_names = _torchvision.read(
-        "CIFAR10", source, "cifar10", "cifar-10-batches-py", "data_batch_1 to 5, test_batch, batches.meta"
+        "CIFAR10",
+        source,
+        name="cifar10",
+        place="cifar-10-batches-py",
+        files="data_batch_1 to 5, test_batch, batches.meta",
     )
     spec = ImageSpec(32, 32, 3, num_classes=10, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
     return Decoded(spec, class_names, train, test, augment=AUGMENT)
@@ -25,7 +29,7 @@ def cifar10(source: Source) -> Decoded:
 def cifar100(source: Source) -> Decoded:
     """60,000 photographs of 100 kinds of things, 32 x 32 colour."""
     train, test, class_names = _torchvision.read(
-        "CIFAR100", source, "cifar100", "cifar-100-python", "train, test, meta"
+        "CIFAR100", source, name="cifar100", place="cifar-100-python", files="train, test, meta"
     )
     spec = ImageSpec(32, 32, 3, num_classes=100, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
     return Decoded(spec, class_names, train, test, augment=AUGMENT)

@@ -14,7 +14,8 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from cnnbench.datasets import Decoded, Source, dataset, held_out, measured
+from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.splits import held_out, with_pixel_stats
 from cnnbench.records import replacing
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
@@ -60,10 +61,10 @@ def folder(source: Source) -> Decoded:
     train, val, test = (_decoded(files[part], source) for part in ("train", "val", "test"))
     spec = ImageSpec(source.size, source.size, source.channels, len(class_names))
     augment = Augment(pad=max(1, source.size // 8), flip=True)  # a padding of 4 at 32 pixels, as for CIFAR
-    return Decoded(measured(spec, train), class_names, train, test, val, augment)
+    return Decoded(with_pixel_stats(spec, train), class_names, train, test, val, augment)
 
 
-def decode(path: Path, size: int, channels: int) -> np.ndarray:
+def decode(path: Path, *, size: int, channels: int) -> np.ndarray:
     """One image file as `(size, size, channels)` uint8, exactly as a bundle's predict.py reads it.
 
     Raises:
@@ -87,13 +88,13 @@ def _listed(folder: Path, class_names: tuple[str, ...]) -> Files:
         raise CnnbenchError(f"{folder} holds classes that train lacks: {', '.join(sorted(unknown))}", Exit.DATA)
     paths, labels = [], []
     for label, name in enumerate(class_names):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not found and folder.name == "train":
+        images = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not images and folder.name == "train":
             raise CnnbenchError(
                 f"{folder / name} holds no image; expected files ending in {' '.join(SUFFIXES)}", Exit.DATA
             )
-        paths += found
-        labels += [label] * len(found)
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise CnnbenchError(f"{folder} holds no images: add some to its class folders, or remove it", Exit.DATA)
     return Files(paths, np.asarray(labels, dtype=np.int64))
@@ -105,8 +106,8 @@ def _split_off(files: Files) -> tuple[Files, Files]:
         Files([path for path, chosen in zip(files.paths, mask, strict=True) if chosen], files.labels[mask])
         for mask in (~held, held)
     )
-    rest, taken = parts
-    return rest, taken
+    rest, split_off = parts
+    return rest, split_off
 
 
 def _decoded(files: Files, source: Source) -> Split:
@@ -141,5 +142,5 @@ def _decode_all(paths: list[Path], cache: Path, source: Source) -> None:
     with replacing(cache) as partial:
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         for index, path in enumerate(paths):
-            images[index] = decode(path, source.size, source.channels)
+            images[index] = decode(path, size=source.size, channels=source.channels)
         images.flush()

@@ -14,7 +14,7 @@ FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyt
 @dataset(size="28x28x1", classes=10, sha256="f9f06a0dd76ba0dd234d7126d2a7a40257f9e97a61831ac2811f3450d6b90d4a")
 def mnist(source: Source) -> Decoded:
     """70,000 handwritten digits, 28 x 28 gray."""
-    train, test, _ = _torchvision.read("MNIST", source, "mnist", "MNIST/raw", FILES)
+    train, test, _ = _torchvision.read("MNIST", source, name="mnist", place="MNIST/raw", files=FILES)
     return Decoded(
         spec=ImageSpec(28, 28, 1, num_classes=10, mean=(0.1307,), std=(0.3081,)),
         class_names=tuple("0123456789"),
@@ -27,7 +27,9 @@ def mnist(source: Source) -> Decoded:
 @dataset(size="28x28x1", classes=10)
 def fashion_mnist(source: Source) -> Decoded:
     """70,000 photographs of clothes, 28 x 28 gray."""
-    train, test, _ = _torchvision.read("FashionMNIST", source, "fashion_mnist", "FashionMNIST/raw", FILES)
+    train, test, _ = _torchvision.read(
+        "FashionMNIST", source, name="fashion_mnist", place="FashionMNIST/raw", files=FILES
+    )
     return Decoded(
         spec=ImageSpec(28, 28, 1, num_classes=10, mean=(0.2860,), std=(0.3530,)),
         class_names=(

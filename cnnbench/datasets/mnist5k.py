@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnbench.datasets import Decoded, Source, dataset, holdout
+from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.splits import holdout
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 

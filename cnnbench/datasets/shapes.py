@@ -44,13 +44,13 @@ def shapes(source: Source) -> Decoded:
     random = np.random.RandomState(1)  # a frozen stream (NEP 19): the hashes above must hold for ever
     spec = ImageSpec(SIDE, SIDE, 3, num_classes=10, mean=(0.498, 0.497, 0.500), std=(0.242, 0.241, 0.241))
     if source.split == "left-right":
-        train, test = draw(TRAIN_IMAGES, random, "left"), draw(TEST_IMAGES, random, "right")
+        train, test = draw(TRAIN_IMAGES, random, half="left"), draw(TEST_IMAGES, random, half="right")
         return Decoded(spec, tuple(SHAPES), train, test)
     train, test = draw(TRAIN_IMAGES, random), draw(TEST_IMAGES, random)
     return Decoded(spec, tuple(SHAPES), train, test, augment=Augment(pad=2))
 
 
-def draw(count: int, random: np.random.RandomState, half: Literal["left", "right"] | None = None) -> Split:
+def draw(count: int, random: np.random.RandomState, *, half: Literal["left", "right"] | None = None) -> Split:
     """`count` images `(count, 32, 32, 3)`: size, place, both colours and noise are drawn for each.
 
     In a half, radii are 4 to 7 instead of 5 to 9: the largest that fit into 16 columns.

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench import datasets, pictures
+from cnnbench import pictures
 from cnnbench.architectures import build
+from cnnbench.datasets.choice import open_choice
 from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.records.schema import DataChoice
 from cnnbench.types import ImageSpec, Split
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Trained:
 @lesson(name="depth", order=10, trains=True)
 def depth() -> Lesson:
     """56 layers, plain against residual: features and gradients by layer, at initialisation and after training."""
-    data = datasets.load("mnist5k", datasets.Source(datasets.data_root()))
+    data = open_choice(DataChoice(dataset="mnist5k"))
     train, val = _small(data.train), _small(data.val)
     found = {(name, norm): _followed(name, norm, train, val) for norm in (False, True) for name in NETWORKS}
     plain, residual = (found[name, False] for name in NETWORKS)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench import datasets, pictures
+from cnnbench import pictures
+from cnnbench.datasets.choice import open_choice
 from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.records.schema import DataChoice
 
 
 @lesson(name="pooling", order=5)
@@ -74,7 +76,7 @@ def pooling() -> Lesson:
 
 def digits(count: int) -> np.ndarray:
     """The first validation digits of mnist5k, `(count, 28, 28, 1)` uint8."""
-    return datasets.load("mnist5k", datasets.Source(datasets.data_root())).val.images[:count]
+    return open_choice(DataChoice(dataset="mnist5k")).val.images[:count]
 
 
 def _change(pool: nn.Module, pixels: Tensor, moved: Tensor) -> float:

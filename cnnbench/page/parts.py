@@ -136,12 +136,12 @@ class Material:
 
     def images(self, recorded: DataRecord) -> Dataset | None:
         """The images that a record speaks of; None where they are not there."""
-        from cnnbench.datasets import open_recorded
+        from cnnbench.datasets.choice import open_recorded
 
         key = recorded.sha256
         if key not in self.opened:
             try:
-                self.opened[key] = open_recorded(recorded, self.root, self.folder)
+                self.opened[key] = open_recorded(recorded, root=self.root, folder=self.folder)
             except CnnbenchError:
                 self.opened[key] = None
         return self.opened[key]

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from cnnbench import datasets, records, tasks
+from cnnbench.datasets.choice import open_choice
 from cnnbench.records.schema import Failure, RunConfig, RunRecord
 from cnnbench.training.checkpoints import open_checkpoint
 from cnnbench.training.config import parse, task_name
@@ -165,7 +166,7 @@ def opened(config: RunConfig, loaded: dict[str, Dataset]) -> Dataset:
     """The images of a configuration; `loaded` keeps those that were opened before."""
     key = msgspec.json.encode(records.replace(config.data, batch_size=1)).decode()
     if key not in loaded:
-        loaded[key] = datasets.open_choice(config.data, download=config.data.download)
+        loaded[key] = open_choice(config.data, download=config.data.download)
     return loaded[key]
 
 

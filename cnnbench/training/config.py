@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import msgspec
 
 from cnnbench import records, tasks
-from cnnbench.datasets import labelled
+from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
@@ -202,7 +202,7 @@ def portable(config: RunConfig) -> RunConfig:
 
 def task_name(config: RunConfig) -> str:
     """The task's name: as configured, else `<data>_<architecture>`."""
-    data = config.data.name or labelled(config.data.dataset, config.data.split)
+    data = config.data.name or default_name(config.data.dataset, config.data.split)
     return config.task or f"{data}_{config.model.arch}".replace("/", "-")  # of torchvision/<name>
 
 

@@ -1,4 +1,4 @@
-"""The one LightningDataModule: whole datasets as uint8 on the device, batches by index, augmentation by batch."""
+"""The LightningDataModule: datasets in memory as uint8 on the device, batches by index, augmentation per batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from cnnbench import datasets
+from cnnbench.datasets.choice import describe, open_choice
+from cnnbench.pixels import to_float
 from cnnbench.records.schema import DataConfig, DataRecord
 from cnnbench.training import augment
 from cnnbench.types import Augment, CnnbenchError, Dataset, Split
@@ -18,8 +19,8 @@ from cnnbench.types import Augment, CnnbenchError, Dataset, Split
 EVAL_BATCH_SIZE = 250
 """More would be no faster on a CPU, and scoring, not training, would set how much memory a run needs."""
 
-RESIDENT = 0.25
-"""Part of a GPU's free memory that a split may take to lie there as a whole."""
+GPU_SHARE = 0.25
+"""Part of a GPU's free memory that the images of a split may take; larger splits stay in the host's memory."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """pixels `(n, C, H, W)` float32 in [0, 1], labels `(n,)` int64, and the images' places in their split `(n,)`.
@@ -39,6 +40,7 @@ class TrainBatches:
         self,
         split: Split,
         transform: Augment,
+        *,
         batch_size: int,
         seed: int,
         rank: int = 0,
@@ -48,7 +50,7 @@ class TrainBatches:
         if batch_size % world:
             raise CnnbenchError(f"data.batch_size {batch_size} is not divisible by the {world} processes that share it")
         self.device = torch.device(device)
-        self.images = resident(split, self.device)  # N, H, W, C
+        self.images = place_on_device(split, self.device)  # N, H, W, C
         self.labels = torch.from_numpy(split.labels).to(self.images.device)  # N
         self.transform = transform
         self.seed, self.rank, self.world = seed, rank, world
@@ -60,11 +62,12 @@ class TrainBatches:
         return len(self.labels) // (self.share * self.world)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, taken in enumerate(sent(self._taken(self.batch), self.images.device, self.device), self.batch + 1):
-            self.batch = batch  # before the yield: a checkpoint taken during this step resumes after it
-            yield taken
+        batches = to_float_batches(self._batches(self.batch), self.images.device, self.device)
+        for number, batch in enumerate(batches, self.batch + 1):
+            self.batch = number  # before the yield: a checkpoint taken during this step resumes after it
+            yield batch
 
-    def _taken(self, first: int) -> Iterator[Batch]:
+    def _batches(self, first: int) -> Iterator[Batch]:
         """The epoch's batches from `first` on, pixels uint8, where the images lie."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         count, place = len(self.labels), self.images.device
@@ -97,9 +100,9 @@ class EvalBatches:
     Shares may differ by one image: nothing is padded, so that counts and accuracies stay exact.
     """
 
-    def __init__(self, split: Split, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
+    def __init__(self, split: Split, *, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.images = resident(split, self.device)
+        self.images = place_on_device(split, self.device)
         self.labels = torch.from_numpy(split.labels).to(self.images.device)
         self.index = torch.arange(len(split))[rank::world].to(self.images.device)
 
@@ -108,41 +111,41 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         parts = torch.split(self.index, EVAL_BATCH_SIZE)
-        taken = ((self.images[index], self.labels[index], index) for index in parts)
-        return sent(taken, self.images.device, self.device)
+        batches = ((self.images[index], self.labels[index], index) for index in parts)
+        return to_float_batches(batches, self.images.device, self.device)
 
 
-def resident(split: Split, device: torch.device) -> Tensor:
-    """The images of a split, `(N, H, W, C)` uint8: on `device` as a whole, or where they are if they do not fit."""
+def place_on_device(split: Split, device: torch.device) -> Tensor:
+    """The images of a split, `(N, H, W, C)` uint8: on `device`, or in the host's memory if they do not fit there."""
     images = torch.from_numpy(split.images)
-    if device.type == "cuda" and images.nbytes > RESIDENT * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and images.nbytes > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         return images
     return images.to(device)
 
 
-def sent(batches: Iterable[Batch], place: torch.device, device: torch.device) -> Iterator[Batch]:
+def to_float_batches(batches: Iterable[Batch], place: torch.device, device: torch.device) -> Iterator[Batch]:
     """Batches of uint8 pixels `(n, H, W, C)` on `place`, as batches on `device` of float pixels in [0, 1]."""
-    for images, labels, index in batches if place.type == device.type else ahead(batches, device):
-        yield channels_first(images).float().div_(255), labels, index
+    for images, labels, index in batches if place.type == device.type else prefetch_to_gpu(batches, device):
+        yield to_float(images), labels, index
 
 
-def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches of the host's memory on a GPU, through pinned memory and on a stream of their own, one batch ahead.
+def prefetch_to_gpu(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy batches from the host's memory to a GPU, through pinned memory, one batch ahead on a stream of its own.
 
-    A batch is gathered and copied while the step before it computes, and nobody waits for the GPU.
+    A batch is gathered and copied while the step before it computes, and the CPU does not wait for the GPU.
     """
     copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    coming: list[Tensor] = []
+    next_batch: list[Tensor] = []
     for batch in itertools.chain(batches, [()]):
-        going, arrived = coming, copies.record_event()
+        current, arrived = next_batch, copies.record_event()
         with torch.cuda.stream(copies):
-            coming = [part.pin_memory().to(device, non_blocking=True) for part in batch]
-        if going:
+            next_batch = [part.pin_memory().to(device, non_blocking=True) for part in batch]
+        if current:
             computes = torch.cuda.current_stream(device)
             computes.wait_event(arrived)
-            for part in going:
-                part.record_stream(computes)  # its memory is not taken again before the step is done with it
-            yield going[0], going[1], going[2]
+            for part in current:
+                part.record_stream(computes)  # its memory is reused only after the step
+            yield current[0], current[1], current[2]
 
 
 def channels_first(images: Tensor) -> Tensor:
@@ -157,7 +160,7 @@ class ImageData(LightningDataModule):
     """Images and labels of one dataset, for training, choosing and testing.
 
     Args:
-        config: Which images and how they are read, or the name of a registered dataset.
+        config: Which images, and how training reads them; or the name of a registered dataset.
 
     Raises:
         CnnbenchError: The batch size is less than 1 (exit 2).
@@ -173,18 +176,18 @@ class ImageData(LightningDataModule):
     def prepare_data(self) -> None:
         """Fetch what is missing, in one process of each machine."""
         if self.config.download:
-            self._loaded = datasets.open_choice(self.config, download=True)
+            self._loaded = open_choice(self.config, download=True)
 
     @property
     def loaded(self) -> Dataset:
         if self._loaded is None:
-            self._loaded = datasets.open_choice(self.config)
+            self._loaded = open_choice(self.config)
         return self._loaded
 
     @property
     def description(self) -> DataRecord:
         """What a record says of the data, and what reading the same data again needs."""
-        return datasets.describe(self.loaded, self.config)
+        return describe(self.loaded, self.config)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -199,7 +202,11 @@ class ImageData(LightningDataModule):
     def train_dataloader(self) -> TrainBatches:
         data = self.loaded
         return TrainBatches(
-            data.train, data.augment, self.config.batch_size, torch.initial_seed() % 2**31, **self._place()
+            data.train,
+            data.augment,
+            batch_size=self.config.batch_size,
+            seed=torch.initial_seed() % 2**31,
+            **self._place(),
         )
 
     def val_dataloader(self) -> EvalBatches:
@@ -211,8 +218,9 @@ class ImageData(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _place(self) -> dict[str, Any]:
-        """This process's place among those that share the data, and the device it computes on."""
-        assert self.trainer is not None
+        """This process's place among those that share the data, and its device; without a Trainer one CPU process."""
+        if self.trainer is None:
+            return {}
         return {
             "rank": self.trainer.global_rank,
             "world": self.trainer.world_size,

@@ -20,7 +20,7 @@ from cnnbench.analysis.confidence import (
     read_predictions,
     reliability,
 )
-from cnnbench.datasets import open_recorded
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import RunRecord
 from cnnbench.training.predictions import write_predictions
 from cnnbench.types import CnnbenchError, Exit

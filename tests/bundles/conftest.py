@@ -9,10 +9,10 @@ from export_helpers import choice_of
 from forger import Colour
 from PIL import Image
 
-from cnnbench import datasets
 from cnnbench.__main__ import main
 from cnnbench.bundles.parity import run as proof
 from cnnbench.datasets import shapes
+from cnnbench.datasets.choice import open_choice
 from cnnbench.types import Dataset
 
 
@@ -37,7 +37,7 @@ def of_floats(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data() -> Dataset:
     """The images that `run` was trained and tested on."""
-    return datasets.open_choice(choice_of("mnist5k"))
+    return open_choice(choice_of("mnist5k"))
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from cnnbench import datasets, records
+from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.cost import cost
-from cnnbench.records.schema import Manifest, RunRecord
+from cnnbench.datasets.choice import describe, open_choice
+from cnnbench.records.schema import DataChoice, Manifest, RunRecord
 from cnnbench.training.classifier import Classifier
 
 FILES = {"model.onnx", "manifest.json", "golden.npz", "reference.npz", "flips.csv", "predict.py", "README.md"}
@@ -35,17 +36,16 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> 
     return printed.err
 
 
-def choice_of(dataset: str, folder: Path | None = None) -> dict[str, Any]:
-    place = str(folder) if folder else None
-    return {"dataset": dataset, "root": None, "folder": place, "name": None, "size": 8, "channels": 3}
+def choice_of(dataset: str, folder: Path | None = None) -> DataChoice:
+    return DataChoice(dataset=dataset, folder=str(folder) if folder else None, size=8)
 
 
-def untrained(run: Path, arch: str, choice: dict[str, Any]) -> Path:
+def untrained(run: Path, arch: str, choice: DataChoice) -> Path:
     """A run of `arch` whose checkpoint holds fresh weights: what `fit` and `test` would leave, but at once."""
-    data = datasets.open_choice(choice)
+    data = open_choice(choice)
     torch.manual_seed(0)
     classifier = Classifier(arch)
-    classifier.build(data.spec, datasets.describe(data, choice), data.class_names)
+    classifier.build(data.spec, describe(data, choice), data.class_names)
     checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(checkpoint)
     folder = Path("runs") / f"{data.name}_{arch}" / "seed1"

@@ -12,6 +12,7 @@ from cnnbench import datasets, environment
 from cnnbench.__main__ import main
 from cnnbench.cli import doctor
 from cnnbench.datasets import mnist5k
+from cnnbench.datasets.choice import data_root
 from cnnbench.runtime import providers
 
 
@@ -92,7 +93,7 @@ def test_a_provider_is_wrong_only_where_it_should_work(
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at mnist5k alone."""
-    monkeypatch.setattr(doctor, "_data", lambda: [doctor._dataset("mnist5k", datasets.data_root())])
+    monkeypatch.setattr(doctor, "_data", lambda: [doctor._dataset("mnist5k", data_root())])
 
 
 @pytest.mark.usefixtures("only")
@@ -119,4 +120,4 @@ def test_an_altered_download_is_wrong(tmp_path: Path) -> None:
         labels = np.array([0x801, count], ">i4").tobytes() + bytes(i % 10 for i in range(count))
         (raw / f"{split}-images-idx3-ubyte").write_bytes(images)
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels)
-    assert "altered" in doctor._dataset("mnist", datasets.data_root()).wrong
+    assert "altered" in doctor._dataset("mnist", data_root()).wrong

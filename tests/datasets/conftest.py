@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from dataset_helpers import Loaded, save_images
 
-from cnnbench.datasets import Source, dataset, load
+from cnnbench.datasets import Source, dataset
+from cnnbench.datasets.choice import load
 from cnnbench.types import CnnbenchError, Dataset
 
 

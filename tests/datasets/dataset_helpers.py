@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnbench.datasets import Decoded, Source, load
+from cnnbench.datasets import Decoded, Source
+from cnnbench.datasets.choice import load
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
 

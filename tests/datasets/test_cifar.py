@@ -10,7 +10,8 @@ import pytest
 from dataset_helpers import refusal
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from cnnbench.datasets import Source, load
+from cnnbench.datasets import Source
+from cnnbench.datasets.choice import load
 from cnnbench.types import Augment
 
 NAMES_10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

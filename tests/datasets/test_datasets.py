@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,8 +14,11 @@ from dataset_helpers import Loaded, per_class, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench import datasets
-from cnnbench.datasets import Decoded, Source, content_hash, data_root, dataset, fewer, holdout, load, measured
+from cnnbench import records
+from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.choice import content_hash, data_root, describe, load, open_choice, open_recorded
+from cnnbench.datasets.splits import holdout, subsample, with_pixel_stats
+from cnnbench.records.schema import DataChoice, DataRecord
 from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
 
 Register = Callable[..., None]
@@ -72,7 +76,7 @@ def test_no_image_is_in_two_splits(loaded: Loaded) -> None:
 
 def test_declared_statistics_are_those_of_the_training_images(loaded: Loaded) -> None:
     spec = loaded.data.spec
-    counted = measured(spec, loaded.decoded.train)
+    counted = with_pixel_stats(spec, loaded.decoded.train)
     decimals = max(len(str(value).split(".")[1]) for value in (*spec.mean, *spec.std))
     assert np.round(counted.mean, decimals).tolist() == list(spec.mean)
     assert np.round(counted.std, decimals).tolist() == list(spec.std)
@@ -108,7 +112,7 @@ def test_the_split_depends_on_no_seed(mnist5k: Dataset) -> None:
 
 def test_splitting_leaves_global_random_numbers_alone() -> None:
     np.random.seed(0)
-    holdout(DECODED.train, 0.1)
+    holdout(DECODED.train, fraction=0.1)
     after = np.random.random()
     np.random.seed(0)
     assert after == np.random.random()
@@ -116,7 +120,7 @@ def test_splitting_leaves_global_random_numbers_alone() -> None:
 
 def test_holdout_takes_a_rounded_share_of_each_class_and_keeps_order() -> None:
     split = fake([0] * 14 + [1] * 16 + [2] * 4)
-    rest, held = holdout(split, 0.1)
+    rest, held = holdout(split, fraction=0.1)
     assert (per_class(rest.labels), per_class(held.labels)) == ([13, 14, 3], [1, 2, 1])
     for part in (rest, held):
         places = part.images[:, 0, 0, 0].astype(int) // 4
@@ -129,7 +133,7 @@ def test_holdout_takes_a_rounded_share_of_each_class_and_keeps_order() -> None:
 @pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0]])
 def test_a_class_too_small_to_split_is_refused(labels: list[int]) -> None:
     with pytest.raises(CnnbenchError, match="too few images") as refused:
-        holdout(fake(labels), 0.1)
+        holdout(fake(labels), fraction=0.1)
     assert refused.value.code == Exit.DATA
 
 
@@ -155,7 +159,7 @@ def test_fewer_images_are_stratified_nested_and_hold_every_class(drawn: tuple[li
     whole = numbered(sizes)
     places = []
     for count in (small, large):
-        part = fewer(whole, count)
+        part = subsample(whole, count)
         chosen = part.images[:, 0, 0, 0].astype(int)
         places.append(set(chosen.tolist()))
         assert len(part) == len(places[-1]) == count
@@ -172,15 +176,15 @@ def test_fewer_images_are_stratified_nested_and_hold_every_class(drawn: tuple[li
 
 
 def test_fewer_images_of_equal_classes_are_as_many_of_each() -> None:
-    assert per_class(fewer(numbered([20] * 5), 50).labels) == [10] * 5
+    assert per_class(subsample(numbered([20] * 5), 50).labels) == [10] * 5
 
 
 def test_fewer_is_a_fixed_draw_that_is_not_just_the_first_images() -> None:
     whole = numbered([60, 60])
     np.random.seed(0)
-    first = fewer(whole, 20)
+    first = subsample(whole, 20)
     np.random.seed(1)
-    again = fewer(whole, 20)
+    again = subsample(whole, 20)
     assert np.array_equal(first.images, again.images)
     assert first.images.max() > 60
 
@@ -188,9 +192,9 @@ def test_fewer_is_a_fixed_draw_that_is_not_just_the_first_images() -> None:
 @pytest.mark.parametrize("count", [-1, 0, 2, 31])
 def test_more_images_than_there_are_or_fewer_than_classes_are_refused(count: int) -> None:
     with pytest.raises(CnnbenchError) as refused:
-        fewer(DECODED.train, count)
+        subsample(DECODED.train, count)
     assert refused.value.code == Exit.USAGE
-    assert f"data.train_images is {count}: expected 3 (one a class) to 30 (all of them)" in str(refused.value)
+    assert f"data.train_images is {count}: expected 3 (one per class) to 30 (all of them)" in str(refused.value)
 
 
 def test_fewer_training_images_leave_validation_and_test_whole(register: Register) -> None:
@@ -207,14 +211,14 @@ def test_fewer_training_images_leave_validation_and_test_whole(register: Registe
 
 def test_measured_is_numpy_s_mean_and_std() -> None:
     images = np.random.RandomState(1).randint(0, 256, (50, 7, 5, 3)).astype(np.uint8)
-    counted = measured(ImageSpec(7, 5, 3, 2), Split(images, np.zeros(50, dtype=np.int64)))
+    counted = with_pixel_stats(ImageSpec(7, 5, 3, 2), Split(images, np.zeros(50, dtype=np.int64)))
     np.testing.assert_allclose(counted.mean, (images / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(counted.std, (images / 255).std(axis=(0, 1, 2)), rtol=1e-12)
 
 
 def test_a_constant_channel_has_a_standard_deviation_to_divide_by() -> None:
     constant = Split(np.full((3, 2, 2, 1), 51, dtype=np.uint8), np.zeros(3, dtype=np.int64))
-    counted = measured(SPEC, constant)
+    counted = with_pixel_stats(SPEC, constant)
     assert counted.mean == pytest.approx((0.2,))
     assert 0 < counted.std[0] <= 1e-3
 
@@ -294,50 +298,51 @@ def test_the_root_is_the_flag_then_the_variable_then_the_cache(monkeypatch: pyte
     assert data_root("~/data") == Path.home() / "data"
 
 
-CHOICE = {"dataset": "fake", "root": None, "folder": None, "name": "mine", "size": 32, "channels": 3}
+CHOICE = DataChoice(dataset="fake", name="mine")
 
 
 def test_a_record_opens_the_images_it_describes(register: Register) -> None:
     register(DECODED)
-    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
-    assert (recorded["train_images"], recorded["val_images"], recorded["test_images"]) == (27, 3, 3)
-    assert datasets.open_recorded(recorded).sha256 == recorded["sha256"] == content_hash(DECODED)
+    recorded = describe(open_choice(CHOICE), CHOICE)
+    assert (recorded.train_images, recorded.val_images, recorded.test_images) == (27, 3, 3)
+    assert open_recorded(recorded).sha256 == recorded.sha256 == content_hash(DECODED)
 
 
 def test_a_record_opens_as_few_training_images_as_it_describes(register: Register) -> None:
     register(DECODED)
-    choice = {**CHOICE, "train_images": 9}
-    data = datasets.open_choice(choice)
-    recorded = datasets.describe(data, choice)
-    assert (recorded["train_images"], recorded["val_images"], recorded["test_images"]) == (9, 3, 3)
-    again = datasets.open_recorded(recorded)
+    choice = records.replace(CHOICE, train_images=9)
+    data = open_choice(choice)
+    recorded = describe(data, choice)
+    assert (recorded.train_images, recorded.val_images, recorded.test_images) == (9, 3, 3)
+    again = open_recorded(recorded)
     assert np.array_equal(again.train.images, data.train.images)
     assert np.array_equal(again.train.labels, data.train.labels)
 
 
 def test_a_record_refuses_other_images(register: Register) -> None:
     register(DECODED)
-    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
+    recorded = describe(open_choice(CHOICE), CHOICE)
     register(dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121)))
     with pytest.raises(CnnbenchError, match="these are not the images of the record") as refused:
-        datasets.open_recorded(recorded)
+        open_recorded(recorded)
     assert refused.value.code == Exit.DATA
 
 
 def test_a_record_from_before_splits_had_names_opens(register: Register) -> None:
     register(DECODED, splits={"other": "0" * 64})
-    recorded = datasets.describe(datasets.open_choice(CHOICE), CHOICE)
-    assert "split" not in recorded
-    assert datasets.open_recorded(recorded).sha256 == content_hash(DECODED)
+    recorded = describe(open_choice(CHOICE), CHOICE)
+    before = {key: value for key, value in msgspec.to_builtins(recorded).items() if key != "split"}
+    recorded = msgspec.convert(before, DataRecord)
+    assert open_recorded(recorded).sha256 == content_hash(DECODED)
 
 
 def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121))
     builder = dataset(splits={"other": content_hash(other)})(lambda source: other if source.split else DECODED)
     monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder))
-    choice = {**CHOICE, "name": None, "split": "other"}
-    recorded = datasets.describe(datasets.open_choice(choice), choice)
-    assert (recorded["name"], recorded["split"]) == ("fake_other", "other")
-    assert datasets.open_recorded(recorded).sha256 == content_hash(other)
+    choice = records.replace(CHOICE, name=None, split="other")
+    recorded = describe(open_choice(choice), choice)
+    assert (recorded.name, recorded.split) == ("fake_other", "other")
+    assert open_recorded(recorded).sha256 == content_hash(other)
     with pytest.raises(CnnbenchError, match="these are not the images of the record"):
-        datasets.open_recorded({**recorded, "split": None})
+        open_recorded(records.replace(recorded, split=None))

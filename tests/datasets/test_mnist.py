@@ -9,7 +9,8 @@ import pytest
 import torchvision
 from dataset_helpers import per_class, refusal
 
-from cnnbench.datasets import Source, load
+from cnnbench.datasets import Source
+from cnnbench.datasets.choice import load
 from cnnbench.types import Augment
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from dataset_helpers import per_class, refusal
 
-from cnnbench.datasets import Source, dataset, load
+from cnnbench.datasets import Source, dataset
 from cnnbench.datasets import shapes as module
+from cnnbench.datasets.choice import load
 from cnnbench.types import Augment, Dataset, Exit, Split
 
 NOISE = 20

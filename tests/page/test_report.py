@@ -34,7 +34,7 @@ from scipy import stats
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.cli import report
-from cnnbench.datasets import describe, open_choice
+from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.page.answer import Answer, within_reach
 from cnnbench.page.parts import Material
 from cnnbench.records.schema import RunRecord

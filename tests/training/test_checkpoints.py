@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cnnbench import records
-from cnnbench.datasets import open_recorded
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import RunRecord
 from cnnbench.training.checkpoints import load_classifier, open_checkpoint
 from cnnbench.types import CnnbenchError

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cnnbench.records.schema import DataConfig
 from cnnbench.training import data
 from cnnbench.training.data import EVAL_BATCH_SIZE, EvalBatches, ImageData, TrainBatches, channels_first
 from cnnbench.types import Augment, CnnbenchError, Split
@@ -35,7 +36,10 @@ def test_processes_share_an_epoch_without_overlap_and_take_equal_steps(
     batch_size *= world
     if count < world:
         return
-    shares = [TrainBatches(numbered(count), Augment(), batch_size, 1, rank, world) for rank in range(world)]
+    shares = [
+        TrainBatches(numbered(count), Augment(), batch_size=batch_size, seed=1, rank=rank, world=world)
+        for rank in range(world)
+    ]
     for share in shares:
         share.set_epoch(epoch)
     seen = [indices(share) for share in shares]
@@ -48,12 +52,12 @@ def test_processes_share_an_epoch_without_overlap_and_take_equal_steps(
 @settings(deadline=None, max_examples=50)
 @given(count=st.integers(1, 60), world=st.integers(1, 5))
 def test_evaluation_sees_every_image_exactly_once(count: int, world: int) -> None:
-    seen = [index for rank in range(world) for index in indices(EvalBatches(numbered(count), rank, world))]
+    seen = [index for rank in range(world) for index in indices(EvalBatches(numbered(count), rank=rank, world=world))]
     assert sorted(seen) == list(range(count))
 
 
 def test_pixels_labels_and_indices_belong_together_and_pixels_are_in_0_1() -> None:
-    for batches in (TrainBatches(numbered(600), Augment(), 64, seed=3), EvalBatches(numbered(600))):
+    for batches in (TrainBatches(numbered(600), Augment(), batch_size=64, seed=3), EvalBatches(numbered(600))):
         for pixels, labels, index in batches:
             numbers = (pixels[:, :, 0, 0] * 255).round().long()  # n, 2
             assert torch.equal(numbers[:, 0] + 256 * numbers[:, 1], labels)
@@ -64,7 +68,7 @@ def test_pixels_labels_and_indices_belong_together_and_pixels_are_in_0_1() -> No
 
 def test_order_follows_from_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        batches = TrainBatches(numbered(100), Augment(pad=1, flip=True), 10, seed)
+        batches = TrainBatches(numbered(100), Augment(pad=1, flip=True), batch_size=10, seed=seed)
         batches.set_epoch(epoch)
         return indices(batches)
 
@@ -78,12 +82,12 @@ def test_order_follows_from_seed_and_epoch_alone() -> None:
 
 def test_state_goes_on_in_the_middle_of_an_epoch() -> None:
     split, transform = numbered(100), Augment(pad=1, flip=True)
-    whole = list(TrainBatches(split, transform, 10, seed=1))
-    interrupted = TrainBatches(split, transform, 10, seed=1)
+    whole = list(TrainBatches(split, transform, batch_size=10, seed=1))
+    interrupted = TrainBatches(split, transform, batch_size=10, seed=1)
     stream = iter(interrupted)
     for _ in range(4):
         next(stream)
-    resumed = TrainBatches(split, transform, 10, seed=1)
+    resumed = TrainBatches(split, transform, batch_size=10, seed=1)
     resumed.load_state_dict(interrupted.state_dict())
     rest = list(resumed)
     assert len(rest) == 6
@@ -93,14 +97,14 @@ def test_state_goes_on_in_the_middle_of_an_epoch() -> None:
 
 
 def test_a_dataset_smaller_than_a_batch_is_one_batch() -> None:
-    batches = TrainBatches(numbered(7), Augment(), 64, seed=1)
+    batches = TrainBatches(numbered(7), Augment(), batch_size=64, seed=1)
     assert len(batches) == 1
     assert sorted(indices(batches)) == list(range(7))
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     with pytest.raises(CnnbenchError, match=r"batch_size 9 is not divisible by the 2 processes") as refused:
-        TrainBatches(numbered(20), Augment(), 9, seed=1, world=2)
+        TrainBatches(numbered(20), Augment(), batch_size=9, seed=1, world=2)
     assert refused.value.code == 2
 
 
@@ -123,7 +127,7 @@ def test_channels_first_moves_the_last_axis_and_leaves_memory_as_it_is() -> None
 @pytest.mark.parametrize("transform", [Augment(), Augment(pad=1), Augment(flip=True), Augment(pad=1, flip=True)])
 def test_pixels_lie_in_memory_channels_last(transform: Augment, channels: int) -> None:
     split = Split(np.zeros((9, 6, 5, channels), dtype=np.uint8), np.arange(9))
-    for batches in (TrainBatches(split, transform, 3, seed=1), EvalBatches(split)):
+    for batches in (TrainBatches(split, transform, batch_size=3, seed=1), EvalBatches(split)):
         for pixels, _, _ in batches:
             assert pixels.shape[1:] == (channels, 6, 5)
             assert pixels.is_contiguous(memory_format=torch.channels_last)
@@ -156,7 +160,7 @@ class Stream:
 
 
 class Gpu:
-    """A CUDA device as `ahead` and `resident` see one; what is sent to it is copied within the host's memory."""
+    """A CUDA device as `prefetch_to_gpu` and `place_on_device` see one; copies to it stay in the host's memory."""
 
     device = torch.device("cuda", 0)
 
@@ -205,7 +209,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 def test_batches_are_sent_one_ahead_and_the_step_waits_for_its_own_alone(gpu: Gpu) -> None:
     numbers = range(5)
     batches = [tuple(torch.full((2,), 10 * number + part) for part in range(3)) for number in numbers]
-    for number, batch in enumerate(data.ahead(iter(batches), gpu.device)):  # type: ignore[arg-type]
+    for number, batch in enumerate(data.prefetch_to_gpu(iter(batches), gpu.device)):  # type: ignore[arg-type]
         assert [part.tolist() for part in batch] == [[10 * number + part] * 2 for part in range(3)]
         assert len(gpu.copies.work) == 3 * min(number + 2, 5), "the next one is on its way"
         assert [(event.stream, event.given) for event in gpu.computes.waited[number:]] == [
@@ -218,7 +222,7 @@ def test_batches_are_sent_one_ahead_and_the_step_waits_for_its_own_alone(gpu: Gp
 
 
 def test_no_batches_are_none_ahead_either(gpu: Gpu) -> None:
-    assert list(data.ahead([], gpu.device)) == []
+    assert list(data.prefetch_to_gpu([], gpu.device)) == []
 
 
 def test_no_more_than_one_batch_is_gathered_ahead(gpu: Gpu) -> None:
@@ -229,14 +233,17 @@ def test_no_more_than_one_batch_is_gathered_ahead(gpu: Gpu) -> None:
             gathered.append(number)
             yield torch.zeros(1), torch.zeros(1), torch.tensor([number])
 
-    for number, _ in enumerate(data.ahead(batches(), gpu.device)):
+    for number, _ in enumerate(data.prefetch_to_gpu(batches(), gpu.device)):
         assert gathered == list(range(min(number + 2, 4)))
 
 
 def test_a_split_that_does_not_fit_gives_the_same_batches_from_the_host(gpu: Gpu) -> None:
     split, transform = numbered(50), Augment(pad=1, flip=True)
     for here, sent in (
-        (TrainBatches(split, transform, 8, seed=2), TrainBatches(split, transform, 8, seed=2, device=gpu.device)),
+        (
+            TrainBatches(split, transform, batch_size=8, seed=2),
+            TrainBatches(split, transform, batch_size=8, seed=2, device=gpu.device),
+        ),
         (EvalBatches(split), EvalBatches(split, device=gpu.device)),
     ):
         assert gpu.whole == []
@@ -249,7 +256,7 @@ def test_a_checkpoint_goes_on_after_the_step_that_it_was_taken_in_not_after_the_
     gpu: Gpu,
 ) -> None:
     def batches() -> TrainBatches:
-        return TrainBatches(numbered(80), Augment(pad=1), 8, seed=4, device=gpu.device)
+        return TrainBatches(numbered(80), Augment(pad=1), batch_size=8, seed=4, device=gpu.device)
 
     whole = [index.tolist() for _, _, index in batches()]
     interrupted = batches()
@@ -264,14 +271,14 @@ def test_a_split_lies_on_the_gpu_where_it_takes_at_most_a_quarter_of_what_is_fre
     split = numbered(100)
     for free_bytes, whole in ((4 * split.images.nbytes, True), (4 * split.images.nbytes - 1, False)):
         gpu.whole, gpu.free_bytes = [], free_bytes
-        images = data.resident(split, gpu.device)
+        images = data.place_on_device(split, gpu.device)
         assert [tensor.shape for tensor in gpu.whole] == [split.images.shape] * whole
         assert (images.data_ptr() == torch.from_numpy(split.images).data_ptr()) is not whole
 
 
 def test_on_the_host_no_split_is_copied() -> None:
     split = numbered(10)
-    assert data.resident(split, torch.device("cpu")).data_ptr() == torch.from_numpy(split.images).data_ptr()
+    assert data.place_on_device(split, torch.device("cpu")).data_ptr() == torch.from_numpy(split.images).data_ptr()
 
 
 @pytest.mark.gpu
@@ -281,10 +288,10 @@ def test_on_a_gpu_batches_from_the_host_equal_those_of_a_split_that_lies_there(m
     split, transform, device = numbered(5000), Augment(pad=1, flip=True), torch.device("cuda", 0)
 
     def batches() -> tuple[TrainBatches, EvalBatches]:
-        return TrainBatches(split, transform, 64, seed=2, device=device), EvalBatches(split, device=device)
+        return TrainBatches(split, transform, batch_size=64, seed=2, device=device), EvalBatches(split, device=device)
 
     there = batches()
-    monkeypatch.setattr(data, "RESIDENT", 0.0)
+    monkeypatch.setattr(data, "GPU_SHARE", 0.0)
     host = batches()
     for resident, ahead in zip(there, host, strict=True):
         assert (resident.images.device.type, ahead.images.device.type) == ("cuda", "cpu")
@@ -300,7 +307,7 @@ def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
         class strategy:  # noqa: N801 - stands in for Lightning's attribute
             root_device = torch.device("cpu")
 
-    module = ImageData(dataset="mnist5k")
+    module = ImageData("mnist5k")
     module.trainer = Place()  # type: ignore[assignment]
     loaded = module.loaded
     assert np.array_equal(module.train_dataloader().images.numpy(), loaded.train.images)
@@ -311,9 +318,9 @@ def test_data_module_trains_on_train_chooses_on_val_and_tests_on_test() -> None:
 
 
 def test_fewer_training_images_are_trained_on_and_recorded() -> None:
-    module, whole = ImageData(dataset="mnist5k", train_images=100), ImageData(dataset="mnist5k")
-    assert (len(module.loaded.train), module.description["train_images"]) == (100, 100)
-    assert whole.description["train_images"] == len(whole.loaded.train) == 4000
+    module, whole = ImageData(DataConfig(dataset="mnist5k", train_images=100)), ImageData("mnist5k")
+    assert (len(module.loaded.train), module.description.train_images) == (100, 100)
+    assert whole.description.train_images == len(whole.loaded.train) == 4000
     for split in ("val", "test"):
         assert np.array_equal(getattr(module.loaded, split).images, getattr(whole.loaded, split).images)
     assert {image.tobytes() for image in module.loaded.train.images} <= {i.tobytes() for i in whole.loaded.train.images}
@@ -322,7 +329,7 @@ def test_fewer_training_images_are_trained_on_and_recorded() -> None:
 @pytest.mark.parametrize("count", [9, 4001])
 def test_too_few_or_too_many_training_images_are_refused(count: int) -> None:
     with pytest.raises(CnnbenchError, match=rf"train_images is {count}: expected 10 .* to 4000") as refused:
-        _ = ImageData(dataset="mnist5k", train_images=count).loaded
+        _ = ImageData(DataConfig(dataset="mnist5k", train_images=count)).loaded
     assert refused.value.code == 2
 
 
@@ -334,24 +341,32 @@ def test_a_step_sees_the_images_of_all_processes(batch_size: int, world: int, im
         class strategy:  # noqa: N801 - stands in for Lightning's attribute
             root_device = torch.device("cpu")
 
-    module = ImageData(dataset="mnist5k", batch_size=batch_size, train_images=100)
+    module = ImageData(DataConfig(dataset="mnist5k", batch_size=batch_size, train_images=100))
     module.trainer = Place()  # type: ignore[assignment]
     assert module.images_per_batch == images
 
 
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="batch_size is 0"):
-        ImageData(batch_size=0)
+        ImageData(DataConfig(batch_size=0))
 
 
 def test_the_choice_and_the_record_s_data_name_the_split() -> None:
-    module = ImageData(dataset="shapes", split="left-right")
-    assert module.choice["split"] == module.description["split"] == "left-right"
-    assert module.description["name"] == "shapes_left-right"
-    assert ImageData(dataset="shapes").choice["split"] is None
+    module = ImageData(DataConfig(dataset="shapes", split="left-right"))
+    assert module.config.split == module.description.split == "left-right"
+    assert module.description.name == "shapes_left-right"
+    assert ImageData("shapes").config.split is None
 
 
 def test_a_split_that_is_not_there_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="did you mean left-right") as refused:
-        _ = ImageData(dataset="shapes", split="left-rigth").loaded
+        _ = ImageData(DataConfig(dataset="shapes", split="left-rigth")).loaded
     assert refused.value.code == 2
+
+
+def test_without_a_trainer_the_loaders_are_those_of_one_process_on_the_cpu() -> None:
+    module = ImageData(DataConfig(dataset="mnist5k", batch_size=100))
+    pixels, labels, index = next(iter(module.train_dataloader()))
+    assert (pixels.shape, labels.shape) == ((100, 1, 28, 28), (100,))
+    assert torch.equal(labels, torch.from_numpy(module.loaded.train.labels)[index])
+    assert sum(len(labels) for _, labels, _ in module.test_dataloader()) == 500

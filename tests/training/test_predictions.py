@@ -10,7 +10,7 @@ import torch
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.datasets import open_recorded
+from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import RunRecord
 from cnnbench.training import predictions
 from cnnbench.training.checkpoints import load_classifier

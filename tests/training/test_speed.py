@@ -186,6 +186,6 @@ def test_a_value_that_the_backward_pass_reads_is_caught(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("transform", [Augment(), Augment(pad=4, flip=True)], ids=["as they are", "crop and flip"])
 def test_a_batch_is_made_without_waiting(transform: Augment) -> None:
     images = np.zeros((64, 8, 8, 3), dtype=np.uint8)
-    stream = iter(TrainBatches(Split(images, np.arange(64)), transform, 8, seed=1))
+    stream = iter(TrainBatches(Split(images, np.arange(64)), transform, batch_size=8, seed=1))
     next(stream)  # the order of the epoch is drawn on the host
     assert watched(lambda: list(stream)) == []

@@ -16,7 +16,7 @@ from cnnbench.bundles.parity import comparison as verdict
 from cnnbench.bundles.quantise import Precision
 from cnnbench.records.schema import Contract, Pass, Reference, Share, Variant
 from cnnbench.runtime import sandbox
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import SEED, CnnbenchError, Exit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cnnbench.types import Split
 
 NOISE_IMAGES = 4
-NOISE_SEED = 20_261_122
 PROVIDER_MEMORY = {"cpu": sandbox.MEMORY}  # a GPU's driver reserves address space without end
 
 
@@ -96,7 +95,7 @@ def spread(count: int, chosen: int) -> np.ndarray:
 
 def noise_like(images: np.ndarray) -> np.ndarray:
     """A few images `(M, H, W, C)` of uniform noise, always the same."""
-    random = np.random.RandomState(NOISE_SEED)
+    random = np.random.RandomState(SEED)
     return random.randint(0, 256, (NOISE_IMAGES, *images.shape[1:]), dtype=np.uint8)
 
 

@@ -1,0 +1,151 @@
+"""From the data options of a configuration or a record to a `Dataset`, checked and split, and back to a record."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from cnnbench import records
+from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.splits import holdout, subsample
+from cnnbench.records.schema import DataChoice, DataRecord
+from cnnbench.registry import hint
+from cnnbench.types import CnnbenchError, Dataset, Exit, Split
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """`root`, else `CNNBENCH_DATA`, else the user's cache folder."""
+    chosen = root or os.environ.get("CNNBENCH_DATA") or Path(platformdirs.user_cache_dir("cnnbench")) / "data"
+    return Path(chosen).expanduser()
+
+
+def open_choice(choice: DataChoice, *, download: bool = False) -> Dataset:
+    """The dataset that the data options of a config or of a record name.
+
+    Raises:
+        CnnbenchError: See `load`.
+    """
+    folder = choice.folder
+    source = Source(
+        root=data_root(choice.root),
+        folder=Path(folder).expanduser() if folder else None,
+        download=download,
+        size=choice.size,
+        channels=choice.channels,
+        split=choice.split,
+    )
+    return load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
+
+
+def open_recorded(recorded: DataRecord, *, root: str | None = None, folder: str | None = None) -> Dataset:
+    """The images that a record describes, wherever they lie now.
+
+    Raises:
+        CnnbenchError: They are missing, or other images lie there (exit 3).
+    """
+    data = open_choice(records.replace(recorded, root=root or recorded.root, folder=folder or recorded.folder))
+    if data.sha256 != recorded.sha256:
+        raise CnnbenchError(
+            f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
+            f"the record's to {recorded.sha256[:12]}",
+            Exit.DATA,
+        )
+    return data
+
+
+def describe(data: Dataset, choice: DataChoice) -> DataRecord:
+    """What a record says of the data: the options that `open_recorded` needs, its hash and its sizes."""
+    return DataRecord(
+        dataset=choice.dataset,
+        root=choice.root,
+        folder=choice.folder,
+        name=data.name,
+        split=choice.split,
+        size=choice.size,
+        channels=choice.channels,
+        sha256=data.sha256,
+        train_images=len(data.train),
+        val_images=len(data.val),
+        test_images=len(data.test),
+        augment=data.augment,
+    )
+
+
+def load(name: str, source: Source, *, label: str | None = None, train_images: int | None = None) -> Dataset:
+    """The dataset `name`, checked, with its validation split; records call it `label` if given.
+
+    With `train_images` the training split has only so many images; validation and test keep all of theirs.
+
+    Raises:
+        CnnbenchError: Unknown name, or more training images wanted than there are (exit 2); missing, truncated or
+            altered data, or a label out of range (exit 3).
+    """
+    builder = dataset[name].load()
+    declared = getattr(builder, "declared", {})
+    splits = declared.get("splits", {})
+    if source.split and source.split not in splits:
+        accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
+        raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
+    decoded: Decoded = builder(source)
+    _check_arrays(name, decoded)
+    digest = content_hash(decoded)
+    expected = splits[source.split] if source.split else declared.get("sha256")
+    if expected and digest != expected:
+        raise CnnbenchError(
+            f"{name} in {source.root} is altered: its images hash to {digest[:12]}, expected {expected[:12]}; "
+            "remove the files and fetch them again",
+            Exit.DATA,
+        )
+    train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
+    if train_images not in (None, len(train)):  # all of them need no copy
+        train = subsample(train, train_images)
+    return Dataset(
+        label or default_name(name, source.split),
+        decoded.spec,
+        decoded.class_names,
+        decoded.augment,
+        digest,
+        train=train,
+        val=val,
+        test=decoded.test,
+    )
+
+
+def default_name(name: str, split: str | None) -> str:
+    """What records call a dataset that was given no name."""
+    return f"{name}_{split}" if split else name
+
+
+def content_hash(decoded: Decoded) -> str:
+    """SHA-256 over shape, pixels and labels of train, val (if given) and test."""
+    digest = hashlib.sha256()
+    for split in _splits(decoded):
+        digest.update(repr(split.images.shape).encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(split.labels.astype("<i8").data)
+    return digest.hexdigest()
+
+
+def _splits(decoded: Decoded) -> list[Split]:
+    return [split for split in (decoded.train, decoded.val, decoded.test) if split is not None]
+
+
+def _check_arrays(name: str, decoded: Decoded) -> None:
+    spec = decoded.spec
+    for split in _splits(decoded):
+        if not len(split) or split.images.shape != (len(split), spec.height, spec.width, spec.channels):
+            raise CnnbenchError(
+                f"{name} has images of shape {split.images.shape} and {len(split)} labels; "
+                f"expected (N, {spec.height}, {spec.width}, {spec.channels}) with N labels",
+                Exit.DATA,
+            )
+        if split.labels.min() < 0 or split.labels.max() >= spec.num_classes:
+            raise CnnbenchError(
+                f"{name} has labels from {split.labels.min()} to {split.labels.max()}; "
+                f"expected 0 to {spec.num_classes - 1}",
+                Exit.DATA,
+            )
