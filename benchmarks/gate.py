@@ -2,8 +2,8 @@
 
     python benchmarks/gate.py BUNDLE [--runs 10] [--seconds 5] [--slowdown 1.3]
 
-Ten times the bundle is held against itself; none may be called a regression. Then against it stands a copy whose
-model.onnx got real work added behind its logits, multiplied by zero: same answers, about 1.3 x the time.
+Ten times the bundle is compared with itself; none may be called a regression. Then a copy is compared with it whose
+model.onnx has real work added behind its logits, multiplied by zero: same answers, about 1.3 x the time.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +20,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from cnnbench import records
-from cnnbench.bench import latency, plan, regression
+from cnnbench.bench import backends, plan
+from cnnbench.bench.plan import LatencyOptions
+from cnnbench.bench.regression import BundleComparison, compare_bundles
 from cnnbench.cli.table import Column, render
-from cnnbench.records.schema import Manifest
+from cnnbench.records.schema import FileHash, Manifest
 
 WIDTH = 128
 """Of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
@@ -65,14 +67,15 @@ def slow_copy(bundle: Path, copy: Path, products: int) -> None:
     shutil.copytree(bundle, copy, dirs_exist_ok=True)
     onnx.save(planted(onnx.load(bundle / "model.onnx"), products), copy / "model.onnx")
     manifest = records.read(bundle / "manifest.json", Manifest)
-    entry = {"sha256": records.sha256(copy / "model.onnx"), "bytes": (copy / "model.onnx").stat().st_size}
-    records.write(copy / "manifest.json", replace(manifest, files={**manifest.files, "model.onnx": entry}))
+    entry = FileHash(records.sha256(copy / "model.onnx"), (copy / "model.onnx").stat().st_size)
+    records.write(copy / "manifest.json", records.replace(manifest, files={**manifest.files, "model.onnx": entry}))
 
 
 def milliseconds(bundles: list[Path], batch: int) -> list[float]:
     """Median time of a call of each, in turns."""
-    calls = [latency.prepare(bundle, "onnxruntime", 1) for bundle in bundles]
-    images = latency.images_of(bundles[0], batch)
+    options = LatencyOptions(backends=["onnxruntime"])
+    calls = [backends.open_backend(plan.setups([bundle], options)[0]) for bundle in bundles]
+    images = backends.golden_images(bundles[0], batch)
     rounds = []
     for _ in range(300):
         times = []
@@ -85,8 +88,8 @@ def milliseconds(bundles: list[Path], batch: int) -> list[float]:
     return [float(median) for median in np.median(rounds, axis=0)]
 
 
-def plant(bundle: Path, slow: Path, slowdown: float, batch: int) -> int:
-    """Write the slow copy, and say how many products make it about `slowdown` times as slow."""
+def plant(bundle: Path, slow: Path, *, slowdown: float, batch: int) -> int:
+    """Write the slow copy, and return how many products make it about `slowdown` times as slow."""
     products = FIRST_GUESS
     for _ in range(CORRECTIONS):
         slow_copy(bundle, slow, products)
@@ -94,6 +97,43 @@ def plant(bundle: Path, slow: Path, slowdown: float, batch: int) -> int:
         products = max(1, round(products * (slowdown - 1) * fast_ms / (slow_ms - fast_ms)))
     slow_copy(bundle, slow, products)
     return products
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One comparison, by its last measurement."""
+
+    run: str
+    ratio: float
+    interval: str
+    floor: float
+    times: str
+    regression: bool
+
+
+def row(run: str, comparison: BundleComparison) -> GateRow:
+    """A row of the table."""
+    last = comparison.effects[-1]
+    return GateRow(
+        run=run,
+        ratio=last.ratio,
+        interval=f"{last.low:.3f} to {last.high:.3f}",
+        floor=max(effect.floor for effect in comparison.effects),
+        times="twice" if len(comparison.effects) > 1 else "once",
+        regression=comparison.regression,
+    )
+
+
+def measure(chosen: argparse.Namespace, slow: Path) -> list[GateRow]:
+    """The bundle against itself as often as chosen, then the slow copy against it."""
+    rows = []
+    for run in range(chosen.runs + 1):
+        candidate, name = (slow, "planted") if run == chosen.runs else (chosen.bundle, f"A/A {run + 1}")
+        options = LatencyOptions(backends=["onnxruntime"], batches=[chosen.batch], seconds=chosen.seconds, seed=run)
+        (comparison,) = compare_bundles(candidate, chosen.bundle, options=options, progress=lambda line: None)
+        print(comparison.answer, file=sys.stderr)
+        rows.append(row(name, comparison))
+    return rows
 
 
 def main() -> int:
@@ -107,29 +147,11 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         slow = Path(folder) / chosen.bundle.name
-        products = plant(chosen.bundle, slow, chosen.slowdown, chosen.batch)
+        products = plant(chosen.bundle, slow, slowdown=chosen.slowdown, batch=chosen.batch)
         print(f"planted: {products} matrix products", file=sys.stderr)
-        rows = []
-        for run in range(chosen.runs + 1):
-            candidate = slow if run == chosen.runs else chosen.bundle
-            ours, theirs = (
-                plan.setups([bundle], "onnxruntime", "fp32", "cpu", "1") for bundle in (candidate, chosen.bundle)
-            )
-            (found,) = regression.gate(ours, theirs, [chosen.batch], chosen.seconds, run, lambda line: None)
-            print(found.answer, file=sys.stderr)
-            last = found.effects[-1]
-            rows.append(
-                {
-                    "run": "planted" if run == chosen.runs else f"A/A {run + 1}",
-                    "ratio": last.ratio,
-                    "interval": f"{last.low:.3f} to {last.high:.3f}",
-                    "floor": max(e.floor for e in found.effects),
-                    "times": "twice" if len(found.effects) > 1 else "once",
-                    "regression": found.regression,
-                }
-            )
-    render("The regression gate", COLUMNS, rows, "markdown")
-    quiet, caught = not any(row["regression"] for row in rows[:-1]), rows[-1]["regression"]
+        rows = measure(chosen, slow)
+    render("The regression gate", COLUMNS, [asdict(row) for row in rows], "markdown")
+    quiet, caught = not any(row.regression for row in rows[:-1]), rows[-1].regression
     return 0 if quiet and caught else 1
 
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from cnnbench.__main__ import main
-from cnnbench.bench import latency
+from cnnbench.bench import plan
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts us in the background lets us ignore Ctrl-C, and with us whatever the tests send it to
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "measured_bundle" in metafunc.fixturenames:
         folder = metafunc.config.getoption("--bundles")
-        found = latency.bundles(folder) if folder else [None]
+        found = plan.bundles_in(folder) if folder else [None]
         metafunc.parametrize("measured_bundle", found, indirect=True, ids=lambda p: p.name if p else "tested")
 
 

@@ -1,41 +1,32 @@
-"""All cells in turn: engines wait side by side, and in every round each cell gets one slice, in a fresh random order.
+"""All cases in turns: processes wait side by side, and in every round each case gets one slice, in random order.
 
-What else the machine does then strikes all alike, and drifts with it, instead of falling on whoever's turn it was.
+What else the machine does then affects all cases alike instead of the one whose turn it was.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from cnnbench.bench.processes import ColdStart, Engine, EngineError, Setup
+from cnnbench.bench.backends import BackendError, BackendProcess, ColdStart, Slice
+from cnnbench.bench.plan import Case, Setup
 
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One engine at one batch size."""
-
-    setup: Setup
-    batch: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.setup.task}[{self.setup.kind}-batch{self.batch}-threads{self.setup.threads}]"
+Progress = Callable[[str], None]
+"""Receives a line whenever something begins."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long one process measures a cell: until `seconds` are spent in calls or `samples` are taken."""
+    """How long one process measures a case: until `seconds` are spent in calls or there are `samples`."""
 
     seconds: float
     samples: int
     rounds: int
     least_rounds: int = 1
-    """Slices that a cell gets in any case, for whoever judges round by round."""
+    """Slices that a case gets in any case, for statistics over rounds."""
 
     @property
     def slice_seconds(self) -> float:
@@ -47,74 +38,81 @@ class Budget:
 
 
 @dataclass
-class Taken:
-    """What one process measured of a cell: seconds of each call, slice by slice, or why it stopped."""
+class CaseSamples:
+    """What one process measured of a case: a slice per round, or why it stopped."""
 
+    case: Case
     cold_start: ColdStart | None = None
-    slices: list[list[float]] = field(default_factory=list)
-    device_slices: list[list[float]] = field(default_factory=list)
-    failed: str = ""
+    slices: list[Slice] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def seconds(self) -> list[float]:
-        return [call for slice in self.slices for call in slice]
+        return [call for slice in self.slices for call in slice.seconds]
 
     @property
     def device_seconds(self) -> list[float]:
-        return [call for slice in self.device_slices for call in slice]
+        return [call for slice in self.slices for call in slice.device_seconds or ()]
 
     def wants_more(self, budget: Budget) -> bool:
         spent = sum(self.seconds) >= budget.seconds or len(self.seconds) >= budget.samples
-        return not self.failed and (len(self.slices) < budget.least_rounds or not spent)
+        return not self.failure and (len(self.slices) < budget.least_rounds or not spent)
 
 
-def measured(
-    setups: Sequence[Setup], batches: Iterable[int], budget: Budget, order: random.Random, say: Say
-) -> list[dict[int, Taken]]:
-    """Start a fresh process for each of the setups, take turns until every cell has its budget, and end them.
+def by_case(samples: Iterable[CaseSamples]) -> dict[Case, list[CaseSamples]]:
+    """The processes of each case, in their order."""
+    groups: dict[Case, list[CaseSamples]] = defaultdict(list)
+    for process in samples:
+        groups[process.case].append(process)
+    return dict(groups)
 
-    A setup may be given twice: that makes two processes. One that fails is a cell with a reason; the others go on.
+
+def measure_in_turns(
+    setups: Sequence[Setup], batches: Sequence[int], *, budget: Budget, order: random.Random, progress: Progress
+) -> list[list[CaseSamples]]:
+    """Start a fresh process per setup, take turns until every case has its budget, and end them.
+
+    A setup may be given twice: that makes two processes. Where one fails, its cases have a reason; the others go on.
 
     Returns:
-        For each setup what was taken at each batch size.
+        Per setup, in the given order: the samples of each batch size.
     """
-    found = [{batch: Taken() for batch in batches} for _ in setups]
+    measured = [[CaseSamples(Case(setup, batch)) for batch in batches] for setup in setups]
     with ExitStack() as running:
-        engines = [_start(setup, taken, running, say) for setup, taken in zip(setups, found, strict=True)]
-        places = [
-            (engine, batch, one) for engine, taken in zip(engines, found, strict=True) for batch, one in taken.items()
-        ]
+        turns = []
+        for cases in measured:
+            process = _start(cases, running, progress)
+            turns += [(process, samples) for samples in cases]
         number = 0
-        while due := [place for place in places if place[2].wants_more(budget)]:
+        while due := [turn for turn in turns if turn[1].wants_more(budget)]:
             number += 1
-            say(f"round {number}: {len(due)} of {len(places)} cells still measured")
+            progress(f"round {number}: {len(due)} of {len(turns)} cases still measured")
             order.shuffle(due)
-            for engine, batch, one in due:
-                _take(engine, batch, one, budget)
-    return found
+            for process, samples in due:
+                _take_slice(process, samples, budget)
+    return measured
 
 
-def _start(setup: Setup, taken: dict[int, Taken], running: ExitStack, say: Say) -> Engine | None:
-    """One after another, so that nobody's cold start is slowed by another's."""
-    say(f"starting {setup.task} {setup.name}")
+def _start(cases: Sequence[CaseSamples], running: ExitStack, progress: Progress) -> BackendProcess | None:
+    """Start the process of these cases, alone, so that no other start slows its cold start."""
+    setup = cases[0].case.setup
+    progress(f"starting {setup.task} {setup.name}")
     try:
-        engine = running.enter_context(Engine(setup))
-    except EngineError as error:
-        for one in taken.values():
-            one.failed = str(error)
+        process = running.enter_context(BackendProcess(setup))
+    except BackendError as error:
+        for samples in cases:
+            samples.failure = str(error)
         return None
-    for one in taken.values():
-        one.cold_start = engine.cold_start
-    return engine
+    for samples in cases:
+        samples.cold_start = process.cold_start
+    return process
 
 
-def _take(engine: Engine | None, batch: int, one: Taken, budget: Budget) -> None:
-    assert engine is not None  # a cell whose engine never started has failed, and wants no more
+def _take_slice(process: BackendProcess | None, samples: CaseSamples, budget: Budget) -> None:
+    assert process is not None  # a case whose process never started has failed and wants no more
     try:
-        slice = engine.measure(batch, budget.slice_seconds, budget.slice_samples)
-    except EngineError as error:
-        one.failed = str(error)
+        slice = process.measure(samples.case.batch, seconds=budget.slice_seconds, calls=budget.slice_samples)
+    except BackendError as error:
+        samples.failure = str(error)
         return
-    one.slices.append(slice.seconds)
-    if slice.device_seconds is not None:
-        one.device_slices.append(slice.device_seconds)
+    samples.slices.append(slice)

@@ -40,18 +40,14 @@ def needed(percent: int) -> int:
     return n
 
 
-def percentile(seconds: Sequence[float], percent: int, taken_in: float) -> Percentile:
-    """A percentile of the samples, with an interval from order statistics, which assumes no distribution.
+def percentile(seconds: Sequence[float], percent: int) -> Percentile:
+    """A percentile of the seconds of each call, with an interval from order statistics.
 
-    The interval takes calls for independent; what differs between processes it cannot see.
-
-    Args:
-        seconds: Of each call.
-        percent: Which percentile.
-        taken_in: Seconds of measuring, for the reason that too few samples give.
+    The interval assumes no distribution. It takes calls for independent: differences between processes widen it too
+    little.
     """
     if len(seconds) < needed(percent):
-        reason = f"p{percent} needs {needed(percent)} samples, {len(seconds)} were taken in {taken_in:.3g} s"
+        reason = f"p{percent} needs {needed(percent)} samples, {len(seconds)} were taken in {sum(seconds):.3g} s"
         return Percentile(percent, None, None, None, reason)
     from scipy.stats import quantile_test
 

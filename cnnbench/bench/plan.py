@@ -1,148 +1,240 @@
-"""What is to be measured, read from the command line and refused before anything is measured."""
+"""What is to be measured: bundles and options become setups, or are refused before anything is measured."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from cnnbench import records
-from cnnbench.bench import latency
-from cnnbench.bench.processes import Setup
-from cnnbench.bench.scenarios import SCENARIOS, Scenario
 from cnnbench.records.schema import Manifest
 from cnnbench.registry import hint
 from cnnbench.types import CnnbenchError, Exit
 
+Backend = Literal["torch", "torch-compile", "onnxruntime"]
+Provider = Literal["cpu", "cuda"]
+Scenario = Literal["SingleStream", "Offline", "Server"]
 Name = TypeVar("Name", bound=str)
 
+DEFAULT_BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime")
+"""torch-compile takes most of a minute to start, so it is measured only on request."""
 
-def found_bundles(paths: Sequence[str]) -> list[Path]:
-    """The bundles among `paths`; a folder of bundles stands for those in it.
 
-    Files are passed over: in `exports/*` the shell names the latency record and the pictures, too.
+@dataclass(frozen=True)
+class Setup:
+    """What one process runs: everything a latency depends on except the batch."""
+
+    bundle: Path
+    task: str
+    arch: str
+    model_sha256: str
+    """Of the bundle's model.onnx, whatever the precision."""
+    backend: Backend
+    precision: str
+    provider: Provider
+    threads: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-threads{self.threads}"
+
+    @property
+    def kind(self) -> str:
+        """The name without the threads."""
+        return f"{self.backend}-{self.precision}{'' if self.provider == 'cpu' else f'-{self.provider}'}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setup at one batch size."""
+
+    setup: Setup
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.setup.task}[{self.setup.kind}-batch{self.batch}-threads{self.setup.threads}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyOptions:
+    """What every bundle is measured on, and for how long. Batch sizes and thread counts are sorted and made unique.
+
+    Args:
+        backends: Libraries that run the network.
+        precisions: Files of the bundles to measure; torch has fp32 only.
+        provider: Where the network runs.
+        threads: Threads per process; it is pinned to as many cores.
+        batches: Images per call.
+        seconds: Time in calls per case.
+        seed: Of the order of turns and of the arrivals.
 
     Raises:
-        CnnbenchError: A folder is neither, nothing is left, or two are of one task (exit 3).
+        CnnbenchError: A name is unknown or a number is out of range (exit 2).
     """
-    found = [bundle for path in paths if not Path(path).is_file() for bundle in _in(Path(path))]
-    if not found:
-        raise CnnbenchError(f"no bundle among {', '.join(paths)}; `cnnbench export` makes them", Exit.DATA)
-    return list(dict.fromkeys(found))
+
+    backends: Sequence[str] = DEFAULT_BACKENDS
+    precisions: Sequence[str] = ("fp32",)
+    provider: Provider = "cpu"
+    threads: Sequence[int] = (1,)
+    batches: Sequence[int] = (1, 8, 64)
+    seconds: float = 5.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for flag, names in (("--backend", self.backends), ("--precision", self.precisions)):
+            if not names:
+                raise CnnbenchError(f"{flag}: expected at least one name")
+        for flag, numbers in (("--batch", self.batches), ("--threads", self.threads)):
+            if not numbers or min(numbers) < 1:
+                raise CnnbenchError(f"{flag} {_joined(numbers)}: expected whole numbers from 1 on, such as 1,8,64")
+        if not 0 < self.seconds < float("inf"):
+            raise CnnbenchError(f"--seconds {self.seconds:g}: expected a number above 0")
+        _known("--provider", [self.provider], get_args(Provider))
+        object.__setattr__(self, "backends", _known("--backend", self.backends, get_args(Backend)))
+        object.__setattr__(self, "batches", sorted(set(self.batches)))
+        object.__setattr__(self, "threads", sorted(set(self.threads)))
 
 
-def _in(path: Path) -> list[Path]:
+def setups(paths: Sequence[str | Path], options: LatencyOptions) -> list[Setup]:
+    """Every setup of the bundles at `paths`, by bundle. torch has fp32 only.
+
+    Raises:
+        CnnbenchError: Two bundles are of one task, a bundle has no file of a precision, nothing is left to measure
+            (exit 2), there is no bundle (exit 3), a file is missing or was edited (exit 3 or 4), or the provider or as
+            many cores are not available (exit 6).
+    """
+    bundles = find_bundles(paths)
+    _require_cores(max(options.threads))
+    manifests = {bundle: records.read(bundle / "manifest.json", Manifest) for bundle in bundles}
+    _require_different_tasks(list(manifests.values()))
+    for bundle, manifest in manifests.items():
+        for precision in options.precisions:
+            _require_unedited(model_file(bundle, precision=precision), manifest)
+    planned = [setup for bundle, manifest in manifests.items() for setup in _setups(bundle, manifest, options)]
+    if not planned:
+        raise CnnbenchError(
+            f"--precision {_joined(options.precisions)}: {_joined(options.backends)} has fp32 only; expected fp32, or "
+            "onnxruntime in --backend"
+        )
+    _require_provider(planned)
+    return planned
+
+
+def _setups(bundle: Path, manifest: Manifest, options: LatencyOptions) -> list[Setup]:
+    return [
+        Setup(
+            bundle=bundle,
+            task=manifest.task,
+            arch=manifest.arch,
+            model_sha256=manifest.files["model.onnx"].sha256,
+            backend=backend,
+            precision=precision,
+            provider=options.provider,
+            threads=threads,
+        )
+        for backend in _known("--backend", options.backends, get_args(Backend))
+        for precision in dict.fromkeys(options.precisions)
+        if precision == "fp32" or backend == "onnxruntime"
+        for threads in options.threads
+    ]
+
+
+def find_bundles(paths: Sequence[str | Path]) -> list[Path]:
+    """The bundles at `paths`, without repetition; a folder of bundles stands for those in it.
+
+    Files are skipped: in `exports/*` the shell also names the latency record and the pictures.
+
+    Raises:
+        CnnbenchError: A folder is no bundle and holds none, or there is no folder (exit 3).
+    """
+    bundles = [bundle for path in paths if not Path(path).is_file() for bundle in _bundles_at(Path(path))]
+    if not bundles:
+        raise CnnbenchError(
+            f"no bundle among {', '.join(map(str, paths))}; `cnnbench export` writes bundles", Exit.DATA
+        )
+    return list(dict.fromkeys(bundles))
+
+
+def _bundles_at(path: Path) -> list[Path]:
     if (path / "manifest.json").is_file():
         return [path]
-    within = latency.bundles(path)
-    if not within:
-        raise CnnbenchError(f"{path} is not a bundle: it has no manifest.json; `cnnbench export` makes one", Exit.DATA)
-    return within
+    bundles = bundles_in(path)
+    if not bundles:
+        raise CnnbenchError(f"{path} is not a bundle: it has no manifest.json; `cnnbench export` writes one", Exit.DATA)
+    return bundles
 
 
-def setups(
-    bundles: Sequence[Path], runtimes: str, precisions: str, provider: latency.Provider, threads: str
-) -> list[Setup]:
-    """Every engine that is asked for, in comma-separated lists. PyTorch has float32 alone.
-
-    Raises:
-        CnnbenchError: An unknown runtime, a bundle without that precision or of the same task as another, nothing to
-            measure (exit 2), an edited bundle (exit 3 or 4), or more threads than cores (exit 6).
-    """
-    chosen_runtimes: list[latency.Runtime] = _names("--runtime", runtimes, get_args(latency.Runtime))
-    chosen_precisions = list(dict.fromkeys(name.strip() for name in precisions.split(",")))
-    counts = _threads(threads)
-    manifests = {bundle: records.read(bundle / "manifest.json", Manifest) for bundle in bundles}
-    _one_of_each_task(manifests)
-    for bundle, manifest in manifests.items():
-        for precision in chosen_precisions:
-            _unedited(latency.file_of(bundle, manifest, precision), manifest)
-    found = [
-        Setup(bundle, manifest.task, runtime, precision, provider, count)
-        for bundle, manifest in manifests.items()
-        for runtime in chosen_runtimes
-        for precision in chosen_precisions
-        if precision == "fp32" or runtime == "onnxruntime"
-        for count in counts
-    ]
-    if not found:
-        raise CnnbenchError(
-            f"--precision {precisions}: {runtimes} has fp32 alone; expected fp32, or onnxruntime with it"
-        )
-    return found
+def bundles_in(folder: Path) -> list[Path]:
+    """The bundles directly in `folder`, by name."""
+    return sorted(path.parent for path in folder.glob("*/manifest.json"))
 
 
-def require(provider: latency.Provider, setups: Sequence[Setup]) -> None:
-    """Make sure that the provider works for every runtime.
+def model_file(bundle: Path, *, precision: str) -> Path:
+    """The bundle's ONNX file of a precision.
 
     Raises:
-        CnnbenchError: It does not (exit 6).
+        CnnbenchError: It has none (exit 2), or the manifest cannot be read (exit 3).
     """
+    manifest = records.read(bundle / "manifest.json", Manifest)
+    name = next((entry.file for entry in manifest.kept if entry.precision == precision), None)
+    if name is None:
+        raise CnnbenchError(f"{bundle} holds no {precision} model: it was not exported, or was refused")
+    return bundle / name
+
+
+def scenarios(names: Sequence[str], *, batches: Sequence[int], server_p99_ms: float | None) -> list[Scenario]:
+    """The scenarios to measure, without repetition.
+
+    Raises:
+        CnnbenchError: A name is unknown, SingleStream comes without batch 1, or Server without its bound (exit 2).
+    """
+    chosen: list[Scenario] = _known("--scenario", names, get_args(Scenario))
+    if "SingleStream" in chosen and 1 not in batches:
+        raise CnnbenchError("--scenario SingleStream measures single images: expected 1 in --batch")
+    if "Server" in chosen and server_p99_ms is None:
+        raise CnnbenchError("--scenario Server needs --server-p99, a bound on the 99th percentile, such as 10ms")
+    if server_p99_ms is not None and ("Server" not in chosen or not 0 < server_p99_ms < float("inf")):
+        raise CnnbenchError(f"--server-p99 {server_p99_ms:g}ms: expected more than 0ms, with --scenario Server")
+    return chosen
+
+
+def _known(flag: str, names: Sequence[str], accepted: Sequence[Name]) -> list[Name]:
+    """The names without repetition, each of which is accepted."""
+    for name in names:
+        if name not in accepted:
+            raise CnnbenchError(f"{flag} {name!r}: {hint(name, list(accepted))}")
+    return [known for name in dict.fromkeys(names) for known in accepted if known == name]
+
+
+def _joined(values: Sequence[object]) -> str:
+    return ",".join(map(str, values))
+
+
+def _require_provider(planned: Sequence[Setup]) -> None:
+    provider = planned[0].provider
     if provider == "cpu":
         return
     from cnnbench.runtime import providers
 
     providers.require(provider)
-    if any(setup.runtime != "onnxruntime" for setup in setups):
+    if any(setup.backend != "onnxruntime" for setup in planned):
         import torch
 
         if not torch.cuda.is_available():
             raise CnnbenchError("provider cuda cannot be used by torch here: it sees no CUDA device", Exit.ENVIRONMENT)
 
 
-def numbers(flag: str, text: str) -> list[int]:
-    """The whole numbers of a comma-separated list, each at least 1.
-
-    Raises:
-        CnnbenchError: It is none (exit 2).
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts):
-        raise CnnbenchError(f"{flag} {text}: expected whole numbers from 1 on, such as 1,8,64")
-    return sorted({int(part) for part in parts})
-
-
-def scenarios(text: str, batches: Sequence[int], server_p99_ms: float | None) -> list[Scenario]:
-    """The scenarios of a comma-separated list; none where it is empty.
-
-    Raises:
-        CnnbenchError: An unknown one, SingleStream without batch 1, or Server without its bound (exit 2).
-    """
-    chosen: list[Scenario] = _names("--scenario", text, SCENARIOS) if text else []
-    if "SingleStream" in chosen and 1 not in batches:
-        raise CnnbenchError("--scenario SingleStream is of single images: expected 1 in --batch")
-    if "Server" in chosen and server_p99_ms is None:
-        raise CnnbenchError("--scenario Server needs --server_p99_ms: what the 99th percentile may be")
-    if server_p99_ms is not None and ("Server" not in chosen or not server_p99_ms > 0):
-        raise CnnbenchError(f"--server_p99_ms {server_p99_ms:g}: expected milliseconds above 0, with --scenario Server")
-    return chosen
-
-
-def positive(flag: str, value: float) -> None:
-    """Refuse what is not above zero and finite (exit 2)."""
-    if not 0 < value < float("inf"):
-        raise CnnbenchError(f"{flag} {value:g}: expected a number above 0")
-
-
-def _names(flag: str, text: str, accepted: Sequence[Name]) -> list[Name]:
-    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in names:
-        if name not in accepted:
-            raise CnnbenchError(f"{flag} {name!r}: {hint(name, list(accepted))}")
-    return [known for name in names for known in accepted if known == name]
-
-
-def _threads(text: str) -> list[int]:
-    counts = numbers("--threads", text)
+def _require_cores(threads: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if max(counts) > cores:
-        raise CnnbenchError(f"--threads {max(counts)}: this process may use {cores} core(s)", Exit.ENVIRONMENT)
-    return counts
+    if threads > cores:
+        raise CnnbenchError(f"--threads {threads}: this process may use {cores} core(s)", Exit.ENVIRONMENT)
 
 
-def _unedited(file: Path, manifest: Manifest) -> None:
+def _require_unedited(file: Path, manifest: Manifest) -> None:
     if not file.is_file():
         raise CnnbenchError(f"{file} is missing: export the bundle again", Exit.DATA)
     if records.sha256(file) != manifest.files[file.name].sha256:
@@ -151,7 +243,7 @@ def _unedited(file: Path, manifest: Manifest) -> None:
         )
 
 
-def _one_of_each_task(manifests: dict[Path, Manifest]) -> None:
-    task, count = Counter(manifest.task for manifest in manifests.values()).most_common(1)[0]
+def _require_different_tasks(manifests: Sequence[Manifest]) -> None:
+    task, count = Counter(manifest.task for manifest in manifests).most_common(1)[0]
     if count > 1:
-        raise CnnbenchError(f"{count} bundles are of task {task}: expected one of each; --against compares two")
+        raise CnnbenchError(f"{count} bundles are of task {task}: expected one per task; --against compares two")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,59 +16,80 @@ from typing import Annotated, Any
 import msgspec
 
 from cnnbench import environment, records
-from cnnbench.bench import latency
-from cnnbench.bench.interleave import Cell, Taken
-from cnnbench.bench.scenarios import Outcome
+from cnnbench.bench.interleave import CaseSamples, by_case
+from cnnbench.bench.plan import Case, Setup
+from cnnbench.bench.scenarios import ScenarioResult
 from cnnbench.types import CnnbenchError, Exit
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Samples = Mapping[Cell, Sequence[Taken]]
-"""What each of its processes took of a cell."""
 
 
-def content(samples: Samples, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON values.
-
-    Beside pytest-benchmark's own keys it holds `failed`, the cells without a sample and why; `scenarios`; and
-    `settings`, with which all was measured.
-    """
-    good = {cell: taken for cell, taken in samples.items() if any(one.slices for one in taken)}
-    return {
-        "machine_info": machine_info(any(cell.setup.provider == "cuda" for cell in samples)),
-        "commit_info": _commit_info(),
-        "benchmarks": [_benchmark(cell, taken) for cell, taken in good.items()],
-        "datetime": datetime.now(UTC).isoformat(),
-        "version": version("pytest-benchmark"),
-        "failed": [
-            {"name": cell.name, "process": index, "reason": one.failed}
-            for cell, taken in samples.items()
-            for index, one in enumerate(taken)
-            if one.failed
-        ],
-        "scenarios": [asdict(outcome) for outcome in outcomes],
-        "settings": settings,
-    }
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
+def write(
+    path: Path,
+    samples: Iterable[CaseSamples],
+    *,
+    scenarios: Sequence[ScenarioResult] = (),
+    settings: Mapping[str, float],
+) -> None:
     """Write the record, whole or not at all.
+
+    Beside pytest-benchmark's own keys it holds `failed`, the processes that failed and why; `scenarios`; and
+    `settings`, with which all was measured.
 
     Raises:
         CnnbenchError: The folder cannot be written (exit 2).
+        ValueError: A number is not finite: JSON has none.
     """
+    cases = by_case(samples)
+    content = {
+        "machine_info": _machine_info(any(case.setup.provider == "cuda" for case in cases)),
+        "commit_info": _commit_info(),
+        "benchmarks": [_benchmark(case, processes) for case, processes in cases.items() if _measured(processes)],
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": version("pytest-benchmark"),
+        "failed": [
+            {"name": case.name, "process": index, "reason": process.failure}
+            for case, processes in cases.items()
+            for index, process in enumerate(processes)
+            if process.failure
+        ],
+        "scenarios": [asdict(result) for result in scenarios],
+        "settings": dict(settings),
+    }
     with records.replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def machine_info(with_gpus: bool) -> dict[str, Any]:
+def extra_info(case: Case) -> dict[str, str | int]:
+    """What a latency depends on, for the record beside the times."""
+    setup = case.setup
+    return {"task": setup.task, "arch": setup.arch, "model_sha256": setup.model_sha256, **_params(case)}
+
+
+def _params(case: Case) -> dict[str, str | int]:
+    setup = case.setup
+    return {
+        "backend": setup.backend,
+        "precision": setup.precision,
+        "provider": setup.provider,
+        "batch": case.batch,
+        "threads": setup.threads,
+    }
+
+
+def _measured(processes: Sequence[CaseSamples]) -> bool:
+    return any(process.slices for process in processes)
+
+
+def _machine_info(with_gpus: bool) -> dict[str, Any]:
     """pytest-benchmark's description of the machine without the name of the host, and the versions that matter."""
     from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-    described: dict[str, Any] = pytest_benchmark_generate_machine_info()  # type: ignore[no-untyped-call]
-    del described["node"]
+    info: dict[str, Any] = pytest_benchmark_generate_machine_info()  # type: ignore[no-untyped-call]
+    del info["node"]
     gpus = {"gpus": environment.gpus()} if with_gpus else {}
-    return {**described, "packages": environment.versions(), **gpus}
+    return {**info, "packages": environment.versions(), **gpus}
 
 
 def _commit_info() -> dict[str, Any]:
@@ -77,59 +98,49 @@ def _commit_info() -> dict[str, Any]:
     return {"id": commit.commit, "dirty": commit.dirty} if commit else {"id": version("cnnbench"), "dirty": False}
 
 
-def _benchmark(cell: Cell, taken: Sequence[Taken]) -> dict[str, Any]:
-    """One cell: the samples of its processes, one process after another, each slice by slice."""
+def _benchmark(case: Case, processes: Sequence[CaseSamples]) -> dict[str, Any]:
+    """One case: the samples of its processes, one process after another, slice by slice."""
     from pytest_benchmark.stats import Metadata
 
-    setup = cell.setup
-    params = {
-        "runtime": setup.runtime,
-        "precision": setup.precision,
-        "provider": setup.provider,
-        "batch": cell.batch,
-        "threads": setup.threads,
-    }
-    case = SimpleNamespace(
-        name=cell.name,
-        fullname=cell.name,
-        group=setup.task,
+    description = SimpleNamespace(
+        name=case.name,
+        fullname=case.name,
+        group=case.setup.task,
         param=None,
-        params=params,
+        params=_params(case),
         extra_info={
-            **latency.extra_info(
-                setup.bundle, setup.runtime, cell.batch, setup.threads, setup.precision, setup.provider
-            ),
-            "images_per_call": cell.batch,
-            "processes": [_process(index, one) for index, one in enumerate(taken) if one.slices],
-            **_on_device(taken, setup.provider, setup.runtime),
+            **extra_info(case),
+            "images_per_call": case.batch,
+            "processes": [_process(index, process) for index, process in enumerate(processes) if process.slices],
+            **_on_device(case.setup, processes),
         },
         cprofile_stats=None,
     )
     options = {"disable_gc": True, "timer": "perf_counter_ns", "warmup": True}
-    made: Any = Metadata(case, 1, options)  # type: ignore[no-untyped-call]
-    for one in taken:
-        for seconds in one.seconds:
-            made.update(seconds)
-    result: dict[str, Any] = made.as_dict(include_data=True)
+    benchmark: Any = Metadata(description, 1, options)  # type: ignore[no-untyped-call]
+    for process in processes:
+        for seconds in process.seconds:
+            benchmark.update(seconds)
+    result: dict[str, Any] = benchmark.as_dict(include_data=True)
     return result
 
 
-def _process(index: int, one: Taken) -> dict[str, Any]:
-    """One process of a cell; `slices` are the numbers of samples in each round, by which `data` can be cut."""
+def _process(index: int, process: CaseSamples) -> dict[str, Any]:
+    """One process of a case; `slices` are the numbers of samples in each round, by which `data` can be cut."""
     return {
         "index": index,
-        "cold_start": asdict(one.cold_start) if one.cold_start else None,
-        "slices": [len(slice) for slice in one.slices],
-        "median_seconds": statistics.median(one.seconds),
+        "cold_start": asdict(process.cold_start) if process.cold_start else None,
+        "slices": [len(slice.seconds) for slice in process.slices],
+        "median_seconds": statistics.median(process.seconds),
     }
 
 
-def _on_device(taken: Sequence[Taken], provider: str, runtime: str) -> dict[str, Any]:
+def _on_device(setup: Setup, processes: Sequence[CaseSamples]) -> dict[str, Any]:
     """Times on the device's own clock, sample by sample beside `data`; null with the reason where it has none."""
-    seconds = [call for one in taken for call in one.device_seconds]
+    seconds = [call for process in processes for call in process.device_seconds]
     if seconds:
         return {"device_seconds": seconds}
-    reason = "the CPU is the host" if provider == "cpu" else f"{runtime} gives no events of the device"
+    reason = "the CPU is the host" if setup.provider == "cpu" else f"{setup.backend} gives no events of the device"
     return {"device_seconds": None, "device_seconds_reason": reason}
 
 

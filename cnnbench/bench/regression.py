@@ -1,6 +1,6 @@
-"""Slower or not: two bundles in one interleaved measurement, or two records across time.
+"""Slower or not: two bundles in one interleaved measurement, or two records of one machine.
 
-A difference counts only above what the machine shows between two processes of the same thing, and, within one
+A difference counts only above what two processes of the same bundle differ by on this machine, and, within one
 measurement, only if fresh processes show it again.
 """
 
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cnnbench import records
-from cnnbench.bench import interleave
-from cnnbench.bench.interleave import Budget, Cell, Say, Taken
-from cnnbench.bench.percentiles import CONFIDENCE, percentile
-from cnnbench.bench.processes import Setup
+from cnnbench.bench import interleave, plan, record
+from cnnbench.bench.interleave import Budget, CaseSamples, Progress
+from cnnbench.bench.percentiles import CONFIDENCE, Percentile, percentile
+from cnnbench.bench.plan import Case, LatencyOptions, Setup
+from cnnbench.bench.record import LatencyCase, LatencyRecord
 from cnnbench.types import CnnbenchError, Exit
 
 SIGNIFICANCE = 0.01
 ROUNDS = 20
-"""Slices of a cell: a rank test needs some, and a median over them forgives bursts of a few."""
+"""Slices of a case: a rank test needs some, and a median over them forgives bursts of a few."""
 SMALLEST_EFFECT = 0.02
 """Below 2 % the layout of memory, which differs from process to process, decides (Mytkowicz et al. 2009)."""
 LEAST_ROUNDS = 10
@@ -32,18 +31,19 @@ LARGEST_SAMPLES = 200_000
 """Of one process; enough to fill its seconds."""
 PROCESSES = 2
 """Of each bundle; between them nothing differs but the process, so their difference is noise."""
+REGRESSION = "regression"
 NAMES = ("A", "A again", "B", "B again")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One interleaved measurement of candidate A against baseline B. Ratios are of times, A over B."""
+    """One interleaved measurement of candidate A and baseline B. Ratios are of times, A over B."""
 
     ratio: float
     low: float
     high: float
     floor: float
-    """What A against A and B against B may show at the same confidence, as a ratio above 1."""
+    """What the processes of A, and those of B, may differ by at the same confidence, as a ratio above 1."""
     p_value: float
     """Mann-Whitney U over the medians of rounds; samples within a round are not independent."""
     rounds: int
@@ -58,10 +58,13 @@ class Effect:
         """Whether A is faster than B by more than the noise floor."""
         return self.high < 1 / floor and self.p_value < SIGNIFICANCE
 
+    def __str__(self) -> str:
+        return f"{self.ratio:.3f} x ({self.low:.3f} to {self.high:.3f})"
+
 
 @dataclass(frozen=True)
-class Verdict:
-    """The answer for one cell: `regression` only if it was seen twice, with fresh processes the second time."""
+class BundleComparison:
+    """The answer for one case: `regression` only if it was seen twice, with fresh processes the second time."""
 
     name: str
     answer: str
@@ -71,66 +74,92 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Two records held against each other: rows for a table, whether one is a regression, and what else differs."""
+class CaseChange:
+    """One case of two records: median times in ms, new over old as `ratio`."""
 
-    rows: list[dict[str, Any]]
+    task: str
+    backend: str
+    precision: str
+    provider: str
+    batch: int
+    threads: int
+    new_p50_ms: float
+    old_p50_ms: float
+    ratio: float
+    noise: float | None
+    """The largest share by which processes of one record differ; None where a record has a single process."""
+    answer: str
     regression: bool
-    notes: list[str] = field(default_factory=list)
 
 
-def gate(
-    candidates: Sequence[Setup],
-    baselines: Sequence[Setup],
-    batches: Sequence[int],
-    seconds: float,
-    seed: int,
-    say: Say,
-) -> list[Verdict]:
-    """Measure each candidate against its baseline, and what differs a second time.
+@dataclass(frozen=True)
+class RecordComparison:
+    """The cases that two records have in common, and the packages whose versions differ."""
+
+    rows: tuple[CaseChange, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def regression(self) -> bool:
+        return any(row.regression for row in self.rows)
+
+
+def compare_bundles(
+    candidate: str | Path, baseline: str | Path, *, options: LatencyOptions, progress: Progress
+) -> list[BundleComparison]:
+    """Whether a bundle is slower than another, per case.
+
+    Raises:
+        CnnbenchError: See `plan.setups`; a path holds several bundles (exit 2); a backend failed (exit 6).
+    """
+    candidates, baselines = plan.setups([candidate], options), plan.setups([baseline], options)
+    for path, setups in ((candidate, candidates), (baseline, baselines)):
+        if len({setup.bundle for setup in setups}) > 1:
+            raise CnnbenchError(f"--against compares two bundles, but {path} holds several")
+    return compare_setups(candidates, baselines, options=options, progress=progress)
+
+
+def compare_setups(
+    candidates: Sequence[Setup], baselines: Sequence[Setup], *, options: LatencyOptions, progress: Progress
+) -> list[BundleComparison]:
+    """Measure each candidate beside its baseline, and what differs a second time.
 
     Args:
         candidates: What may have become slower.
-        baselines: What each of them is held against.
-        batches: Images in a call.
-        seconds: Time in calls, for each process and batch size.
-        seed: Of the order of turns.
-        say: Told how it goes.
+        baselines: As many.
+        options: Its batches, its seconds per process and batch size, and its seed.
+        progress: Receives a line whenever something begins.
 
     Raises:
-        CnnbenchError: An engine failed: nothing can be said (exit 6).
+        CnnbenchError: A backend failed (exit 6).
     """
-    order, budget = random.Random(seed), Budget(seconds, LARGEST_SAMPLES, ROUNDS, LEAST_ROUNDS)
+    order = random.Random(options.seed)
     pairs = list(zip(candidates, baselines, strict=True))
-    first = _effects(pairs, batches, budget, order, say)
-    seen = {cell: effect for cell, effect in first.items() if _differs([effect])}
-    if not seen:
-        return [verdict(cell.name, [effect]) for cell, effect in first.items()]
-    say(f"measuring again what differs, with fresh processes: {', '.join(cell.name for cell in seen)}")
-    again = _effects(
-        [pair for pair in pairs if any(cell.setup == pair[0] for cell in seen)],
-        sorted({cell.batch for cell in seen}),
-        budget,
-        order,
-        say,
-    )
-    return [verdict(cell.name, [effect, again[cell]] if cell in seen else [effect]) for cell, effect in first.items()]
+    first = _effects(pairs, options, order, progress)
+    differing = {case for case, effect in first.items() if effect.slower(effect.floor) or effect.faster(effect.floor)}
+    second: dict[Case, Effect] = {}
+    if differing:
+        names = ", ".join(case.name for case in first if case in differing)
+        progress(f"measuring again what differs, with fresh processes: {names}")
+        again = [pair for pair in pairs if any(case.setup == pair[0] for case in differing)]
+        batches = {case.batch for case in differing}
+        second = _effects(again, replace(options, batches=sorted(batches)), order, progress)
+    return [
+        conclude(case.name, [effect, second[case]] if case in differing else [effect]) for case, effect in first.items()
+    ]
 
 
-def verdict(name: str, effects: Sequence[Effect]) -> Verdict:
+def conclude(name: str, effects: Sequence[Effect]) -> BundleComparison:
     """The answer from one measurement, or from two where the first saw a difference.
 
-    Both are held against the larger noise floor of the two: a quiet minute does not make the other one quieter.
+    The larger noise floor of the two counts for both: a quiet minute does not make the other one quieter.
     """
     floor = max(effect.floor for effect in effects)
     twice = len(effects) > 1
     regression = twice and all(effect.slower(floor) for effect in effects)
     improvement = twice and all(effect.faster(floor) for effect in effects)
     last = effects[-1]
-    figures = (
-        f"{last.ratio:.3f} x ({last.low:.3f} to {last.high:.3f}), noise floor {floor:.3f} x, "
-        f"Mann-Whitney p {last.p_value:.2g}"
-    )
+    figures = f"{last}, noise floor {floor:.3f} x, Mann-Whitney p {last.p_value:.2g}"
     if regression:
         answer = f"{name}: regression, seen twice: the candidate takes {figures}"
     elif improvement:
@@ -139,10 +168,10 @@ def verdict(name: str, effects: Sequence[Effect]) -> Verdict:
         answer = f"{name}: no regression: a difference was seen once, and not again: {figures}"
     else:
         answer = f"{name}: no regression: the candidate takes {figures}"
-    return Verdict(name, answer, regression, improvement, tuple(effects))
+    return BundleComparison(name, answer, regression, improvement, tuple(effects))
 
 
-def effect(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], seed: int = 0) -> Effect:
+def estimate_effect(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, seed: int = 0) -> Effect:
     """The effect from medians of rounds in seconds: two processes of the candidate, two of the baseline.
 
     Rounds are paired, since their slices lie side by side in time: within each, the log ratio of the two processes'
@@ -179,139 +208,106 @@ def _median_interval(ratios: np.ndarray, seed: int) -> tuple[float, float, float
     return middle, float(interval.low), float(interval.high)
 
 
-def _differs(effects: Sequence[Effect]) -> bool:
-    return all(one.slower(one.floor) or one.faster(one.floor) for one in effects)
-
-
 def _effects(
-    pairs: Sequence[tuple[Setup, Setup]], batches: Sequence[int], budget: Budget, order: random.Random, say: Say
-) -> dict[Cell, Effect]:
-    """By the candidate's cell."""
+    pairs: Sequence[tuple[Setup, Setup]], options: LatencyOptions, order: random.Random, progress: Progress
+) -> dict[Case, Effect]:
+    """By the candidate's case: two processes of each side, in turns."""
     setups = [setup for pair in pairs for setup in pair for _ in range(PROCESSES)]
-    taken = interleave.measured(setups, batches, budget, order, say)
-    for setup, by_batch in zip(setups, taken, strict=True):
-        for batch, one in by_batch.items():
-            if one.failed:
-                raise CnnbenchError(f"{Cell(setup, batch).name} of {setup.bundle}: {one.failed}", Exit.ENVIRONMENT)
-    found = {}
-    for index, (candidate, _) in enumerate(pairs):
-        ours = taken[2 * PROCESSES * index : 2 * PROCESSES * (index + 1)]
-        for batch in batches:
-            medians = [_medians(by_batch[batch]) for by_batch in ours]
-            found[Cell(candidate, batch)] = effect(medians[:PROCESSES], medians[PROCESSES:])
-    return found
+    budget = Budget(options.seconds, LARGEST_SAMPLES, ROUNDS, LEAST_ROUNDS)
+    measured = interleave.measure_in_turns(setups, options.batches, budget=budget, order=order, progress=progress)
+    effects = {}
+    for first in range(0, len(measured), 2 * PROCESSES):
+        for processes in zip(*measured[first : first + 2 * PROCESSES], strict=True):  # of one batch size
+            medians = [_round_medians(samples) for samples in processes]
+            effects[processes[0].case] = estimate_effect(medians[:PROCESSES], medians[PROCESSES:])
+    return effects
 
 
-def _medians(taken: Taken) -> list[float]:
-    return [float(np.median(slice)) for slice in taken.slices]
+def _round_medians(samples: CaseSamples) -> list[float]:
+    if samples.failure:
+        case = samples.case
+        raise CnnbenchError(f"{case.name} of {case.setup.bundle}: {samples.failure}", Exit.ENVIRONMENT)
+    return [float(np.median(slice.seconds)) for slice in samples.slices]
 
 
-def baseline(new: Path, old: Path) -> Judged:
-    """Hold the cells of one record against the same cells of an older one.
+def compare_records(new: Path, old: Path) -> RecordComparison:
+    """Compare the cases of a record with the same cases of an older one.
 
-    A cell is a regression only if its median is above the old one by more than processes of one record differ among
+    A case is a regression only if its median is above the old one by more than processes of one record differ among
     themselves, and the intervals of the medians do not overlap.
 
     Raises:
-        CnnbenchError: The machines differ (exit 6), a file cannot be read, or they have no cell in common (exit 3).
+        CnnbenchError: The machines differ (exit 6), a file cannot be read, or they have no case in common (exit 3).
     """
-    contents = [records.read_json(path) for path in (new, old)]
-    machines = [machine(content, path) for content, path in zip(contents, (new, old), strict=True)]
-    if machines[0] != machines[1]:
-        told = f"{new} is of {_told(machines[0])}, {old} of {_told(machines[1])}"
-        raise CnnbenchError(f"{told}: latencies of two machines are not compared", Exit.ENVIRONMENT)
-    cells = [_cells(content, path) for content, path in zip(contents, (new, old), strict=True)]
-    common = [key for key in cells[0] if key in cells[1]]
-    if not common:
-        raise CnnbenchError(f"{new} and {old} have no cell in common: the same task, engine and batch", Exit.DATA)
-    rows = [_row(key, cells[0][key], cells[1][key]) for key in common]
-    return Judged(rows, any(row["verdict"] == "regression" for row in rows), _notes(contents[0], contents[1]))
-
-
-KEY = ("task", "runtime", "precision", "provider", "batch", "threads")
-
-
-def machine(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What makes a machine another: processor, number of cores, system, GPUs.
-
-    Raises:
-        CnnbenchError: The record does not tell (exit 3).
-    """
-    info = content.get("machine_info")
-    cpu = info.get("cpu") if isinstance(info, dict) else None
-    if not isinstance(info, dict) or not isinstance(cpu, dict):
+    now, before = record.read_record(new), record.read_record(old)
+    for path, machine in ((new, now.machine), (old, before.machine)):
+        if machine is None:
+            raise CnnbenchError(
+                f"{path} does not describe its machine: expected a record that `cnnbench bench` wrote", Exit.DATA
+            )
+    if now.machine != before.machine:
         raise CnnbenchError(
-            f"{path} does not tell its machine: expected a record that `cnnbench bench` wrote", Exit.DATA
+            f"{new} is of {now.machine}, {old} of {before.machine}: latencies of two machines are not compared",
+            Exit.ENVIRONMENT,
         )
-    return {
-        "cpu": cpu.get("brand_raw") or info.get("machine"),
-        "cores": cpu.get("count"),
-        "system": info.get("system"),
-        "gpus": info.get("gpus"),
-    }
+    old_cases = {_key(case): case for case in before.cases}
+    new_cases = {_key(case): case for case in now.cases}
+    rows = tuple(_change(case, old_cases[key]) for key, case in new_cases.items() if key in old_cases)
+    if not rows:
+        raise CnnbenchError(
+            f"{new} and {old} have no case in common: the same task, backend, precision, provider, batch and threads",
+            Exit.DATA,
+        )
+    return RecordComparison(rows, _notes(now, before))
 
 
-def _told(machine: dict[str, Any]) -> str:
-    return ", ".join(f"{value} cores" if key == "cores" else str(value) for key, value in machine.items() if value)
+def _key(case: LatencyCase) -> tuple[str | int, ...]:
+    return case.task, case.backend, case.precision, case.provider, case.batch, case.threads
 
 
-def _cells(content: dict[str, Any], path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    try:
-        found = {
-            tuple({"precision": "fp32", **case["extra_info"]}[key] for key in KEY): {
-                "seconds": [float(call) for call in case["stats"]["data"]],
-                "medians": [process["median_seconds"] for process in case["extra_info"].get("processes", [])],
-            }
-            for case in content["benchmarks"]
-            if "model_sha256" in case["extra_info"]
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise CnnbenchError(f"{path} is not a record of latencies: {type(error).__name__} {error}", Exit.DATA) from None
-    if not found or not all(cell["seconds"] for cell in found.values()):
-        raise CnnbenchError(f"{path} holds no latencies; `cnnbench bench` writes them", Exit.DATA)
-    return found
-
-
-def _row(key: tuple[Any, ...], new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    intervals = [percentile(cell["seconds"], 50, sum(cell["seconds"])) for cell in (new, old)]
-    medians = [float(np.median(cell["seconds"])) for cell in (new, old)]
+def _change(new: LatencyCase, old: LatencyCase) -> CaseChange:
+    medians = [float(np.median(case.seconds)) for case in (new, old)]
     noise = _noise(new, old)
-    return {
-        **dict(zip(KEY, key, strict=True)),
-        "new_p50_ms": 1e3 * medians[0],
-        "old_p50_ms": 1e3 * medians[1],
-        "ratio": medians[0] / medians[1],
-        "noise": noise,
-        "verdict": _answer(medians, intervals, noise),
-    }
+    answer = _answer(medians, [percentile(case.seconds, 50) for case in (new, old)], noise)
+    return CaseChange(
+        task=new.task,
+        backend=new.backend,
+        precision=new.precision,
+        provider=new.provider,
+        batch=new.batch,
+        threads=new.threads,
+        new_p50_ms=1e3 * medians[0],
+        old_p50_ms=1e3 * medians[1],
+        ratio=medians[0] / medians[1],
+        noise=noise,
+        answer=answer,
+        regression=answer == REGRESSION,
+    )
 
 
-def _noise(new: dict[str, Any], old: dict[str, Any]) -> float | None:
-    """The largest share by which processes of one record differ; None where one of them has a single process."""
-    if min(len(new["medians"]), len(old["medians"])) < 2:
+def _noise(new: LatencyCase, old: LatencyCase) -> float | None:
+    if min(len(new.process_medians), len(old.process_medians)) < 2:
         return None
-    return float(max(max(cell["medians"]) / min(cell["medians"]) - 1 for cell in (new, old)))
+    return max(max(case.process_medians) / min(case.process_medians) - 1 for case in (new, old))
 
 
-def _answer(medians: list[float], intervals: list[Any], noise: float | None) -> str:
+def _answer(medians: Sequence[float], intervals: Sequence[Percentile], noise: float | None) -> str:
     if noise is None:
         return "not judged: noise needs at least two processes in each record"
-    too_few = next((interval.reason for interval in intervals if interval.reason), "")
-    if too_few:
-        return f"not judged: {too_few}"
     new, old = intervals
+    if new.low_seconds is None or old.low_seconds is None or new.high_seconds is None or old.high_seconds is None:
+        return f"not judged: {new.reason or old.reason}"
     if medians[0] > medians[1] * (1 + noise) and new.low_seconds > old.high_seconds:
-        return "regression"
+        return REGRESSION
     if medians[1] > medians[0] * (1 + noise) and old.low_seconds > new.high_seconds:
         return "faster"
     return "no difference above the noise"
 
 
-def _notes(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
+def _notes(new: LatencyRecord, old: LatencyRecord) -> tuple[str, ...]:
     """Packages whose versions differ."""
-    ours, theirs = (content["machine_info"].get("packages", {}) for content in (new, old))
-    return [
-        f"{name}: {ours.get(name, 'none')}, baseline {theirs.get(name, 'none')}"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
-    ]
+    return tuple(
+        f"{name}: {new.packages.get(name, 'none')}, baseline {old.packages.get(name, 'none')}"
+        for name in sorted({*new.packages, *old.packages})
+        if new.packages.get(name) != old.packages.get(name)
+    )

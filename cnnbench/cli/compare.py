@@ -80,11 +80,11 @@ def compare(
 
 
 def _against(paths: list[str], baseline: str, format: Format) -> int:
-    from cnnbench.cli.bench import against_file
+    from cnnbench.cli.bench import print_record_comparison
 
     if len(paths) != 1:
         raise CnnbenchError(f"--baseline {baseline}: expected one latency file to hold against it, got {len(paths)}")
-    return against_file(Path(paths[0]), Path(baseline), format)
+    return print_record_comparison(Path(paths[0]), Path(baseline), format=format)
 
 
 def _only(found: Found, dataset: str | None) -> Found:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cnnbench.cli.table import Column, Format, render
 from cnnbench.records.schema import Robustness
@@ -13,6 +13,7 @@ from cnnbench.types import Exit
 
 def robustness(
     runs: list[str],
+    *,
     images: int = 2000,
     root: str | None = None,
     folder: str | None = None,
@@ -23,43 +24,63 @@ def robustness(
     Args:
         runs: Folders of tested runs, or folders below which they are; the best checkpoint of each is scored.
         images: How many test images to shift, evenly from the first to the last: they may be sorted by class.
-        root: Folder of the downloaded datasets, where the runs' records do not say it rightly.
-        folder: Folder of your own images, likewise.
+        root: Folder of the downloaded datasets, if the data has moved.
+        folder: Folder of your own images, if the data has moved.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
     """
-    from cnnbench.bench.robustness import find, measure, measured
+    from cnnbench.bench.robustness import find_tested_runs, measure_robustness, stored_robustness
 
     rows = []
-    for run in find(runs):
-        found = measured(run, images)
-        if found:
+    for run in find_tested_runs(runs):
+        record = stored_robustness(run, images=images)
+        if record:
             print(f"kept: {run} was measured before, the same checkpoint on as many images", file=sys.stderr)
         else:
-            found = measure(run, images, root, folder)
-        rows.append(_row(run, found))
+            record = measure_robustness(run, images=images, root=root, folder=folder)
+        rows.append(asdict(_row(run, record)))
     render("Accuracy on shifted test images, and how feature maps move with them", COLUMNS, rows, format)
     return Exit.OK
 
 
-def _row(run: Path, found: Robustness) -> dict[str, Any]:
-    centre = found.shifts.index(0)
-    features = found.equivariance
-    return {
-        "run": str(run),
-        "task": found.task,
-        "arch": found.arch,
-        "dataset": found.dataset,
-        "seed": found.seed,
-        "images": found.images,
-        "unshifted": found.accuracy[centre][centre],
-        "mean": found.mean,
-        "worst": found.worst,
-        "layer": features.layer if features else None,
-        "stride": features.stride if features else None,
-        "equivariance_1px": features.errors[0] if features else None,
-        "equivariance_4px": features.errors[-1] if features else None,
-        "reason": found.reason or None,
-    }
+@dataclass(frozen=True)
+class RobustnessRow:
+    """One run; accuracies are fractions."""
+
+    run: str
+    task: str
+    arch: str
+    dataset: str
+    seed: int
+    images: int
+    unshifted: float
+    mean: float
+    worst: float
+    layer: str | None
+    stride: int | None
+    equivariance_1px: float | None
+    equivariance_4px: float | None
+    reason: str | None
+
+
+def _row(run: Path, record: Robustness) -> RobustnessRow:
+    centre = record.shifts.index(0)
+    features = record.equivariance
+    return RobustnessRow(
+        run=str(run),
+        task=record.task,
+        arch=record.arch,
+        dataset=record.dataset,
+        seed=record.seed,
+        images=record.images,
+        unshifted=record.accuracy[centre][centre],
+        mean=record.mean,
+        worst=record.worst,
+        layer=features.layer if features else None,
+        stride=features.stride if features else None,
+        equivariance_1px=features.errors[0] if features else None,
+        equivariance_4px=features.errors[-1] if features else None,
+        reason=record.reason or None,
+    )
 
 
 def _percent(value: float) -> str:

@@ -59,7 +59,7 @@ def _latency(key: tuple[Any, ...], cases: list[dict[str, Any]], engines: list[st
             for share, value in zip(shares, np.quantile(milliseconds, shares), strict=True)
         ]
         for percent in PERCENTS:
-            seconds = percentile(case["seconds"], percent, sum(case["seconds"])).seconds
+            seconds = percentile(case["seconds"], percent).seconds
             if seconds is not None:
                 told = f"p{percent} {seconds * 1e3:.4g} ms"
                 marks.append({"engine": _engine(case), "ms": seconds * 1e3, "share": percent / 100, "told": told})
@@ -70,7 +70,7 @@ def _latency(key: tuple[Any, ...], cases: list[dict[str, Any]], engines: list[st
 
 
 def _percentiles(case: dict[str, Any]) -> dict[str, Any]:
-    found = [percentile(case["seconds"], percent, sum(case["seconds"])) for percent in PERCENTS]
+    found = [percentile(case["seconds"], percent) for percent in PERCENTS]
     row: dict[str, Any] = {
         "task": case.get("task"),
         "engine": _engine(case),

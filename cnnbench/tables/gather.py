@@ -130,8 +130,7 @@ def _latencies(file: Path) -> list[dict[str, Any]]:
     cases = [
         case
         for case in content.get("benchmarks", [])
-        if {"model_sha256", "runtime", "batch", "threads"} <= case.get("extra_info", {}).keys()
-        and case["stats"].get("data")
+        if {"model_sha256", "batch", "threads"} <= case.get("extra_info", {}).keys() and case["stats"].get("data")
     ]
     if not cases:
         raise CnnbenchError(f"{file} holds no latencies; expected what `cnnbench bench` wrote", Exit.DATA)
@@ -149,7 +148,8 @@ def _latencies(file: Path) -> list[dict[str, Any]]:
 def _engine(case: dict[str, Any]) -> str:
     """The runtime, and the provider where it is not the CPU: their latencies are not one figure."""
     provider = case.get("provider", "cpu")
-    return str(case["runtime"] if provider == "cpu" else f"{case['runtime']}_{provider}")
+    backend = case.get("backend") or case["runtime"]
+    return str(backend if provider == "cpu" else f"{backend}_{provider}")
 
 
 def groups(found: Found) -> list[list[Run]]:
@@ -335,7 +335,7 @@ def _latency_cells(bundle: Manifest, latencies: list[dict[str, Any]]) -> dict[st
         if case["model_sha256"] == bundle.files["model.onnx"].sha256 and case["precision"] == "fp32":
             for percent in PERCENTS:
                 key = latency_key((case["runtime"], case["batch"], case["threads"]), percent)
-                seconds = percentile(case["seconds"], percent, sum(case["seconds"])).seconds
+                seconds = percentile(case["seconds"], percent).seconds
                 cells[key] = None if seconds is None else seconds * 1e3
     return cells
 

@@ -1,32 +1,49 @@
-"""What was taken of a cell, made up."""
+"""Samples of cases, made up."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnbench.bench import record
-from cnnbench.bench.interleave import Cell, Taken
-from cnnbench.bench.processes import ColdStart, Setup
+from cnnbench.bench.backends import ColdStart, Slice
+from cnnbench.bench.interleave import CaseSamples
+from cnnbench.bench.plan import Case, Setup
 
 COLD = ColdStart(import_ms=30.0, load_ms=8.0, first_call_ms=2.0, pinned=True)
 
 
 def setup_of(bundle: Path, **changes: Any) -> Setup:
-    usual = {"task": "mnist5k_lenet5", "runtime": "onnxruntime", "precision": "fp32", "provider": "cpu", "threads": 1}
-    return Setup(bundle, **{**usual, **changes})
+    usual = {
+        "task": "mnist5k_lenet5",
+        "arch": "lenet5",
+        "model_sha256": "0" * 64,
+        "backend": "onnxruntime",
+        "precision": "fp32",
+        "provider": "cpu",
+        "threads": 1,
+    }
+    return Setup(bundle=bundle, **{**usual, **changes})
 
 
-def taken(*medians: float, calls: int = 31, seed: int = 0) -> Taken:
+def case_of(batch: int = 8, **changes: Any) -> Case:
+    return Case(setup_of(Path("bundle"), **changes), batch)
+
+
+def samples(case: Case, *medians: float, calls: int = 31, seed: int = 0) -> CaseSamples:
     """A process whose slices have these medians exactly, in seconds, with 2 % of scatter."""
     draw = np.random.default_rng(seed)
     slices = []
     for median in medians:
         scatter = np.exp(draw.normal(0, 0.02, calls))
-        slices.append((median * scatter / np.median(scatter)).tolist())
-    return Taken(COLD, slices)
+        slices.append(Slice((median * scatter / np.median(scatter)).tolist()))
+    return CaseSamples(case, COLD, slices)
 
 
-def content(cells: dict[Cell, Sequence[Taken]]) -> dict[str, Any]:
-    return record.content(cells, [], {"seconds": 5.0})
+def written(processes: Iterable[CaseSamples], *, path: str = "latency.json") -> dict[str, Any]:
+    """The record of these samples, in a file and as JSON values."""
+    record.write(Path(path), processes, settings={"seconds": 5.0})
+    content: dict[str, Any] = json.loads(Path(path).read_text())
+    return content

@@ -1,7 +1,6 @@
-"""Shifts go where they say, are scored as `test` scored, and feature maps are held against what arithmetic says."""
+"""Shifts go where they say, are scored as `test` scored, and feature maps are compared with what arithmetic says."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,16 @@ from torch import Tensor, nn
 from cnnbench import records
 from cnnbench.architectures import build
 from cnnbench.bench import robustness
-from cnnbench.bench.robustness import SHIFTS, correct_by_shift, equivariance, feature_maps, find, measure, measured
+from cnnbench.bench.robustness import (
+    SHIFTS,
+    correct_by_shift,
+    equivariance,
+    feature_maps,
+    find_tested_runs,
+    measure_robustness,
+    shift,
+    stored_robustness,
+)
 from cnnbench.records.schema import Robustness, RunRecord
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
@@ -26,18 +34,18 @@ IMAGES = np.random.RandomState(0).randint(0, 256, (40, 24, 24, 1), dtype=np.uint
 
 def test_dx_moves_right_and_dy_moves_down_and_zeros_move_in() -> None:
     image = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8)[None, :, :, None]
-    right = robustness.shifted(image, 1, 0)
+    right = shift(image, dx=1, dy=0)
     assert right.dtype == torch.uint8
     assert right[0, :, :, 0].tolist() == [[0, 1, 2], [0, 4, 5], [0, 7, 8]]
-    assert robustness.shifted(image, 0, 1)[0, :, :, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
-    assert robustness.shifted(image, -1, -2)[0, :, :, 0].tolist() == [[8, 9, 0], [0, 0, 0], [0, 0, 0]]
+    assert shift(image, dx=0, dy=1)[0, :, :, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    assert shift(image, dx=-1, dy=-2)[0, :, :, 0].tolist() == [[8, 9, 0], [0, 0, 0], [0, 0, 0]]
 
 
 @given(st.sampled_from(SHIFTS), st.sampled_from(SHIFTS), st.integers(1, 3), st.integers(5, 9), st.integers(5, 9))
 def test_shifts_are_scipys(dx: int, dy: int, channels: int, height: int, width: int) -> None:
     images = np.random.RandomState(0).randint(0, 256, (2, height, width, channels), dtype=np.uint8)
     expected = scipy.ndimage.shift(images, (0, dy, dx, 0), order=0, mode="constant", cval=0)
-    np.testing.assert_array_equal(robustness.shifted(torch.from_numpy(images), dx, dy).numpy(), expected)
+    np.testing.assert_array_equal(shift(torch.from_numpy(images), dx=dx, dy=dy).numpy(), expected)
 
 
 class Where(nn.Module):
@@ -78,15 +86,15 @@ def test_a_stride_1_convolution_moves_with_the_image(layers: int) -> None:
     """Away from the border, which one place on each side is for a kernel of three; zeros outside are zeros inside."""
     torch.manual_seed(0)
     one = with_head(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(layers)))
-    found, reason = equivariance(one, SPEC, IMAGES)
+    result, reason = equivariance(one, IMAGES, spec=SPEC)
     assert reason == ""
-    assert found is not None
-    assert (found.layer, found.stride) == (str(layers - 1), 1)
-    assert len(found.errors) == 4
+    assert result is not None
+    assert (result.layer, result.stride) == (str(layers - 1), 1)
+    assert len(result.errors) == 4
     if layers == 1:
-        assert found.errors == pytest.approx((0, 0, 0, 0), abs=1e-6)
+        assert result.errors == pytest.approx((0, 0, 0, 0), abs=1e-6)
     else:  # three layers see three pixels of the border, of which one is left out
-        assert min(found.errors) > 1e-3
+        assert min(result.errors) > 1e-3
 
 
 def test_a_network_whose_weights_know_where_they_are_does_not() -> None:
@@ -100,10 +108,10 @@ def test_a_network_whose_weights_know_where_they_are_does_not() -> None:
         def forward(self, features: Tensor) -> Tensor:
             return features * self.weight
 
-    found, _ = equivariance(with_head(nn.Conv2d(1, 1, 1), Local()), SPEC, IMAGES)
-    assert found is not None
-    assert found.layer == "1"
-    assert min(found.errors) > 0.5
+    result, _ = equivariance(with_head(nn.Conv2d(1, 1, 1), Local()), IMAGES, spec=SPEC)
+    assert result is not None
+    assert result.layer == "1"
+    assert min(result.errors) > 0.5
 
 
 def subsampling() -> nn.Sequential:
@@ -114,35 +122,35 @@ def subsampling() -> nn.Sequential:
 
 
 def test_every_second_pixel_moves_exactly_by_two_and_the_error_by_one_is_as_computed() -> None:
-    found, _ = equivariance(subsampling(), SPEC, IMAGES)
-    assert found is not None
-    assert found.stride == 2
-    assert found.errors[1] == found.errors[3] == 0
+    result, _ = equivariance(subsampling(), IMAGES, spec=SPEC)
+    assert result is not None
+    assert result.stride == 2
+    assert result.errors[1] == result.errors[3] == 0
     x = IMAGES[:, ::2, :, 0] / 255
     # at column j of the image, maps repeated: F(x) moved by d has pixel 2 * ((j - d) // 2), F(T x) 2 * (j // 2) - d
     for d in (1, 3):
         columns = np.arange(d + 2, 24 - d - 2)
         moved, after = x[:, :, 2 * ((columns - d) // 2)], x[:, :, 2 * (columns // 2) - d]
         expected = np.sqrt(((moved - after) ** 2).sum() / (moved**2).sum())
-        assert found.errors[d - 1] == pytest.approx(expected, rel=1e-6)
+        assert result.errors[d - 1] == pytest.approx(expected, rel=1e-6)
         assert expected > 0.1
 
 
 def test_a_fully_connected_network_has_no_feature_maps() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(576, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
-    assert equivariance(network, SPEC, IMAGES) == (None, "no feature maps: every unit sees the whole image")
+    assert equivariance(network, IMAGES, spec=SPEC) == (None, "no feature maps: every unit sees the whole image")
     assert feature_maps(build("mlp", SPEC), SPEC) == []  # what normalises comes before any convolution
 
 
-def test_maps_with_no_columns_between_their_borders_are_told() -> None:
-    found, reason = equivariance(with_head(nn.Conv2d(1, 1, 8, stride=8)), SPEC, IMAGES)
-    assert found is None
+def test_maps_with_no_columns_between_their_borders_have_a_reason() -> None:
+    result, reason = equivariance(with_head(nn.Conv2d(1, 1, 8, stride=8)), IMAGES, spec=SPEC)
+    assert result is None
     assert reason == "no feature map has columns left between its borders; the widest has 3"
 
 
 def test_a_map_of_zeros_has_no_error() -> None:
-    found, reason = equivariance(with_head(nn.Conv2d(1, 1, 3), nn.Threshold(1e9, 0)), SPEC, IMAGES)
-    assert (found, reason) == (None, "the feature map of 1 is zero everywhere")
+    result, reason = equivariance(with_head(nn.Conv2d(1, 1, 3), nn.Threshold(1e9, 0)), IMAGES, spec=SPEC)
+    assert (result, reason) == (None, "the feature map of 1 is zero everywhere")
 
 
 def test_the_map_is_read_before_a_later_layer_changes_it_in_place() -> None:
@@ -151,9 +159,9 @@ def test_the_map_is_read_before_a_later_layer_changes_it_in_place() -> None:
     in_place = with_head(plain[0], nn.ReLU(inplace=True), features=4)
     layer, images = robustness.FeatureMap("0", columns=24, stride=1), torch.from_numpy(IMAGES)
     with torch.inference_mode():
-        expected, found = (robustness._upsampled(network, layer, images) for network in (plain, in_place))
+        expected, result = (robustness.upsampled_map(network, images, layer=layer) for network in (plain, in_place))
     assert expected.min() < 0
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_of_a_module_that_runs_on_several_maps_the_chosen_one_is_read() -> None:
@@ -167,10 +175,10 @@ def test_of_a_module_that_runs_on_several_maps_the_chosen_one_is_read() -> None:
             return self.act(self.pool(first)).flatten(1)  # N, 4
 
     torch.manual_seed(0)
-    found, _ = equivariance(Reused().eval(), SPEC, IMAGES)
-    assert found is not None
-    assert (found.layer, found.stride) == ("act", 1)
-    assert found.errors == pytest.approx((0, 0, 0, 0), abs=1e-6)
+    result, _ = equivariance(Reused().eval(), IMAGES, spec=SPEC)
+    assert result is not None
+    assert (result.layer, result.stride) == ("act", 1)
+    assert result.errors == pytest.approx((0, 0, 0, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -190,10 +198,10 @@ def test_convolutional_networks_have_an_error_at_every_shift(arch: str) -> None:
     torch.manual_seed(0)
     spec = ImageSpec(32, 32, 3, num_classes=10)
     images = np.random.RandomState(0).randint(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    found, reason = equivariance(build(arch, spec).eval(), spec, images)
+    result, reason = equivariance(build(arch, spec).eval(), images, spec=spec)
     assert reason == ""
-    assert found is not None
-    assert all(0 < error < 10 for error in found.errors)
+    assert result is not None
+    assert all(0 < error < 10 for error in result.errors)
 
 
 @pytest.fixture
@@ -203,42 +211,42 @@ def mine(run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def result(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Robustness]:
+def measured(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Robustness]:
     """`run` measured on 100 images, in a copy."""
     folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("robust") / "seed1"))
-    return folder, measure(folder, images=100)
+    return folder, measure_robustness(folder, images=100)
 
 
-def test_a_real_run_is_measured_and_written(result: tuple[Path, Robustness], run: Path) -> None:
-    folder, found = result
+def test_a_real_run_is_measured_and_written(measured: tuple[Path, Robustness], run: Path) -> None:
+    folder, result = measured
     record = records.read(run / "result.json", RunRecord)
-    assert records.read(folder / "robustness.json", Robustness) == found
-    assert (found.task, found.arch, found.dataset, found.seed) == ("mnist5k_lenet5", "lenet5", "mnist5k", 1)
-    assert found.images == 100
-    assert found.checkpoint_sha256 == records.sha256(run / "best.ckpt")
-    assert found.shifts == SHIFTS == (-4, -3, -2, -1, 0, 1, 2, 3, 4)
+    assert records.read(folder / "robustness.json", Robustness) == result
+    assert (result.task, result.arch, result.dataset, result.seed) == ("mnist5k_lenet5", "lenet5", "mnist5k", 1)
+    assert result.images == 100
+    assert result.checkpoint_sha256 == records.sha256(run / "best.ckpt")
+    assert result.shifts == SHIFTS == (-4, -3, -2, -1, 0, 1, 2, 3, 4)
     table = pq.read_table(run / "predictions.parquet").to_pydict()
     chosen = [int(i * 499 / 99) for i in range(100)]  # of 500 that are sorted by class
     assert {table["label"][i] for i in chosen} == set(range(10))
-    assert found.accuracy[4][4] == sum(table["label"][i] == table["prediction"][i] for i in chosen) / 100
+    assert result.accuracy[4][4] == sum(table["label"][i] == table["prediction"][i] for i in chosen) / 100
     assert record.test is not None
-    assert found.worst < found.accuracy[4][4]  # two epochs do not teach digits in the corner
-    assert found.equivariance is not None
-    assert (found.equivariance.layer, found.equivariance.stride) == ("1.6", 4)
+    assert result.worst < result.accuracy[4][4]  # two epochs do not teach digits in the corner
+    assert result.equivariance is not None
+    assert (result.equivariance.layer, result.equivariance.stride) == ("1.6", 4)
 
 
-def test_what_was_measured_before_is_known_again_for_this_checkpoint_and_number_of_images(
-    result: tuple[Path, Robustness], tmp_path: Path
+def test_a_stored_record_counts_for_its_checkpoint_and_number_of_images(
+    measured: tuple[Path, Robustness], tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(result[0], tmp_path / "seed1"))
-    assert measured(folder, 100) == result[1]
-    assert measured(folder, 200) is None
-    records.write(folder / "robustness.json", replace(result[1], images=500))
-    assert measured(folder, 2000) is not None  # there are no more than 500
-    records.write(folder / "robustness.json", replace(result[1], checkpoint_sha256="0" * 64))
-    assert measured(folder, 100) is None
+    folder = Path(shutil.copytree(measured[0], tmp_path / "seed1"))
+    assert stored_robustness(folder, images=100) == measured[1]
+    assert stored_robustness(folder, images=200) is None
+    records.write(folder / "robustness.json", records.replace(measured[1], images=500))
+    assert stored_robustness(folder, images=2000) is not None  # there are no more than 500
+    records.write(folder / "robustness.json", records.replace(measured[1], checkpoint_sha256="0" * 64))
+    assert stored_robustness(folder, images=100) is None
     (folder / "robustness.json").unlink()
-    assert measured(folder, 100) is None
+    assert stored_robustness(folder, images=100) is None
 
 
 def spoil(run: Path, right: int) -> None:
@@ -262,9 +270,9 @@ def test_predictions_that_contradict_the_unshifted_images_are_refused(mine: Path
 def test_rounding_may_change_one_in_a_hundred_where_test_was_not_in_float32_on_the_cpu(mine: Path) -> None:
     record = records.read(mine / "result.json", RunRecord)
     assert record.test is not None
-    records.write(mine / "result.json", replace(record, test=replace(record.test, logits_sha256=None)))
+    records.write(mine / "result.json", records.replace(record, test=records.replace(record.test, logits_sha256=None)))
     spoil(mine, right=1)
-    assert measure(mine, images=100).images == 100
+    assert measure_robustness(mine, images=100).images == 100
     spoil(mine, right=1)
     assert "of 100 unshifted images" in refused(mine)
 
@@ -280,20 +288,20 @@ def test_other_labels_than_the_data_s_are_refused(mine: Path) -> None:
 def test_a_checkpoint_that_was_not_tested_is_refused(mine: Path) -> None:
     record = records.read(mine / "result.json", RunRecord)
     assert record.test is not None
-    for test in (None, replace(record.test, checkpoint_sha256="0" * 64)):
-        records.write(mine / "result.json", replace(record, test=test))
+    for test in (None, records.replace(record.test, checkpoint_sha256="0" * 64)):
+        records.write(mine / "result.json", records.replace(record, test=test))
         assert "is not what was tested: run `cnnbench test` first" in refused(mine)
 
 
 def test_less_than_one_image_is_a_usage_error(run: Path) -> None:
     with pytest.raises(CnnbenchError, match="--images 0: expected at least 1") as caught:
-        measure(run, images=0)
+        measure_robustness(run, images=0)
     assert caught.value.code == Exit.USAGE
 
 
 def refused(run: Path) -> str:
     with pytest.raises(CnnbenchError) as caught:
-        measure(run, images=100)
+        measure_robustness(run, images=100)
     assert caught.value.code == Exit.DATA
     return str(caught.value)
 
@@ -302,12 +310,15 @@ def test_runs_are_found_by_name_and_below_folders_once(mine: Path, tmp_path: Pat
     record = records.read(mine / "result.json", RunRecord)
     second = Path(shutil.copytree(mine, mine.parent / "seed2"))
     untested = Path(shutil.copytree(mine, mine.parent / "seed3"))
-    records.write(untested / "result.json", replace(record, test=None))
+    records.write(untested / "result.json", records.replace(record, test=None))
     shutil.copytree(mine, mine.parent / "seed4.replaced")
     (mine.parent / "seed5").mkdir()
-    assert find([str(tmp_path / "runs")]) == [mine, second]
-    assert find([str(second), str(mine.parent)]) == [second, mine]
-    for path, told in ((untested, "run `cnnbench test` first"), (tmp_path / "nowhere", "expected the folder of a run")):
-        with pytest.raises(CnnbenchError, match=told) as caught:
-            find([str(path)])
+    assert find_tested_runs([str(tmp_path / "runs")]) == [mine, second]
+    assert find_tested_runs([str(second), str(mine.parent)]) == [second, mine]
+    for path, words in (
+        (untested, "run `cnnbench test` first"),
+        (tmp_path / "nowhere", "expected the folder of a run"),
+    ):
+        with pytest.raises(CnnbenchError, match=words) as caught:
+            find_tested_runs([str(path)])
         assert caught.value.code == Exit.DATA

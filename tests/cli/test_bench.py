@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_helpers import content, setup_of, taken
+from bench_helpers import case_of, samples
 
 from cnnbench.__main__ import main
 from cnnbench.bench import interleave, record, regression, scenarios
-from cnnbench.bench.interleave import Cell, Taken
-from cnnbench.bench.processes import Engine, EngineError, Setup, Slice
-from cnnbench.bench.regression import Verdict
-from cnnbench.cli.bench import COLUMNS, against_file, torch_ratios
+from cnnbench.bench.backends import BackendError, BackendProcess, Slice
+from cnnbench.bench.plan import Setup
+from cnnbench.cli import bench as verb
 from cnnbench.types import Exit
 
-QUICK = ["--runtime", "onnxruntime", "--seconds", "0.1", "--processes", "1"]
+QUICK = ["--backend", "onnxruntime", "--seconds", "0.1", "--processes", "1"]
 
 
 @pytest.fixture
@@ -57,30 +56,13 @@ def test_what_is_printed_is_what_the_record_holds(exports: Path, capsys: pytest.
         assert ("p99 needs 662 samples" in row["reason"]) == (len(seconds) < 662)
         assert len(case["extra_info"]["processes"]) == 2
         assert row["cold_start_ms"] > 0
-        assert {column.key for column in COLUMNS} <= set(row)
+        assert row["torch_ratio"] is None
     assert written["failed"] == []
     assert written["settings"] == {"seconds": 0.1, "processes": 2, "rounds": 10, "seed": 1}
 
 
-def test_an_engine_is_held_against_torch_round_by_round(bundle: Path) -> None:
-    eager, onnx, compiled, twice = (
-        Cell(setup_of(bundle, **changes), batch)
-        for changes, batch in (({"runtime": "torch"}, 1), ({}, 1), ({"runtime": "torch-compile"}, 1), ({}, 2))
-    )
-    samples = {
-        eager: [taken(8e-3, 16e-3), taken(9e-3)],  # the second round and the second process are slower for all
-        onnx: [taken(4e-3, 4e-3), taken(3e-3)],
-        compiled: [Taken(failed="died"), taken(3e-3, 3e-3)],
-        twice: [taken(1e-3)],
-    }
-    assert torch_ratios(samples, eager) == pytest.approx([1, 1, 1])
-    assert torch_ratios(samples, onnx) == pytest.approx([2, 4, 3])
-    assert torch_ratios(samples, compiled) == pytest.approx([3])
-    assert torch_ratios(samples, twice) == []
-
-
-def test_every_format_has_every_cell(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", str(exports), "--batch", "1,2", "--runtime", "onnxruntime", "--seconds", "0.05"]
+def test_every_format_has_every_case(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", str(exports), "--batch", "1,2", "--backend", "onnxruntime", "--seconds", "0.05"]
     arguments += ["--processes", "1"]
     name = "mnist5k_lenet5[onnxruntime-fp32-batch2-threads1]"
     assert main([*arguments, "--format", "csv"]) == 0
@@ -101,60 +83,61 @@ def test_every_format_has_every_cell(exports: Path, capsys: pytest.CaptureFixtur
 def test_scenarios_are_reported_and_recorded(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scenarios, "TRIAL_SECONDS", 0.02)
-    asked = ["--scenario", "SingleStream,Offline,Server", "--server_p99_ms", "1000"]
-    assert main(["bench", str(exports), "--batch", "1,8", *QUICK, *asked, "--format", "json"]) == 0
+    monkeypatch.setattr(scenarios, "RATE_SECONDS", 0.02)
+    chosen = ["--scenario", "SingleStream,Offline,Server", "--server-p99", "1s"]
+    assert main(["bench", str(exports), "--batch", "1,8", *QUICK, *chosen, "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)["scenarios"]
     written = json.loads((exports / "latency.json").read_text())
     assert written["scenarios"] == printed
     seconds = {case["extra_info"]["batch"]: case["stats"]["data"] for case in written["benchmarks"]}
     stream, offline, server = printed
     assert stream["value"] == pytest.approx(1e3 * np.percentile(seconds[1], 90))
-    assert offline["value"] == pytest.approx(max(batch / np.mean(taken) for batch, taken in seconds.items()))
+    assert offline["value"] == pytest.approx(max(batch / np.mean(calls) for batch, calls in seconds.items()))
     assert server["value"] > 0
     assert server["detail"] == "p99 within 1000 ms, Poisson arrivals"
 
 
-def test_a_cell_that_fails_is_a_row_with_its_reason(
+def test_a_case_that_fails_is_a_row_with_its_reason(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Fragile(Engine):
-        def measure(self, batch: int, seconds: float, calls: int) -> Slice:
+    class Fragile(BackendProcess):
+        def measure(self, batch: int, *, seconds: float, calls: int) -> Slice:
             if batch == 8:
-                raise EngineError("out of memory")
-            return super().measure(batch, seconds, calls)
+                raise BackendError("out of memory")
+            return super().measure(batch, seconds=seconds, calls=calls)
 
-    monkeypatch.setattr(interleave, "Engine", Fragile)
+    monkeypatch.setattr(interleave, "BackendProcess", Fragile)
     assert main(["bench", str(exports), "--batch", "1,8", *QUICK, "--format", "json"]) == 0
     good, bad = json.loads(capsys.readouterr().out)["latencies"]
     assert good["p50_ms"] > 0
     assert (bad["samples"], bad["p50_ms"], bad["reason"]) == (0, None, "out of memory")
     written = json.loads((exports / "latency.json").read_text())
-    assert [(one["name"], one["process"]) for one in written["failed"]] == [(bad["name"], 0)]
+    assert [(entry["name"], entry["process"]) for entry in written["failed"]] == [(bad["name"], 0)]
     (exports / "latency.json").unlink()
     assert main(["bench", str(exports), "--batch", "8", *QUICK]) == Exit.ENVIRONMENT
-    assert "no cell could be measured; " in capsys.readouterr().err
+    assert "no case could be measured; " in capsys.readouterr().err
     assert not (exports / "latency.json").exists()
 
 
 def test_nothing_is_measured_where_anything_is_wrong(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def started(setup: Setup) -> Engine:
-        pytest.fail("an engine was started")
+    def started(setup: Setup) -> BackendProcess:
+        pytest.fail("a process was started")
 
-    monkeypatch.setattr(interleave, "Engine", started)
+    monkeypatch.setattr(interleave, "BackendProcess", started)
     for code, words, *arguments in (
         (Exit.USAGE, "--batch 0", "--batch", "0"),
         (Exit.USAGE, "--seconds 0", "--seconds", "0"),
         (Exit.USAGE, "--processes 0", "--processes", "0"),
-        (Exit.USAGE, "--runtime 'tensorrt'", "--runtime", "tensorrt"),
+        (Exit.USAGE, "--backend 'tensorrt'", "--backend", "tensorrt"),
+        (Exit.USAGE, "--backend", "--runtime", "torch"),
         (Exit.USAGE, "holds no int8", "--precision", "int8"),
         (Exit.USAGE, "--against takes one bundle", "--against", exports, "--scenario", "Offline"),
         (Exit.USAGE, "--against takes one bundle", "--against", exports, "--format", "gha"),
         (Exit.DATA, "is not a bundle", "--against", "nowhere"),
         (Exit.ENVIRONMENT, "--threads 9999", "--threads", "9999"),
-        (Exit.USAGE, "Expected one of 'cpu', 'cuda'", "--provider", "tpu"),
+        (Exit.USAGE, "'tpu'", "--provider", "tpu"),
     ):
         message = refused(capsys, code, exports, *arguments)
         assert words in message
@@ -178,11 +161,11 @@ def test_a_regression_is_exit_5_and_one_sentence(
     regressed: bool,
     code: Exit,
 ) -> None:
-    def judge(ours: list[Setup], theirs: list[Setup], *_: Any) -> list[Verdict]:
-        assert [one.bundle for one in (*ours, *theirs)] == [exports / "mnist5k_lenet5"] * 2
-        return [Verdict("x", "x: the answer", regressed, False, ())]
+    def compare(candidates: list[Setup], baselines: list[Setup], **_: Any) -> list[regression.BundleComparison]:
+        assert [setup.bundle for setup in (*candidates, *baselines)] == [exports / "mnist5k_lenet5"] * 2
+        return [regression.BundleComparison("x", "x: the answer", regressed, False, ())]
 
-    monkeypatch.setattr(regression, "gate", judge)
+    monkeypatch.setattr(regression, "compare_setups", compare)
     arguments = ["bench", str(exports), "--against", str(exports), *QUICK]
     assert main(arguments) == code
     assert capsys.readouterr().out == "x: the answer\n"
@@ -191,39 +174,39 @@ def test_a_regression_is_exit_5_and_one_sentence(
     assert not (exports / "latency.json").exists()
 
 
-def test_a_bundle_is_held_against_itself_for_real(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--batch", "1", "--runtime", "onnxruntime", "--seconds", "0.05", "--format", "json"]
+def test_a_bundle_is_compared_with_itself_for_real(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--batch", "1", "--backend", "onnxruntime", "--seconds", "0.05", "--format", "json"]
     assert main(["bench", str(exports), "--against", str(exports), *arguments]) in (Exit.OK, Exit.REGRESSION)
-    (found,) = json.loads(capsys.readouterr().out)
-    first = found["effects"][0]
+    (comparison,) = json.loads(capsys.readouterr().out)
+    first = comparison["effects"][0]
     assert {len(medians) for medians in first["round_medians"].values()} == {first["rounds"]}
     assert first["rounds"] >= regression.LEAST_ROUNDS
     assert first["floor"] >= 1.02
 
 
-def test_a_record_is_held_against_an_older_one(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = Cell(setup_of(bundle), 8)
-    for name, median in (("old", 1e-3), ("new", 1.5e-3)):
-        record.write(Path(f"{name}.json"), content({cell: [taken(median), taken(median)]}))
-    assert against_file(Path("new.json"), Path("old.json"), "json") == Exit.REGRESSION
+def test_a_record_is_compared_with_an_older_one(capsys: pytest.CaptureFixture[str]) -> None:
+    case, new, old = case_of(8), Path("new.json"), Path("old.json")
+    for path, median in ((old, 1e-3), (new, 1.5e-3)):
+        record.write(path, [samples(case, median)] * 2, settings={})
+    assert verb.print_record_comparison(new, old, format="json") == Exit.REGRESSION
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["verdict"], row["ratio"]) == ("regression", pytest.approx(1.5))
-    assert against_file(Path("old.json"), Path("new.json"), "markdown") == Exit.OK
+    assert (row["answer"], row["ratio"]) == ("regression", pytest.approx(1.5))
+    assert verb.print_record_comparison(old, new, format="markdown") == Exit.OK
     *_, line = capsys.readouterr().out.splitlines()
     assert line == "| mnist5k_lenet5 | onnxruntime | fp32 | cpu | 8 | 1 | 1.500 | 1.000 | 0.667 | 0.0 | faster |"
 
 
 def test_ctrl_c_leaves_no_process_and_no_record(exports: Path) -> None:
-    command = [sys.executable, "-m", "cnnbench", "bench", str(exports), "--runtime", "onnxruntime", "--seconds", "600"]
+    command = [sys.executable, "-m", "cnnbench", "bench", str(exports), "--backend", "onnxruntime", "--seconds", "600"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stderr is not None
         while "round 1:" not in (line := running.stderr.readline()):
             assert line
         os.killpg(running.pid, signal.SIGINT)
-        told = running.stderr.read()
+        stderr = running.stderr.read()
     assert running.returncode == Exit.INTERRUPTED
-    assert told.splitlines()[-1] == "cnnbench: interrupted"
-    assert "Traceback" not in told
+    assert stderr.splitlines()[-1] == "cnnbench: interrupted"
+    assert "Traceback" not in stderr
     until = time.monotonic() + 20
     while time.monotonic() < until:
         try:
