@@ -12,8 +12,8 @@ demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, p
 	@echo "== train and test" && $(BIN)/cnnbench sweep $(DEMO) --seeds 1 --runs-dir demo/runs
 	@echo "== two more seeds of two" && $(BIN)/cnnbench sweep $(wordlist 1,2,$(DEMO)) --seeds 3 --runs-dir demo/runs
 	@for task in $(DEMO); do \
-	  echo "== export and prove $$task" && \
-	  $(BIN)/cnnbench export demo/runs/$$task --out demo/exports --variants fp32,fp16,int8 && \
+	  echo "== export and verify $$task" && \
+	  $(BIN)/cnnbench export demo/runs/$$task --out demo/exports --precision fp32,fp16,int8 && \
 	  $(BIN)/cnnbench verify demo/exports/$$task --rescore || exit; \
 	done
 	@echo "== shift the test images" && $(BIN)/cnnbench robustness demo/runs

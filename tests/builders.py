@@ -22,6 +22,7 @@ from cnnbench.records.schema import (
     Manifest,
     ModelConfig,
     Pass,
+    PrecisionFile,
     Reference,
     Resources,
     Robustness,
@@ -29,7 +30,6 @@ from cnnbench.records.schema import (
     RunRecord,
     TensorSpec,
     TestResult,
-    Variant,
 )
 from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Augment, Cost, ImageSpec
@@ -135,7 +135,7 @@ def write_bundle(record: RunRecord, size: int = 50_000, **changes: Any) -> Path:
     """The bundle of a tested run: two passes, in which one and two images flip."""
     assert record.test is not None
     one = Pass("cpu", "CPUExecutionProvider", True, {}, 90, 0, 1, 0.1, 2e-5, 1e-5, 1e-6, 1e-6, {})
-    variant = Variant(
+    variant = PrecisionFile(
         "fp32", "model.onnx", size, "", 0.1, 0.0, None, None, (one, records.replace(one, flips=1, max_abs_error=3e-4))
     )
     manifest = Manifest(

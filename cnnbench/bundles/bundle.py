@@ -1,11 +1,12 @@
-"""A bundle: exports/<task>/ with the ONNX file, its proof, and all that using it needs. Whole or not at all."""
+"""A bundle: exports/<task>/ with the ONNX file, its verification, and all that using it needs. Written whole or not."""
 
 from __future__ import annotations
 
 import csv
 import shlex
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench import environment, records
-from cnnbench.bundles import contract, targets
-from cnnbench.bundles import quantise as variants
-from cnnbench.bundles.parity import comparison as verdict
-from cnnbench.bundles.parity import run as proof
+from cnnbench.bundles import contract, quantise, targets
+from cnnbench.bundles.parity import run as parity
+from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, RunRecord, Variant
+from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, PrecisionFile, RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
 from cnnbench.training.config import flags_of, portable
@@ -34,128 +34,172 @@ FLIPS_HEADER = ("file", "provider", "optimized", "image", "label", "pytorch", "o
 FlipRow = tuple[str | int | float, ...]
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A file, the images whose class it changes, and its logits `(N, num_classes)` of the test split."""
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What a bundle holds, and where its files are verified.
 
-    variant: Variant
-    flips: list[FlipRow]
+    Args:
+        precisions: Of the files, fp32 first; see `quantise.with_fp32`.
+        providers: Where to verify: "cpu", "cuda"; each must be usable.
+        input: "uint8" for images `(batch, H, W, C)` as a decoder gives them, "float" for `(batch, C, H, W)` in [0, 1].
+        probabilities: Whether the files return the softmax of the logits, too.
+        max_accuracy_loss: Points of accuracy (percent) that a file of lower precision may lose.
+
+    Raises:
+        CnnbenchError: A loss of accuracy that is none (exit 2).
+    """
+
+    precisions: tuple[quantise.Precision, ...] = ("fp32",)
+    providers: tuple[str, ...] = ("cpu",)
+    input: contract.InputKind = "uint8"
+    probabilities: bool = False
+    max_accuracy_loss: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_accuracy_loss <= 100:
+            raise CnnbenchError(f"a maximum accuracy loss of {self.max_accuracy_loss:g} points: expected 0% to 100%")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run to export: its checkpoint, the network in it, its record, and the images it was trained and tested on."""
+
+    checkpoint: Path
+    classifier: Classifier
+    record: RunRecord
+    data: Dataset
+    tested_logits: np.ndarray | None
+    """The logits of the test split that `test` left, `(N, num_classes)`, where it did."""
+
+
+@dataclass(frozen=True)
+class MadeFile:
+    """One file of a bundle: its record, the images whose class it changes, and its logits `(N, num_classes)`."""
+
+    record: PrecisionFile
+    flips: tuple[FlipRow, ...]
     logits: np.ndarray
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a bundle is asked to hold, and where it is tried."""
-
-    precisions: list[variants.Precision]
-    providers: list[str]
-    input: contract.InputKind
-    probabilities: bool
-    budget: float
-
-
-def export(
-    source: str,
-    out: str = "exports",
-    variants: str = "fp32",
-    providers: str = "auto",
-    input: contract.InputKind = "uint8",
-    probabilities: bool = False,
-    budget: float = 0.2,
-    target: tuple[str, str] | None = None,
+def export_run(
+    source: str | Path,
+    *,
+    out: str | Path = "exports",
+    options: ExportOptions | None = None,
     root: str | None = None,
     folder: str | None = None,
-    json: bool = False,
-) -> int:
-    """Turn a run into a proven ONNX bundle: exports/<task>/.
+) -> Manifest:
+    """Turn a run into a verified ONNX bundle, `<out>/<task>/`; returns its manifest.
 
-    Every file is compared with PyTorch over the whole test split before anything is put in place; a difference exits 4
-    and leaves an earlier bundle as it was. A variant that fails is refused with its reason, and the others stand.
+    Every file is compared with PyTorch over the whole test split before the bundle takes its place; where the float32
+    file differs, an earlier bundle stays as it was. A refused file of lower precision is in the manifest, with the
+    reason, and not in the bundle.
 
     Args:
-        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one;
-            with --target triton also a bundle.
+        source: A run folder, a task folder (its best seed on validation), or a checkpoint in a run folder.
         out: Folder of the bundles.
-        variants: Files to make, as fp32,fp16,int8; fp32 is always made, and int8 is kept only if it is faster here.
-        providers: Where to verify: cpu, cuda, or both as cpu,cuda; auto means cpu, and cuda where it can be used.
-        input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
-            (batch, C, H, W) in [0, 1].
-        probabilities: Return the softmax of the logits, too.
-        budget: Points of accuracy (percent) that a variant may lose.
-        target: Also write `triton DIR`, a model repository, or `safetensors FILE`, the weights for torch: two words.
+        options: What the bundle holds.
         root: Folder of the downloaded datasets, if it is not the one the run used.
         folder: Folder of your own images, if it is not the one the run used.
-        json: Print the manifest as one JSON document.
+
+    Raises:
+        CnnbenchError: The source is no run (exit 2), it or its images cannot be read or do not belong together
+            (exit 3), the float32 file differs from the network (exit 4), a provider cannot be used (exit 6).
     """
-    options = _options(variants, providers, input, probabilities, budget)
-    further = targets.parse(target)
-    if (Path(source) / "manifest.json").is_file():
-        return _from_bundle(Path(source), further)
+    options = options or ExportOptions()
+    for provider in options.providers:
+        require(provider)
+    run = open_run(source, root=root, folder=folder)
+    with records.replacing_folder(Path(out) / run.record.task) as partial:
+        return write(partial, run, options=options)
+
+
+def export_for(
+    source: str | Path,
+    *,
+    target: targets.Target,
+    out: str | Path,
+    options: ExportOptions | None = None,
+    root: str | None = None,
+    folder: str | None = None,
+) -> tuple[Path, ...]:
+    """Write a run or a bundle in the form of `target`, once it is verified; returns what was written.
+
+    A run is exported and verified in a temporary folder first. `source`, `options`, `root` and `folder` are those of
+    `export_run`; for Triton, `source` may also be a bundle, which is verified first.
+
+    Args:
+        source: A run; for Triton also a bundle.
+        target: "triton" for a model repository, "safetensors" for the weights.
+        out: The repository, a folder; or the file of the weights.
+        options: What the bundle holds.
+        root: Folder of the downloaded datasets, if it is not the one the run used.
+        folder: Folder of your own images, if it is not the one the run used.
+
+    Raises:
+        CnnbenchError: As `export_run`; `out` is a file or a folder where the other is expected, or the source is a
+            bundle, which has no weights for torch (exit 2).
+    """
+    targets.check_place(target, Path(out))
+    if is_bundle(source):
+        if target != "triton":
+            raise CnnbenchError(f"{source} is a bundle already: expected a run, whose checkpoint holds the weights")
+        verify_bundle(source)
+        return targets.triton(Path(source), Path(out))
+    options = options or ExportOptions()
+    for provider in options.providers:
+        require(provider)
+    run = open_run(source, root=root, folder=folder)
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as temporary:
+        manifest = write(Path(temporary), run, options=options)
+        if target == "triton":
+            return targets.triton(Path(temporary), Path(out))
+    return (targets.safetensors(run.classifier, Path(out), weights_sha256=manifest.weights_sha256),)
+
+
+def is_bundle(source: str | Path) -> bool:
+    """Whether `source` is a folder with a manifest."""
+    return (Path(source) / "manifest.json").is_file()
+
+
+def usable_providers() -> tuple[str, ...]:
+    """The providers that a session really ran on."""
+    return tuple(name for name, reason in usable().items() if not reason)
+
+
+def open_run(source: str | Path, *, root: str | None = None, folder: str | None = None) -> TrainedRun:
+    """Load what `source` names; see `export_run`.
+
+    Raises:
+        CnnbenchError: It is a bundle (exit 2); or checkpoint, record or images are missing, damaged, or of different
+            runs (exit 3).
+    """
     from cnnbench.training.checkpoints import load_classifier
     from cnnbench.training.folder import find
     from cnnbench.training.predictions import tested_logits
 
+    if is_bundle(source):
+        raise CnnbenchError(f"{source} is a bundle already: expected a run, or --for triton with it")
     checkpoint = find(source)
     classifier = load_classifier(checkpoint)
     record = _record_of(checkpoint)
     assert classifier.data is not None  # a checkpoint of ours names it
-    if (record.arch, record.spec, record.data.sha256) != (
-        classifier.arch,
-        classifier.spec,
-        classifier.data.sha256,
-    ):
+    stored = (classifier.arch, classifier.spec, classifier.data.sha256)
+    if (record.arch, record.spec, record.data.sha256) != stored:
         raise CnnbenchError(
             f"{checkpoint} holds {classifier.arch} trained on {classifier.data.name}, but the record beside it "
             f"is of {record.arch} on {record.data.name}: the file was copied from another run",
             Exit.DATA,
         )
     data = open_recorded(classifier.data, root=root, folder=folder)
-    with records.replacing_folder(Path(out) / record.task) as partial:
-        tested = tested_logits(checkpoint, record)
-        manifest = write(partial, classifier, data, record, records.sha256(checkpoint), options, tested)
-    report(manifest, Path(out) / record.task, json)
-    if further:
-        kind, place = further
-        if kind == "safetensors":
-            targets.safetensors(classifier, manifest.weights_sha256, place)
-            _say(f"{place}: the weights", json)
-        else:
-            _triton(Path(out) / record.task, place, json)
-    return Exit.OK
-
-
-def _options(names: str, providers: str, kind: contract.InputKind, probabilities: bool, budget: float) -> Options:
-    if not 0 <= budget <= 100:
-        raise CnnbenchError(f"--budget {budget:g}: expected points of accuracy from 0 to 100")
-    return Options(variants.chosen(names), chosen_providers(providers), kind, probabilities, budget)
-
-
-def _from_bundle(bundle: Path, further: tuple[str, Path] | None) -> int:
-    """Write a target from a bundle that is there already, once it is proven again."""
-    from cnnbench.bundles.verify import prove
-
-    if further is None or further[0] != "triton":
-        raise CnnbenchError(f"{bundle} is a bundle already: expected a run, or --target triton DIR with it")
-    prove(bundle, "cpu")
-    _triton(bundle, further[1], quiet=False)
-    return Exit.OK
-
-
-def _triton(bundle: Path, repository: Path, quiet: bool) -> None:
-    for made in targets.triton(bundle, repository):
-        _say(f"{made}: a model for Triton", quiet)
-
-
-def _say(line: str, quiet: bool) -> None:
-    if not quiet:
-        print(line)
+    return TrainedRun(checkpoint, classifier, record, data, tested_logits(checkpoint, record))
 
 
 def _record_of(checkpoint: Path) -> RunRecord:
     """The record of the run that `checkpoint` is of.
 
     Raises:
-        CnnbenchError: There is none beside it, or it speaks of another checkpoint (exit 3).
+        CnnbenchError: It is missing, or of another checkpoint (exit 3).
     """
     path = checkpoint.parent / "result.json"
     if not path.is_file():
@@ -170,167 +214,166 @@ def _record_of(checkpoint: Path) -> RunRecord:
     return record
 
 
-def chosen_providers(names: str) -> list[str]:
-    """The providers that a comma-separated list names; each must be usable.
-
-    Raises:
-        CnnbenchError: An unknown provider (exit 2), or one that cannot be used here (exit 6).
-    """
-    if names == "auto":
-        return [name for name, reason in usable().items() if not reason]
-    chosen = list(dict.fromkeys(names.split(",")))
-    for name in chosen:
-        require(name)
-    return chosen
-
-
-def write(
-    path: Path,
-    classifier: Classifier,
-    data: Dataset,
-    record: RunRecord,
-    checkpoint_sha256: str,
-    options: Options,
-    tested: np.ndarray | None,
-) -> Manifest:
-    """Write a bundle into the empty folder `path`, each file proven on every provider.
-
-    Args:
-        path: Where to write.
-        classifier: The trained network.
-        data: The images that it was trained and tested on.
-        record: Of its run.
-        checkpoint_sha256: Of the file it was loaded from.
-        options: What to make, and where to try it.
-        tested: The logits of the test split that `test` left, if it did.
+def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
+    """Write a bundle into the empty folder `path`, each file verified on every provider.
 
     Raises:
         CnnbenchError: The float32 file differs from the network (exit 4).
     """
     from cnnbench.bundles import card, graph
-    from cnnbench.bundles.verify import prove
 
-    weights = graph.weights_sha256(classifier.network)
-    signature = contract.signature(record.spec, options.input, options.probabilities)
-    with proof.yardstick(classifier.network, data.test, tested) as held_against:
-        reference = held_against.reference
-        stated = {
-            precision: contract.metadata(
-                record.arch, precision, data.name, data.class_names, signature, weights, reference.accuracy
-            )
-            for precision in options.precisions
-        }
-        fp32 = graph.to_onnx(classifier.network, record.spec, stated["fp32"], options.input, options.probabilities)
-        tried = [
-            _tried(path, precision, fp32, data.train.images, signature, stated[precision], held_against, options)
-            for precision in options.precisions
-        ]
-        _write_evidence(path, data, held_against, tried)
+    weights = graph.weights_sha256(run.classifier.network)
+    agreed = contract.contract_of(run.record.spec, kind=options.input, probabilities=options.probabilities)
+    with parity.reference_logits(run.classifier.network, run.data.test, tested=run.tested_logits) as reference:
+        files = _write_files(path, run, reference, options=options, agreed=agreed, weights_sha256=weights)
+        _write_evidence(path, run.data, reference, files)
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
-        task=record.task,
-        arch=record.arch,
-        seed=record.seed,
-        data=records.replace(record.data, root=None, folder=None),
-        spec=record.spec,
-        class_names=data.class_names,
-        cost=record.cost,
-        contract=signature,
+        task=run.record.task,
+        arch=run.record.arch,
+        seed=run.record.seed,
+        data=records.replace(run.record.data, root=None, folder=None),
+        spec=run.record.spec,
+        class_names=run.data.class_names,
+        cost=run.record.cost,
+        contract=agreed,
         weights_sha256=weights,
-        run=BundleRun(checkpoint_sha256, record.fit.epochs, record.fit.val_accuracy, tuple(_commands(record, options))),
-        reference=reference,
-        variants=tuple(one.variant for one in tried),
+        run=BundleRun(
+            records.sha256(run.checkpoint),
+            run.record.fit.epochs,
+            run.record.fit.val_accuracy,
+            tuple(commands(run.record, options)),
+        ),
+        reference=reference.summary,
+        variants=tuple(file.record for file in files),
         files=_hashes(path),
         environment=environment.describe(),
     )
     card.write(path / "README.md", manifest)
     manifest = records.replace(manifest, files=_hashes(path))
     records.write(path / "manifest.json", manifest)
-    prove(path, options.providers[0])  # what `verify` will say of it must be good before it takes its place
+    verify_bundle(path, provider=options.providers[0])  # before it takes its place
     return manifest
 
 
-def _tried(
+def _write_files(
     path: Path,
-    precision: variants.Precision,
+    run: TrainedRun,
+    reference: parity.ReferenceLogits,
+    *,
+    options: ExportOptions,
+    agreed: Contract,
+    weights_sha256: str,
+) -> list[MadeFile]:
+    """Make and verify the file of each precision."""
+    from cnnbench.bundles import graph
+
+    candidates = [
+        parity.Candidate(
+            precision,
+            path / quantise.file_name(precision),
+            agreed,
+            contract.metadata(
+                arch=run.record.arch,
+                precision=precision,
+                dataset=run.data.name,
+                class_names=run.data.class_names,
+                contract=agreed,
+                weights_sha256=weights_sha256,
+                accuracy=reference.summary.accuracy,
+            ),
+        )
+        for precision in options.precisions
+    ]
+    fp32 = graph.to_onnx(
+        run.classifier.network,
+        run.record.spec,
+        metadata=candidates[0].metadata,
+        kind=options.input,
+        probabilities=options.probabilities,
+    )
+    images = run.data.train.images
+    return [_write_file(candidate, reference, fp32=fp32, images=images, options=options) for candidate in candidates]
+
+
+def _write_file(
+    candidate: parity.Candidate,
+    reference: parity.ReferenceLogits,
+    *,
     fp32: onnx.ModelProto,
-    training_images: np.ndarray,
-    signature: Contract,
-    stated: dict[str, str],
-    held_against: proof.Yardstick,
-    options: Options,
-) -> Tried:
-    """Make one file from the float32 graph and try it; a refused one is removed again.
+    images: np.ndarray,
+    options: ExportOptions,
+) -> MadeFile:
+    """Make one file from the float32 graph and verify it; a refused one is removed again.
 
     Raises:
         CnnbenchError: The float32 file is refused (exit 4).
     """
     from cnnbench.bundles import graph
 
-    file = path / variants.file_name(precision)
-    changed: dict[tuple[str, bool], verdict.Flips] = {}
-    logits = held_against.logits
+    file, precision = candidate.file, candidate.precision
     try:
-        model = fp32 if precision == "fp32" else variants.make(precision, fp32, training_images, signature)
-        graph.sign(model, stated)
+        model = quantise.make(precision, fp32, images=images, dtype=candidate.contract.input.dtype)
+        graph.sign(model, candidate.metadata)
         graph.save(model, file)
-        variant, changed, logits = proof.judge(
-            precision,
-            file,
-            signature,
-            stated,
-            held_against,
-            options.providers,
-            options.budget,
-            None if precision == "fp32" else path / variants.file_name("fp32"),
+        outcome = parity.verify_file(
+            candidate,
+            reference,
+            providers=options.providers,
+            max_accuracy_loss=options.max_accuracy_loss,
+            fp32=None if precision == "fp32" else file.with_name(quantise.file_name("fp32")),
         )
     except CnnbenchError as error:
         if precision == "fp32":
             raise
-        variant = _unmade(precision, file, str(error).replace(str(file.absolute()), file.name), options.budget)
-    if not variant.refused:
-        return Tried(variant, list(_flip_rows(file.name, changed, held_against.labels)), logits)
+        reason = str(error).replace(str(file.absolute()), file.name)
+        outcome = parity.FileOutcome(_unverified(candidate, reason, options.max_accuracy_loss), ())
+    if not outcome.record.refused:
+        rows = tuple(_flip_rows(file.name, outcome.passes, reference.labels))
+        return MadeFile(outcome.record, rows, outcome.passes[0].logits)
     if precision == "fp32":
         raise CnnbenchError(
-            f"the ONNX file is not the trained network: {variant.refused}; nothing was written", Exit.VERDICT
+            f"the ONNX file is not the trained network: {outcome.record.refused}; nothing was written", Exit.VERDICT
         )
     file.unlink(missing_ok=True)
-    return Tried(variant, [], logits)
+    return MadeFile(outcome.record, (), reference.logits)
 
 
-def _write_evidence(path: Path, data: Dataset, held_against: proof.Yardstick, tried: list[Tried]) -> None:
-    """golden.npz, reference.npz and flips.csv: what `verify` needs, and a person may want to look at."""
-    golden = proof.spread(len(data.test), GOLDEN_IMAGES)
-    lower = [one for one in tried if one.variant.precision != "fp32" and not one.variant.refused]
+def _write_evidence(path: Path, data: Dataset, reference: parity.ReferenceLogits, files: Sequence[MadeFile]) -> None:
+    """golden.npz and reference.npz, which `verify` needs, and flips.csv for a person to look at."""
+    golden = parity.spread(len(data.test), GOLDEN_IMAGES)
+    lower = [file for file in files if file.record.precision != "fp32" and not file.record.refused]
     np.savez(
         path / "golden.npz",
         pixels=data.test.images[golden],
-        logits=held_against.logits[golden],
-        noise=held_against.noise,
-        noise_logits=held_against.noise_logits,
-        **{f"logits_{one.variant.precision}": one.logits[golden] for one in lower},
+        logits=reference.logits[golden],
+        noise=reference.noise,
+        noise_logits=reference.noise_logits,
+        **{f"logits_{file.record.precision}": file.logits[golden] for file in lower},
     )
     np.savez_compressed(
         path / "reference.npz",
         labels=data.test.labels.astype(np.int32),
-        predictions=held_against.logits.argmax(1).astype(np.int32),
+        predictions=reference.logits.argmax(1).astype(np.int32),
     )
     with (path / "flips.csv").open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *(row for one in tried for row in one.flips)])
+        rows = [row for file in files for row in file.flips]
+        csv.writer(stream, lineterminator="\n").writerows([FLIPS_HEADER, *rows])
 
 
 def _hashes(path: Path) -> dict[str, FileHash]:
     return {file.name: FileHash(records.sha256(file), file.stat().st_size) for file in sorted(path.iterdir())}
 
 
-def _unmade(precision: variants.Precision, file: Path, reason: str, budget: float) -> Variant:
-    """A variant that could not even be tried."""
-    return Variant(
-        precision=precision,
+def _unverified(candidate: parity.Candidate, reason: str, max_accuracy_loss: float) -> PrecisionFile:
+    """The record of a file that could not be made or run."""
+    file = candidate.file
+    return PrecisionFile(
+        precision=candidate.precision,
         file=file.name,
         bytes=file.stat().st_size if file.exists() else 0,
         refused=reason,
-        budget_points=budget,
+        budget_points=max_accuracy_loss,
         lost_points=0.0,
         latency_ms=None,
         fp32_latency_ms=None,
@@ -338,48 +381,23 @@ def _unmade(precision: variants.Precision, file: Path, reason: str, budget: floa
     )
 
 
-def _flip_rows(file: str, changed: dict[tuple[str, bool], verdict.Flips], labels: np.ndarray) -> Iterator[FlipRow]:
-    """One row an image that changes class, see `FLIPS_HEADER`; classes are numbers, margins PyTorch's logits."""
-    for (provider, optimized), flips in changed.items():
-        for image, expected, found, margin in zip(
-            flips.images, flips.expected, flips.found, flips.margins, strict=True
+def _flip_rows(file: str, passes: Sequence[parity.PassOutcome], labels: np.ndarray) -> Iterator[FlipRow]:
+    """One row per image that changes class, see `FLIPS_HEADER`; classes are numbers, margins PyTorch's logits."""
+    for outcome in passes:
+        flips, optimized = outcome.flips, "on" if outcome.figures.optimized else "off"
+        for image, expected, actual, margin in zip(
+            flips.images, flips.expected, flips.actual, flips.margins, strict=True
         ):
-            row = (file, provider, "on" if optimized else "off", int(image), int(labels[image]), int(expected))
-            yield (*row, int(found), float(margin), "yes" if margin <= 2 * flips.bound else "no")
+            row = (file, outcome.figures.provider, optimized, int(image), int(labels[image]), int(expected))
+            yield (*row, int(actual), float(margin), "yes" if margin <= 2 * flips.bound else "no")
 
 
-def _commands(record: RunRecord, options: Options) -> list[str]:
-    """The commands that make this very bundle again. Folders are named by what belongs there, not where it lay."""
+def commands(record: RunRecord, options: ExportOptions) -> list[str]:
+    """The commands that make this very bundle again. Folders are named by their content, not by their path."""
     flags = shlex.join(flags_of(portable(record.config)))
-    asked = [f"--variants {','.join(options.precisions)}"] * (len(options.precisions) > 1)
-    asked += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
-    asked += [f"--budget {options.budget:g}"] * (options.budget != 0.2)
-    asked += [f"--providers {','.join(options.providers)}"] * (options.providers != ["cpu"])
+    more = [f"--precision {','.join(options.precisions)}"] * (len(options.precisions) > 1)
+    more += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
+    more += [f"--max-accuracy-loss {options.max_accuracy_loss:g}%"] * (options.max_accuracy_loss != 0.2)
+    more += [f"--provider {','.join(options.providers)}"] * (options.providers != ("cpu",))
     run = shlex.quote(f"runs/{record.task}/seed{record.seed}")
-    return [f"cnnbench fit {flags}", f"cnnbench test {flags}", " ".join(["cnnbench export", run, *asked])]
-
-
-def report(manifest: Manifest, path: Path, as_json: bool) -> None:
-    """Print what was exported: the manifest, or a line for each file and each pass over it."""
-    if as_json:
-        print((path / "manifest.json").read_text(), end="")
-        return
-    reference = manifest.reference
-    print(
-        f"{path}: {manifest.arch} on {manifest.data.name}, accuracy {reference.accuracy:.2%} on "
-        f"{reference.images} test images in PyTorch (logits from `{reference.logits_from}`), "
-        f"error bound {reference.error_bound:.1e}, TF32 off"
-    )
-    for variant in manifest.variants:
-        latency = (
-            "" if variant.latency_ms is None else f", {variant.latency_ms:.3f} ms ({variant.fp32_latency_ms:.3f} fp32)"
-        )
-        fate = f"REFUSED: {variant.refused}" if variant.refused else "kept"
-        print(f"  {variant.file}: {variant.bytes:,} bytes, {variant.lost_points:.2f} points lost{latency}; {fate}")
-        for found in variant.passes:
-            error = max(found.max_abs_error, *found.batch_errors.values())
-            print(
-                f"    {found.active}, optimisations {'on' if found.optimized else 'off'}: "
-                f"{found.correct} right, {found.rounding_flips} flips by rounding, {found.flips} beyond, "
-                f"largest logit error {error:.1e}"
-            )
+    return [f"cnnbench fit {flags}", f"cnnbench test {flags}", " ".join(["cnnbench export", run, *more])]

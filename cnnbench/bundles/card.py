@@ -9,7 +9,7 @@ import msgspec
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import comparison
 from cnnbench.records.schema import Manifest
 
 CONTENTS = {
@@ -31,7 +31,7 @@ def write(path: Path, manifest: Manifest) -> None:
 
 
 def text(manifest: Manifest) -> str:
-    """The whole card."""
+    """The card's text."""
     head = yaml.safe_dump(front_matter(manifest), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n{_body(manifest)}"
 
@@ -42,10 +42,10 @@ def front_matter(manifest: Manifest) -> dict[str, Any]:
     metrics = [
         {
             "type": "accuracy",
-            "name": f"top-1, {variant.file}, {variant.passes[0].active}",
-            "value": manifest.accuracy(variant),
+            "name": f"top-1, {file.file}, {file.passes[0].active}",
+            "value": manifest.accuracy(file),
         }
-        for variant in manifest.kept
+        for file in manifest.kept
     ]
     result = {
         "task": {"type": "image-classification", "name": "Image classification"},
@@ -73,12 +73,12 @@ def read_front_matter(path: Path) -> Any:
 
 def _body(manifest: Manifest) -> str:
     spec, kind = manifest.spec, manifest.contract.input.dtype
-    made = [variant for variant in manifest.variants if variant.passes]
+    verified = [file for file in manifest.variants if file.passes]
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         (Path(__file__).parent / "card.md").read_text()
     )
-    tried = {found.provider for variant in made for found in variant.passes}
-    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "variants": made}
+    providers = {figures.provider for file in verified for figures in file.passes}
+    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "variants": verified}
     contents = [(name, CONTENTS[name]) for name in CONTENTS if name in {*manifest.files, "manifest.json", "README.md"}]
     return template.render(
         **fields | {"files": contents},
@@ -88,11 +88,11 @@ def _body(manifest: Manifest) -> str:
             "uint8": f"{'gray' if spec.channels == 1 else 'RGB'} as an image decoder gives it",
             "float32": "channels first, in [0, 1]",
         }[kind],
-        room=verdict.ROOM,
-        sizes=verdict.BATCH_SIZES,
-        some=min(manifest.reference.images, verdict.BATCH_SIZE_IMAGES),
-        placement=made[0].passes[0].placement.items(),
-        unmade=[variant for variant in manifest.variants if not variant.passes],
+        room=comparison.BOUND_FACTOR,
+        sizes=comparison.BATCH_SIZES,
+        batch_images=min(manifest.reference.images, comparison.BATCH_SIZE_IMAGES),
+        placement=verified[0].passes[0].placement.items(),
+        unmade=[file for file in manifest.variants if not file.passes],
         runtime=next((v for k, v in manifest.environment.packages.items() if k.startswith("onnxruntime")), ""),
-        gpu="" if "cuda" in tried else "It was not run on a GPU.",
+        gpu="" if "cuda" in providers else "It was not run on a GPU.",
     )

@@ -1,4 +1,4 @@
-"""What every exported graph takes and returns, what it says of itself, and what a file must not hold. No torch."""
+"""What every exported graph takes and returns, its metadata, and what a file must not hold. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 import onnx
 
-from cnnbench.records.schema import Contract, TensorSpec
+from cnnbench.records.schema import Contract, Manifest, TensorSpec
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
@@ -27,7 +27,7 @@ DOMAINS = ("", "ai.onnx")
 InputKind = Literal["uint8", "float"]
 
 
-def signature(spec: ImageSpec, kind: InputKind = "uint8", probabilities: bool = False) -> Contract:
+def contract_of(spec: ImageSpec, *, kind: InputKind = "uint8", probabilities: bool = False) -> Contract:
     """Names, types and shapes of the graph's input and outputs, as the manifest states them.
 
     Args:
@@ -46,17 +46,18 @@ def signature(spec: ImageSpec, kind: InputKind = "uint8", probabilities: bool = 
 
 
 def metadata(
+    *,
     arch: str,
     precision: str,
     dataset: str,
     class_names: tuple[str, ...],
     contract: Contract,
-    weights: str,
+    weights_sha256: str,
     accuracy: float,
 ) -> dict[str, str]:
-    """What a file says of itself in `metadata_props`, for someone who has nothing but the file.
+    """The `metadata_props` of a file, for a reader who has nothing but the file.
 
-    `trained_accuracy` is PyTorch's top-1 on the test split; what a variant of another precision reaches is in the
+    `trained_accuracy` is PyTorch's top-1 on the test split; the accuracy of a file of lower precision is in the
     manifest.
     """
     pixels = contract.input
@@ -68,12 +69,25 @@ def metadata(
         "class_names": json.dumps(class_names),
         "input": f"{pixels.dtype} ({', '.join(map(str, pixels.shape))}), {ranges[pixels.dtype]}",
         "trained_accuracy": repr(accuracy),
-        "weights_sha256": weights,
+        "weights_sha256": weights_sha256,
     }
 
 
+def manifest_metadata(manifest: Manifest, precision: str) -> dict[str, str]:
+    """The metadata that a bundle's file of this precision must have."""
+    return metadata(
+        arch=manifest.arch,
+        precision=precision,
+        dataset=manifest.data.name,
+        class_names=manifest.class_names,
+        contract=manifest.contract,
+        weights_sha256=manifest.weights_sha256,
+        accuracy=manifest.reference.accuracy,
+    )
+
+
 def read(path: Path) -> onnx.ModelProto:
-    """Parse a file. Only ever called on a stranger's file in a process of its own: see `export.trial`.
+    """Parse a file. An untrusted file is only ever parsed in a process of its own: see `parity.child`.
 
     Raises:
         CnnbenchError: It is missing, too large, not an ONNX file, or holds more than one (exit 3).
@@ -96,33 +110,33 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def check(model: onnx.ModelProto, contract: Contract, stated: dict[str, str]) -> None:
-    """Hold a graph to the contract, and its metadata to what is `stated`.
+def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str]) -> None:
+    """Compare a graph with the contract, and its metadata with `metadata`.
 
     Raises:
         CnnbenchError: It is not valid ONNX, needs another file or operators outside the standard, is in training mode,
-            has other inputs, outputs or versions than the contract, or says something else of itself (exit 4).
+            has other inputs, outputs or versions than the contract, or other metadata (exit 4).
     """
-    _safe(model)
+    _check_safety(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except MemoryError:
         raise
     except Exception as error:  # ValidationError, InferenceError, and what a hostile file provokes besides
         raise _refused(f"the ONNX checker refuses it: {_first_line(error)}") from None
-    _same_signature(model, contract)
+    _check_contract(model, contract)
     for node in _nodes(model):
         training = any(a.name == "training_mode" and a.i for a in node.attribute)
         if node.op_type == "Dropout" or training:
             raise _refused(f"node {node.name} ({node.op_type}) is in training mode")
-    said = {item.key: item.value for item in model.metadata_props}
-    if said != stated:
-        differing = sorted(key for key in {*said, *stated} if said.get(key) != stated.get(key))
+    stored = {item.key: item.value for item in model.metadata_props}
+    if stored != metadata:
+        differing = sorted(key for key in {*stored, *metadata} if stored.get(key) != metadata.get(key))
         raise _refused(f"file and manifest disagree on {', '.join(differing)}")
 
 
-def _safe(model: onnx.ModelProto) -> None:
-    """What must be known before anything follows the file's own instructions."""
+def _check_safety(model: onnx.ModelProto) -> None:
+    """Refuse what must not be followed, before anything follows the file's own instructions."""
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
@@ -134,14 +148,16 @@ def _safe(model: onnx.ModelProto) -> None:
         raise _refused("it defines functions or training steps of its own")
 
 
-def _same_signature(model: onnx.ModelProto, contract: Contract) -> None:
-    kinds = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
-    for part, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
-        found = [(v.name, v.type.tensor_type.elem_type, _shape(v)) for v in values]
-        stated = (contract.input,) if part == "inputs" else contract.outputs
-        expected = [(item.name, kinds[item.dtype], list(item.shape)) for item in stated]
-        if found != expected:
-            raise _refused(f"its inputs and outputs are not the contract's: {part} {found}, expected {expected}")
+def _check_contract(model: onnx.ModelProto, contract: Contract) -> None:
+    dtypes = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
+    for part, values, specs in (
+        ("inputs", model.graph.input, (contract.input,)),
+        ("outputs", model.graph.output, contract.outputs),
+    ):
+        actual = [(v.name, v.type.tensor_type.elem_type, _shape(v)) for v in values]
+        expected = [(item.name, dtypes[item.dtype], list(item.shape)) for item in specs]
+        if actual != expected:
+            raise _refused(f"its inputs and outputs are not the contract's: {part} {actual}, expected {expected}")
     versions = (model.ir_version, [item.version for item in model.opset_import])
     if versions != (contract.ir_version, [contract.opset]):
         raise _refused(

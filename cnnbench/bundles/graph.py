@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as fx_config
 
 from cnnbench.bundles import contract
+from cnnbench.pixels import LEVELS
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
@@ -34,8 +35,8 @@ class Deployable(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.kind == "uint8":
-            # contiguous() becomes one Transpose; without it the exporter emulates strides node by node
-            pixels = pixels.permute(0, 3, 1, 2).contiguous().float() / 255  # N, C, H, W in [0, 1]
+            # as pixels.to_float; contiguous() becomes one Transpose, else the exporter emulates strides node by node
+            pixels = pixels.permute(0, 3, 1, 2).contiguous().float() / LEVELS  # N, C, H, W in [0, 1]
         logits: Tensor = self.network(pixels)
         return (logits, logits.softmax(dim=1)) if self.probabilities else logits
 
@@ -43,6 +44,7 @@ class Deployable(nn.Module):
 def to_onnx(
     network: nn.Module,
     spec: ImageSpec,
+    *,
     metadata: dict[str, str],
     kind: contract.InputKind = "uint8",
     probabilities: bool = False,
@@ -53,41 +55,46 @@ def to_onnx(
         CnnbenchError: The network cannot be exported with a free batch size, or what came out breaks the contract
             (exit 4).
     """
-    signature = contract.signature(spec, kind, probabilities)
+    agreed = contract.contract_of(spec, kind=kind, probabilities=probabilities)
     deployable = Deployable(network, kind, probabilities).eval()  # in training mode Dropout would stay active
-    dtype = {"uint8": torch.uint8, "float32": torch.float32}[signature.input.dtype]
-    example = torch.zeros(2, *(int(side) for side in signature.input.shape[1:]), dtype=dtype)
+    dtype = {"uint8": torch.uint8, "float32": torch.float32}[agreed.input.dtype]
+    example = torch.zeros(2, *(int(side) for side in agreed.input.shape[1:]), dtype=dtype)
+    try:
+        model = _convert(deployable, example, outputs=[output.name for output in agreed.outputs])
+    except RuntimeError as error:  # what torch.export and the ONNX exporter raise derives from it
+        raise CnnbenchError(
+            f"the network cannot be exported with a free batch size: {_reason(error)}", Exit.VERDICT
+        ) from None
+    sign(model, metadata)
+    contract.check(model, agreed, metadata=metadata)
+    return model
+
+
+def _convert(deployable: Deployable, example: Tensor, *, outputs: list[str]) -> onnx.ModelProto:
+    """Export in two steps: in one, a branch on the batch size would be frozen in silence."""
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        try:
-            # two steps: exported in one, a branch on the batch size would be frozen without a word; by default a batch
-            # of one is taken for a case apart, and a branch on it frozen too
-            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-                program = torch.export.export(deployable, (example,), dynamic_shapes=({0: batch},))
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                dynamic_shapes=({0: "batch"},),
-                opset_version=contract.OPSET,
-                verbose=False,
-                input_names=[contract.INPUT],
-                output_names=[output.name for output in signature.outputs],
-            )
-        except RuntimeError as error:  # what torch.export and the ONNX exporter raise derives from it
-            raise CnnbenchError(
-                f"the network cannot be exported with a free batch size: {_reason(error)}", Exit.VERDICT
-            ) from None
+        # by default a batch of one is a special case, and a branch on it would be frozen, too
+        with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            program = torch.export.export(deployable, (example,), dynamic_shapes=({0: batch},))
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            dynamic_shapes=({0: "batch"},),
+            opset_version=contract.OPSET,
+            verbose=False,
+            input_names=[contract.INPUT],
+            output_names=outputs,
+        )
     assert exported is not None
     model: onnx.ModelProto = exported.model_proto
-    sign(model, metadata)
-    contract.check(model, signature, metadata)
     return model
 
 
 def sign(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
-    """Leave nothing in `model` but the graph and `metadata`: no source paths of this machine, no tool's own marks."""
+    """Leave nothing in `model` but the graph and `metadata`: no source paths of this machine, no names of tools."""
     for part in contract.graphs(model.graph):
         for item in (part, *part.node, *part.value_info, *part.input, *part.output, *part.initializer):
             del item.metadata_props[:]

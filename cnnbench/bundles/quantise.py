@@ -1,4 +1,4 @@
-"""Smaller files of the same network: float16, and 8-bit integers. Whether one is good is the verdict's matter."""
+"""Smaller files of the same network: float16, and 8-bit integers. `parity` decides whether one is kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,6 @@ import onnx
 
 from cnnbench.bundles import contract
 from cnnbench.pixels import to_graph_input
-from cnnbench.records.schema import Contract
 from cnnbench.types import SEED, CnnbenchError, Exit
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -26,32 +25,41 @@ CALIBRATION_IMAGES = 512
 CALIBRATION_CHUNK = 64
 
 
-def chosen(names: str) -> list[Precision]:
-    """The precisions that a comma-separated list names, fp32 always and first: the others are made from it.
+def with_fp32(names: Sequence[str]) -> tuple[Precision, ...]:
+    """The named precisions in the order of `PRECISIONS`, and always fp32: the others are made from it.
 
     Raises:
         CnnbenchError: An unknown name (exit 2).
     """
-    asked = names.split(",")
-    for name in asked:
+    for name in names:
         if name not in PRECISIONS:
-            raise CnnbenchError(f"unknown variant {name!r}: expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
-    return [name for name in PRECISIONS if name == "fp32" or name in asked]
+            raise CnnbenchError(
+                f"unknown precision {name!r}: expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+            )
+    return tuple(name for name in PRECISIONS if name == "fp32" or name in names)
 
 
 def file_name(precision: Precision) -> str:
-    """What a variant's file is called in a bundle."""
+    """The name in a bundle of the file of this precision."""
     return "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"
 
 
-def make(precision: Precision, model: onnx.ModelProto, images: np.ndarray, signature: Contract) -> onnx.ModelProto:
-    """`model`, the float32 graph, in another precision; `images` are the training images.
+def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.ModelProto:
+    """`model`, the float32 graph, in another precision.
+
+    Args:
+        precision: "fp32" gives the graph itself.
+        model: The float32 graph.
+        images: The training images `(N, H, W, C)` uint8.
+        dtype: Of the graph's input: "uint8" or "float32".
 
     Raises:
         CnnbenchError: It cannot be made (exit 4).
     """
+    if precision == "fp32":
+        return model
     try:
-        return fp16(model) if precision == "fp16" else int8(model, images, signature)
+        return fp16(model) if precision == "fp16" else int8(model, images=images, dtype=dtype)
     except MemoryError:
         raise
     except Exception as error:  # whatever the converters meet in a graph that they do not know
@@ -64,13 +72,13 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxconverter_common import float16
 
     preprocessing = list(_preprocessing(model.graph))
-    softmax = _softmax(model.graph)  # put aside: it is of the logits as they come out, in float32
+    softmax = _softmax(model.graph)  # added again below: it takes the logits in float32
     source = copy.deepcopy(model)
     for node in softmax:
         source.graph.node.remove(node)
     del source.graph.output[1:]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a weight below 1e-7 is rounded: the verdict measures what that does
+        warnings.simplefilter("ignore")  # a weight below 1e-7 is rounded; the verification measures the effect
         half: onnx.ModelProto = float16.convert_float_to_float16(
             source, keep_io_types=True, node_block_list=[node.name for node in preprocessing]
         )
@@ -88,7 +96,7 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def int8(model: onnx.ModelProto, images: np.ndarray, signature: Contract) -> onnx.ModelProto:
+def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.ModelProto:
     """`model` quantised statically: QDQ, weights int8 per channel, activations uint8.
 
     Activations are unsigned, since ONNX Runtime's kernels for signed ones are slower than float32.
@@ -96,21 +104,20 @@ def int8(model: onnx.ModelProto, images: np.ndarray, signature: Contract) -> onn
     Args:
         model: The float32 graph.
         images: Training images `(N, H, W, C)` uint8; ranges of activations are measured on some of them.
-        signature: The graph's contract.
+        dtype: Of the graph's input: "uint8" or "float32".
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            some = calibration_images(images)
-            self.batches = iter(
-                some[start : start + CALIBRATION_CHUNK] for start in range(0, len(some), CALIBRATION_CHUNK)
-            )
+            chosen = calibration_images(images)
+            starts = range(0, len(chosen), CALIBRATION_CHUNK)
+            self.batches = iter(chosen[start : start + CALIBRATION_CHUNK] for start in starts)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
-            return None if batch is None else {contract.INPUT: to_graph_input(batch, signature.input.dtype)}
+            return None if batch is None else {contract.INPUT: to_graph_input(batch, dtype)}
 
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, _quiet():
         source, prepared, result = (str(Path(folder) / name) for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
@@ -130,10 +137,10 @@ def int8(model: onnx.ModelProto, images: np.ndarray, signature: Contract) -> onn
 
 
 def calibration_images(images: np.ndarray) -> np.ndarray:
-    """Some of the training images, by a fixed seed."""
-    chosen = np.random.RandomState(SEED).permutation(len(images))[:CALIBRATION_IMAGES]
-    some: np.ndarray = images[np.sort(chosen)]
-    return some
+    """Up to `CALIBRATION_IMAGES` of the training images, drawn by a fixed seed, in their order."""
+    indices = np.random.RandomState(SEED).permutation(len(images))[:CALIBRATION_IMAGES]
+    chosen: np.ndarray = images[np.sort(indices)]
+    return chosen
 
 
 def _preprocessing(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -146,13 +153,13 @@ def _preprocessing(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _softmax(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """What follows the logits."""
+    """The nodes that take the logits."""
     return [node for node in graph.node if contract.LOGITS in node.input]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it the quantiser's advice is not shown."""
+    """Hide the quantiser's advice."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

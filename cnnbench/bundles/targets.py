@@ -1,4 +1,4 @@
-"""Other places a proven network goes to: Triton's model repository, and weights for those who go on training."""
+"""Other forms of a verified network: Triton's model repository, and weights for further training."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cnnbench import records
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import comparison
 from cnnbench.records.schema import Contract, Manifest, TensorSpec
 from cnnbench.types import CnnbenchError
 
 if TYPE_CHECKING:
     from cnnbench.training.classifier import Classifier
 
+Target = Literal["triton", "safetensors"]
+
 TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 
-def triton(bundle: Path, repository: Path) -> list[Path]:
+def triton(bundle: Path, repository: Path) -> tuple[Path, ...]:
     """Write each file of a bundle into a Triton model repository, as a model of its own; returns their folders.
 
     `<repository>/<name>/config.pbtxt`, `labels.txt` and `1/model.onnx`, where the name is the task's, with the
@@ -30,20 +32,20 @@ def triton(bundle: Path, repository: Path) -> list[Path]:
         CnnbenchError: The repository cannot be written, or something else has the model's name (exit 2).
     """
     manifest = records.read(bundle / "manifest.json", Manifest)
-    made = []
-    for variant in manifest.kept:
-        suffix = "" if variant.precision == "fp32" else f"_{variant.precision}"
+    folders = []
+    for file in manifest.kept:
+        suffix = "" if file.precision == "fp32" else f"_{file.precision}"
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
-        there = repository / name
-        if there.exists() and not (there / "config.pbtxt").is_file():
-            raise CnnbenchError(f"{there} is there and is no model of Triton's: it would be lost; choose another DIR")
-        with records.replacing_folder(repository / name) as partial:
+        model = repository / name
+        if model.exists() and not (model / "config.pbtxt").is_file():
+            raise CnnbenchError(f"{model} exists and is no model of Triton's: it would be lost; choose another --out")
+        with records.replacing_folder(model) as partial:
             (partial / "1").mkdir()
-            shutil.copyfile(bundle / variant.file, partial / "1" / "model.onnx")
+            shutil.copyfile(bundle / file.file, partial / "1" / "model.onnx")
             (partial / "labels.txt").write_text("".join(f"{label}\n" for label in manifest.class_names))
             (partial / "config.pbtxt").write_text(_config(name, manifest.contract))
-        made.append(repository / name)
-    return made
+        folders.append(model)
+    return tuple(folders)
 
 
 def _config(name: str, contract: Contract) -> str:
@@ -57,15 +59,16 @@ def _config(name: str, contract: Contract) -> str:
     outputs = ",\n".join(tensor(output, 'label_filename: "labels.txt"') for output in contract.outputs)
     return (
         f'name: "{name}"\nbackend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
-        f"max_batch_size: {max(verdict.BATCH_SIZES)}\n"
+        f"max_batch_size: {max(comparison.BATCH_SIZES)}\n"
         f"input [\n{tensor(contract.input)}\n]\noutput [\n{outputs}\n]\ndynamic_batching {{ }}\n"
     )
 
 
-def safetensors(classifier: Classifier, weights_sha256: str, path: Path) -> None:
+def safetensors(classifier: Classifier, path: Path, *, weights_sha256: str) -> Path:
     """Write the weights and buffers, by the names of the network's `state_dict`, and what it takes to rebuild it.
 
     `cnnbench.architectures.build(arch, spec)` gives the network that takes them; arch and spec are in the metadata.
+    Returns `path`.
 
     Raises:
         CnnbenchError: The file cannot be written (exit 2).
@@ -83,21 +86,16 @@ def safetensors(classifier: Classifier, weights_sha256: str, path: Path) -> None
     tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
     with records.replacing(path) as partial:
         save_file(tensors, partial, metadata)
+    return path
 
 
-def parse(target: tuple[str, str] | None) -> tuple[str, Path] | None:
-    """The kind and the place that `--target KIND PLACE` names.
+def check_place(target: Target, place: Path) -> None:
+    """Refuse a place that the target cannot have.
 
     Raises:
-        CnnbenchError: Another kind, or a place that cannot be meant (exit 2).
+        CnnbenchError: A file where a folder is expected, or the other way round (exit 2).
     """
-    if target is None:
-        return None
-    kind, place = target
-    if kind not in ("triton", "safetensors"):
-        raise CnnbenchError(f"--target {kind} {place}: expected --target triton DIR or --target safetensors FILE")
-    if kind == "triton" and Path(place).is_file():
-        raise CnnbenchError(f"--target triton {place}: it is a file; expected a folder")
-    if kind == "safetensors" and Path(place).is_dir():
-        raise CnnbenchError(f"--target safetensors {place}: it is a folder; expected the name of a file")
-    return kind, Path(place)
+    if target == "triton" and place.is_file():
+        raise CnnbenchError(f"--for triton --out {place}: it is a file; expected a folder")
+    if target == "safetensors" and place.is_dir():
+        raise CnnbenchError(f"--for safetensors --out {place}: it is a folder; expected the name of a file")

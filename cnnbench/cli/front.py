@@ -31,11 +31,6 @@ STORY = (
     *("compare", "choose", "report", "collect", "bench", "robustness", "doctor"),
 )
 """The order of verbs on the front page; one that is not named here comes last."""
-ELSEWHERE = {
-    # verbs that have no module of their own yet
-    "export": ("cnnbench.bundles.bundle:export", "turn a run into a verified ONNX bundle: exports/<task>/"),
-    "verify": ("cnnbench.bundles.verify:verify", "verify a bundle from disk, without torch"),
-}
 
 
 def run(arguments: list[str]) -> int:
@@ -99,10 +94,6 @@ def entry(verb: str) -> Callable[..., int]:
     """
     if verb not in verbs():
         raise CnnbenchError(f"unknown verb {verb!r}: {hint(verb, list(verbs()))}")
-    if not (FOLDER / f"{verb}.py").is_file():
-        name, attribute = ELSEWHERE[verb][0].split(":")
-        elsewhere: Callable[..., int] = getattr(importlib.import_module(name), attribute)
-        return elsewhere
     module = importlib.import_module(f"cnnbench.cli.{verb}")
     for name in (verb, f"{verb}_", "main", "show"):
         function = vars(module).get(name)
@@ -113,7 +104,7 @@ def entry(verb: str) -> Callable[..., int]:
 
 def verbs() -> dict[str, str]:
     """Every verb with its summary, in the order of the front page, read from the source: importing takes seconds."""
-    summaries = {verb: summary for verb, (_, summary) in ELSEWHERE.items()}
+    summaries = {}
     for path in sorted(FOLDER.glob("*.py")):
         name, separator, summary = _first_line(path).partition("`: ")
         if separator and name == f"`{path.stem}":

@@ -264,7 +264,8 @@ def _split(function: Verb) -> tuple[list[Parameter], list[Parameter]]:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """The flag of a parameter; one that is a keyword of Python's is written with an underscore at its end, `for_`."""
+    return "--" + name.removesuffix("_").replace("_", "-")
 
 
 # The older form of a verb, without a `*`: several values follow a flag as words of their own. Goes with the last one.

@@ -14,7 +14,7 @@ from cnnbench.page import charts
 from cnnbench.page.accuracy import bytes_told
 from cnnbench.page.charts import COLOURS, Picture, Point
 from cnnbench.page.parts import Block, Material, Section, Table
-from cnnbench.records.schema import Environment, Manifest, Variant
+from cnnbench.records.schema import Environment, Manifest, PrecisionFile
 from cnnbench.tables.gather import threads
 
 PANELS = 12
@@ -121,7 +121,7 @@ def verdicts(material: Material) -> Section | None:
     return Section("verdicts", "What ships", lead, [Block(table=Table(VERDICTS, rows))])
 
 
-def _verdict(bundle: Manifest, variant: Variant, ours: set[str]) -> dict[str, Any]:
+def _verdict(bundle: Manifest, variant: PrecisionFile, ours: set[str]) -> dict[str, Any]:
     passes = variant.passes
     return {
         "task": bundle.task,

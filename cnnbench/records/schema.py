@@ -291,7 +291,7 @@ class Robustness(Part, frozen=True, tag_field="schema", tag="cnnbench.robustness
 
 
 class Reference(Part, frozen=True):
-    """What every file of a bundle is held against: PyTorch's float32 logits of the whole test split, on the CPU."""
+    """What every file of a bundle is compared with: PyTorch's float32 logits of the whole test split, on the CPU."""
 
     images: int
     correct: int
@@ -300,7 +300,7 @@ class Reference(Part, frozen=True):
     float64_error: float
     """Largest difference of PyTorch's float32 logits from its float64 logits, on some test images and on noise."""
     error_bound: float
-    """How far float32 logits of the same network may be apart by rounding alone; see `export.verdict`."""
+    """How far float32 logits of the same network may be apart by rounding alone; see `bundles.parity.comparison`."""
     tf32: bool = False
     """TF32 rounds products to 10 bits of mantissa; it is off on every provider."""
 
@@ -344,8 +344,8 @@ class Pass(Part, frozen=True):
     """Largest absolute error on the first images at each batch size that was tried."""
 
 
-class Variant(Part, frozen=True):
-    """One file of a bundle, or one that was refused, and why."""
+class PrecisionFile(Part, frozen=True):
+    """The file of one precision in a bundle, or one that was refused, and why."""
 
     precision: str
     file: str
@@ -363,7 +363,7 @@ class Variant(Part, frozen=True):
 
 
 class Manifest(Part, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
-    """`manifest.json` of a bundle: what the files are, what they take and return, and the proof that they are right."""
+    """`manifest.json` of a bundle: what the files are, what they take and return, and their verification."""
 
     task: str
     arch: str
@@ -377,14 +377,15 @@ class Manifest(Part, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
     run: BundleRun
     """The checkpoint's hash, how it was trained, and the commands that made it and this bundle."""
     reference: Reference
-    variants: tuple[Variant, ...]
+    variants: tuple[PrecisionFile, ...]
+    """The files by precision, kept and refused."""
     files: dict[str, FileHash]
     environment: Environment
 
     @property
-    def kept(self) -> tuple[Variant, ...]:
-        return tuple(variant for variant in self.variants if not variant.refused)
+    def kept(self) -> tuple[PrecisionFile, ...]:
+        return tuple(file for file in self.variants if not file.refused)
 
-    def accuracy(self, variant: Variant) -> float:
+    def accuracy(self, file: PrecisionFile) -> float:
         """Top-1 of a file on the test split, on its first provider, as it runs by default."""
-        return variant.passes[0].correct / self.reference.images
+        return file.passes[0].correct / self.reference.images

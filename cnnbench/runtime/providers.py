@@ -1,7 +1,7 @@
-"""ONNX Runtime sessions that run where they were asked to run, or not at all.
+"""ONNX Runtime sessions that run on the requested provider, or not at all.
 
-`get_available_providers()` tells what was compiled in, not what works: asking for CUDA without a GPU prints a
-warning and runs on the CPU. Here every session is checked, with falling back to the CPU forbidden.
+`get_available_providers()` lists what was compiled in, not what works: a request for CUDA without a GPU prints a
+warning and runs on the CPU. Here every session is checked, and falling back to the CPU is forbidden.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 """Our short name: ONNX Runtime's name and its options."""
 
 QUIET, ERRORS = 4, 2
-"""Of ONNX Runtime's log levels: fatal alone, since what goes wrong is raised; and all from warnings on."""
+"""ONNX Runtime's log levels: fatal errors only, since errors are raised; and everything from warnings up."""
 
 
 def open_session(
     model: str | Path | bytes,
     provider: str = "cpu",
+    *,
     threads: int = 0,
     optimized: bool = True,
     profile: Path | None = None,
@@ -60,7 +61,7 @@ def open_session(
             Exit.ENVIRONMENT,
         )
     try:
-        session = _session(model, provider, threads, optimized, profile)
+        session = _session(model, provider, threads=threads, optimized=optimized, profile=profile)
     except Exception as error:  # its classes are private; which of the two it is decides the exit code
         if provider != "cpu":
             raise _unusable(provider, str(error)) from None
@@ -74,6 +75,7 @@ def open_session(
 def _session(
     model: str | Path | bytes,
     provider: str,
+    *,
     threads: int = 0,
     optimized: bool = True,
     profile: Path | None = None,
@@ -108,7 +110,7 @@ def require(provider: str) -> None:
 
 
 def usable() -> dict[str, str]:
-    """Every provider we know, and "" where a session really ran on it, else why not."""
+    """Every known provider with the reason why it cannot be used, empty where a session ran on it."""
     return {provider: _try(provider) for provider in PROVIDERS}
 
 
@@ -132,12 +134,12 @@ def tiny_model() -> bytes:
 
 
 def _unusable(provider: str, message: str) -> CnnbenchError:
-    reason = sandbox.call("cnnbench.runtime.providers:logged_reason", {"provider": provider}, f"provider {provider}")
+    reason = sandbox.call(logged_reason, provider, about=f"provider {provider}")
     return CnnbenchError(f"provider {provider} cannot be used here: {reason or _first_line(message)}", Exit.ENVIRONMENT)
 
 
 def logged_reason(provider: str) -> str:
-    """Why `provider` does not load, as ONNX Runtime's log says: the exception speaks of the fallback alone.
+    """Why `provider` does not load, from ONNX Runtime's log: the exception names the fallback only.
 
     Redirects this process's standard error, so it is called in a process of its own.
     """

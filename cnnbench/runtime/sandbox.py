@@ -1,6 +1,7 @@
-"""A function in a fresh process with limits, so that a file nobody knows cannot take the caller down.
+"""A function in a fresh process with limits, so that an untrusted file cannot take the caller down.
 
-Arguments and results are JSON; arrays travel as .npy files. Nothing is unpickled.
+Request and answer cross the process as JSON, each checked against the function's type hints; arrays travel as .npy
+files. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
 
 from cnnbench.types import CnnbenchError, Exit
 
@@ -21,14 +25,33 @@ MEMORY = 16 * 2**30
 """Bytes of address space: several times what the largest registered network takes. Not set for a GPU, whose driver
 reserves far more than it uses."""
 
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
-def call(target: str, arguments: dict[str, Any], about: str, seconds: float | None = None, memory: int = MEMORY) -> Any:
-    """Call `module:function(**arguments)` in a process of its own, in an empty folder, and return its result.
+
+class Reply(msgspec.Struct, frozen=True):
+    """What the child writes to stdout: the answer, or the message and the exit code of a `CnnbenchError`."""
+
+    result: Any = None
+    error: str | None = None
+    code: int = 0
+
+
+def call(
+    function: Callable[[Request], Answer],
+    request: Request,
+    *,
+    about: str,
+    seconds: float | None = None,
+    memory: int = MEMORY,
+) -> Answer:
+    """Call `function(request)` in a process of its own, in an empty folder, and return its answer.
 
     Args:
-        target: The function; arguments and result must be JSON values.
-        arguments: Its arguments.
-        about: What is on trial, for messages.
+        function: A function of a module, with one annotated parameter and an annotated result, both of types that
+            msgspec writes as JSON.
+        request: Its argument.
+        about: What is read or run, for messages.
         seconds: Wall clock after which the process is killed; None sets no limit.
         memory: Bytes of address space it may take, 0 for no limit. Holds on POSIX systems.
 
@@ -36,12 +59,32 @@ def call(target: str, arguments: dict[str, Any], about: str, seconds: float | No
         CnnbenchError: Whatever the function raised of this kind; or the process crashed, ran out of memory or took
             longer than `seconds` (exit 3).
     """
+    target = f"{function.__module__}:{function.__name__}"
+    process = _run(target, {"memory": memory, "request": _to_json(request)}, about=about, seconds=seconds)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise CnnbenchError(f"{about} crashed the process that read it ({name})", Exit.DATA)
+    if process.returncode:
+        raise RuntimeError(f"{target} failed on {about}: {process.stderr.strip()[-2000:]}")
+    if not process.stdout:
+        raise CnnbenchError(f"{about} ended the process that read it", Exit.DATA)
+    reply = msgspec.convert(json.loads(process.stdout), Reply)
+    if reply.error is not None:
+        raise CnnbenchError(reply.error, Exit(reply.code))
+    answer: Answer = _of_json(reply.result, get_type_hints(function)["return"])
+    return answer
+
+
+def _run(
+    target: str, document: dict[str, Any], *, about: str, seconds: float | None
+) -> subprocess.CompletedProcess[str]:
+    """The child's process, ended: `document` on its stdin, an empty folder around it."""
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as empty:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [sys.executable, "-P", "-m", "cnnbench.runtime.sandbox", target],
-                input=json.dumps({"memory": memory, "arguments": arguments}),
+                input=json.dumps(document),
                 capture_output=True,
                 text=True,
                 errors="replace",  # native code prints what it finds in a file
@@ -52,35 +95,34 @@ def call(target: str, arguments: dict[str, Any], about: str, seconds: float | No
             )
         except subprocess.TimeoutExpired:
             raise CnnbenchError(f"{about} was stopped: it ran for more than {seconds:g} s", Exit.DATA) from None
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise CnnbenchError(f"{about} crashed the process that read it ({name})", Exit.DATA)
-    if done.returncode:
-        raise RuntimeError(f"{target} failed on {about}: {done.stderr.strip()[-2000:]}")
-    if not done.stdout:
-        raise CnnbenchError(f"{about} ended the process that read it", Exit.DATA)
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise CnnbenchError(answer["error"], Exit(answer["code"]))
-    return answer["result"]
 
 
 def _serve(target: str) -> None:
     """The child: read the request from stdin, answer on stdout."""
-    request = json.load(sys.stdin)
+    document = json.load(sys.stdin)
     answer_to = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not come between
-    _limit(request["memory"])
-    module, function = target.split(":")
+    _limit(document["memory"])
+    module, name = target.split(":")
     try:
-        answer = {"result": getattr(importlib.import_module(module), function)(**request["arguments"])}
+        function = getattr(importlib.import_module(module), name)
+        parameter = next(kind for key, kind in get_type_hints(function).items() if key != "return")
+        reply = Reply(result=_to_json(function(_of_json(document["request"], parameter))))
     except CnnbenchError as error:
-        answer = {"error": str(error), "code": int(error.code)}
+        reply = Reply(error=str(error), code=int(error.code))
     except MemoryError:
-        limit = f"{request['memory'] / 2**30:.0f} GiB"
-        answer = {"error": f"the file needs more than {limit} of memory", "code": int(Exit.DATA)}
+        limit = f"{document['memory'] / 2**30:.0f} GiB"
+        reply = Reply(error=f"the file needs more than {limit} of memory", code=int(Exit.DATA))
     with os.fdopen(answer_to, "w") as stream:
-        json.dump(answer, stream)
+        json.dump(msgspec.to_builtins(reply), stream)
+
+
+def _to_json(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=True)
+
+
+def _of_json(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind, str_keys=True)
 
 
 def _limit(memory: int) -> None:

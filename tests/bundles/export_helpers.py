@@ -1,17 +1,21 @@
-"""What the tests of `export` share."""
+"""What the tests of bundles share: runs without training, and bundles changed and signed anew."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.cost import cost
+from cnnbench.bundles import card, contract, graph
 from cnnbench.datasets.choice import describe, open_choice
-from cnnbench.records.schema import DataChoice, Manifest, RunRecord
+from cnnbench.records.schema import DataChoice, FileHash, Manifest, RunRecord
 from cnnbench.training.classifier import Classifier
 
 FILES = {"model.onnx", "manifest.json", "golden.npz", "reference.npz", "flips.csv", "predict.py", "README.md"}
@@ -53,9 +57,9 @@ def untrained(run: Path, arch: str, choice: DataChoice) -> Path:
     torch.save(checkpoint, folder / "best.ckpt")
     record = records.read(run / "result.json", RunRecord)
     assert record.test is not None
-    record = replace(
+    record = records.replace(
         record,
-        test=replace(record.test, checkpoint_sha256=records.sha256(folder / "best.ckpt")),
+        test=records.replace(record.test, checkpoint_sha256=records.sha256(folder / "best.ckpt")),
         task=f"{data.name}_{arch}",
         arch=arch,
         data=classifier.data,
@@ -64,3 +68,58 @@ def untrained(run: Path, arch: str, choice: DataChoice) -> Path:
     )
     records.write(folder / "result.json", record)
     return folder
+
+
+Graph = onnx.ModelProto
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """A small colour network with batch norm: its images, its checkpoint and its bundle."""
+
+    images: Path
+    checkpoint: Path
+    bundle: Path
+
+
+class Forger:
+    """A copy of a bundle, and the means to change it and sign it anew."""
+
+    def __init__(self, path: Path, images: Path | None = None) -> None:
+        self.path, self.images = path, images
+        self.manifest = records.read(path / "manifest.json", Manifest)
+
+    def claim(self, **changes: Any) -> None:
+        self.manifest = records.replace(self.manifest, **changes)
+
+    def file(self, name: str, change: Callable[[bytes], bytes]) -> None:
+        (self.path / name).write_bytes(change((self.path / name).read_bytes()))
+
+    def graph(self, change: Callable[[Graph], Graph | None]) -> None:
+        model = onnx.load(self.path / "model.onnx")
+        model = change(model) or model
+        graph.save(model, self.path / "model.onnx")
+
+    def arrays(self, name: str, change: Callable[[Arrays], object]) -> None:
+        with np.load(self.path / name) as stored:
+            arrays = dict(stored)
+        change(arrays)
+        np.savez(self.path / name, **arrays)
+
+    def restate(self, precision: str = "fp32") -> None:
+        """Give a file the metadata that the manifest states."""
+        name = next(file.file for file in self.manifest.kept if file.precision == precision)
+        model = onnx.load(self.path / name)
+        graph.sign(model, contract.manifest_metadata(self.manifest, precision))
+        graph.save(model, self.path / name)
+
+    def sign(self, new_card: bool = True) -> None:
+        """Make card, sizes, hashes and seal fit the files."""
+        sizes = {file.name: file.stat().st_size for file in self.path.iterdir()}
+        self.claim(variants=tuple(records.replace(v, bytes=sizes.get(v.file, v.bytes)) for v in self.manifest.variants))
+        if new_card:
+            card.write(self.path / "README.md", self.manifest)
+        files = {name: self.path / name for name in self.manifest.files}
+        self.claim(files={name: FileHash(records.sha256(f), f.stat().st_size) for name, f in files.items()})
+        records.write(self.path / "manifest.json", self.manifest)

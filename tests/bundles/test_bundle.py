@@ -1,6 +1,6 @@
 """`export`: what a bundle holds, and that nothing wrong or half-done ever takes its place."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from cnnbench.__main__ import main
 from cnnbench.architectures.layers import Normalize
 from cnnbench.bundles import bundle as bundle_module
 from cnnbench.bundles import card, graph
-from cnnbench.bundles.bundle import GOLDEN_IMAGES
-from cnnbench.bundles.parity import comparison as verdict
-from cnnbench.bundles.parity import run as proof
-from cnnbench.records.schema import Manifest, RunRecord, Share
+from cnnbench.bundles.bundle import GOLDEN_IMAGES, ExportOptions, export_run
+from cnnbench.bundles.parity import run as parity
+from cnnbench.records.schema import FileHash, Manifest, RunRecord, Share, TensorSpec
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import PROVIDERS
 from cnnbench.training import checkpoints
@@ -29,7 +28,7 @@ from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Dataset
 
 
-def test_a_bundle_holds_the_model_its_proof_and_the_means_to_use_it(bundle: Path, three: Path) -> None:
+def test_a_bundle_holds_the_model_its_verification_and_the_means_to_use_it(bundle: Path, three: Path) -> None:
     assert {path.name for path in bundle.iterdir()} == FILES
     assert {path.name for path in three.iterdir()} == FILES | {"model_fp16.onnx", "model_int8.onnx"}
     assert (bundle / "predict.py").read_bytes() == Path(predict.__file__).read_bytes()
@@ -37,12 +36,11 @@ def test_a_bundle_holds_the_model_its_proof_and_the_means_to_use_it(bundle: Path
 
 def test_the_manifest_round_trips_and_its_hashes_are_right(three: Path, tmp_path: Path) -> None:
     manifest = manifest_of(three)
-    assert manifest.schema == "cnnbench.bundle/2"
     records.write(tmp_path / "again.json", manifest)
     assert (tmp_path / "again.json").read_bytes() == (three / "manifest.json").read_bytes()
     assert set(manifest.files) == {path.name for path in three.iterdir()} - {"manifest.json"}
     for name, stated in manifest.files.items():
-        assert stated == {"sha256": records.sha256(three / name), "bytes": (three / name).stat().st_size}
+        assert stated == FileHash(records.sha256(three / name), (three / name).stat().st_size)
     assert {v.file: v.bytes for v in manifest.variants} == {
         v.file: (three / v.file).stat().st_size for v in manifest.kept
     }
@@ -88,7 +86,7 @@ def test_float32_is_within_the_bound_and_the_others_are_further_off(three: Path)
     assert [p.flips for p in manifest.variants[0].passes] == [0, 0]
 
 
-def test_golden_images_are_the_first_of_the_test_and_noise_with_pytorch_s_logits(
+def test_golden_images_are_spread_over_the_test_split_and_noise_with_pytorch_s_logits(
     bundle: Path, run: Path, data: Dataset
 ) -> None:
     network = load_classifier(run / "best.ckpt").network
@@ -125,37 +123,36 @@ def test_no_place_of_this_machine_is_in_a_bundle(three: Path, run: Path) -> None
 def test_exporting_again_gives_the_same_files_and_json_prints_the_manifest(
     bundle: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(run), "--out", "again", "--json"]) == 0
+    assert main(["export", str(run), "--out", "again", "--format", "json"]) == 0
     assert content(Path("again") / bundle.name) == content(bundle)
     assert capsys.readouterr().out == (bundle / "manifest.json").read_text()
 
 
-def test_floats_in_and_probabilities_out_are_proven_and_give_the_same_labels(
+def test_floats_in_and_probabilities_out_are_verified_and_give_the_same_labels(
     bundle: Path, of_floats: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = manifest_of(of_floats)
-    assert manifest.contract["input"] == {"name": "pixels", "dtype": "float32", "shape": ["batch", 1, 28, 28]}
-    assert [output["name"] for output in manifest.contract["outputs"]] == ["logits", "probabilities"]
+    assert manifest.contract.input == TensorSpec("pixels", "float32", ("batch", 1, 28, 28))
+    assert [output.name for output in manifest.contract.outputs] == ["logits", "probabilities"]
     assert manifest.reference == manifest_of(bundle).reference
     assert main(["verify", str(of_floats)]) == 0
-    assert "is proven on cpu" in capsys.readouterr().out
+    assert "is verified on cpu" in capsys.readouterr().out
     assert predict.Model(of_floats).predict(data.test.images) == predict.Model(bundle).predict(data.test.images)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--variants", "fp4"], "unknown variant 'fp4': expected fp32, fp16 or int8"),
-        (["--variants", ""], "unknown variant ''"),
-        (["--budget", "-1"], "--budget -1: expected points of accuracy from 0 to 100"),
-        (["--budget", "101"], "--budget 101"),
-        (["--budget", "nan"], "Expected a float"),
+        (["--precision", "fp4"], "unknown precision 'fp4': expected fp32, fp16 or int8"),
+        (["--precision", ""], "unknown precision ''"),
+        (["--max-accuracy-loss", "101%"], "101%"),
+        (["--max-accuracy-loss", "1"], "1"),
+        (["--max-accuracy-loss", "nan"], "nan"),
         (["--input", "tensor"], "input"),
-        (["--target", "x"], "target"),
-        (["--target", "tar", "x"], "--target tar x: expected --target triton DIR or --target safetensors FILE"),
-        (["--providers", "tpu"], "expected cpu or cuda"),
-        (["--providers", "cpu,tpu"], "expected cpu or cuda"),
-        (["--providers", ""], "expected cpu or cuda"),
+        (["--for", "tar"], "for"),
+        (["--provider", "tpu"], "expected cpu or cuda"),
+        (["--provider", "cpu,tpu"], "expected cpu or cuda"),
+        (["--provider", ""], "expected cpu or cuda"),
     ],
     ids=" ".join,
 )
@@ -236,8 +233,8 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     change_network, change_model, _ = SABOTAGE[name]
     honest = graph.to_onnx
 
-    def dishonest(network: nn.Module, *arguments: Any) -> onnx.ModelProto:
-        model = honest(change_network(network), *arguments)
+    def dishonest(network: nn.Module, *arguments: Any, **more: Any) -> onnx.ModelProto:
+        model = honest(change_network(network), *arguments, **more)
         change_model(model)
         return model
 
@@ -260,7 +257,9 @@ def test_a_branch_on_a_batch_of_one_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     honest = graph.to_onnx
-    monkeypatch.setattr(graph, "to_onnx", lambda network, *rest: honest(other_for_one_image(network), *rest))
+    monkeypatch.setattr(
+        graph, "to_onnx", lambda network, *rest, **more: honest(other_for_one_image(network), *rest, **more)
+    )
     fails(capsys, 4, run, "--out", "exports")
 
 
@@ -286,7 +285,7 @@ def test_a_network_with_batch_norm_exports(run: Path, capsys: pytest.CaptureFixt
     assert "0 flips by rounding, 0 beyond" in capsys.readouterr().out
 
 
-def test_verify_s_own_verdict_comes_before_the_bundle_takes_its_place(
+def test_the_check_of_verify_comes_before_the_bundle_takes_its_place(
     run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     honest, before = card.write, content(earlier)
@@ -318,10 +317,12 @@ def test_logits_that_are_not_finite_are_not_exported(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_both_providers_are_in_the_proof_and_all_of_the_graph_is_on_the_one_asked_for(run: Path) -> None:
+def test_on_a_gpu_both_providers_are_in_the_verification_and_all_of_the_graph_is_on_the_one_asked_for(
+    run: Path,
+) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    assert main(["export", str(run), "--out", "exports", "--providers", "cpu,cuda"]) == 0
+    assert main(["export", str(run), "--out", "exports", "--provider", "cpu,cuda"]) == 0
     passes = manifest_of(Path("exports/mnist5k_lenet5")).variants[0].passes
     assert [found.provider for found in passes] == ["cpu", "cpu", "cuda", "cuda"]
     assert all({*found.placement} == {found.active} for found in passes)
@@ -331,8 +332,8 @@ def test_on_a_gpu_both_providers_are_in_the_proof_and_all_of_the_graph_is_on_the
 def test_cuda_without_a_gpu_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    assert "cuda" in fails(capsys, 6, run, "--out", "exports", "--providers", "cuda")
-    fails(capsys, 6, run, "--out", "exports", "--providers", "cpu,cuda")
+    assert "cuda" in fails(capsys, 6, run, "--out", "exports", "--provider", "cuda")
+    fails(capsys, 6, run, "--out", "exports", "--provider", "cpu,cuda")
     assert not Path("exports").exists()
 
 
@@ -354,7 +355,7 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.Captu
 def test_an_interrupted_export_leaves_the_earlier_bundle(
     where: Any, name: str, error: BaseException, code: int, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise error
 
     before = content(earlier)
@@ -366,15 +367,19 @@ def test_an_interrupted_export_leaves_the_earlier_bundle(
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """A second provider, which is the CPU under another name; what it finds is changed."""
-    honest = proof._passes
+    honest = parity._run_passes
 
-    def passes(*arguments: Any) -> Iterator[tuple[proof.Pass, verdict.Flips]]:
+    def run_passes(*arguments: Any) -> list[parity.PassOutcome]:
         *same_for_all, provider = arguments
-        for found, *rest in honest(*same_for_all, "cpu"):
-            yield replace(found, provider=provider, **(changes if provider == "other" else {})), *rest
+        different = changes if provider == "other" else {}
+        return [
+            replace(outcome, figures=records.replace(outcome.figures, provider=provider, **different))
+            for outcome in honest(*same_for_all, "cpu")
+        ]
 
-    monkeypatch.setattr(bundle_module, "chosen_providers", lambda _: ["cpu", "other"])
-    monkeypatch.setattr(proof, "_passes", passes)
+    monkeypatch.setattr(bundle_module, "usable_providers", lambda: ("cpu", "other"))
+    monkeypatch.setattr(bundle_module, "require", lambda _: None)
+    monkeypatch.setattr(parity, "_run_passes", run_passes)
 
 
 def test_one_provider_of_two_that_differs_refuses_the_export(
@@ -386,8 +391,17 @@ def test_one_provider_of_two_that_differs_refuses_the_export(
     assert content(earlier) == before
 
 
-def test_auto_takes_every_provider_that_works_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_every_provider_that_works_is_used_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_module, "usable", lambda: {"cpu": "", "cuda": "no GPU"})
-    assert bundle_module.chosen_providers("auto") == ["cpu"]
-    with pytest.raises(CnnbenchError):
-        bundle_module.chosen_providers("tpu")
+    assert bundle_module.usable_providers() == ("cpu",)
+
+
+@pytest.mark.parametrize("loss", [-1, 100.5, float("nan")])
+def test_a_loss_of_accuracy_that_is_none_is_refused(loss: float) -> None:
+    with pytest.raises(CnnbenchError, match="expected 0% to 100%"):
+        ExportOptions(max_accuracy_loss=loss)
+
+
+def test_in_python_an_export_is_a_manifest(run: Path, bundle: Path) -> None:
+    manifest = export_run(run, out="exports")
+    assert manifest == manifest_of(Path("exports") / bundle.name) == manifest_of(bundle)

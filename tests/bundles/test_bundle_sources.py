@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,11 @@ def test_of_several_seeds_the_best_validation_accuracy_ships_whatever_the_test_s
         folder = mine.parent / f"seed{seed}"
         if seed > 1:
             shutil.copytree(mine, folder)
-        scores = {"fit": replace(record.fit, val_accuracy=val), "test": replace(record.test, accuracy=test)}
-        records.write(folder / "result.json", replace(record, seed=seed, **scores))
+        scores = {
+            "fit": records.replace(record.fit, val_accuracy=val),
+            "test": records.replace(record.test, accuracy=test),
+        }
+        records.write(folder / "result.json", records.replace(record, seed=seed, **scores))
     assert main(["export", str(mine.parent), "--out", "exports"]) == 0
     assert manifest_of(Path("exports/mnist5k_lenet5")).seed == 2
 
@@ -73,7 +75,7 @@ def test_a_record_that_is_missing_or_half_written_is_refused(mine: Path, capsys:
 
 def test_a_checkpoint_beside_another_run_s_record_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = records.read(mine / "result.json", RunRecord)
-    records.write(mine / "result.json", replace(record, arch="mlp"))
+    records.write(mine / "result.json", records.replace(record, arch="mlp"))
     assert "copied from another run" in fails(capsys, 3, mine, "--out", "exports")
 
 

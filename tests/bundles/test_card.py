@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.bundles import bundle as bundle_module
 from cnnbench.bundles import card
+from cnnbench.bundles.bundle import ExportOptions
+from cnnbench.bundles.bundle import commands as bundle_commands
 from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.records.schema import Manifest, RunRecord
 
@@ -39,10 +39,12 @@ def any_bundle(request: pytest.FixtureRequest) -> Path:
 
 
 def refusing(manifest: Manifest) -> Manifest:
-    """With fp16 refused after its trial, and int8 before it."""
+    """With fp16 refused after its verification, and int8 before it."""
     fp32, fp16, int8 = manifest.variants
-    slow = replace(fp16, refused="loses 3.00 points of accuracy; its budget is 0.2")
-    return replace(manifest, variants=(fp32, slow, replace(int8, refused="it cannot be made: no", passes=())))
+    slow = records.replace(fp16, refused="loses 3.00 points of accuracy; at most 0.2 are accepted")
+    return records.replace(
+        manifest, variants=(fp32, slow, records.replace(int8, refused="it cannot be made: no", passes=()))
+    )
 
 
 # --- what the Hub reads -----------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def test_refused_files_are_named_with_their_reasons_and_break_no_table(three: Pa
         assert {len(row) for row in table} == {len(table[0])}
     (row,) = (row for table in tables(text) for row in table if row[-1].startswith("refused"))
     assert row[0] == "`model_fp16.onnx`"
-    assert row[-1] == "refused: loses 3.00 points of accuracy; its budget is 0.2"
+    assert row[-1] == "refused: loses 3.00 points of accuracy; at most 0.2 are accepted"
     assert "A file `model_int8.onnx` was asked for and refused: it cannot be made: no." in text
 
 
@@ -169,7 +171,7 @@ def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
     ("name", "options"),
     [
         ("bundle", []),
-        ("three", ["--variants", "fp32,fp16,int8"]),
+        ("three", ["--precision", "fp32,fp16,int8", "--max-accuracy-loss", "5%"]),
         ("of_floats", ["--input", "float", "--probabilities"]),
     ],
 )
@@ -177,13 +179,13 @@ def test_it_names_the_options_of_its_export(name: str, options: list[str], reque
     assert commands(request.getfixturevalue(name))[-1] == ["export", "runs/mnist5k_lenet5/seed1", *options]
 
 
-def test_a_folder_of_images_is_not_named_by_its_place(run: Path, bundle: Path) -> None:
+def test_a_folder_of_images_is_not_named_by_its_path(run: Path) -> None:
     record = records.read(run / "result.json", RunRecord)
-    data = {**record.config["data"], "dataset": "folder", "folder": "/home/me/my images", "name": "flowers"}
-    record = replace(record, task="my task", config={**record.config, "data": data, "task": "my task"})
-    options = bundle_module.Options(list(PRECISIONS), ["cpu"], "uint8", False, 1.5)
-    fit, test, export = bundle_module._commands(record, options)
+    data = records.replace(record.config.data, dataset="folder", folder="/home/me/my images", name="flowers")
+    record = records.replace(record, task="my task", config=records.replace(record.config, data=data, task="my task"))
+    fit, test, export = bundle_commands(record, ExportOptions(precisions=PRECISIONS, max_accuracy_loss=1.5))
     assert "/home/me" not in fit + test + export
     assert "--data.folder FOLDER" in fit
     assert shlex.split(test)[2:] == shlex.split(fit)[2:]
-    assert shlex.split(export)[2:] == ["runs/my task/seed1", "--variants", "fp32,fp16,int8", "--budget", "1.5"]
+    options = ["--precision", "fp32,fp16,int8", "--max-accuracy-loss", "1.5%"]
+    assert shlex.split(export)[2:] == ["runs/my task/seed1", *options]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -14,11 +15,20 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench.bundles import contract
+from cnnbench.records.schema import Contract, TensorSpec
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(2, 3, 1, num_classes=4)
-SIGNATURE = contract.signature(SPEC)
-STATED = contract.metadata("linear", "fp32", "tested", ("a", "b", "c", "d"), SIGNATURE, "00", 0.5)
+CONTRACT = contract.contract_of(SPEC)
+METADATA = contract.metadata(
+    arch="linear",
+    precision="fp32",
+    dataset="tested",
+    class_names=("a", "b", "c", "d"),
+    contract=CONTRACT,
+    weights_sha256="00",
+    accuracy=0.5,
+)
 
 kinds = pytest.mark.parametrize("kind", get_args(contract.InputKind))
 softmax = pytest.mark.parametrize("probabilities", [False, True], ids=["logits", "probabilities"])
@@ -41,7 +51,7 @@ def good(kind: contract.InputKind = "uint8", probabilities: bool = False) -> onn
     pixels = helper.make_tensor_value_info("pixels", *shapes[kind])
     made = helper.make_graph(nodes, "good", [pixels], outputs, [weights])
     model = helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
-    helper.set_model_props(model, STATED)
+    helper.set_model_props(model, METADATA)
     return model
 
 
@@ -184,7 +194,7 @@ BROKEN: dict[str, tuple[Damage, str]] = {
 
 
 def check(model: onnx.ModelProto) -> None:
-    contract.check(model, SIGNATURE, STATED)
+    contract.check(model, CONTRACT, metadata=METADATA)
 
 
 def refused(model: onnx.ModelProto, reason: str) -> None:
@@ -197,7 +207,8 @@ def refused(model: onnx.ModelProto, reason: str) -> None:
 @kinds
 @softmax
 def test_a_good_graph_passes(kind: contract.InputKind, probabilities: bool) -> None:
-    contract.check(good(kind, probabilities), contract.signature(SPEC, kind, probabilities), STATED)
+    agreed = contract.contract_of(SPEC, kind=kind, probabilities=probabilities)
+    contract.check(good(kind, probabilities), agreed, metadata=METADATA)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +263,7 @@ def test_a_broken_graph_is_refused(name: str) -> None:
 @pytest.mark.parametrize("change", [{"height": 3, "width": 2}, {"channels": 3}, {"num_classes": 5}], ids=str)
 def test_a_graph_for_other_images_is_refused(change: dict[str, int]) -> None:
     with pytest.raises(CnnbenchError, match="expected"):
-        contract.check(good(), contract.signature(replace(SPEC, **change)), STATED)
+        contract.check(good(), contract.contract_of(replace(SPEC, **change)), metadata=METADATA)
 
 
 @kinds
@@ -262,20 +273,20 @@ def test_a_graph_for_other_images_is_refused(change: dict[str, int]) -> None:
 def test_a_graph_passes_as_what_it_is_alone(
     kind: contract.InputKind, probabilities: bool, wanted_kind: contract.InputKind, wanted: bool
 ) -> None:
-    signature = contract.signature(SPEC, wanted_kind, wanted)
+    agreed = contract.contract_of(SPEC, kind=wanted_kind, probabilities=wanted)
     if (kind, probabilities) == (wanted_kind, wanted):
-        contract.check(good(kind, probabilities), signature, STATED)
+        contract.check(good(kind, probabilities), agreed, metadata=METADATA)
         return
     with pytest.raises(CnnbenchError, match="inputs and outputs") as caught:
-        contract.check(good(kind, probabilities), signature, STATED)
+        contract.check(good(kind, probabilities), agreed, metadata=METADATA)
     assert caught.value.code == Exit.VERDICT
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        *(({key: "other"}, key) for key in STATED),
-        *(({key: None}, key) for key in STATED),
+        *(({key: "other"}, key) for key in METADATA),
+        *(({key: None}, key) for key in METADATA),
         ({"author": "somebody"}, "author"),
         ({"precision": "int8", "class_names": None, "author": "somebody"}, "author, class_names, precision"),
     ],
@@ -284,33 +295,41 @@ def test_a_graph_passes_as_what_it_is_alone(
 def test_metadata_that_disagrees_is_named(change: dict[str, str | None], named: str) -> None:
     model = good()
     del model.metadata_props[:]
-    said = {key: value for key, value in {**STATED, **change}.items() if value is not None}
-    helper.set_model_props(model, said)
+    stored = {key: value for key, value in {**METADATA, **change}.items() if value is not None}
+    helper.set_model_props(model, stored)
     refused(model, f"file and manifest disagree on {named}$")
 
 
-def test_the_signature_states_names_types_shapes_and_versions() -> None:
+def test_the_contract_states_names_types_shapes_and_versions() -> None:
     spec = ImageSpec(28, 30, 3, num_classes=7)
-    assert contract.signature(spec) == {
-        "input": {"name": "pixels", "dtype": "uint8", "shape": ["batch", 28, 30, 3]},
-        "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 7]}],
+    assert msgspec.to_builtins(contract.contract_of(spec)) == {
+        "input": {"name": "pixels", "dtype": "uint8", "shape": ("batch", 28, 30, 3)},
+        "outputs": ({"name": "logits", "dtype": "float32", "shape": ("batch", 7)},),
         "opset": 18,
         "ir_version": 8,
         "oldest_onnxruntime": "1.15.0",
     }
-    both = contract.signature(spec, "float", probabilities=True)
-    assert both["input"] == {"name": "pixels", "dtype": "float32", "shape": ["batch", 3, 28, 30]}
-    assert [(output["name"], output["shape"]) for output in both["outputs"]] == [
-        ("logits", ["batch", 7]),
-        ("probabilities", ["batch", 7]),
+    both = contract.contract_of(spec, kind="float", probabilities=True)
+    assert both.input == TensorSpec("pixels", "float32", ("batch", 3, 28, 30))
+    assert [(output.name, output.shape) for output in both.outputs] == [
+        ("logits", ("batch", 7)),
+        ("probabilities", ("batch", 7)),
     ]
-    assert json.loads(json.dumps(both)) == both  # it travels in the manifest
+    assert msgspec.json.decode(msgspec.json.encode(both), type=Contract) == both  # as in the manifest
 
 
 @kinds
 def test_the_metadata_tells_who_has_nothing_but_the_file(kind: contract.InputKind) -> None:
     names = ('a "quoted" one', "a, b", "c", "é")
-    said = contract.metadata("mlp", "int8", "mine", names, contract.signature(SPEC, kind), "00ff", 1 / 3)
+    said = contract.metadata(
+        arch="mlp",
+        precision="int8",
+        dataset="mine",
+        class_names=names,
+        contract=contract.contract_of(SPEC, kind=kind),
+        weights_sha256="00ff",
+        accuracy=1 / 3,
+    )
     assert tuple(json.loads(said["class_names"])) == names
     assert float(said["trained_accuracy"]) == 1 / 3
     assert (said["architecture"], said["precision"], said["dataset"]) == ("mlp", "int8", "mine")

@@ -18,9 +18,9 @@ from zoo import heavy, with_weights
 import cnnbench
 from cnnbench.architectures import architecture, build
 from cnnbench.bundles import contract, graph
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity.reference import float64_logits, torch_logits
-from cnnbench.runtime.predict import as_input
+from cnnbench.pixels import to_graph_input
 from cnnbench.runtime.providers import open_session
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -56,7 +56,7 @@ def untrained(arch: str) -> nn.Module:
 @pytest.fixture(scope="module", params=with_weights)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     network = untrained(request.param)
-    model = graph.to_onnx(network.train(), SPEC, METADATA)
+    model = graph.to_onnx(network.train(), SPEC, metadata=METADATA)
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
     graph.save(model, path)
     return Exported(request.param, network, model, path)
@@ -65,7 +65,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def bound(network: nn.Module, reference: np.ndarray) -> float:
     """The error bound that a bundle of `IMAGES` would state."""
     error = np.abs(reference - float64_logits(network, IMAGES)).max()
-    return verdict.error_bound(float(error), float(np.abs(reference).max()))
+    return comparison.error_bound(float(error), float(np.abs(reference).max()))
 
 
 def test_the_file_is_valid_onnx_and_needs_no_other_file(exported: Exported) -> None:
@@ -111,7 +111,7 @@ def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Export
             return session.run(["logits"], {"pixels": pixels})[0]
 
         for size in (1, 7, 16) if optimized and not heavy(exported.name) else (16,):
-            error = verdict.errors(reference, verdict.batched(logits, IMAGES, size)).max_abs_error
+            error = comparison.errors(reference, comparison.batched(logits, IMAGES, size=size)).max_abs_error
             assert error <= allowed, (optimized, size)
 
 
@@ -121,7 +121,7 @@ def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Export
     indirect=True,
 )
 def test_exporting_again_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
-    graph.save(graph.to_onnx(exported.network, SPEC, METADATA), tmp_path / "again.onnx")
+    graph.save(graph.to_onnx(exported.network, SPEC, metadata=METADATA), tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.path.read_bytes()
 
 
@@ -131,7 +131,8 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/..']; from pathlib import Path\n"
         "import test_graph as t\n"
         "for arch in filter(lambda name: not t.heavy(name), t.architecture):\n"
-        "    t.graph.save(t.graph.to_onnx(t.untrained(arch), t.SPEC, t.METADATA), Path(f'{sys.argv[2]}-{arch}.onnx'))"
+        "    model = t.graph.to_onnx(t.untrained(arch), t.SPEC, metadata=t.METADATA)\n"
+        "    t.graph.save(model, Path(f'{sys.argv[2]}-{arch}.onnx'))"
     )
     for seed in ("1", "2"):
         command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / seed)]
@@ -143,16 +144,16 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "probabilities"), [("uint8", True), ("float", True)], ids=str)
 def test_every_kind_of_input_and_output_is_the_same_network(kind: contract.InputKind, probabilities: bool) -> None:
     network = untrained("lenet5")
-    model = graph.to_onnx(network, SPEC, METADATA, kind, probabilities)
-    signature = contract.signature(SPEC, kind, probabilities)
-    contract.check(model, signature, METADATA)
+    model = graph.to_onnx(network, SPEC, metadata=METADATA, kind=kind, probabilities=probabilities)
+    agreed = contract.contract_of(SPEC, kind=kind, probabilities=probabilities)
+    contract.check(model, agreed, metadata=METADATA)
     with pytest.raises(CnnbenchError, match="inputs and outputs"):
-        contract.check(model, contract.signature(SPEC), METADATA)
+        contract.check(model, contract.contract_of(SPEC), metadata=METADATA)
     session = open_session(model.SerializeToString(), threads=1)
     assert [(value.name, value.shape) for value in session.get_outputs()] == [
-        (output["name"], output["shape"]) for output in signature["outputs"]
+        (output.name, list(output.shape)) for output in agreed.outputs
     ]
-    logits, *rest = session.run(None, {"pixels": as_input(IMAGES, signature)})
+    logits, *rest = session.run(None, {"pixels": to_graph_input(IMAGES, agreed.input.dtype)})
     reference = torch_logits(network, IMAGES)
     assert np.abs(logits - reference).max() <= bound(network, reference) / 2
     assert len(rest) == probabilities
@@ -164,7 +165,7 @@ def test_every_kind_of_input_and_output_is_the_same_network(kind: contract.Input
 def test_preprocessing_is_in_the_graph(kind: contract.InputKind) -> None:
     """A network that returns its input must return every pixel of every channel at its place, in [0, 1]."""
     spec = ImageSpec(4, 5, 3, num_classes=60)
-    session = open_session(graph.to_onnx(nn.Flatten(), spec, {}, kind).SerializeToString(), threads=1)
+    session = open_session(graph.to_onnx(nn.Flatten(), spec, metadata={}, kind=kind).SerializeToString(), threads=1)
     images = np.random.RandomState(1).randint(0, 256, size=(6, 4, 5, 3), dtype=np.uint8)
     planes = np.stack([images[..., channel] for channel in range(3)], axis=1) / 255
     pixels = images if kind == "uint8" else planes.astype(np.float32)
@@ -199,21 +200,21 @@ class OfTwo(Flat):
 @pytest.mark.parametrize("network", [Branching(), OtherForOne(), OfTwo()], ids=lambda network: type(network).__name__)
 def test_a_network_that_depends_on_the_batch_size_is_refused_in_one_line(network: nn.Module) -> None:
     with pytest.raises(CnnbenchError, match=r"free batch size: .*batch") as caught:
-        graph.to_onnx(network, SPEC, {})
+        graph.to_onnx(network, SPEC, metadata={})
     assert caught.value.code == Exit.VERDICT
     assert "\n" not in str(caught.value)
 
 
 def test_a_network_of_another_number_of_classes_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="inputs and outputs") as caught:
-        graph.to_onnx(Flat(), ImageSpec(28, 28, 1, num_classes=7), {})
+        graph.to_onnx(Flat(), ImageSpec(28, 28, 1, num_classes=7), metadata={})
     assert caught.value.code == Exit.VERDICT
 
 
 def test_dropout_left_active_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph.Deployable, "eval", lambda self: self.train())
     with pytest.raises(CnnbenchError, match=r"Dropout.* is in training mode") as caught:
-        graph.to_onnx(nn.Sequential(Flat(), nn.Dropout()), SPEC, {})
+        graph.to_onnx(nn.Sequential(Flat(), nn.Dropout()), SPEC, metadata={})
     assert caught.value.code == Exit.VERDICT
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from forger import Arrays, Colour, Forger, Graph
+from export_helpers import Arrays, Colour, Forger, Graph
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from cnnbench import records
 from cnnbench.architectures import build
 from cnnbench.bundles import graph
-from cnnbench.bundles.verify import Check, CheckError, prove
+from cnnbench.bundles.verify import Check, CheckError, verify_bundle
 from cnnbench.records.schema import Manifest
 from cnnbench.training.checkpoints import load_classifier
 
@@ -167,7 +167,7 @@ def in_training(colour: Colour) -> Callable[[type[Functional]], Graph]:
             assert places
             for parent, name in places:
                 setattr(parent, name, kind(getattr(parent, name)))
-            made[kind] = graph.to_onnx(network, classifier.spec, {})
+            made[kind] = graph.to_onnx(network, classifier.spec, metadata={})
         return copy.deepcopy(made[kind])
 
     return export
@@ -262,20 +262,23 @@ def swapped(names: tuple[str, ...]) -> tuple[str, ...]:
 def more_right(forger: Forger) -> None:
     """The accuracy of PyTorch, of every pass and in the metadata, 15 images higher."""
     m = forger.manifest
-    up = tuple(replace(v, passes=tuple(replace(p, correct=p.correct + 15) for p in v.passes)) for v in m.variants)
-    forger.claim(reference=replace(m.reference, correct=m.reference.correct + 15), variants=up)
+    up = tuple(
+        records.replace(v, passes=tuple(records.replace(p, correct=p.correct + 15) for p in v.passes))
+        for v in m.variants
+    )
+    forger.claim(reference=records.replace(m.reference, correct=m.reference.correct + 15), variants=up)
     forger.restate()
 
 
 def edit_passes(forger: Forger, **changes: int) -> None:
     def edited(found: Any) -> Any:
-        return replace(found, **{key: getattr(found, key) + by for key, by in changes.items()})
+        return records.replace(found, **{key: getattr(found, key) + by for key, by in changes.items()})
 
     made = []
     for variant in forger.manifest.variants:
         passes = tuple(map(edited, variant.passes))
         lost = forger.manifest.reference.correct - min(found.correct for found in passes)
-        made.append(replace(variant, passes=passes, lost_points=100 * lost / forger.manifest.reference.images))
+        made.append(records.replace(variant, passes=passes, lost_points=100 * lost / forger.manifest.reference.images))
     forger.claim(variants=tuple(made))
 
 
@@ -294,8 +297,8 @@ def other_half(forger: Forger) -> None:
     made = []
     for variant in forger.manifest.variants:
         if variant.precision == "fp16":
-            passes = tuple(replace(p, max_abs_error=1e3, p999_abs_error=1e3) for p in variant.passes)
-            variant = replace(variant, passes=passes, budget_points=100.0)
+            passes = tuple(records.replace(p, max_abs_error=1e3, p999_abs_error=1e3) for p in variant.passes)
+            variant = records.replace(variant, passes=passes, budget_points=100.0)
         made.append(variant)
     forger.claim(variants=tuple(made))
 
@@ -334,26 +337,26 @@ def predict_a_golden_image_otherwise(arrays: Arrays) -> None:
 
 
 def other_contract(forger: Forger) -> None:
-    edited = copy.deepcopy(forger.manifest.contract)
-    edited["input"]["shape"][3] = 1
-    forger.claim(contract=edited)
+    agreed = forger.manifest.contract
+    pixels = records.replace(agreed.input, shape=(*agreed.input.shape[:3], 1))
+    forger.claim(contract=records.replace(agreed, input=pixels))
     forger.restate()
 
 
 def looser(forger: Forger) -> None:
     """Another network, under an error bound that allows it."""
     forger.graph(other_weights)
-    forger.claim(reference=replace(forger.manifest.reference, error_bound=1e3))
+    forger.claim(reference=records.replace(forger.manifest.reference, error_bound=1e3))
 
 
 def other_spec(forger: Forger) -> None:
-    forger.claim(spec=replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
+    forger.claim(spec=records.replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
 
 
 def another_architecture(forger: Forger) -> None:
     torch.manual_seed(0)
     network = build("linear", forger.manifest.spec)
-    graph.save(graph.to_onnx(network, forger.manifest.spec, {}), forger.path / "model.onnx")
+    graph.save(graph.to_onnx(network, forger.manifest.spec, metadata={}), forger.path / "model.onnx")
     forger.restate()
 
 
@@ -527,13 +530,13 @@ def forger(colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> F
     return Forger(Path(shutil.copytree(colour.bundle, tmp_path / colour.bundle.name)), colour.images)
 
 
-def proven(forger: Forger, rescore: bool) -> list[Check]:
-    return prove(forger.path, "cpu", rescore, folder=str(forger.images))
+def verified(forger: Forger, rescore: bool) -> list[Check]:
+    return verify_bundle(forger.path, rescore=rescore, folder=str(forger.images))
 
 
 def caught(forger: Forger, mutant: Mutant, rows: list[str]) -> None:
     with pytest.raises(CheckError) as refused:
-        proven(forger, mutant.rescore)
+        verified(forger, mutant.rescore)
     said = str(refused.value).replace(f"{forger.path}{os.sep}", "")
     by = f"`{refused.value.check}`" + " with --rescore" * mutant.rescore
     rows.append(f"| {mutant.name} | {by} | {said} |")
@@ -543,11 +546,11 @@ def caught(forger: Forger, mutant: Mutant, rows: list[str]) -> None:
     assert "\n" not in said
 
 
-def test_a_bundle_signed_anew_without_a_change_is_proven(forger: Forger) -> None:
+def test_a_bundle_signed_anew_without_a_change_is_verified(forger: Forger) -> None:
     forger.graph(lambda model: None)
     forger.restate()
     forger.sign()
-    seen = {check.name: check.seen for check in proven(forger, rescore=True)}
+    seen = {check.name: check.detail for check in verified(forger, rescore=True)}
     assert list(seen) == ["hashes", "manifest", "card", "graph", "golden", "reference", "rescore"]
     assert "edited" not in str(seen)
 
@@ -565,7 +568,7 @@ def test_the_check_that_understands_the_fault_catches_it(mutant: Mutant, forger:
 def test_what_only_the_test_images_show_is_not_seen_without_them(mutant: Mutant, forger: Forger) -> None:
     mutant.apply(forger)
     forger.sign(mutant.new_card)
-    proven(forger, rescore=False)
+    verified(forger, rescore=False)
 
 
 @pytest.mark.parametrize("mutant", PASSING, ids=lambda mutant: mutant.name)
@@ -574,8 +577,8 @@ def test_what_no_behaviour_shows_passes_and_is_named(mutant: Mutant, forger: For
     mutant.apply(forger)
     forger.sign()
     assert (forger.path / "model.onnx").read_bytes() != before
-    proven(forger, rescore=True)
-    mutants.append(f"| {mutant.name} | nothing, and --rescore neither | proven: {mutant.word} |")
+    verified(forger, rescore=True)
+    mutants.append(f"| {mutant.name} | nothing, and --rescore neither | verified: {mutant.word} |")
 
 
 @pytest.mark.parametrize(
@@ -621,8 +624,8 @@ def test_another_variants_file_is_caught_unless_it_computes_the_same(
             forger.sign()
             name = f"{other} in the place of {file}" + ", metadata made to fit" * restate
             if check == NOTHING:
-                prove(forger.path, "cpu", rescore=True)
-                mutants.append(f"| {name} | nothing, and --rescore neither | proven: it is within its budget |")
+                verify_bundle(forger.path, rescore=True)
+                mutants.append(f"| {name} | nothing, and --rescore neither | verified: it is within its budget |")
             else:
                 word = "disagree on precision" if check == "graph" else "differ by"
                 caught(forger, Mutant(name, lambda _: None, check, word), mutants)
@@ -650,7 +653,7 @@ def test_prose_and_code_that_were_edited_are_noted(
 ) -> None:
     forger.file(file, lambda data: data + edit)
     forger.sign(new_card=False)
-    seen = next(check.seen for check in proven(forger, rescore=False) if check.name == "card")
+    seen = next(check.detail for check in verified(forger, rescore=False) if check.name == "card")
     assert noted in seen
     mutants.append(f"| {'the text of the card' if file == 'README.md' else file} edited | a note of `card` | {seen} |")
 

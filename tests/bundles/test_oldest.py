@@ -86,7 +86,7 @@ def test_predict_py_names_the_class_of_an_image_file(folder: Path, tmp_path: Pat
 
 def test_what_export_writes_now_runs_there_too(trained: Path, tmp_path: Path) -> None:
     """The other input and output, which the committed bundles do not have."""
-    options = ["--input", "float", "--probabilities", "--variants", "fp32,fp16"]
+    options = ["--input", "float", "--probabilities", "--precision", "fp32,fp16"]
     assert main(["export", str(trained), "--out", str(tmp_path), *options]) == 0
     (made,) = tmp_path.iterdir()
     assert (

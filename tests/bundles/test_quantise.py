@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from cnnbench.bundles import contract, graph
-from cnnbench.bundles import quantise as variants
-from cnnbench.runtime.predict import as_input
+from cnnbench.bundles import contract, graph, quantise
+from cnnbench.pixels import to_graph_input
 from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec
 
 SPEC = ImageSpec(28, 28, 1, 10)
@@ -27,12 +26,12 @@ def fp32(bundle: Path) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def fp16(fp32: onnx.ModelProto) -> onnx.ModelProto:
-    return signed(variants.fp16(fp32))
+    return signed(quantise.fp16(fp32))
 
 
 @pytest.fixture(scope="module")
 def int8(fp32: onnx.ModelProto, data: Dataset) -> onnx.ModelProto:
-    return signed(variants.int8(fp32, data.train.images, contract.signature(SPEC)))
+    return signed(quantise.int8(fp32, images=data.train.images, dtype="uint8"))
 
 
 def signed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -50,25 +49,25 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
 
 
-@given(st.lists(st.sampled_from(variants.PRECISIONS), min_size=1))
+@given(st.lists(st.sampled_from(quantise.PRECISIONS), min_size=1))
 def test_float32_is_always_made_and_first_and_nothing_twice(asked: list[str]) -> None:
-    found = variants.chosen(",".join(asked))
-    assert found[0] == "fp32"
-    assert len(found) == len({*found})
-    assert {*found} == {*asked, "fp32"}
-    assert found == variants.chosen(",".join(reversed(asked)))
+    precisions = quantise.with_fp32(asked)
+    assert precisions[0] == "fp32"
+    assert len(precisions) == len({*precisions})
+    assert {*precisions} == {*asked, "fp32"}
+    assert precisions == quantise.with_fp32([*reversed(asked)])
 
 
-@pytest.mark.parametrize("names", ["fp4", "fp32,", "", "FP16", "fp32, fp16", "int8;fp16"])
-def test_an_unknown_precision_is_refused(names: str) -> None:
+@pytest.mark.parametrize("names", [["fp4"], ["fp32", ""], [""], ["FP16"], ["fp32", " fp16"], ["int8;fp16"]])
+def test_an_unknown_precision_is_refused(names: list[str]) -> None:
     with pytest.raises(CnnbenchError, match="expected fp32, fp16 or int8") as caught:
-        variants.chosen(names)
+        quantise.with_fp32(names)
     assert caught.value.code == Exit.USAGE
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_it_is_valid_onnx_of_the_same_contract(precision: str, request: pytest.FixtureRequest) -> None:
-    contract.check(request.getfixturevalue(precision), contract.signature(SPEC), {"signed": "yes"})
+    contract.check(request.getfixturevalue(precision), contract.contract_of(SPEC), metadata={"signed": "yes"})
 
 
 def preprocessing(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -121,11 +120,12 @@ def test_float16_computes_in_float16(fp16: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_probabilities_stay_the_softmax_of_the_logits(precision: Any, of_floats: Path, data: Dataset) -> None:
-    signature = contract.signature(SPEC, "float", True)
-    made = signed(variants.make(precision, onnx.load(of_floats / "model.onnx"), data.train.images, signature))
-    contract.check(made, signature, {"signed": "yes"})
+    fp32 = onnx.load(of_floats / "model.onnx")
+    made = signed(quantise.make(precision, fp32, images=data.train.images, dtype="float32"))
+    agreed = contract.contract_of(SPEC, kind="float", probabilities=True)
+    contract.check(made, agreed, metadata={"signed": "yes"})
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    logits, probabilities = session.run(None, {"pixels": as_input(data.val.images, signature)})
+    logits, probabilities = session.run(None, {"pixels": to_graph_input(data.val.images, "float32")})
     assert (logits.dtype, probabilities.dtype) == (np.float32, np.float32)
     exact = np.exp(logits.astype(np.float64))
     np.testing.assert_allclose(probabilities, exact / exact.sum(axis=1, keepdims=True), rtol=1e-5)
@@ -133,8 +133,8 @@ def test_probabilities_stay_the_softmax_of_the_logits(precision: Any, of_floats:
 
 def test_making_one_leaves_the_float32_graph_alone(fp32: onnx.ModelProto, data: Dataset) -> None:
     before = fp32.SerializeToString(deterministic=True)
-    variants.make("fp16", fp32, data.train.images, contract.signature(SPEC))
-    variants.make("int8", fp32, data.train.images, contract.signature(SPEC))
+    quantise.make("fp16", fp32, images=data.train.images, dtype="uint8")
+    quantise.make("int8", fp32, images=data.train.images, dtype="uint8")
     assert fp32.SerializeToString(deterministic=True) == before
 
 
@@ -174,7 +174,7 @@ def test_int8_has_unsigned_activations(int8: onnx.ModelProto) -> None:
 
 
 def test_int8_is_the_same_again(fp32: onnx.ModelProto, int8: onnx.ModelProto, data: Dataset) -> None:
-    again = signed(variants.int8(fp32, data.train.images, contract.signature(SPEC)))
+    again = signed(quantise.int8(fp32, images=data.train.images, dtype="uint8"))
     assert again.SerializeToString(deterministic=True) == int8.SerializeToString(deterministic=True)
 
 
@@ -183,23 +183,23 @@ def test_int8_is_calibrated_on_each_chosen_image_once(
     count: int, fp32: onnx.ModelProto, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
-    honest = variants.as_input
+    honest = quantise.to_graph_input
 
-    def spy(images: np.ndarray, signature: dict[str, Any]) -> np.ndarray:
+    def spy(images: np.ndarray, dtype: str) -> np.ndarray:
         seen.extend(images)
-        return honest(images, signature)
+        return honest(images, dtype)
 
-    monkeypatch.setattr(variants, "as_input", spy)
+    monkeypatch.setattr(quantise, "to_graph_input", spy)
     images = data.train.images[:count]
-    variants.int8(fp32, images, contract.signature(SPEC))
-    assert np.array_equal(np.array(seen), variants.calibration_images(images))
-    assert len(seen) == min(count, variants.CALIBRATION_IMAGES)
+    quantise.int8(fp32, images=images, dtype="uint8")
+    assert np.array_equal(np.array(seen), quantise.calibration_images(images))
+    assert len(seen) == min(count, quantise.CALIBRATION_IMAGES)
 
 
 @given(st.integers(0, 3000))
 def test_calibration_takes_different_images_from_all_over(count: int) -> None:
-    numbers = variants.calibration_images(np.arange(count))
-    assert len({*numbers}) == len(numbers) == min(count, variants.CALIBRATION_IMAGES)
+    numbers = quantise.calibration_images(np.arange(count))
+    assert len({*numbers}) == len(numbers) == min(count, quantise.CALIBRATION_IMAGES)
     if count >= 1024:
         assert numbers.mean() == pytest.approx(count / 2, rel=0.1)
         assert not np.array_equal(numbers, np.arange(len(numbers)))
@@ -207,24 +207,24 @@ def test_calibration_takes_different_images_from_all_over(count: int) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_what_cannot_be_made_is_said_in_one_line(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise NotImplementedError("no such operator\nin a long trace")
 
-    monkeypatch.setattr(variants, precision, fail)
+    monkeypatch.setattr(quantise, precision, fail)
     with pytest.raises(CnnbenchError, match=r"^it cannot be made: no such operator$") as caught:
-        variants.make(precision, onnx.ModelProto(), np.empty(0), {})
+        quantise.make(precision, onnx.ModelProto(), images=np.empty(0), dtype="uint8")
     assert caught.value.code == Exit.VERDICT
 
 
 def test_a_real_graph_that_the_quantiser_does_not_take_is_said_so(data: Dataset) -> None:
     with pytest.raises(CnnbenchError, match=r"^it cannot be made: .+$"):
-        variants.make("int8", onnx.ModelProto(), data.train.images, contract.signature(SPEC))
+        quantise.make("int8", onnx.ModelProto(), images=data.train.images, dtype="uint8")
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(variants, "fp16", fail)
+    monkeypatch.setattr(quantise, "fp16", fail)
     with pytest.raises(MemoryError):
-        variants.make("fp16", onnx.ModelProto(), np.empty(0), {})
+        quantise.make("fp16", onnx.ModelProto(), images=np.empty(0), dtype="uint8")

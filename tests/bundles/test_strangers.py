@@ -1,19 +1,22 @@
-"""A stranger's file, however it is made, is an answer in one line: the process that asks never goes down with it."""
+"""An untrusted file, however it is made, gives an answer in one line: the calling process never goes down with it."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
-from forger import Forger, Graph
+from export_helpers import Forger, Graph
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench import records
 from cnnbench.bundles import contract, verify
-from cnnbench.bundles.parity import child as trial
+from cnnbench.bundles.parity import child
 from cnnbench.bundles.verify import CheckError
 from cnnbench.records.schema import Manifest
 from cnnbench.runtime import sandbox
@@ -28,10 +31,10 @@ def mine(bundle: Path, tmp_path: Path) -> Path:
 
 
 def refused(bundle: Path, *codes: Exit) -> str:
-    """What `prove` says of the bundle, signed anew with the model that lies there now."""
+    """The message of `verify_bundle` for the bundle, signed anew with the model that lies there now."""
     Forger(bundle).sign()
     with pytest.raises(CheckError) as caught:
-        verify.prove(bundle, "cpu")
+        verify.verify_bundle(bundle)
     assert caught.value.check == "graph"
     assert caught.value.code in (codes or ANSWERS)
     assert "\n" not in str(caught.value)
@@ -76,20 +79,36 @@ def repeated(data: bytearray, random: np.random.RandomState) -> bytearray:
 DAMAGES = (flipped, flipped_where_it_matters, cut, left_out, inserted, repeated)
 
 
-def examine_many(
-    bundle: str, first: int, count: int, signature: dict[str, Any], stated: dict[str, str]
-) -> dict[str, int]:
-    """Try files with damages by seeds from `first`; how many got each answer. In a child: a crash is that of all."""
-    good = (Path(bundle) / "model.onnx").read_bytes()
-    with np.load(Path(bundle) / "golden.npz") as golden:
+class Damaged(msgspec.Struct):
+    """Files of a bundle to examine, damaged by `count` seeds from `first`."""
+
+    bundle: str
+    first: int
+    count: int
+
+
+def examine_many(request: Damaged) -> dict[str, int]:
+    """How many of the damaged files got each answer. In a child: a crash is that of all."""
+    bundle = Path(request.bundle)
+    manifest = records.read(bundle / "manifest.json", Manifest)
+    good = (bundle / "model.onnx").read_bytes()
+    with np.load(bundle / "golden.npz") as golden:
         np.save("images.npy", golden["pixels"])
-    wish = {"provider": "cpu", "optimized": True, "images": "images.npy", "sizes": {"16": 16}, "profile": False}
+    examination = child.Examination(
+        model="stranger.onnx",
+        contract=manifest.contract,
+        metadata=contract.manifest_metadata(manifest, "fp32"),
+        provider="cpu",
+        images="images.npy",
+        passes=(child.PassRequest(optimized=True, sizes={16: 16}, profile=False),),
+        out=".",
+    )
     answers: dict[str, int] = {}
-    for seed in range(first, first + count):
+    for seed in range(request.first, request.first + request.count):
         random = np.random.RandomState(seed)
         Path("stranger.onnx").write_bytes(DAMAGES[seed % len(DAMAGES)](bytearray(good), random))
         try:
-            trial.examine("stranger.onnx", signature, stated, [wish], ".")
+            child.examine(examination)
             answer = "ran"
         except CnnbenchError as error:
             answer = error.code.name if "\n" not in str(error) else "of several lines"
@@ -99,14 +118,11 @@ def examine_many(
 
 def test_damaged_files_get_an_answer(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 of them. Where one kills the child, that is an answer too, and the others go on in a new one."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    signature = records.read(bundle / "manifest.json", Manifest).contract
-    said = {item.key: item.value for item in onnx.load(bundle / "model.onnx").metadata_props}
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     total: dict[str, int] = {}
     for first in range(0, 120, 60):
-        arguments = {"bundle": str(bundle), "first": first, "count": 60, "signature": signature, "stated": said}
         try:
-            answers = sandbox.call("test_strangers:examine_many", arguments, "a file", 120)
+            answers = sandbox.call(examine_many, Damaged(str(bundle), first, 60), about="a file", seconds=120)
         except CnnbenchError:
             answers = {"crashed": 60}
         for answer, count in answers.items():
@@ -246,18 +262,18 @@ def test_bytes_that_are_no_model_are_refused(data: bytes, mine: Path) -> None:
     refused(mine)
 
 
-def crash(**_: Any) -> None:
-    import os
+def crash(request: child.Examination) -> tuple[child.PassAnswer, ...]:
     import signal
 
     os.kill(os.getpid(), signal.SIGSEGV)
+    return ()
 
 
 def test_a_file_that_crashes_its_reader_is_refused(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a hole in a parser would."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     honest = sandbox.call
-    monkeypatch.setattr(sandbox, "call", lambda _, *rest, **more: honest("test_strangers:crash", *rest, **more))
+    monkeypatch.setattr(sandbox, "call", lambda _, *rest, **more: honest(crash, *rest, **more))
     assert "crashed the process that read it (SIGSEGV)" in refused(mine, Exit.DATA)
 
 

@@ -1,4 +1,4 @@
-"""`export --target`: what Triton loads, held to the graph field by field; and weights that torch goes on with."""
+"""`export --for`: what Triton loads, compared with the graph field by field; and weights for further training."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def of_graph(values: list[onnx.ValueInfoProto]) -> list[tuple[str, int, list[int
     return found
 
 
-def hold_to_the_graph(model: Path) -> None:
+def compare_with_the_graph(model: Path) -> None:
     config, served = configuration(model), onnx.load(model / "1" / "model.onnx")
     assert config.name == model.name
     assert config.backend == "onnxruntime"
@@ -62,33 +62,35 @@ def hold_to_the_graph(model: Path) -> None:
 def test_each_file_of_a_bundle_becomes_a_model_that_its_configuration_describes(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(three), "--target", "triton", "models"]) == 0
+    assert main(["export", str(three), "--for", "triton", "--out", "models"]) == 0
     names = {"fp32": TASK, "fp16": f"{TASK}_fp16", "int8": f"{TASK}_int8"}
     assert {path.name for path in Path("models").iterdir()} == {*names.values()}
-    assert capsys.readouterr().out.count("a model for Triton") == 3
+    assert capsys.readouterr().out.splitlines() == [f"models/{name}" for name in names.values()]
     manifest = manifest_of(three)
     for variant in manifest.kept:
         model = Path("models") / names[variant.precision]
         assert {*content(model)} == {"config.pbtxt", "labels.txt", "1/model.onnx"}
         assert (model / "1" / "model.onnx").read_bytes() == (three / variant.file).read_bytes()
         assert (model / "labels.txt").read_text() == "".join(f"{name}\n" for name in manifest.class_names)
-        hold_to_the_graph(model)
+        compare_with_the_graph(model)
 
 
 def test_floats_and_probabilities_are_described_too(of_floats: Path, tmp_path: Path) -> None:
     (model,) = targets.triton(of_floats, tmp_path / "models")
-    hold_to_the_graph(model)
+    compare_with_the_graph(model)
     config = configuration(model)
     assert [(v.name, v.data_type, list(v.dims)) for v in config.input] == [("pixels", triton.TYPE_FP32, [1, 28, 28])]
     assert [value.name for value in config.output] == ["logits", "probabilities"]
 
 
-def test_a_run_becomes_a_bundle_and_a_model_with_the_same_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(run), "--out", "exports", "--target", "triton", "models"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"models/{TASK}: a model for Triton"
-    served, shipped = Path("models") / TASK / "1" / "model.onnx", Path("exports") / TASK / "model.onnx"
-    assert served.read_bytes() == shipped.read_bytes()
-    hold_to_the_graph(Path("models") / TASK)
+def test_a_run_becomes_a_model_with_the_file_of_its_bundle_and_nothing_else(
+    run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--for", "triton", "--out", "models", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [f"models/{TASK}"]
+    assert [path.name for path in Path().iterdir()] == ["models"]
+    assert (Path("models") / TASK / "1" / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
+    compare_with_the_graph(Path("models") / TASK)
 
 
 def test_a_model_is_replaced_whole_and_its_neighbours_stay(bundle: Path, tmp_path: Path) -> None:
@@ -107,18 +109,24 @@ def test_a_model_is_replaced_whole_and_its_neighbours_stay(bundle: Path, tmp_pat
 def test_a_folder_that_is_no_model_is_never_replaced(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(f"models/{TASK}").mkdir(parents=True)
     Path(f"models/{TASK}/thesis.txt").write_text("four years")
-    assert "it would be lost" in fails(capsys, 2, bundle, "--target", "triton", "models")
+    assert "it would be lost" in fails(capsys, 2, bundle, "--for", "triton", "--out", "models")
     assert {*content(Path("models"))} == {f"{TASK}/thesis.txt"}
 
 
 @pytest.mark.parametrize("target", [("triton", "file"), ("safetensors", "folder")])
-def test_a_place_that_cannot_be_meant_is_told_before_anything_is_made(
+def test_an_invalid_path_is_refused_before_anything_is_made(
     target: tuple[str, str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("")
     Path("folder").mkdir()
-    assert "expected" in fails(capsys, 2, run, "--out", "exports", "--target", *target)
-    assert not Path("exports").exists()
+    kind, place = target
+    assert "expected" in fails(capsys, 2, run, "--for", kind, "--out", place)
+    assert {path.name for path in Path().iterdir()} == {"file", "folder"}
+    assert (Path("file").read_text(), list(Path("folder").iterdir())) == ("", [])
+
+
+def test_another_form_has_no_place_of_its_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--for triton needs --out" in fails(capsys, 2, run, "--for", "triton")
 
 
 def test_a_bundle_that_is_not_what_it_claims_is_not_served(
@@ -128,30 +136,31 @@ def test_a_bundle_that_is_not_what_it_claims_is_not_served(
     data = bytearray((mine / "model.onnx").read_bytes())
     data[len(data) // 2] ^= 1
     (mine / "model.onnx").write_bytes(data)
-    assert "was edited" in fails(capsys, 4, mine, "--target", "triton", "models")
+    assert "was edited" in fails(capsys, 4, mine, "--for", "triton", "--out", "models")
     assert not Path("models").exists()
 
 
 def test_a_bundle_is_no_source_of_anything_else(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for options in ([], ["--target", "safetensors", "weights.safetensors"]):
+    for options in ([], ["--for", "safetensors", "--out", "weights.safetensors"]):
         assert "is a bundle already: expected a run" in fails(capsys, 2, bundle, *options)
     assert list(Path().iterdir()) == []
 
 
 def test_a_repository_that_cannot_be_written_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("in the way")
-    assert "cannot write file" in fails(capsys, 2, bundle, "--target", "triton", "file/models")
+    assert "cannot write file" in fails(capsys, 2, bundle, "--for", "triton", "--out", "file/models")
     assert Path("file").read_text() == "in the way"
 
 
-# --- weights for those who go on training -----------------------------------------------------------------------------
+# --- weights for further training -------------------------------------------------------------------------------------
 
 
 def test_the_network_is_rebuilt_from_the_file_of_weights_alone(
     run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(run), "--out", "exports", "--target", "safetensors", "weights.safetensors"]) == 0
-    assert "weights.safetensors: the weights" in capsys.readouterr().out
+    assert main(["export", str(run), "--for", "safetensors", "--out", "weights.safetensors"]) == 0
+    assert capsys.readouterr().out == "weights.safetensors\n"
+    assert [path.name for path in Path().iterdir()] == ["weights.safetensors"]
     with safe_open("weights.safetensors", "pt") as file:
         said = file.metadata()
     network = build(said["arch"], ImageSpec(**json.loads(said["spec"]))).eval()
@@ -166,7 +175,7 @@ def test_the_network_is_rebuilt_from_the_file_of_weights_alone(
 
 def test_weights_are_the_checkpoint_s_bit_for_bit(run: Path) -> None:
     classifier = load_classifier(run / "best.ckpt")
-    targets.safetensors(classifier, "hash", Path("deep/weights.safetensors"))
+    targets.safetensors(classifier, Path("deep/weights.safetensors"), weights_sha256="hash")
     loaded = load_file("deep/weights.safetensors")
     expected = classifier.network.state_dict()
     assert {*loaded} == {*expected}
@@ -178,6 +187,6 @@ def test_weights_that_cannot_be_written_are_refused(run: Path) -> None:
     classifier = load_classifier(run / "best.ckpt")
     for place in ("file/weights.safetensors", "."):
         with pytest.raises(CnnbenchError, match=f"cannot write {place}") as caught:
-            targets.safetensors(classifier, "hash", Path(place))
+            targets.safetensors(classifier, Path(place), weights_sha256="hash")
         assert caught.value.code == Exit.USAGE
     assert [path.name for path in Path().iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""`verify`: a good bundle is proven anywhere, without torch; what cannot be read is told in one line.
+"""`verify`: a good bundle is verified anywhere, without torch; what cannot be read is named in one line.
 
 Faults that were signed anew, and the check that catches each, are in test_mutants.py.
 """
@@ -8,13 +8,13 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from forger import Arrays, Forger
+from export_helpers import Arrays, Forger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from isolated import TORCH, cnnbench_without
@@ -22,6 +22,7 @@ from isolated import TORCH, cnnbench_without
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.bundles import verify
+from cnnbench.records import io
 from cnnbench.records.schema import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
@@ -45,18 +46,18 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
     return printed.err
 
 
-def test_a_good_bundle_is_proven(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_bundle_is_verified(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(bundle)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == CHECKS
-    assert lines[-1] == f"{bundle} is proven on cpu"
+    assert lines[-1] == f"{bundle} is verified on cpu"
 
 
 def test_each_variant_is_checked_and_scored_again_without_torch(three: Path) -> None:
-    done = cnnbench_without(TORCH, "verify", three, "--rescore", "--json")
+    done = cnnbench_without(TORCH, "verify", three, "--rescore", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
-    assert (document["verdict"], document["provider"]) == ("proven", "cpu")
+    assert (document["verdict"], document["provider"]) == ("verified", "cpu")
     assert list(document["checks"]) == [*CHECKS, "rescore"]
     for name in ("golden", "rescore"):
         files = [seen.split(":")[0] for seen in document["checks"][name]]
@@ -69,21 +70,21 @@ def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
 
 
 def test_the_parent_never_parses_a_graph(mine: Path) -> None:
-    """A stranger's file is read in a child alone: here the parent has no onnx and the good bundle is proven still."""
+    """An untrusted file is read in a child alone: the parent cannot load one here, and the good bundle is verified."""
     code = (
-        "import sys; from pathlib import Path; from cnnbench.bundles import verify\n"
-        "verify.prove(Path(sys.argv[1]), 'cpu'); "
+        "import sys; from cnnbench.bundles import verify\n"
+        "verify.verify_bundle(sys.argv[1]); "
         "import onnx; onnx.load_model_from_string = onnx.load = None\n"
-        "verify.prove(Path(sys.argv[1]), 'cpu'); print('proven')"
+        "verify.verify_bundle(sys.argv[1]); print('verified')"
     )
     from isolated import python_without
 
     done = python_without(TORCH, code, mine)
-    assert (done.stdout, done.stderr) == ("proven\n", "")
+    assert (done.stdout, done.stderr) == ("verified\n", "")
 
 
-def test_a_bundle_of_floats_with_probabilities_is_proven(of_floats: Path) -> None:
-    seen = [check.name for check in verify.prove(of_floats, "cpu", rescore=True)]
+def test_a_bundle_of_floats_with_probabilities_is_verified(of_floats: Path) -> None:
+    seen = [check.name for check in verify.verify_bundle(of_floats, rescore=True)]
     assert seen == [*CHECKS, "rescore"]
 
 
@@ -99,16 +100,16 @@ def test_verify_leaves_the_bundle_as_it_was(mine: Path) -> None:
     assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
 
 
-def test_a_bundle_that_was_zipped_moved_and_unpacked_is_still_proven(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_was_zipped_moved_and_unpacked_is_still_verified(bundle: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "bundle"), "zip", bundle)
     shutil.unpack_archive(archive, tmp_path / "far away" / "ünamed")
     assert main(["verify", str(tmp_path / "far away" / "ünamed"), "--rescore"]) == 0
 
 
-def test_predict_py_of_a_stranger_is_never_run(mine: Path) -> None:
+def test_predict_py_of_a_bundle_is_never_run(mine: Path) -> None:
     (mine / "predict.py").write_text("from pathlib import Path\nPath('canary').touch()\n")
     Forger(mine).sign()
-    seen = {check.name: check.seen for check in verify.prove(mine, "cpu", rescore=True)}
+    seen = {check.name: check.detail for check in verify.verify_bundle(mine, rescore=True)}
     assert "read it before you run it" in seen["card"]
     assert not [*Path().rglob("canary")]
 
@@ -315,7 +316,7 @@ def resealed(bundle: Path, change: Callable[[Content], object]) -> None:
     content = json.loads((bundle / "manifest.json").read_text())
     del content["seal"]
     change(content)
-    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
+    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": io._seal(content)}))
 
 
 def leave_the_folder(content: Content) -> None:
@@ -408,8 +409,8 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
     """Every field left out or set to anything: it is refused, or makes no difference. Graphs are not run here."""
     with np.load(without_children / "golden.npz") as golden:
         honest = np.concatenate([golden["logits"], golden["noise_logits"]])
-    monkeypatch.setattr(verify, "_logits", lambda *_: np.stack([honest, honest]))
-    content = asdict(records.read(without_children / "manifest.json", Manifest))
+    monkeypatch.setattr(verify, "_logits", lambda *_, **__: np.stack([honest, honest]))
+    content = msgspec.to_builtins(records.read(without_children / "manifest.json", Manifest))
     original = copy.deepcopy((without_children / "manifest.json").read_bytes())
     content = json.loads(json.dumps(content))
     *way, key = data.draw(st.sampled_from(places(content)))
@@ -420,9 +421,9 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
         del parent[key]
     else:
         parent[key] = data.draw(values)
-    (without_children / "manifest.json").write_text(json.dumps({**content, "seal": records._seal(content)}))
+    (without_children / "manifest.json").write_text(json.dumps({**content, "seal": io._seal(content)}))
     try:
-        verify.prove(without_children, "cpu")
+        verify.verify_bundle(without_children)
     except CnnbenchError as error:
         refusal = error
         assert refusal.code in (Exit.DATA, Exit.VERDICT)

@@ -16,12 +16,12 @@ from cnnbench.records.schema import (
     FitResult,
     Manifest,
     Pass,
+    PrecisionFile,
     Reference,
     Resources,
     RunRecord,
     Share,
     TestResult,
-    Variant,
 )
 from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
 
@@ -56,7 +56,7 @@ PASSES = st.builds(
     batch_errors=st.dictionaries(st.text(), FLOATS, max_size=2),
 )
 VARIANTS = st.builds(
-    Variant,
+    PrecisionFile,
     st.text(),
     st.text(),
     COUNTS,

@@ -55,7 +55,7 @@ def test_a_verb_that_is_asked_for_cuda_without_one_exits_6_with_the_reason(
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    asked = {"verify": [str(bundle), "--provider", "cuda"], "export": [str(run), "--providers", "cpu,cuda"]}[verb]
+    asked = {"verify": [str(bundle), "--provider", "cuda"], "export": [str(run), "--provider", "cpu,cuda"]}[verb]
     assert main([verb, *asked]) == 6
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -148,7 +148,7 @@ def test_a_provider_that_computes_wrongly_is_not_usable(monkeypatch: pytest.Monk
         def run(self, *_: object) -> list[np.ndarray]:
             return [np.array([[3.0]])]
 
-    monkeypatch.setattr(providers, "open_session", lambda *_: Wrong())
+    monkeypatch.setattr(providers, "open_session", lambda *_, **__: Wrong())
     assert providers.usable()["cpu"] == "provider cpu computed 1 + 1 = 3.0"
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,12 +17,19 @@ from cnnbench.types import CnnbenchError, Exit
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child finds the functions of this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    """The child finds this file, and what it imports."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
-def call(name: str, seconds: float | None = 60, memory: int = sandbox.MEMORY, **arguments: Any) -> Any:
-    return sandbox.call(f"test_sandbox:{name}", arguments, "the file", seconds, memory)
+def call(function: Any, request: Any = None, seconds: float | None = 60, memory: int = sandbox.MEMORY) -> Any:
+    return sandbox.call(function, request, about="the file", seconds=seconds, memory=memory)
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """Values that JSON has no type for: keys that are numbers, tuples, Structs in Structs."""
+
+    by_size: dict[int, tuple[float, ...]]
+    parts: tuple["Shares", ...] = ()
 
 
 def echo(value: Any) -> Any:
@@ -32,7 +40,7 @@ def refuse(code: int) -> None:
     raise CnnbenchError("no, and “why”", Exit(code))
 
 
-def chatter() -> dict[str, bool]:
+def chatter(_: None) -> dict[str, bool]:
     print('{"result": "not this"}')
     sys.stdout.flush()
     os.write(1, b'{"result": "nor this"}\n')
@@ -44,7 +52,7 @@ def kill(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def sleep() -> None:
+def sleep(_: None) -> None:
     time.sleep(600)
 
 
@@ -52,21 +60,21 @@ def allocate(gib: int) -> int:
     return np.zeros(gib * 2**30, np.uint8).nbytes
 
 
-def fail() -> None:
+def fail(_: None) -> None:
     raise ZeroDivisionError("ours to mend")
 
 
-def leave() -> None:
+def leave(_: None) -> None:
     os._exit(0)
 
 
-def babble() -> int:
+def babble(_: None) -> int:
     os.write(1, b"\xff\xfe")
     os.write(2, b"\xff\xfe")
     return 1
 
 
-def surroundings() -> dict[str, Any]:
+def surroundings(_: None) -> dict[str, Any]:
     import resource
 
     return {
@@ -78,7 +86,7 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def folder_of_json() -> str:
+def folder_of_json(_: None) -> str:
     import json
 
     return str(Path(json.__file__).parent.name)
@@ -86,71 +94,92 @@ def folder_of_json() -> str:
 
 @pytest.mark.parametrize("value", [None, 0.1, "ü “\n”", [1, {"a": [True, None]}], float(np.float32(1) / 3)])
 def test_a_result_comes_back_as_it_was(value: Any) -> None:
-    assert call("echo", value=value) == value
+    assert call(echo, value) == value
+
+
+def double(shares: Shares) -> Shares:
+    return Shares(
+        {2 * size: tuple(2 * value for value in values) for size, values in shares.by_size.items()}, (shares,)
+    )
+
+
+def test_request_and_answer_are_typed() -> None:
+    shares = Shares({1: (0.5, 0.25), 64: ()})
+    assert call(double, shares) == Shares({2: (1.0, 0.5), 128: ()}, (shares,))
+
+
+def unlike_its_annotation(_: None) -> int:
+    value: Any = "text"
+    return int(value) if value.isdigit() else value
+
+
+def test_an_answer_of_another_type_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="Expected `int`, got `str`"):
+        call(unlike_its_annotation)
 
 
 @pytest.mark.parametrize("code", [Exit.USAGE, Exit.DATA, Exit.VERDICT, Exit.ENVIRONMENT])
 def test_a_refusal_comes_back_with_its_words_and_its_code(code: Exit) -> None:
     with pytest.raises(CnnbenchError, match=r"^no, and “why”$") as caught:
-        call("refuse", code=int(code))
+        call(refuse, int(code))
     assert caught.value.code == code
 
 
 def test_what_the_function_prints_does_not_disturb(capfd: pytest.CaptureFixture[str]) -> None:
-    assert call("chatter") == {"real": True}
+    assert call(chatter) == {"real": True}
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
 def test_a_crash_is_a_refusal_that_names_the_signal(name: str) -> None:
     with pytest.raises(CnnbenchError, match=rf"^the file crashed the process that read it \({name}\)$") as caught:
-        call("kill", number=int(signal.Signals[name]))
+        call(kill, int(signal.Signals[name]))
     assert caught.value.code == Exit.DATA
 
 
 def test_who_takes_too_long_is_stopped() -> None:
     start = time.monotonic()
     with pytest.raises(CnnbenchError, match=r"^the file was stopped: it ran for more than 1\.5 s$") as caught:
-        call("sleep", seconds=1.5)
+        call(sleep, seconds=1.5)
     assert caught.value.code == Exit.DATA
     assert time.monotonic() - start < 12
 
 
 def test_who_asks_for_too_much_memory_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="more than 2 GiB of memory") as caught:
-        call("allocate", memory=2 * 2**30, gib=3)
+        call(allocate, 3, memory=2 * 2**30)
     assert caught.value.code == Exit.DATA
-    assert call("allocate", memory=0, gib=3) == 3 * 2**30
+    assert call(allocate, 3, memory=0) == 3 * 2**30
 
 
 def test_an_exception_that_nobody_expected_is_a_bug_of_ours() -> None:
     with pytest.raises(
-        RuntimeError, match=r"(?s)test_sandbox:fail failed on the file: .*ZeroDivisionError: ours to mend"
+        RuntimeError, match=r"(?s)\w*test_sandbox:fail failed on the file: .*ZeroDivisionError: ours to mend"
     ):
-        call("fail")
+        call(fail)
 
 
 def test_no_answer_is_never_taken_for_one() -> None:
     with pytest.raises(CnnbenchError, match=r"^the file ended the process that read it$") as caught:
-        call("leave")
+        call(leave)
     assert caught.value.code == Exit.DATA
 
 
 def test_bytes_that_are_no_text_do_not_disturb() -> None:
     """Native code may print a name as it lies in a hostile file."""
-    assert call("babble") == 1
+    assert call(babble) == 1
 
 
 def test_it_starts_in_an_empty_folder_that_is_gone_afterwards_and_without_torch(tmp_path: Path) -> None:
     (tmp_path / "secret").touch()
-    found = call("surroundings")
+    found = call(surroundings)
     assert found.pop("here") != str(tmp_path)
     assert found == {"files": [], "limit": sandbox.MEMORY, "core": 0, "modules": []}
-    assert not Path(call("surroundings")["here"]).exists()
+    assert not Path(call(surroundings)["here"]).exists()
 
 
 @pytest.mark.parametrize("name", ["json", "onnx", "numpy", "cnnbench"])
 def test_a_module_in_the_callers_folder_is_not_imported(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'canary')!r}).touch()\n")
-    assert call("folder_of_json") == "json"
+    assert call(folder_of_json) == "json"
     assert not (tmp_path / "canary").exists()

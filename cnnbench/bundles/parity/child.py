@@ -1,6 +1,6 @@
-"""A file on trial, in a process of its own: checked before it is run, then run. numpy, onnx and onnxruntime, no torch.
+"""A file in a process of its own: checked before it is run, then run. numpy, onnx and onnxruntime, no torch.
 
-These functions are called through `runtime.sandbox`: arguments and results are JSON, arrays lie in .npy files.
+These functions are called through `runtime.sandbox`: requests and answers are Structs, arrays lie in .npy files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from cnnbench.bundles import contract as contracts
 from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
-from cnnbench.records.schema import Contract
+from cnnbench.records.schema import Contract, Share
 from cnnbench.runtime import providers
 from cnnbench.types import CnnbenchError, Exit
 
@@ -25,48 +25,94 @@ PROFILED_IMAGES = 64
 RACE_ROUNDS, RACE_SECONDS = 5, 0.3
 
 
-def examine(
-    model: str, contract: dict[str, Any], stated: dict[str, str], passes: list[dict[str, Any]], out: str
-) -> list[dict[str, Any]]:
-    """Check a file against its contract and what it must say of itself; then run every pass over it.
+class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass over the images.
+
+    Args:
+        optimized: Whether ONNX Runtime's graph optimisations are on.
+        sizes: Images to compute at each batch size, from the first.
+        profile: Whether to say which provider ran which nodes.
+    """
+
+    optimized: bool
+    sizes: dict[int, int]
+    profile: bool
+
+
+class PassAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass used: ONNX Runtime's name of its provider, and the share of each provider where it was profiled."""
+
+    active: str
+    placement: dict[str, Share]
+
+
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
+    """What to check a file against, and what to run it on.
+
+    Args:
+        model: Path of the ONNX file.
+        contract: The contract of its graph.
+        metadata: The metadata it must have; see `contract.metadata`.
+        provider: Short name of the provider to run it on.
+        images: Path of a .npy file `(N, H, W, C)` uint8.
+        passes: The passes to run.
+        out: A folder; the logits of pass i at batch size b are written there as `i-b.npy`.
+    """
+
+    model: str
+    contract: Contract
+    metadata: dict[str, str]
+    provider: str
+    images: str
+    passes: tuple[PassRequest, ...]
+    out: str
+
+
+class RaceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths of two ONNX files with the same contract, the type of their input, and the path of their images."""
+
+    candidate: str
+    fp32: str
+    dtype: str
+    images: str
+
+
+class Race(msgspec.Struct, frozen=True, kw_only=True):
+    """Median milliseconds of one image on one CPU thread, per round, of two files in turn."""
+
+    candidate: tuple[float, ...]
+    fp32: tuple[float, ...]
+
+
+def examine(request: Examination) -> tuple[PassAnswer, ...]:
+    """Check a file against its contract and its metadata; then run every pass.
 
     The file is first copied alone into the empty folder that this process was started in, and read from there.
 
-    Args:
-        model: The ONNX file.
-        contract: See `records.schema.Contract`, as JSON values.
-        stated: See `contract.metadata`.
-        passes: `{"provider", "optimized", "images": a .npy file (N, H, W, C) uint8, "sizes": {batch size: images},
-            "profile"}`, each.
-        out: A folder; the logits of pass i at batch size b are written there as `i-b.npy`.
-
-    Returns:
-        For each pass `{"active": ONNX Runtime's provider, "placement": {provider: {"nodes", "time"}}}`.
-
     Raises:
-        CnnbenchError: The file cannot be read (exit 3), is not what is stated, does not run at some batch size, or its
+        CnnbenchError: The file cannot be read (exit 3), breaks the contract, does not run at some batch size, or its
             probabilities are not the softmax of its logits (exit 4).
     """
-    here = Path("model.onnx").absolute()
-    if not Path(model).is_file():
-        raise CnnbenchError(f"{model} is missing", Exit.DATA)
-    shutil.copyfile(model, here)
-    expected = msgspec.convert(contract, Contract)
+    copy = Path("model.onnx").absolute()
+    if not Path(request.model).is_file():
+        raise CnnbenchError(f"{request.model} is missing", Exit.DATA)
+    shutil.copyfile(request.model, copy)
     try:
-        contracts.check(contracts.read(here), expected, stated)
-        return [_pass(here, expected, asked, Path(out) / str(index)) for index, asked in enumerate(passes)]
+        contracts.check(contracts.read(copy), request.contract, metadata=request.metadata)
+        return tuple(_run_pass(copy, request, index) for index in range(len(request.passes)))
     except CnnbenchError as error:
-        raise CnnbenchError(str(error).replace(str(here), model), error.code) from None
+        raise CnnbenchError(str(error).replace(str(copy), request.model), error.code) from None
 
 
-def _pass(model: Path, contract: Contract, asked: dict[str, Any], out: Path) -> dict[str, Any]:
-    session = providers.open_session(model, asked["provider"], optimized=asked["optimized"])
-    images = np.load(asked["images"], mmap_mode="r", allow_pickle=False)
-    for size, count in asked["sizes"].items():
-        logits = _logits(session, contract, images[:count], int(size))
-        np.save(f"{out}-{size}.npy", logits)
-    placement = _placement(model, contract, asked, images[:PROFILED_IMAGES]) if asked["profile"] else {}
-    return {"active": session.get_providers()[0], "placement": placement}
+def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
+    wanted = request.passes[index]
+    session = providers.open_session(model, request.provider, optimized=wanted.optimized)
+    images = np.load(request.images, mmap_mode="r", allow_pickle=False)
+    for size, count in wanted.sizes.items():
+        logits = _logits(session, request.contract, images[:count], size)
+        np.save(Path(request.out) / f"{index}-{size}.npy", logits)
+    placement = _placement(model, request, wanted.optimized, images[:PROFILED_IMAGES]) if wanted.profile else {}
+    return PassAnswer(active=session.get_providers()[0], placement=placement)
 
 
 def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> np.ndarray:
@@ -84,7 +130,7 @@ def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> 
         return logits
 
     try:
-        return batched(run, images, size)
+        return batched(run, images, size=size)
     except (CnnbenchError, MemoryError):
         raise
     except Exception as failure:  # ONNX Runtime's exception classes are private
@@ -92,36 +138,34 @@ def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> 
         raise CnnbenchError(f"the graph does not run with a batch of {size}: {reason}", Exit.VERDICT) from None
 
 
-def _placement(
-    model: Path, contract: Contract, asked: dict[str, Any], images: np.ndarray
-) -> dict[str, dict[str, float]]:
+def _placement(model: Path, request: Examination, optimized: bool, images: np.ndarray) -> dict[str, Share]:
     """Share of nodes and of kernel time of each provider, by ONNX Runtime's profile of one batch."""
-    session = providers.open_session(
-        model, asked["provider"], optimized=asked["optimized"], profile=model.parent / "profile"
-    )
-    _logits(session, contract, images, len(images))
+    profile = model.parent / "profile"
+    session = providers.open_session(model, request.provider, optimized=optimized, profile=profile)
+    _logits(session, request.contract, images, len(images))
     file = Path(session.end_profiling())
     events = [e for e in json.loads(file.read_text()) if e.get("cat") == "Node" and "provider" in e.get("args", {})]
     file.unlink()
     kernels = [(e["args"]["provider"], e["name"], e["dur"]) for e in events]
     nodes = {(provider, name) for provider, name, _ in kernels}
-    spent = max(sum(dur for _, _, dur in kernels), 1)
+    total = max(sum(duration for _, _, duration in kernels), 1)
     return {
-        provider: {
-            "nodes": sum(owner == provider for owner, _ in nodes) / len(nodes),
-            "time": sum(dur for owner, _, dur in kernels if owner == provider) / spent,
-        }
+        provider: Share(
+            nodes=sum(owner == provider for owner, _ in nodes) / len(nodes),
+            time=sum(duration for owner, _, duration in kernels if owner == provider) / total,
+        )
         for provider in sorted({provider for provider, _ in nodes})
     }
 
 
-def race(models: dict[str, str], dtype: str, images: str) -> dict[str, list[float]]:
-    """Median milliseconds of one image on one CPU thread, for each of `models` in each of several rounds.
+def race(request: RaceRequest) -> Race:
+    """Time one image on both files in several rounds.
 
-    Calls take turns, so that whatever else the machine does strikes all alike.
+    Calls alternate, so that whatever else the machine does affects both alike.
     """
-    sessions = {name: providers.open_session(path, "cpu", threads=1) for name, path in models.items()}
-    feed = {contracts.INPUT: to_graph_input(np.load(images, allow_pickle=False)[:1], dtype)}
+    files = {"candidate": request.candidate, "fp32": request.fp32}
+    sessions = {name: providers.open_session(file, "cpu", threads=1) for name, file in files.items()}
+    feed = {contracts.INPUT: to_graph_input(np.load(request.images, allow_pickle=False)[:1], request.dtype)}
 
     def call(session: Any) -> float:
         start = time.perf_counter()
@@ -130,12 +174,12 @@ def race(models: dict[str, str], dtype: str, images: str) -> dict[str, list[floa
 
     slowest = max(min(call(session) for _ in range(5)) for session in sessions.values())
     calls = int(min(max(RACE_SECONDS / slowest / len(sessions), 10), 300))
-    rounds: dict[str, list[float]] = {name: [] for name in sessions}
+    medians: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(RACE_ROUNDS):
-        times = {name: np.empty(calls) for name in sessions}
+        seconds = {name: np.empty(calls) for name in sessions}
         for index in range(calls):
             for name, session in sessions.items():
-                times[name][index] = call(session)
-        for name, samples in times.items():
-            rounds[name].append(1e3 * float(np.median(samples)))
-    return rounds
+                seconds[name][index] = call(session)
+        for name, samples in seconds.items():
+            medians[name].append(1e3 * float(np.median(samples)))
+    return Race(candidate=tuple(medians["candidate"]), fp32=tuple(medians["fp32"]))

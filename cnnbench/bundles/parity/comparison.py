@@ -1,9 +1,9 @@
-"""Is the file the network that was trained? Judged on logits and on whole images. Arithmetic only: numpy.
+"""Is the file the network that was trained? Comparison of logits and of top-1 classes. Arithmetic only: numpy.
 
 **Error bound.** Two correct float32 programs of one network differ by rounding. How much depends on the network: long
-sums and unnormalised logits round more. PyTorch itself is the gauge: the largest difference between its float32 and
-its float64 logits, over `GAUGE_IMAGES` of the test images and some noise, is this network's rounding error. The
-bound is `ROOM` times that; every registered architecture stays below half of it (tests/export/test_graph.py).
+sums and unnormalised logits round more. It is measured with PyTorch: the largest difference between its float32 and
+its float64 logits, over `ROUNDING_IMAGES` of the test images and some noise, is this network's rounding error. The
+bound is `BOUND_FACTOR` times that; every registered architecture stays below half of it (tests/bundles/test_graph.py).
 
 **Flips.** An image whose top-1 class differs is rounding where PyTorch's margin between the two classes is at most
 twice the bound, since each of the two logits may be off by that much, and a bug above.
@@ -21,10 +21,10 @@ from cnnbench.types import CnnbenchError, Exit
 CHUNK = 64
 BATCH_SIZES = (1, 2, 7, CHUNK)
 BATCH_SIZE_IMAGES = 512
-GAUGE_IMAGES = 64
-ROOM = 8
+ROUNDING_IMAGES = 64
+BOUND_FACTOR = 8
 FLOOR = 4 * float(np.finfo(np.float32).eps)
-"""Of the largest logit: what the last additions alone may round, however exact the rest."""
+"""In parts of the largest logit: the rounding of the last additions alone, however exact the rest."""
 
 Logits = Callable[[np.ndarray], np.ndarray]
 """Images `(N, H, W, C)` uint8 -> logits `(N, num_classes)` float32."""
@@ -32,7 +32,7 @@ Logits = Callable[[np.ndarray], np.ndarray]
 
 def error_bound(float64_error: float, largest_logit: float) -> float:
     """How far two correct float32 programs of one network may be apart; see above."""
-    return max(ROOM * float64_error, FLOOR * largest_logit)
+    return max(BOUND_FACTOR * float64_error, FLOOR * largest_logit)
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,29 @@ class Flips:
 
     images: np.ndarray
     expected: np.ndarray
-    found: np.ndarray
+    actual: np.ndarray
     margins: np.ndarray
     """PyTorch's logit of its own class less its logit of the other."""
     bound: float
 
     @property
-    def bugs(self) -> int:
+    def beyond_rounding(self) -> int:
         """Flips that rounding cannot explain."""
         return int((self.margins > 2 * self.bound).sum())
 
     @property
     def rounding(self) -> int:
-        return len(self.images) - self.bugs
+        return len(self.images) - self.beyond_rounding
 
 
-def flips(reference: np.ndarray, found: np.ndarray, bound: float) -> Flips:
+def flips(reference: np.ndarray, logits: np.ndarray, *, bound: float) -> Flips:
     """Compare the top-1 classes of two arrays of logits `(N, num_classes)`."""
-    expected, got = reference.argmax(1), found.argmax(1)
-    rows = np.flatnonzero(expected != got)
-    margins = reference[rows, expected[rows]] - reference[rows, got[rows]]
+    expected, actual = reference.argmax(1), logits.argmax(1)
+    rows = np.flatnonzero(expected != actual)
+    margins = reference[rows, expected[rows]] - reference[rows, actual[rows]]
     order = np.argsort(-margins, kind="stable")
     rows = rows[order]
-    return Flips(rows, expected[rows], got[rows], margins[order], bound)
+    return Flips(rows, expected[rows], actual[rows], margins[order], bound)
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,22 @@ class Errors:
     p999_rel_error: float
 
 
-def errors(reference: np.ndarray, found: np.ndarray) -> Errors:
+def errors(reference: np.ndarray, logits: np.ndarray) -> Errors:
     """Largest and 99.9th percentile over all logits of all images `(N, num_classes)`.
 
     Raises:
-        CnnbenchError: The arrays differ in shape, or a found logit is not finite (exit 4).
+        CnnbenchError: The arrays differ in shape, or a value of `logits` is not finite (exit 4).
     """
-    if found.shape != reference.shape:
-        raise CnnbenchError(f"ONNX Runtime returns logits {found.shape}, PyTorch {reference.shape}", Exit.VERDICT)
-    if not np.isfinite(found).all():
+    if logits.shape != reference.shape:
+        raise CnnbenchError(f"ONNX Runtime returns logits {logits.shape}, PyTorch {reference.shape}", Exit.VERDICT)
+    if not np.isfinite(logits).all():
         raise CnnbenchError("ONNX Runtime returns logits that are not finite", Exit.VERDICT)
-    absolute = np.abs(found - reference)
+    absolute = np.abs(logits - reference)
     scale = np.maximum(np.abs(reference).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     relative = absolute / scale
     return Errors(*(float(value) for kind in (absolute, relative) for value in (kind.max(), np.quantile(kind, 0.999))))
 
 
-def batched(logits: Logits, images: np.ndarray, size: int) -> np.ndarray:
+def batched(logits: Logits, images: np.ndarray, *, size: int) -> np.ndarray:
     """Logits of all images, computed `size` at a time."""
     return np.concatenate([logits(images[start : start + size]) for start in range(0, len(images), size)])

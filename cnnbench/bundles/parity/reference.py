@@ -1,4 +1,4 @@
-"""PyTorch's side of the verdict: its own logits, computed once, and how much rounding moves them."""
+"""PyTorch's side of the comparison: its logits, in float32 and in float64."""
 
 from __future__ import annotations
 
@@ -11,45 +11,44 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnnbench.training.data import channels_first
+from cnnbench.pixels import to_float
 
 CHUNK = 16
-"""Images in one call: their tensors stay in a core's cache."""
+"""Images per call: their tensors stay in a core's cache."""
 
 
 def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Logits `(N, num_classes)` float32 of PyTorch in eager mode on the CPU, for images `(N, H, W, C)` uint8.
 
-    One single-threaded call a core rather than one call on all: small layers gain little from several threads.
+    One single-threaded call per core rather than one call on all: small layers gain little from several threads.
     """
     network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)  # as decoded images lie in memory
 
     def logits(start: int) -> np.ndarray:
         with torch.inference_mode():
-            pixels = channels_first(torch.tensor(images[start : start + CHUNK]))
-            result: np.ndarray = network(pixels.float() / 255).numpy()
+            result: np.ndarray = network(to_float(torch.tensor(images[start : start + CHUNK]))).numpy()
         return result
 
-    with _one_thread_a_call() as workers, ThreadPoolExecutor(workers) as pool:
+    with _one_thread_per_call() as workers, ThreadPoolExecutor(workers) as pool:
         return np.concatenate(list(pool.map(logits, range(0, len(images), CHUNK))))
 
 
 def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """The same in float64: the gauge of what float32 rounds away."""
+    """The same in float64: how far float32 logits are from these is the network's rounding error."""
     network = copy.deepcopy(network).eval().double()
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # for constants that a forward pass makes
     try:
         with torch.inference_mode():
-            result: np.ndarray = network(channels_first(torch.tensor(images)).double() / 255).numpy()
+            result: np.ndarray = network(to_float(torch.tensor(images), torch.float64)).numpy()
     finally:
         torch.set_default_dtype(default)
     return result
 
 
 @contextmanager
-def _one_thread_a_call() -> Iterator[int]:
-    """Limit torch to one thread within a call; yields how many calls to make at once."""
+def _one_thread_per_call() -> Iterator[int]:
+    """Limit torch to one thread per call; yields how many calls to make at once."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

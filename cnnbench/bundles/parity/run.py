@@ -1,20 +1,19 @@
-"""The trial of every file of a bundle: what it is held against, the passes it must run, and the sentence."""
+"""The verification of every file of a bundle: PyTorch's logits, the passes of ONNX Runtime, and the verdict."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.quantise import Precision
-from cnnbench.records.schema import Contract, Pass, Reference, Share, Variant
+from cnnbench.records.schema import Contract, Pass, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
 from cnnbench.types import SEED, CnnbenchError, Exit
 
@@ -28,8 +27,8 @@ PROVIDER_MEMORY = {"cpu": sandbox.MEMORY}  # a GPU's driver reserves address spa
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """PyTorch's logits `(N, num_classes)` of the test split, where its images lie as a .npy file, and a few of noise.
+class ReferenceLogits:
+    """PyTorch's logits `(N, num_classes)` of the test split, whose images lie in a .npy file, and of a few of noise.
 
     Noise `(M, H, W, C)` uint8 reaches weights that no test image does: those of a border that is always black, say.
     """
@@ -39,12 +38,46 @@ class Yardstick:
     logits: np.ndarray
     noise: np.ndarray
     noise_logits: np.ndarray
-    reference: Reference
+    summary: Reference
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to verify.
+
+    Args:
+        precision: What the file is.
+        file: The ONNX file; it is read alone in an empty folder, by a fresh process.
+        contract: The contract of its graph.
+        metadata: The metadata it must have; see `contract.metadata`.
+    """
+
+    precision: Precision
+    file: Path
+    contract: Contract
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PassOutcome:
+    """One pass over the test split: its figures, the images that change class, and its logits `(N, num_classes)`."""
+
+    figures: Pass
+    flips: comparison.Flips
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """A verified file, kept or refused, and its passes."""
+
+    record: PrecisionFile
+    passes: tuple[PassOutcome, ...]
 
 
 @contextmanager
-def yardstick(network: nn.Module, test: Split, tested: np.ndarray | None = None) -> Iterator[Yardstick]:
-    """What the files of a bundle are held against, computed once; its images are kept on disk meanwhile.
+def reference_logits(network: nn.Module, test: Split, *, tested: np.ndarray | None = None) -> Iterator[ReferenceLogits]:
+    """PyTorch's logits, computed once; within the context the images are kept on disk.
 
     Args:
         network: The trained network.
@@ -57,26 +90,26 @@ def yardstick(network: nn.Module, test: Split, tested: np.ndarray | None = None)
     from cnnbench.bundles.parity.reference import float64_logits, torch_logits
 
     noise = noise_like(test.images)
-    some = spread(len(test), verdict.GAUGE_IMAGES)
-    gauge = np.concatenate([test.images[some], noise])
+    sample = spread(len(test), comparison.ROUNDING_IMAGES)
+    images = np.concatenate([test.images[sample], noise])
     if tested is None:
         logits, noise_logits = torch_logits(network, test.images), torch_logits(network, noise)
-        found = np.concatenate([logits[some], noise_logits])
+        computed = np.concatenate([logits[sample], noise_logits])
     else:
-        logits, found = tested, torch_logits(network, gauge)
-        noise_logits = found[len(some) :]
-    largest = float(np.abs(np.concatenate([logits, found])).max())
+        logits, computed = tested, torch_logits(network, images)
+        noise_logits = computed[len(sample) :]
+    largest = float(np.abs(np.concatenate([logits, computed])).max())
     if not np.isfinite(largest):
         raise CnnbenchError(
             "the trained network returns logits that are not finite: there is nothing to export", Exit.DATA
         )
-    error = float(np.abs(found - float64_logits(network, gauge)).max())
-    bound = verdict.error_bound(error, largest)
-    if not np.abs(logits[some] - found[: len(some)]).max() <= bound:
+    error = float(np.abs(computed - float64_logits(network, images)).max())
+    bound = comparison.error_bound(error, largest)
+    if not np.abs(logits[sample] - computed[: len(sample)]).max() <= bound:
         raise CnnbenchError(
             "the logits that `test` left are not those of this checkpoint: run `cnnbench test` again", Exit.DATA
         )
-    reference = Reference(
+    summary = Reference(
         images=len(test),
         correct=int((logits.argmax(1) == test.labels).sum()),
         logits_from="export" if tested is None else "test",
@@ -85,11 +118,11 @@ def yardstick(network: nn.Module, test: Split, tested: np.ndarray | None = None)
     )
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         np.save(Path(folder) / "images.npy", test.images)
-        yield Yardstick(Path(folder) / "images.npy", test.labels, logits, noise, noise_logits, reference)
+        yield ReferenceLogits(Path(folder) / "images.npy", test.labels, logits, noise, noise_logits, summary)
 
 
 def spread(count: int, chosen: int) -> np.ndarray:
-    """Up to `chosen` of `count` places, evenly from first to last: a folder's images are sorted by class."""
+    """Up to `chosen` of `count` indices, evenly from first to last: a folder's images are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, chosen)).astype(np.int64))
 
 
@@ -99,134 +132,155 @@ def noise_like(images: np.ndarray) -> np.ndarray:
     return random.randint(0, 256, (NOISE_IMAGES, *images.shape[1:]), dtype=np.uint8)
 
 
-def judge(
-    precision: Precision,
-    file: Path,
-    contract: Contract,
-    stated: dict[str, str],
-    held_against: Yardstick,
-    providers: list[str],
-    budget_points: float,
+def verify_file(
+    candidate: Candidate,
+    reference: ReferenceLogits,
+    *,
+    providers: Sequence[str],
+    max_accuracy_loss: float,
     fp32: Path | None = None,
-) -> tuple[Variant, dict[tuple[str, bool], verdict.Flips], np.ndarray]:
-    """Try one file: every provider, graph optimisations off and on, all test images, several batch sizes.
+) -> FileOutcome:
+    """Verify one file: every provider, graph optimisations on and off, all test images, several batch sizes.
 
     Args:
-        precision: What the file is.
-        file: The ONNX file; it is read alone in an empty folder, by a fresh process.
-        contract: See `contract.signature`.
-        stated: See `contract.metadata`.
-        held_against: PyTorch's logits.
+        candidate: The file, with its contract and metadata.
+        reference: PyTorch's logits.
         providers: Short names, each usable.
-        budget_points: Points of accuracy that a file of lower precision may lose.
-        fp32: The file to race against, for the others.
-
-    Returns:
-        The variant, refused or not; the images that change class, by provider and whether optimised; and the logits
-        `(N, num_classes)` of the first pass.
+        max_accuracy_loss: Points of accuracy that a file of lower precision may lose.
+        fp32: The float32 file, for one of lower precision: both are timed in turn.
 
     Raises:
         CnnbenchError: The file cannot be read, run, or breaks the contract (exit 3 or 4).
     """
-    passes, changed, results = [], {}, []
-    for provider in providers:
-        for found, flips, logits in _passes(file, contract, stated, held_against, provider):
-            passes.append(found)
-            changed[provider, found.optimized] = flips
-            results.append(logits)
-    lost = 100 * max(held_against.reference.correct - found.correct for found in passes) / held_against.reference.images
-    rounds = _race(file, fp32, contract, held_against.images) if fp32 else {}
-    medians = {name: float(np.median(times)) for name, times in rounds.items()}
-    if precision == "fp32":
-        refused = not_the_network(passes, held_against.reference)
-    elif lost > budget_points + 1e-9:
-        refused = f"loses {lost:.2f} points of accuracy; its budget is {budget_points:g}"
-    elif precision == "int8" and not all(a < b for a, b in zip(rounds["it"], rounds["fp32"], strict=True)):
-        refused = f"not faster on this machine: {medians['it']:.3f} ms against {medians['fp32']:.3f} ms of fp32"
+    passes = [outcome for name in providers for outcome in _run_passes(candidate, reference, name)]
+    worst = min(outcome.figures.correct for outcome in passes)
+    lost = 100 * (reference.summary.correct - worst) / reference.summary.images
+    race = _race(candidate, fp32, reference.images) if fp32 else None
+    if candidate.precision == "fp32":
+        refused = refusal([outcome.figures for outcome in passes], reference.summary)
     else:
-        refused = ""
-    variant = Variant(
-        precision=precision,
-        file=file.name,
-        bytes=file.stat().st_size,
+        assert race is not None
+        refused = _refusal_of_lower(candidate.precision, lost, max_accuracy_loss, race)
+    record = PrecisionFile(
+        precision=candidate.precision,
+        file=candidate.file.name,
+        bytes=candidate.file.stat().st_size,
         refused=refused,
-        budget_points=0.0 if precision == "fp32" else budget_points,
+        budget_points=0.0 if candidate.precision == "fp32" else max_accuracy_loss,
         lost_points=lost,
-        latency_ms=medians.get("it"),
-        fp32_latency_ms=medians.get("fp32"),
-        passes=tuple(passes),
+        latency_ms=float(np.median(race.candidate)) if race else None,
+        fp32_latency_ms=float(np.median(race.fp32)) if race else None,
+        passes=tuple(outcome.figures for outcome in passes),
     )
-    return variant, changed, results[0]
+    return FileOutcome(record, tuple(passes))
 
 
-def _passes(
-    file: Path, contract: Contract, stated: dict[str, str], held_against: Yardstick, provider: str
-) -> Iterator[tuple[Pass, verdict.Flips, np.ndarray]]:
-    """Both passes on one provider: optimised as by default, then not."""
-    everything, some = len(held_against.labels), min(len(held_against.labels), verdict.BATCH_SIZE_IMAGES)
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
-        asked: list[dict[str, Any]] = [
-            {
-                "provider": provider,
-                "optimized": optimized,
-                "images": str(held_against.images),
-                "sizes": {size: everything if size == verdict.CHUNK else some for size in sizes},
-                "profile": True,
-            }
-            for optimized, sizes in ((True, verdict.BATCH_SIZES), (False, (verdict.CHUNK,)))
-        ]
-        answers = sandbox.call(
-            "cnnbench.bundles.parity.child:examine",
-            {
-                "model": str(file.absolute()),
-                "contract": msgspec.to_builtins(contract),
-                "stated": stated,
-                "passes": asked,
-                "out": out,
-            },
-            about=file.name,
-            memory=PROVIDER_MEMORY.get(provider, 0),
-        )
-        for index, answer in enumerate(answers):
-            logits = np.load(f"{out}/{index}-{verdict.CHUNK}.npy", allow_pickle=False)
-            batch_errors = {}
-            for size in asked[index]["sizes"]:
-                first = np.load(f"{out}/{index}-{size}.npy", allow_pickle=False)[:some]
-                batch_errors[str(size)] = verdict.errors(held_against.logits[:some], first).max_abs_error
-            flips = verdict.flips(held_against.logits, logits, held_against.reference.error_bound)
-            yield (
-                Pass(
-                    provider=provider,
-                    active=answer["active"],
-                    optimized=asked[index]["optimized"],
-                    placement={name: Share(**share) for name, share in answer["placement"].items()},
-                    correct=int((logits.argmax(1) == held_against.labels).sum()),
-                    flips=flips.bugs,
-                    rounding_flips=flips.rounding,
-                    largest_margin=float(flips.margins[0]) if len(flips.margins) else 0.0,
-                    **asdict(verdict.errors(held_against.logits, logits)),
-                    batch_errors=batch_errors,
-                ),
-                flips,
-                logits,
-            )
-
-
-def not_the_network(passes: Sequence[Pass], reference: Reference) -> str:
+def refusal(passes: Sequence[Pass], reference: Reference) -> str:
     """Why a float32 file is not the trained network; empty where it is."""
-    for found in passes:
-        error = max([found.max_abs_error, *found.batch_errors.values()])
-        if found.flips or error > reference.error_bound:
+    for figures in passes:
+        error = max([figures.max_abs_error, *figures.batch_errors.values()])
+        if figures.flips or error > reference.error_bound:
             return (
-                f"on {found.provider}, graph optimisations {'on' if found.optimized else 'off'}, {found.flips} of "
-                f"{reference.images} images change class beyond rounding, largest logit error {error:.2g} "
+                f"on {figures.provider}, graph optimisations {'on' if figures.optimized else 'off'}, {figures.flips} "
+                f"of {reference.images} images change class beyond rounding, largest logit error {error:.2g} "
                 f"(bound {reference.error_bound:.2g})"
             )
     return ""
 
 
-def _race(file: Path, fp32: Path, contract: Contract, images: Path) -> dict[str, list[float]]:
-    models = {"fp32": str(fp32.absolute()), "it": str(file.absolute())}
-    arguments = {"models": models, "dtype": contract.input.dtype, "images": str(images)}
-    rounds: dict[str, list[float]] = sandbox.call("cnnbench.bundles.parity.child:race", arguments, about=file.name)
-    return rounds
+def loses_too_much(lost_points: float, max_accuracy_loss: float) -> bool:
+    """Whether a file of lower precision loses more points of accuracy than it may."""
+    return lost_points > max_accuracy_loss + 1e-9
+
+
+def _refusal_of_lower(precision: Precision, lost: float, max_accuracy_loss: float, race: child.Race) -> str:
+    """Why a file of lower precision is not kept; empty where it is."""
+    if loses_too_much(lost, max_accuracy_loss):
+        return f"loses {lost:.2f} points of accuracy; at most {max_accuracy_loss:g} are accepted"
+    if precision == "int8" and not all(a < b for a, b in zip(race.candidate, race.fp32, strict=True)):
+        median, of_fp32 = np.median(race.candidate), np.median(race.fp32)
+        return f"not faster on this machine: {median:.3f} ms against {of_fp32:.3f} ms of fp32"
+    return ""
+
+
+def examine(request: child.Examination, *, about: str, seconds: float | None = None) -> tuple[child.PassAnswer, ...]:
+    """`child.examine` in a process of its own; see `sandbox.call`."""
+    memory = PROVIDER_MEMORY.get(request.provider, 0)
+    return sandbox.call(child.examine, request, about=about, seconds=seconds, memory=memory)
+
+
+def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[PassOutcome]:
+    """Both passes on one provider: optimised as by default, then not."""
+    count = len(reference.labels)
+    requests = tuple(
+        child.PassRequest(
+            optimized=optimized,
+            sizes={
+                size: count if size == comparison.CHUNK else min(count, comparison.BATCH_SIZE_IMAGES) for size in sizes
+            },
+            profile=True,
+        )
+        for optimized, sizes in ((True, comparison.BATCH_SIZES), (False, (comparison.CHUNK,)))
+    )
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+        request = child.Examination(
+            model=str(candidate.file.absolute()),
+            contract=candidate.contract,
+            metadata=candidate.metadata,
+            provider=provider,
+            images=str(reference.images),
+            passes=requests,
+            out=out,
+        )
+        answers = examine(request, about=candidate.file.name)
+        return [
+            _compare(
+                reference,
+                {size: np.load(f"{out}/{index}-{size}.npy", allow_pickle=False) for size in requests[index].sizes},
+                answer,
+                provider=provider,
+                optimized=requests[index].optimized,
+            )
+            for index, answer in enumerate(answers)
+        ]
+
+
+def _compare(
+    reference: ReferenceLogits,
+    by_size: Mapping[int, np.ndarray],
+    answer: child.PassAnswer,
+    *,
+    provider: str,
+    optimized: bool,
+) -> PassOutcome:
+    """Compare the logits of a pass, `(N, num_classes)` by batch size, with PyTorch's."""
+    logits = by_size[comparison.CHUNK]
+    first = slice(comparison.BATCH_SIZE_IMAGES)
+    batch_errors = {
+        str(size): comparison.errors(reference.logits[first], values[first]).max_abs_error
+        for size, values in by_size.items()
+    }
+    flips = comparison.flips(reference.logits, logits, bound=reference.summary.error_bound)
+    figures = Pass(
+        provider=provider,
+        active=answer.active,
+        optimized=optimized,
+        placement=answer.placement,
+        correct=int((logits.argmax(1) == reference.labels).sum()),
+        flips=flips.beyond_rounding,
+        rounding_flips=flips.rounding,
+        largest_margin=float(flips.margins[0]) if len(flips.margins) else 0.0,
+        **asdict(comparison.errors(reference.logits, logits)),
+        batch_errors=batch_errors,
+    )
+    return PassOutcome(figures, flips, logits)
+
+
+def _race(candidate: Candidate, fp32: Path, images: Path) -> child.Race:
+    request = child.RaceRequest(
+        candidate=str(candidate.file.absolute()),
+        fp32=str(fp32.absolute()),
+        dtype=candidate.contract.input.dtype,
+        images=str(images),
+    )
+    return sandbox.call(child.race, request, about=candidate.file.name)

@@ -1,4 +1,4 @@
-"""The judgement: rounding is forgiven, everything else is not."""
+"""The comparison: rounding is forgiven, everything else is not."""
 
 import statistics
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity.comparison import Flips, batched, error_bound, errors, flips
 from cnnbench.types import CnnbenchError, Exit
 
@@ -39,36 +39,38 @@ def test_a_network_that_rounds_nothing_still_has_a_bound() -> None:
 
 
 def counts(found: Flips) -> tuple[int, int]:
-    return found.bugs, found.rounding
+    return found.beyond_rounding, found.rounding
 
 
 @given(logits, st.floats(0, 10))
 def test_identical_logits_flip_nothing(reference: np.ndarray, bound: float) -> None:
-    assert counts(flips(reference, reference.copy(), bound)) == (0, 0)
+    assert counts(flips(reference, reference.copy(), bound=bound)) == (0, 0)
 
 
 @given(st.data(), logits, st.floats(1e-3, 10))
-def test_errors_within_the_bound_never_count_as_bugs(data: st.DataObject, reference: np.ndarray, bound: float) -> None:
+def test_errors_within_the_bound_never_count_as_beyond_rounding(
+    data: st.DataObject, reference: np.ndarray, bound: float
+) -> None:
     noise = data.draw(arrays(np.float64, reference.shape, elements=st.floats(-0.99, 0.99)))
-    assert flips(reference, reference + noise * bound, bound).bugs == 0
+    assert flips(reference, reference + noise * bound, bound=bound).beyond_rounding == 0
 
 
 @given(st.integers(1, 20), st.floats(1e-6, 10), st.floats(2.01, 1e6))
-def test_a_flip_over_more_than_twice_the_bound_is_a_bug(rows: int, bound: float, ratio: float) -> None:
+def test_a_flip_over_more_than_twice_the_bound_is_beyond_rounding(rows: int, bound: float, ratio: float) -> None:
     reference = np.tile([0, ratio * bound, -1e9], (rows, 1))
-    assert counts(flips(reference, reference[:, [1, 0, 2]], bound)) == (rows, 0)
+    assert counts(flips(reference, reference[:, [1, 0, 2]], bound=bound)) == (rows, 0)
 
 
 @given(st.integers(1, 20), st.floats(1e-6, 10), st.floats(0.01, 1.99))
 def test_a_flip_over_less_is_rounding(rows: int, bound: float, ratio: float) -> None:
     reference = np.tile([0, ratio * bound, -1e9], (rows, 1))
-    assert counts(flips(reference, reference[:, [1, 0, 2]], bound)) == (0, rows)
+    assert counts(flips(reference, reference[:, [1, 0, 2]], bound=bound)) == (0, rows)
 
 
 def test_a_flip_over_exactly_twice_the_bound_is_rounding() -> None:
     reference = np.array([[0, 0.5]])
-    assert counts(flips(reference, reference[:, ::-1], 0.25)) == (0, 1)
-    assert counts(flips(reference, reference[:, ::-1], np.nextafter(0.25, 0))) == (1, 0)
+    assert counts(flips(reference, reference[:, ::-1], bound=0.25)) == (0, 1)
+    assert counts(flips(reference, reference[:, ::-1], bound=np.nextafter(0.25, 0))) == (1, 0)
 
 
 @given(st.data(), logits, st.floats(0, 10))
@@ -76,7 +78,7 @@ def test_every_flip_is_named_once_with_its_classes_and_pytorchs_margin(
     data: st.DataObject, reference: np.ndarray, bound: float
 ) -> None:
     other = data.draw(arrays(np.float64, reference.shape, elements=st.floats(-100, 100)))
-    found = flips(reference, other, bound)
+    found = flips(reference, other, bound=bound)
     expected = {
         image: (max(row) - row[list(theirs).index(max(theirs))], list(row).index(max(row)))
         for image, (row, theirs) in enumerate(zip(reference.tolist(), other.tolist(), strict=True))
@@ -86,9 +88,9 @@ def test_every_flip_is_named_once_with_its_classes_and_pytorchs_margin(
         image: (margin, top) for image, margin, top in zip(found.images, found.margins, found.expected, strict=True)
     } == expected
     assert len(found.images) == len(expected)
-    assert [other[image].argmax() for image in found.images] == found.found.tolist()
-    assert found.bugs == sum(margin > 2 * bound for margin, _ in expected.values())
-    assert found.bugs + found.rounding == len(expected)
+    assert [other[image].argmax() for image in found.images] == found.actual.tolist()
+    assert found.beyond_rounding == sum(margin > 2 * bound for margin, _ in expected.values())
+    assert found.beyond_rounding + found.rounding == len(expected)
 
 
 @given(st.data(), logits)
@@ -97,7 +99,7 @@ def test_the_largest_margin_is_first_and_equal_ones_are_in_order_of_the_images(
 ) -> None:
     rounded = reference.round(-1)  # many equal margins
     other = data.draw(arrays(np.float64, reference.shape, elements=st.floats(-100, 100)))
-    found = flips(rounded, other, 1)
+    found = flips(rounded, other, bound=1)
     ranked = [(-margin, image) for margin, image in zip(found.margins, found.images, strict=True)]
     assert ranked == sorted(ranked)
     assert all(found.margins >= 0)
@@ -109,7 +111,7 @@ def test_flips_of_known_logits() -> None:
     found = flips(reference, other, bound=0.5)
     assert found.images.tolist() == [3, 0, 1]
     assert found.expected.tolist() == [2, 0, 1]
-    assert found.found.tolist() == [0, 1, 2]
+    assert found.actual.tolist() == [0, 1, 2]
     assert found.margins.tolist() == [9, 2, 0.5]
     assert counts(found) == (2, 1)
 
@@ -187,10 +189,10 @@ def test_batches_cover_every_image_once_in_order(count: int, size: int) -> None:
         sizes.append(len(some))
         return some
 
-    assert np.array_equal(batched(same, images, size), images)
+    assert np.array_equal(batched(same, images, size=size), images)
     assert sizes == [size] * (count // size) + [count % size] * (count % size > 0)
 
 
 def test_the_batch_sizes_are_one_two_a_prime_and_a_usual_one() -> None:
-    assert verdict.BATCH_SIZES == (1, 2, 7, 64)
-    assert verdict.BATCH_SIZE_IMAGES == 512
+    assert comparison.BATCH_SIZES == (1, 2, 7, 64)
+    assert comparison.BATCH_SIZE_IMAGES == 512

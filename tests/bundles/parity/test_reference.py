@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from zoo import GRAY, network
 
-from cnnbench.bundles.parity import comparison as verdict
+from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity.reference import CHUNK, float64_logits, torch_logits
 
 IMAGES = np.random.RandomState(0).randint(0, 256, size=(3 * CHUNK + 2, 28, 28, 1), dtype=np.uint8)
@@ -42,7 +42,7 @@ def plain(made: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def rounding(expected: np.ndarray, exact: np.ndarray) -> float:
-    return verdict.error_bound(float(np.abs(expected - exact).max()), float(np.abs(expected).max()))
+    return comparison.error_bound(float(np.abs(expected - exact).max()), float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("count", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 2])

@@ -1,8 +1,7 @@
-"""The sentence on each file: kept or refused, why, and which images change class."""
+"""The verdict on each file: kept or refused, why, and which images change class."""
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,30 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from builders import CONTRACT
 from export_helpers import FILES, manifest_of
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.bundles import quantise as variants
-from cnnbench.bundles.parity import comparison as verdict
-from cnnbench.bundles.parity import run as proof
-from cnnbench.records.schema import Pass, Reference, RunRecord, Share
+from cnnbench.bundles import quantise
+from cnnbench.bundles.parity import child, comparison
+from cnnbench.bundles.parity import run as parity
+from cnnbench.records.schema import Pass, PrecisionFile, Reference, RunRecord, Share
+from cnnbench.runtime import sandbox
 from cnnbench.training import predictions
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Dataset, Split
 
 REFERENCE = Reference(images=1000, correct=900, logits_from="export", float64_error=1e-6, error_bound=1e-5)
-FASTER = {"fp32": [0.2, 0.2, 0.3], "it": [0.1, 0.1, 0.2]}
+FASTER = child.Race(fp32=(0.2, 0.2, 0.3), candidate=(0.1, 0.1, 0.2))
 
 
-def held_against() -> proof.Yardstick:
-    return proof.Yardstick(Path("images.npy"), np.empty(0), np.empty(0), np.empty(0), np.empty(0), REFERENCE)
+def reference_logits() -> parity.ReferenceLogits:
+    return parity.ReferenceLogits(Path("images.npy"), np.empty(0), np.empty(0), np.empty(0), np.empty(0), REFERENCE)
 
 
-def made(**changes: Any) -> Pass:
+def a_pass(**changes: Any) -> Pass:
     same = Pass(
         provider="cpu",
         active="CPUExecutionProvider",
@@ -48,29 +49,34 @@ def made(**changes: Any) -> Pass:
         p999_rel_error=1e-6,
         batch_errors={"1": 1e-6, "64": 1e-6},
     )
-    return replace(same, **changes)
+    return records.replace(same, **changes)
 
 
 @pytest.fixture
-def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """`proof.judge` of a file of 7 bytes whose passes and race have turned out as given."""
+def verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PrecisionFile]:
+    """`verify_file` of a file of 7 bytes whose passes and race have turned out as given."""
     (tmp_path / "it.onnx").write_bytes(b"7 bytes")
 
-    def judge(precision: variants.Precision, budget: float = 0.2, race: Any = FASTER, **changes: Any) -> Any:
+    def verify(
+        precision: quantise.Precision, loss: float = 0.2, race: child.Race = FASTER, **changes: Any
+    ) -> PrecisionFile:
         none = np.empty(0, int)
-        flips = verdict.Flips(none, none, none, np.empty(0), 1.0)
-        passes = [(made(), flips, none), (made(optimized=False, **changes), flips, none)]
-        monkeypatch.setattr(proof, "_passes", lambda *_: iter(passes))
-        monkeypatch.setattr(proof, "_race", lambda *_: race)
+        flips = comparison.Flips(none, none, none, np.empty(0), 1.0)
+        figures = [a_pass(), a_pass(optimized=False, **changes)]
+        passes = [parity.PassOutcome(each, flips, none) for each in figures]
+        monkeypatch.setattr(parity, "_run_passes", lambda *_: passes)
+        monkeypatch.setattr(parity, "_race", lambda *_: race)
         fp32 = None if precision == "fp32" else tmp_path / "fp32.onnx"
-        return proof.judge(precision, tmp_path / "it.onnx", {}, {}, held_against(), ["cpu"], budget, fp32)[0]
+        candidate = parity.Candidate(precision, tmp_path / "it.onnx", CONTRACT, {})
+        reference = reference_logits()
+        return parity.verify_file(candidate, reference, providers=["cpu"], max_accuracy_loss=loss, fp32=fp32).record
 
-    return judge
+    return verify
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_a_file_that_loses_nothing_is_kept(precision: Any, judged: Callable[..., Any]) -> None:
-    variant = judged(precision)
+def test_a_file_that_loses_nothing_is_kept(precision: Any, verified: Callable[..., PrecisionFile]) -> None:
+    variant = verified(precision)
     assert (variant.refused, variant.lost_points, variant.bytes) == ("", 0.0, 7)
     raced = (0.1, 0.2) if precision != "fp32" else (None, None)
     assert (variant.latency_ms, variant.fp32_latency_ms) == raced
@@ -78,19 +84,21 @@ def test_a_file_that_loses_nothing_is_kept(precision: Any, judged: Callable[...,
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize(
-    ("correct", "budget", "lost", "kept"),
+    ("correct", "accepted", "lost", "kept"),
     [(898, 0.2, 0.2, True), (897, 0.2, 0.3, False), (899, 0, 0.1, False), (0, 90, 90, True), (950, 0, 0, True)],
 )
-def test_it_may_lose_its_budget_in_its_worst_pass_and_no_image_more(
-    precision: Any, correct: int, budget: float, lost: float, kept: bool, judged: Callable[..., Any]
+def test_it_may_lose_as_much_as_is_accepted_in_its_worst_pass_and_no_image_more(
+    precision: Any, correct: int, accepted: float, lost: float, kept: bool, verified: Callable[..., PrecisionFile]
 ) -> None:
-    variant = judged(precision, budget, correct=correct, flips=abs(900 - correct))
+    variant = verified(precision, accepted, correct=correct, flips=abs(900 - correct))
     assert variant.lost_points == pytest.approx(lost)
-    assert variant.refused == ("" if kept else f"loses {lost:.2f} points of accuracy; its budget is {budget:g}")
+    assert variant.refused == (
+        "" if kept else f"loses {lost:.2f} points of accuracy; at most {accepted:g} are accepted"
+    )
 
 
-def test_the_best_images_of_one_file_do_not_pay_for_float32(judged: Callable[..., Any]) -> None:
-    assert judged("fp32", 100, correct=899, flips=1).refused.startswith("on cpu, graph optimisations off, 1 of 1000")
+def test_the_best_images_of_one_file_do_not_pay_for_float32(verified: Callable[..., PrecisionFile]) -> None:
+    assert verified("fp32", 100, correct=899, flips=1).refused.startswith("on cpu, graph optimisations off, 1 of 1000")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +112,11 @@ def test_the_best_images_of_one_file_do_not_pay_for_float32(judged: Callable[...
     ],
     ids=str,
 )
-def test_float32_may_differ_by_rounding_alone(changes: dict[str, Any], kept: bool, judged: Callable[..., Any]) -> None:
-    assert (judged("fp32", **changes).refused == "") is kept
-    assert judged("fp16", **changes).refused == ""
+def test_float32_may_differ_by_rounding_alone(
+    changes: dict[str, Any], kept: bool, verified: Callable[..., PrecisionFile]
+) -> None:
+    assert (verified("fp32", **changes).refused == "") is kept
+    assert verified("fp16", **changes).refused == ""
 
 
 @pytest.mark.parametrize(
@@ -114,34 +124,33 @@ def test_float32_may_differ_by_rounding_alone(changes: dict[str, Any], kept: boo
     [([0.1, 0.1, 0.2], True), ([0.1, 0.2, 0.1], False), ([0.3, 0.3, 0.4], False), ([0.1, 0.1, 0.4], False)],
 )
 def test_int8_is_kept_only_if_it_is_faster_in_every_round(
-    it: list[float], faster: bool, judged: Callable[..., Any]
+    it: list[float], faster: bool, verified: Callable[..., PrecisionFile]
 ) -> None:
-    race = {"fp32": FASTER["fp32"], "it": it}
+    race = child.Race(fp32=FASTER.fp32, candidate=tuple(it))
     slow = f"not faster on this machine: {np.median(it):.3f} ms against 0.200 ms of fp32"
-    assert judged("int8", race=race).refused == ("" if faster else slow)
-    assert judged("fp16", race=race).refused == ""
+    assert verified("int8", race=race).refused == ("" if faster else slow)
+    assert verified("fp16", race=race).refused == ""
 
 
 def test_noise_is_the_same_wherever_it_is_made() -> None:
     images = np.zeros((5, 28, 28, 1), np.uint8)
-    assert np.array_equal(proof.noise_like(images), proof.noise_like(images[:1]))
-    assert proof.noise_like(images).shape == (proof.NOISE_IMAGES, 28, 28, 1)
+    assert np.array_equal(parity.noise_like(images), parity.noise_like(images[:1]))
+    assert parity.noise_like(images).shape == (parity.NOISE_IMAGES, 28, 28, 1)
 
 
-def test_the_yardstick_is_pytorch_with_its_own_rounding_error(run: Path, data: Dataset) -> None:
+def test_the_reference_is_pytorch_with_its_own_rounding_error(run: Path, data: Dataset) -> None:
     network = load_classifier(run / "best.ckpt").network
     test = Split(data.test.images[:100], data.test.labels[:100])
     planes = torch.from_numpy(test.images).permute(0, 3, 1, 2)
     with torch.inference_mode():
         logits = network(planes / 255).numpy()
-    with proof.yardstick(network, test) as found:
-        assert np.array_equal(np.load(found.images), test.images)
-        place = found.images
-    np.testing.assert_allclose(found.logits, logits, rtol=0, atol=1e-5)
-    assert (found.reference.images, found.reference.correct) == (100, int((logits.argmax(1) == test.labels).sum()))
-    assert 0 < found.reference.float64_error < found.reference.error_bound < 1e-3
-    assert found.reference.error_bound >= verdict.ROOM * found.reference.float64_error
-    assert not place.exists()
+    with parity.reference_logits(network, test) as reference:
+        assert np.array_equal(np.load(reference.images), test.images)
+    np.testing.assert_allclose(reference.logits, logits, rtol=0, atol=1e-5)
+    assert (reference.summary.images, reference.summary.correct) == (100, int((logits.argmax(1) == test.labels).sum()))
+    assert 0 < reference.summary.float64_error < reference.summary.error_bound < 1e-3
+    assert reference.summary.error_bound >= comparison.BOUND_FACTOR * reference.summary.float64_error
+    assert not reference.images.exists()
 
 
 def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_refused(
@@ -150,19 +159,19 @@ def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_r
     network = load_classifier(run / "best.ckpt").network
     tested = predictions.tested_logits(run / "best.ckpt", records.read(run / "result.json", RunRecord))
     assert tested is not None
-    with proof.yardstick(network, data.test, tested) as found:
-        assert found.logits is tested
-        assert found.reference.logits_from == "test"
+    with parity.reference_logits(network, data.test, tested=tested) as reference:
+        assert reference.logits is tested
+        assert reference.summary.logits_from == "test"
     with (
         pytest.raises(CnnbenchError, match="not those of this checkpoint"),
-        proof.yardstick(network, data.test, tested + np.float32(1e-3)),
+        parity.reference_logits(network, data.test, tested=tested + np.float32(1e-3)),
     ):
         pass
 
 
-def test_places_are_spread_from_the_first_to_the_last() -> None:
-    assert proof.spread(10_000, 5).tolist() == [0, 2499, 4999, 7499, 9999]
-    assert proof.spread(3, 16).tolist() == [0, 1, 2]
+def test_indices_are_spread_from_the_first_to_the_last() -> None:
+    assert parity.spread(10_000, 5).tolist() == [0, 2499, 4999, 7499, 9999]
+    assert parity.spread(3, 16).tolist() == [0, 1, 2]
 
 
 def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dataset, tmp_path: Path) -> None:
@@ -180,14 +189,18 @@ def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dat
     )
     onnx.save(slow, tmp_path / "slow.onnx")
     np.save(tmp_path / "images.npy", data.test.images[:2])
-    rounds = proof._race(
-        tmp_path / "slow.onnx", three / "model.onnx", manifest_of(three).contract, tmp_path / "images.npy"
+    request = child.RaceRequest(
+        candidate=str(tmp_path / "slow.onnx"),
+        fp32=str(three / "model.onnx"),
+        dtype="uint8",
+        images=str(tmp_path / "images.npy"),
     )
-    assert {name: len(times) for name, times in rounds.items()} == {"fp32": 5, "it": 5}
-    assert min(rounds["it"]) > 3 * max(rounds["fp32"]) > 0
+    race = sandbox.call(child.race, request, about="slow.onnx")
+    assert len(race.fp32) == len(race.candidate) == 5
+    assert min(race.candidate) > 3 * max(race.fp32) > 0
 
 
-# --- the whole verb ---------------------------------------------------------------------------------------------------
+# --- the verb ----------------------------------------------------------------------------------------------------
 
 
 def damaged(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -200,7 +213,7 @@ def damaged(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-HONEST_FP16 = variants.fp16
+HONEST_FP16 = quantise.fp16
 
 
 def without_a_kernel(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -217,27 +230,27 @@ def without_a_kernel(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def unmakeable(*_: object) -> onnx.ModelProto:
+def unmakeable(*_: object, **__: object) -> onnx.ModelProto:
     raise NotImplementedError("no such operator")
 
 
 def export_all(run: Path, *more: str) -> Path:
-    assert main(["export", str(run), "--out", "exports", "--variants", "fp32,fp16,int8", *more]) == 0
+    assert main(["export", str(run), "--out", "exports", "--precision", "fp32,fp16,int8", *more]) == 0
     return Path("exports/mnist5k_lenet5")
 
 
-def test_variants_over_budget_or_unmakeable_are_refused_with_the_reason_and_float32_stands(
+def test_files_that_lose_too_much_or_cannot_be_made_are_refused_with_the_reason_and_float32_stands(
     run: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(variants, "fp16", damaged)
-    monkeypatch.setattr(variants, "int8", unmakeable)
+    monkeypatch.setattr(quantise, "fp16", damaged)
+    monkeypatch.setattr(quantise, "int8", unmakeable)
     found = export_all(run)
     manifest = manifest_of(found)
     fp32, fp16, int8 = manifest.variants
     assert {path.name for path in found.iterdir()} == FILES
     assert (found / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
     assert manifest.kept == (fp32,)
-    assert fp16.refused == f"loses {fp16.lost_points:.2f} points of accuracy; its budget is 0.2"
+    assert fp16.refused == f"loses {fp16.lost_points:.2f} points of accuracy; at most 0.2 are accepted"
     assert 100 * (manifest.reference.correct - min(p.correct for p in fp16.passes)) / 500 == fp16.lost_points > 0.2
     assert int8.refused == "it cannot be made: no such operator"
     assert int8.passes == ()
@@ -251,8 +264,8 @@ def test_variants_over_budget_or_unmakeable_are_refused_with_the_reason_and_floa
 def test_a_file_that_onnx_runtime_cannot_run_is_refused_without_a_place_of_this_machine(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variants, "fp16", without_a_kernel)
-    monkeypatch.setattr(variants, "int8", unmakeable)
+    monkeypatch.setattr(quantise, "fp16", without_a_kernel)
+    monkeypatch.setattr(quantise, "int8", unmakeable)
     found = export_all(run)
     reason = manifest_of(found).variants[1].refused
     assert "model_fp16.onnx is not a readable ONNX file" in reason
@@ -266,16 +279,16 @@ def test_int8_reads_training_images_alone_and_its_fate_is_the_race_s(
     run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bytes] = []
-    honest = variants.as_input
+    honest = quantise.to_graph_input
 
-    def spy(images: np.ndarray, signature: dict[str, Any]) -> np.ndarray:
+    def spy(images: np.ndarray, dtype: str) -> np.ndarray:
         seen.extend(image.tobytes() for image in images)
-        return honest(images, signature)
+        return honest(images, dtype)
 
-    monkeypatch.setattr(variants, "as_input", spy)
-    assert main(["export", str(run), "--out", "exports", "--variants", "int8", "--budget", "5"]) == 0
+    monkeypatch.setattr(quantise, "to_graph_input", spy)
+    assert main(["export", str(run), "--out", "exports", "--precision", "int8", "--max-accuracy-loss", "5%"]) == 0
     train, *others = ({image.tobytes() for image in part.images} for part in (data.train, data.val, data.test))
-    assert len(seen) == variants.CALIBRATION_IMAGES
+    assert len(seen) == quantise.CALIBRATION_IMAGES
     assert {*seen} <= train
     assert not {*seen} & set.union(*others)
     int8 = manifest_of(Path("exports/mnist5k_lenet5")).variants[1]

@@ -1,0 +1,109 @@
+"""`export`: turn a run into a verified ONNX bundle: exports/<task>/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cnnbench.cli.units import Points
+from cnnbench.types import CnnbenchError, Exit
+
+if TYPE_CHECKING:
+    from cnnbench.records.schema import Manifest, PrecisionFile
+
+Format = Literal["text", "json"]
+
+
+def export(
+    source: str,
+    *,
+    out: str | None = None,
+    precision: list[str] | None = None,
+    provider: list[str] | None = None,
+    input: Literal["uint8", "float"] = "uint8",
+    probabilities: bool = False,
+    max_accuracy_loss: Points = 0.2,
+    for_: Literal["triton", "safetensors"] | None = None,
+    root: str | None = None,
+    folder: str | None = None,
+    format: Format = "text",
+) -> int:
+    """Turn a run into a verified ONNX bundle: exports/<task>/.
+
+    Every file is compared with PyTorch over the whole test split before anything is written; a float32 file that
+    differs exits 4 and leaves an earlier bundle as it was. A file of lower precision that fails is refused with its
+    reason, and the others are kept.
+
+    Args:
+        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one;
+            with --for triton also a bundle.
+        out: Folder of the bundles, by default exports; with --for triton the model repository, with --for safetensors
+            the file.
+        precision: Files to make, as fp32,fp16,int8; fp32 is always made, and int8 is kept only if it is faster here.
+        provider: Where to verify: cpu, cuda, or both as cpu,cuda; by default cpu, and cuda where it can be used.
+        input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
+            (batch, C, H, W) in [0, 1].
+        probabilities: Return the softmax of the logits, too.
+        max_accuracy_loss: Points of accuracy that a file of lower precision may lose, such as 0.2%.
+        for_: Write this to --out instead of a bundle: triton for a model repository, or safetensors for the weights for
+            torch.
+        root: Folder of the downloaded datasets, if it is not the one the run used.
+        folder: Folder of your own images, if it is not the one the run used.
+        format: text for people, json for one JSON document: the manifest, or the paths that --for wrote.
+    """
+    from cnnbench.bundles import bundle, quantise
+
+    options = bundle.ExportOptions(
+        precisions=quantise.with_fp32(precision or ["fp32"]),
+        providers=tuple(dict.fromkeys(provider)) if provider else bundle.usable_providers(),
+        input=input,
+        probabilities=probabilities,
+        max_accuracy_loss=max_accuracy_loss,
+    )
+    if for_ is not None:
+        if out is None:
+            raise CnnbenchError(f"--for {for_} needs --out: the folder or the file to write")
+        written = bundle.export_for(source, target=for_, out=out, options=options, root=root, folder=folder)
+        _print_paths(written, format)
+        return Exit.OK
+    out = "exports" if out is None else out
+    manifest = bundle.export_run(source, out=out, options=options, root=root, folder=folder)
+    _print_bundle(Path(out) / manifest.task, manifest, format)
+    return Exit.OK
+
+
+def _print_paths(paths: tuple[Path, ...], format: Format) -> None:
+    if format == "json":
+        print(json.dumps([str(path) for path in paths], indent=2))
+        return
+    for path in paths:
+        print(path)
+
+
+def _print_bundle(path: Path, manifest: Manifest, format: Format) -> None:
+    """The manifest as it was written, or a line for each file and each pass over it."""
+    if format == "json":
+        print((path / "manifest.json").read_text(), end="")
+        return
+    reference = manifest.reference
+    print(
+        f"{path}: {manifest.arch} on {manifest.data.name}, accuracy {reference.accuracy:.2%} on "
+        f"{reference.images} test images in PyTorch (logits from `{reference.logits_from}`), "
+        f"error bound {reference.error_bound:.1e}, TF32 off"
+    )
+    for file in manifest.variants:
+        _print_file(file)
+
+
+def _print_file(file: PrecisionFile) -> None:
+    latency = "" if file.latency_ms is None else f", {file.latency_ms:.3f} ms ({file.fp32_latency_ms:.3f} fp32)"
+    verdict = f"REFUSED: {file.refused}" if file.refused else "kept"
+    print(f"  {file.file}: {file.bytes:,} bytes, {file.lost_points:.2f} points lost{latency}; {verdict}")
+    for figures in file.passes:
+        error = max(figures.max_abs_error, *figures.batch_errors.values())
+        print(
+            f"    {figures.active}, optimisations {'on' if figures.optimized else 'off'}: "
+            f"{figures.correct} right, {figures.rounding_flips} flips by rounding, {figures.flips} beyond, "
+            f"largest logit error {error:.1e}"
+        )

@@ -1,0 +1,43 @@
+"""`verify`: verify a bundle from disk, without torch."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from cnnbench.types import Exit
+
+
+def verify(
+    bundle: str,
+    *,
+    provider: str = "cpu",
+    rescore: bool = False,
+    root: str | None = None,
+    folder: str | None = None,
+    format: Literal["text", "json"] = "text",
+) -> int:
+    """Verify a bundle from disk: hashes, ONNX checker, contract, golden outputs, reference predictions.
+
+    Args:
+        bundle: A folder that `export` wrote.
+        provider: Where to run it: cpu or cuda; it runs there or fails.
+        rescore: Also score the whole test split again and compare every prediction.
+        root: Folder of the downloaded datasets, for --rescore.
+        folder: Folder of your own images, for --rescore.
+        format: text for people, json for one JSON document.
+    """
+    from cnnbench.bundles.verify import verify_bundle
+
+    checks = verify_bundle(bundle, provider=provider, rescore=rescore, root=root, folder=folder)
+    if format == "json":
+        details: dict[str, list[str]] = {}
+        for check in checks:
+            details.setdefault(check.name, []).append(check.detail)
+        document = {"bundle": bundle, "provider": provider, "verdict": "verified", "checks": details}
+        print(json.dumps(document, indent=2))
+        return Exit.OK
+    for check in checks:
+        print(f"{check.name:10} {check.detail}")
+    print(f"{bundle} is verified on {provider}")
+    return Exit.OK
