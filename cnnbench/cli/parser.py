@@ -69,8 +69,11 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> dict[str, Any]:
     if _is_older(function):
         arguments = [_dashed(argument, known) for argument in arguments]
     check_flags(verb, arguments, known=known)
+    parser = parser_of(verb, function)
+    usage = parser.format_usage().removeprefix("usage: ").strip()
+    parser.usage = usage.replace("%", "%%")  # intermixed parsing would take its percent signs for formats
     try:
-        values = parser_of(verb, function).parse_intermixed_args(arguments)  # flags may stand between paths
+        values = parser.parse_intermixed_args(arguments)  # flags may stand between paths
     except argparse.ArgumentError as error:
         raise _refusal(verb, f"{error.argument_name}: {error.message}") from None
     return {name: value for name, value in vars(values).items() if value not in (None, [])}

@@ -212,8 +212,15 @@ def test_lightning_s_own_names_are_left_alone() -> None:
     check_flags("fit", ["--trainer.max_epochs", "3", "--seed_everything=1", "--ckpt_path", "last", "--runs-dir", "x"])
 
 
-@pytest.mark.parametrize("verb", [verb for verb in front.verbs() if verb not in front.ELSEWHERE])
+@pytest.mark.parametrize("verb", list(front.verbs()))
 def test_every_verb_has_a_form_on_the_command_line(verb: str) -> None:
     function = front.entry(verb)
     if function.__name__ != "main":
         assert parser_of(verb, function).format_help()
+
+
+def test_help_with_a_percent_sign_in_a_unit_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("ship", ship, arguments=["--help"])
+    assert ended.value.code == 0
+    assert "[--min-accuracy 98%]" in " ".join(capsys.readouterr().out.split())
