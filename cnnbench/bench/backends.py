@@ -357,7 +357,7 @@ def _onnxruntime(setup: Setup) -> Call:
     from cnnbench.runtime.predict import Model
     from cnnbench.runtime.providers import open_session
 
-    session = open_session(model_file(setup.bundle, precision=setup.precision), setup.provider, setup.threads)
+    session = open_session(model_file(setup.bundle, precision=setup.precision), setup.provider, threads=setup.threads)
     return Call(Model(setup.bundle, session, setup.precision).logits)
 
 
