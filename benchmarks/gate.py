@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from cnnbench import records
 from cnnbench.bench import backends, plan
 from cnnbench.bench.plan import LatencyOptions
 from cnnbench.bench.regression import BundleComparison, compare_bundles
-from cnnbench.cli.table import Column, render
+from cnnbench.cli.table import render
 from cnnbench.records.schema import FileHash, Manifest
+from cnnbench.tables.columns import Column
 
 WIDTH = 128
 """Of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
@@ -150,7 +151,7 @@ def main() -> int:
         products = plant(chosen.bundle, slow, slowdown=chosen.slowdown, batch=chosen.batch)
         print(f"planted: {products} matrix products", file=sys.stderr)
         rows = measure(chosen, slow)
-    render("The regression gate", COLUMNS, [asdict(row) for row in rows], "markdown")
+    render(COLUMNS, rows, title="The regression gate", format="markdown")
     quiet, caught = not any(row.regression for row in rows[:-1]), rows[-1].regression
     return 0 if quiet and caught else 1
 

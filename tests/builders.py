@@ -170,10 +170,10 @@ def write_latencies(*latencies: dict[str, Any], path: str = "latency.json") -> N
     Path(path).write_text(json.dumps({"benchmarks": latencies}))
 
 
-def write_failure(arch: str, seed: int, reason: str = "out of memory", dataset: str = "d") -> None:
+def write_failure(arch: str, seed: int, reason: str = "out of memory", dataset: str = "d", log: str = "") -> None:
     task = f"{dataset}_{arch}"
     folder = Path("runs") / task / f"seed{seed}"
-    records.write(folder / "failure.json", Failure(task, arch, dataset, seed, "i", 6, reason, 1.5))
+    records.write(folder / "failure.json", Failure(task, arch, dataset, seed, "i", 6, reason, 1.5, log))
 
 
 def shifted(checkpoint: str, unshifted: float, worst: float, **changes: Any) -> Robustness:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.records.schema import FitResult, RunRecord
+from cnnbench.records.schema import DataRecord, FitResult, RunRecord
 from cnnbench.types import Cost
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -135,10 +135,10 @@ def datasets(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
     return [data["values"] if "values" in data else spec["datasets"][data["name"]] for data in once.values()]
 
 
-def images(name: str = "d", train_images: int = 80) -> dict[str, Any]:
+def images(name: str = "d", train_images: int = 80) -> DataRecord:
     """What a record says of its data: here, of images that are nowhere."""
-    options = {"dataset": "mnist", "root": "nowhere", "folder": None, "split": None, "size": 28, "channels": 1}
-    return {**options, "name": name, "sha256": f"pixels of {name}", "train_images": train_images}
+    options = {"dataset": "mnist", "root": "nowhere", "size": 28, "channels": 1}
+    return made.data_record(name, train_images=train_images, **options)
 
 
 def network(
@@ -155,7 +155,7 @@ def network(
 
 def everything() -> None:
     """Records of everything that the page can show, below the working folder."""
-    environment = {"cpu": "a processor", "cpu_count": 2, "packages": {"torch": "2.0"}, "platform": NASTY}
+    environment = made.environment(packages={"torch": "2.0"}, platform=NASTY)
     for arch, right in (("small", (88, 90, 89)), ("middle", (93, 94, 95)), ("large", (96,))):
         for seed, count in enumerate(right, 1):
             folder = made.write_run(network(arch, seed, count, environment=environment, fit=fit(TOOK[seed - 1])))

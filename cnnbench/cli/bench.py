@@ -13,9 +13,10 @@ from cnnbench.bench.measure import LatencyReport, LatencyRow, measure_latency
 from cnnbench.bench.percentiles import PERCENTS
 from cnnbench.bench.plan import DEFAULT_BACKENDS, LatencyOptions, Provider
 from cnnbench.bench.regression import BundleComparison, compare_bundles, compare_records
-from cnnbench.cli.table import Column, render
 from cnnbench.cli.table import Format as TableFormat
+from cnnbench.cli.table import render
 from cnnbench.cli.units import Milliseconds
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 Format = Literal["table", "markdown", "csv", "json", "gha"]
@@ -101,7 +102,7 @@ def print_record_comparison(new: Path, old: Path, *, format: TableFormat) -> int
         CnnbenchError: See `regression.compare_records`.
     """
     comparison = compare_records(new, old)
-    render("Against the baseline", BASELINE_COLUMNS, [asdict(row) for row in comparison.rows], format)
+    render(BASELINE_COLUMNS, comparison.rows, title="Against the baseline", format=format)
     for note in comparison.notes:
         _progress(f"another version: {note}")
     return Exit.REGRESSION if comparison.regression else Exit.OK
@@ -129,7 +130,7 @@ def _render(title: str, columns: list[Column], rows: list[dict[str, Any]], forma
     """A table; people do not see empty columns."""
     if columns is not PLAIN_COLUMNS:
         columns = [column for column in columns if any(row[column.key] not in (None, "") for row in rows)]
-    render(title, columns, rows, format)
+    render(columns, rows, title=title, format=format)
 
 
 def _torch_ratio(row: LatencyRow) -> str | None:

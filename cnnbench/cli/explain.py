@@ -8,8 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.cli.table import Column, render
+from cnnbench.cli.table import render
 from cnnbench.page.page import Section, Table, write
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def explain(
         print(json_module.dumps(documents if compare else documents[0], indent=2))
     elif compare:
         for table in (_totals(documents), _side_by_side(documents)):
-            render(table.title, table.columns, table.rows, "table")
+            render(table.columns, table.rows, title=table.title)
     else:
         table = _layers(documents[0], spec)
-        render(table.title, table.columns, table.rows, "table")
+        render(table.columns, table.rows, title=table.title)
         print(_headline(documents[0]))
     if html is not None and not json:
         print(f"page: {html}")

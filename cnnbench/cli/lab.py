@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import pictures
-from cnnbench.cli.table import Column, render
+from cnnbench.cli.table import render
 from cnnbench.lab import Lesson, Numbers, lesson
 from cnnbench.page.page import Section, Table, write
 from cnnbench.registry import Entry
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -81,14 +82,15 @@ def _list(course: list[Entry], json: bool) -> None:
         Column("trains", "time", lambda trains: "up to 2 min" if trains else "seconds"),
         Column("summary", "what it shows"),
     ]
-    render("Lessons: `cnnbench lab NAME`, or --all --html course.html", columns, rows, "json" if json else "table")
+    title = "Lessons: `cnnbench lab NAME`, or --all --html course.html"
+    render(columns, rows, title=title, format="json" if json else "table")
 
 
 def _print(name: str, result: Lesson, drawn: list[Path], seconds: float) -> None:
     print(f"\n{result.title}\n{'=' * len(result.title)}\n{result.text}\n")
     for numbers in result.numbers:
         table = _table(numbers)
-        render(table.title, table.columns, table.rows, "table")
+        render(table.columns, table.rows, title=table.title)
     for claim, held in result.claims:
         print(f"{'holds' if held else 'DOES NOT HOLD'}: {claim}")
     print(f"figure: {' and '.join(str(path) for path in drawn)}  ({name}, {seconds:.1f} s)")

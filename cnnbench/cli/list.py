@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cnnbench.cli.table import Column, Format, render
+from cnnbench.cli.table import Format, render
 from cnnbench.registry import Entry
+from cnnbench.tables.columns import Column
 from cnnbench.types import COST_SPEC, CnnbenchError, Exit, ImageSpec
 
 
@@ -57,7 +58,12 @@ def _architectures(spec: ImageSpec | None, format: Format) -> None:
         *([Column("depth", "depth", right=True)] if spec else []),
         Column("summary", "what it is"),
     ]
-    render(f"Architectures at {spec or COST_SPEC}; also torchvision/<name> and timm/<name>", columns, rows, format)
+    render(
+        columns,
+        rows,
+        title=f"Architectures at {spec or COST_SPEC}; also torchvision/<name> and timm/<name>",
+        format=format,
+    )
 
 
 def _told(entry: Entry, spec: ImageSpec) -> dict[str, Any]:
@@ -101,11 +107,12 @@ def _datasets(format: Format) -> None:
         for entry in dataset.entries.values()
     ]
     columns = [Column("dataset", "dataset"), Column("size", "size"), Column("classes", "classes", right=True)]
-    render("Datasets", [*columns, Column("summary", "what it is")], rows, format)
+    render([*columns, Column("summary", "what it is")], rows, title="Datasets", format=format)
 
 
 def _tasks(format: Format) -> None:
     from cnnbench import tasks
 
     rows = [{"task": name, "config": path.read_text().strip()} for name, path in tasks.names().items()]
-    render("Tasks", [Column("task", "task"), Column("config", "what differs from the defaults")], rows, format)
+    columns = [Column("task", "task"), Column("config", "what differs from the defaults")]
+    render(columns, rows, title="Tasks", format=format)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.cli.table import Column, Format, render
+from cnnbench.cli.table import Format, render
 from cnnbench.records.schema import Robustness
+from cnnbench.tables.columns import Column
 from cnnbench.types import Exit
 
 
@@ -37,8 +38,8 @@ def robustness(
             print(f"kept: {run} was measured before, the same checkpoint on as many images", file=sys.stderr)
         else:
             record = measure_robustness(run, images=images, root=root, folder=folder)
-        rows.append(asdict(_row(run, record)))
-    render("Accuracy on shifted test images, and how feature maps move with them", COLUMNS, rows, format)
+        rows.append(_row(run, record))
+    render(COLUMNS, rows, title="Accuracy on shifted test images, and how feature maps move with them", format=format)
     return Exit.OK
 
 

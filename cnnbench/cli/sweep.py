@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cnnbench.cli.table import Column, Format, render
+from cnnbench.cli.table import Format, render
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 COLUMNS = [
@@ -80,7 +81,7 @@ def sweep(
     todo = [run for run in planned if states[run.folder][0] != "done"]
     forecast = estimate.forecast(todo, engines.threads_each(jobs))
     if dry_run:
-        render("Sweep", MATRIX, _matrix(planned, states, forecast), format)
+        render(MATRIX, _matrix(planned, states, forecast), title="Sweep", format=format)
         if format == "table":
             print(_total(len(planned), forecast, jobs))
             for run in [run for run in todo if states[run.folder][0] == "stale" and not overwrite]:
@@ -98,7 +99,7 @@ def sweep(
         outcomes += _told(engines.run(todo, engine, jobs, options), todo, forecast, jobs)  # type: ignore[arg-type]
     place = {(run.task, run.seed): number for number, run in enumerate(planned)}
     outcomes.sort(key=lambda outcome: place[outcome.task, outcome.seed])
-    render("Runs", COLUMNS, [_row(outcome) for outcome in outcomes], format)
+    render(COLUMNS, [_row(outcome) for outcome in outcomes], title="Runs", format=format)
     failed = sum(bool(outcome.reason) for outcome in outcomes)
     if failed:
         print(f"cnnbench: {failed} of {len(outcomes)} runs failed; the same command tries them again", file=sys.stderr)

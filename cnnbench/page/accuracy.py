@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
-from typing import Any
 
-from cnnbench.cli.table import Column
 from cnnbench.page import charts
-from cnnbench.page.answer import Group, fastest_key
-from cnnbench.page.charts import Picture, Point, error, percent, short
+from cnnbench.page.answer import Group, fastest
+from cnnbench.page.charts import Picture, Point, error
 from cnnbench.page.parts import Block, Material, Section, Table
-from cnnbench.tables.gather import Case, latency_key, threads
+from cnnbench.tables.columns import CATALOGUE, Column, latency_column
+from cnnbench.tables.rows import LatencyKey, Row
+from cnnbench.tables.text import interval, percent, short, short_bytes
 
 FRONTED = 300
 """Points in a picture of accuracy against cost."""
@@ -21,9 +22,11 @@ CURVES = 20
 
 def table(material: Material) -> Section:
     """Every figure of every group, and of what failed its name."""
-    rows = [{**group.row, "name": group.name, **_told(group.row)} for group in material.groups]
-    columns = [column for column in _columns(material.measured) if any(row.get(column.key) is not None for row in rows)]
-    if len({row["train_images"] for row in rows}) == len(material.datasets):
+    rows = material.groups
+    columns = [
+        column for column in _columns(material.measured) if any(column.value(group) is not None for group in rows)
+    ]
+    if len({group.train_images for group in rows}) == len(material.datasets):
         columns = [column for column in columns if column.key != "train_images"]
     lead = (
         "One row for all runs that differ in their seed alone. Accuracy is on test images that were read once, after "
@@ -32,58 +35,61 @@ def table(material: Material) -> Section:
     return Section("table", "All figures", lead, [Block(table=Table(columns, rows, filtered=True))])
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    if row["accuracy"] is None:
-        return {"spread": "not tested"}
-    if row["accuracy_low"] is None:
-        return {"spread": "one seed"}
-    return {"spread": f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}"}
+def _spread(row: Row) -> str:
+    if row.accuracy is None:
+        return "not tested"
+    if row.accuracy_low is None or row.accuracy_high is None:
+        return "one seed"
+    return interval(row.accuracy_low, row.accuracy_high)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+FIGURES = (
+    "train_images",
+    "epochs",
+    "train_seconds",
+    "memory_bytes",
+    "energy_joules",
+    "shift_mean",
+    "shift_worst",
+    "equivariance_error",
+    "ece",
+    "activation_bytes",
+    "fc_weights",
+)
+"""Keys of the catalogue that follow the latencies."""
+BRIEF = {
+    "macs": short,
+    "params": short,
+    "fc_weights": short,
+    "model_bytes": short_bytes,
+    "memory_bytes": short_bytes,
+    "activation_bytes": short_bytes,
+}
+"""The page has no room for all digits."""
 
 
-def bytes_told(value: float) -> str:
-    """Bytes with a unit: 246 kB."""
-    text = short(value)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"
-
-
-def _columns(measured: Sequence[Case]) -> list[Column]:
-    number = "{:,}".format
-    latencies = [
-        Column(
-            latency_key(case, percent),
-            f"{case[0]} p{percent}, ms, batch {case[1]}, {threads(case)}",
-            "{:.3f}".format,
-            right=True,
-        )
-        for case in measured
-        for percent in ((50, 90, 99) if case[1] == 1 else (50,))
-    ]
-    return [
-        Column("name", "network"),
-        Column("dataset", "dataset"),
-        Column("accuracy", "test accuracy, %", _percent, right=True),
-        Column("spread", "95 % interval", right=True),
-        Column("seeds", "seeds", right=True),
-        Column("macs", "MACs", short, right=True),
-        Column("params", "parameters", short, right=True),
-        Column("model_bytes", "ONNX file", bytes_told, right=True),
+def _columns(measured: Sequence[LatencyKey]) -> list[Column]:
+    """Of the large table, whose rows are groups."""
+    spread = Column("spread", "95 % interval", right=True, read=_spread)
+    latencies = [latency_column(key, percent) for key in measured for percent in _percents(key)]
+    figures = [
+        *(CATALOGUE[key] for key in ("dataset", "accuracy")),
+        spread,
+        *(CATALOGUE[key] for key in ("seeds", "macs", "params", "model_bytes")),
         *latencies,
-        Column("train_images", "training images", number, right=True),
-        Column("epochs", "epochs", right=True),
-        Column("train_seconds", "training, s", "{:.1f}".format, right=True),
-        Column("memory_bytes", "training memory", bytes_told, right=True),
-        Column("energy_joules", "training energy, J", "{:.0f}".format, right=True),
-        Column("shift_mean", "shifted up to 4 px, %", _percent, right=True),
-        Column("shift_worst", "worst shift, %", _percent, right=True),
-        Column("equivariance_error", "equivariance error, 1 px", "{:.3f}".format, right=True),
-        Column("ece", "calibration error (ECE), %", _percent, right=True),
-        Column("activation_bytes", "activations", bytes_told, right=True),
-        Column("fc_weights", "weights if fully connected", short, right=True),
+        *(CATALOGUE[key] for key in FIGURES),
     ]
+    return [Column("name", "network"), *map(_of_group, figures)]
+
+
+def _percents(key: LatencyKey) -> tuple[int, ...]:
+    return (50, 90, 99) if key.batch == 1 else (50,)
+
+
+def _of_group(column: Column) -> Column:
+    """The column for rows that are groups."""
+    brief = replace(column, show=BRIEF[column.key], unit="") if column.key in BRIEF else column
+    return replace(brief, read=lambda group: column.value(group.row))
 
 
 def pareto(material: Material) -> Section | None:
@@ -92,9 +98,7 @@ def pareto(material: Material) -> Section | None:
     for dataset in material.datasets:
         groups, notes = material.drawn(dataset, FRONTED)
         if len(groups) > 1:
-            pictures = [
-                made for key, axis, title in _costs(material) if (made := _cost(material, groups, key, axis, title))
-            ]
+            pictures = [made for column, title in _costs(material) if (made := _cost(material, groups, column, title))]
             blocks.append(Block(material.heading(dataset), notes, material.legend(groups), pictures))
     lead = (
         "Up and to the left is better. The dashed line is the front: no network beats those on it in both. Accuracy "
@@ -103,32 +107,34 @@ def pareto(material: Material) -> Section | None:
     return Section("cost", "What accuracy costs", lead, blocks) if blocks else None
 
 
-def _costs(material: Material) -> list[tuple[str, str, str]]:
-    """Key, title of the axis and title of the picture of each cost."""
-    key = fastest_key(material.measured)
-    engine = (key or "").split("_")[0]
-    return [
-        ("macs", "multiply-adds for one image", "Accuracy and arithmetic"),
-        ("params", "parameters", "Accuracy and size"),
-        *([(key, f"median ms for one image ({engine})", "Accuracy and latency")] if key else []),
+def _costs(material: Material) -> list[tuple[Column, str]]:
+    """The column of each cost, titled as its axis, and the title of the picture."""
+    costs = [
+        (replace(CATALOGUE["macs"], heading="multiply-adds for one image"), "Accuracy and arithmetic"),
+        (CATALOGUE["params"], "Accuracy and size"),
     ]
+    if key := fastest(material.measured):
+        axis = f"median ms for one image ({key.place})"
+        costs.append((replace(latency_column(key, 50), heading=axis), "Accuracy and latency"))
+    return costs
 
 
-def _cost(material: Material, groups: list[Group], key: str, axis: str, title: str) -> Picture | None:
+def _cost(material: Material, groups: list[Group], column: Column, title: str) -> Picture | None:
     def told(value: float) -> str:
-        return f"{value:.3g} ms" if key.endswith("_ms") else f"{value:,} {'MACs' if key == 'macs' else key}"
+        unit = "MACs" if column.key == "macs" else column.heading
+        return f"{value:.3g} ms" if column.unit == "ms" else f"{value:,} {unit}"
 
     points = [
-        {**material.point(group), "cost": group.row[key], "figure": told(group.row[key])}
+        {**material.point(group), "cost": value, "figure": told(value)}
         for group in groups
-        if group.row.get(key)
+        if (value := column.value(group.row))
     ]
     if not points:
         return None
     front = ", ".join(point["name"] for point in charts.front(points)[:8])
     missing = len(groups) - len(points)
     caption = f"On the front: {front}." + (f" Not measured for {missing} of {len(groups)}." if missing else "")
-    return charts.pareto(points, material.palette, axis, title, caption)
+    return charts.pareto(points, material.palette, column.heading, title, caption)
 
 
 def seeds(material: Material) -> Section | None:
@@ -136,11 +142,11 @@ def seeds(material: Material) -> Section | None:
     blocks = []
     for dataset in material.datasets:
         groups, notes = material.drawn(dataset)
-        if not any(len(group.row["accuracies"]) > 1 for group in groups):
+        if not any(len(group.row.accuracies) > 1 for group in groups):
             continue
         means = [material.point(group) for group in groups]
         points = [point for group in groups for point in _seeds(material, group)]
-        single = [group.name for group in groups if group.row["seeds"] == 1]
+        single = [group.name for group in groups if group.row.seeds == 1]
         caption = "A dot is a run, the tick the mean, the bar its 95 % interval." + (
             f" One seed, so no interval: {', '.join(single)}." if single else ""
         )
@@ -220,17 +226,17 @@ def efficiency(material: Material) -> Section | None:
         groups = material.all_of(dataset)
         sizes: dict[str, set[int]] = {}
         for group in groups:
-            sizes.setdefault(group.row["arch"], set()).add(group.row["train_images"])
-        several = [group for group in groups if len(sizes[group.row["arch"]]) > 1][:200]
+            sizes.setdefault(group.row.arch, set()).add(group.train_images)
+        several = [group for group in groups if len(sizes[group.row.arch]) > 1][:200]
         if several:
             points = [
                 {
                     **material.point(group),
-                    "name": group.row["arch"],
-                    "images": group.row["train_images"],
-                    "figure": f"{group.row['train_images']:,}",
+                    "name": group.row.arch,
+                    "images": group.train_images,
+                    "figure": f"{group.train_images:,}",
                 }
-                for group in sorted(several, key=lambda group: group.row["train_images"])
+                for group in sorted(several, key=lambda group: group.train_images)
             ]
             caption = "Fewer images are drawn class by class, in proportion, and smaller draws are part of larger ones."
             drawn = charts.efficiency(points, material.palette, "Accuracy and training images", caption)
@@ -243,7 +249,7 @@ def time_to_target(material: Material) -> Section | None:
     """What training took until the target was first reached on validation images."""
     if material.target is None:
         return None
-    rows = [{"name": group.name, "dataset": group.row["dataset"], **_reached(group.row)} for group in material.groups]
+    rows = [{"name": group.name, "dataset": group.row.dataset, **_reached(group.row)} for group in material.groups]
     columns = [
         Column("name", "network"),
         Column("dataset", "dataset"),
@@ -259,8 +265,15 @@ def time_to_target(material: Material) -> Section | None:
     return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))])
 
 
-def _reached(row: dict[str, Any]) -> dict[str, Any]:
-    count = f"{row['target_seeds']} of {row['target_of']}"
-    if not row["target_seeds"]:
+def _reached(row: Row) -> dict[str, str | float]:
+    time = row.time_to_target
+    assert time is not None
+    count = f"{time.seeds} of {time.runs}"
+    if not time.seeds:
         return {"reached": f"never ({count})"}
-    return {"reached": count, **{key: median(row[f"target_{key}"]) for key in ("seconds", "epochs", "macs")}}
+    return {
+        "reached": count,
+        "seconds": median(time.seconds),
+        "epochs": median(time.epochs),
+        "macs": median(time.macs),
+    }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from cnnbench.page.charts import percent, short
-from cnnbench.tables.gather import Case, Run, latency_key
+from cnnbench.tables.gather import Run
+from cnnbench.tables.pair import compare_runs
+from cnnbench.tables.rows import LatencyKey, Row
+from cnnbench.tables.text import interval as interval_text
+from cnnbench.tables.text import percent, short, short_bytes
 from cnnbench.types import CnnbenchError
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,27 @@ class Group:
     name: str
     runs: list[Run]
     row: Row
+
+    @property
+    def accuracy(self) -> float:
+        """Of a tested group."""
+        assert self.row.accuracy is not None
+        return self.row.accuracy
+
+    @property
+    def macs(self) -> int:
+        assert self.row.macs is not None
+        return self.row.macs
+
+    @property
+    def params(self) -> int:
+        assert self.row.params is not None
+        return self.row.params
+
+    @property
+    def train_images(self) -> int:
+        assert self.row.train_images is not None
+        return self.row.train_images
 
     @property
     def shown(self) -> Run:
@@ -41,7 +62,7 @@ class Answer:
     chosen: Group | None = None
 
 
-def answer(dataset: str, groups: Sequence[Group], target: float | None, measured: Sequence[Case]) -> Answer:
+def answer(dataset: str, groups: Sequence[Group], target: float | None, measured: Sequence[LatencyKey]) -> Answer:
     """The answer for one dataset.
 
     Args:
@@ -50,22 +71,22 @@ def answer(dataset: str, groups: Sequence[Group], target: float | None, measured
         target: Mean test accuracy that is enough; by default the best one, rounded down.
         measured: What latencies were measured on.
     """
-    tested = [group for group in groups if group.row["accuracy"] is not None]
+    tested = [group for group in groups if group.row.accuracy is not None]
     if not tested:
         return Answer(dataset, f"On {dataset}", "not tested", ["No run was tested; `cnnbench test` scores them."])
-    best = max(tested, key=lambda group: (group.row["accuracy"], -group.row["macs"]))
+    best = max(tested, key=lambda group: (group.accuracy, -group.macs))
     # one lucky seed sets no standard where others were trained several times
-    several = [group.row["accuracy"] for group in tested if group.row["seeds"] > 1]
-    enough = within_reach(max(several, default=best.row["accuracy"])) if target is None else target
-    fitting = [group for group in tested if group.row["accuracy"] >= enough]
+    several = [group.accuracy for group in tested if group.row.seeds > 1]
+    enough = within_reach(max(several, default=best.accuracy)) if target is None else target
+    fitting = [group for group in tested if group.accuracy >= enough]
     if not fitting:
         said = [f"No network reaches {_short_percent(enough)} on {dataset}; the most accurate is {_described(best)}."]
         return Answer(dataset, f"For {_short_percent(enough)} on {dataset}", "none", said, [], best)
-    chosen = min(fitting, key=lambda group: (group.row["macs"], -group.row["accuracy"]))
+    chosen = min(fitting, key=lambda group: (group.macs, -group.accuracy))
     if len(tested) == 1:
         said = [f"{_described(chosen)}. It is the only network that was tested here: there is nothing to compare."]
         return Answer(dataset, f"On {dataset}", chosen.name, said, _figures(chosen, measured), chosen)
-    next_best = max((group for group in tested if group is not best), key=lambda group: group.row["accuracy"])
+    next_best = max((group for group in tested if group is not best), key=lambda group: group.accuracy)
     said = [_first(chosen, enough), *_against_best(chosen, best, next_best), *_others(chosen, fitting, measured)]
     question = f"For {_short_percent(enough)} on {dataset}, the cheapest is"
     return Answer(dataset, question, chosen.name, said, _figures(chosen, measured), chosen)
@@ -86,23 +107,21 @@ def _short_percent(value: float) -> str:
 
 def interval(row: Row) -> str:
     """The interval of a row's accuracy in words, or why there is none."""
-    if row["accuracy_low"] is None:
+    if row.accuracy_low is None or row.accuracy_high is None:
         return "one seed, so no interval"
-    low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
-    return f"95 % interval {low:.2f} to {high:.2f}, {row['seeds']} seeds"
+    return f"95 % interval {interval_text(row.accuracy_low, row.accuracy_high)}, {row.seeds} seeds"
 
 
 def _described(group: Group) -> str:
-    row = group.row
-    return f"{group.name} with {percent(row['accuracy'])} ({interval(row)}) and {short(row['macs'])} MACs"
+    return f"{group.name} with {percent(group.accuracy)} ({interval(group.row)}) and {short(group.macs)} MACs"
 
 
 def _first(chosen: Group, enough: float) -> str:
     row = chosen.row
     said = (
-        f"{chosen.name} reaches {percent(row['accuracy'])} ({interval(row)}) with {short(row['macs'])} MACs an image."
+        f"{chosen.name} reaches {percent(chosen.accuracy)} ({interval(row)}) with {short(chosen.macs)} MACs an image."
     )
-    if row["accuracy_low"] is not None and row["accuracy_low"] < enough:
+    if row.accuracy_low is not None and row.accuracy_low < enough:
         said += f" Its interval begins below {_short_percent(enough)}, so other seeds may miss it."
     return said
 
@@ -110,8 +129,8 @@ def _first(chosen: Group, enough: float) -> str:
 def _against_best(chosen: Group, best: Group, next_best: Group) -> list[str]:
     """What the most accurate other network costs in comparison, and whether a difference is shown at all."""
     other = next_best if chosen is best else best
-    reached = f"{other.name}, reaches {percent(other.row['accuracy'])} ({interval(other.row)})"
-    needs = f"needs {_times(other.row['macs'] / chosen.row['macs'])} MACs."
+    reached = f"{other.name}, reaches {percent(other.accuracy)} ({interval(other.row)})"
+    needs = f"needs {_times(other.macs / chosen.macs)} MACs."
     if chosen is best:
         said = ["It is also the most accurate one.", f"The next, {reached} and {needs}"]
     else:
@@ -127,47 +146,45 @@ def _times(ratio: float) -> str:
 
 def _verdict(best: Group, chosen: Group) -> list[str]:
     """The paired comparison in one sentence, where the predictions of both are there."""
-    from cnnbench.tables.pair import measured
-
     try:
-        _, difference = measured(best.runs, chosen.runs)
+        difference = compare_runs(best.runs, chosen.runs).difference
     except CnnbenchError:  # without predictions the page has less to say, and says nothing
         return []
     said: str = difference.sentence(best.name, chosen.name)
     return [f"{said[0].upper()}{said[1:]}." if said.startswith("no ") else f"{said}."]
 
 
-def _others(chosen: Group, fitting: Sequence[Group], measured: Sequence[Case]) -> list[str]:
+def _others(chosen: Group, fitting: Sequence[Group], measured: Sequence[LatencyKey]) -> list[str]:
     """Who is smaller or faster among those that are accurate enough, where it is another one."""
     said = []
-    smallest = min(fitting, key=lambda group: (group.row["params"], -group.row["accuracy"]))
-    if smallest.row["params"] < chosen.row["params"]:
-        said.append(f"The smallest is {smallest.name} with {short(smallest.row['params'])} parameters.")
-    key = fastest_key(measured)
+    smallest = min(fitting, key=lambda group: (group.params, -group.accuracy))
+    if smallest.params < chosen.params:
+        said.append(f"The smallest is {smallest.name} with {short(smallest.params)} parameters.")
+    key = fastest(measured)
     if key is None:
         return said
-    timed = [(group.row[key], group.name, group) for group in fitting if group.row.get(key) is not None]
+    timed = [(ms, group.name, group) for group in fitting if (ms := group.row.latency_ms(key, 50)) is not None]
     if timed and min(timed)[2] is not chosen:
         milliseconds, name, _ = min(timed)
         said.append(f"The fastest that was timed is {name} with {milliseconds:.3g} ms an image.")
     return said
 
 
-def fastest_key(measured: Sequence[Case]) -> str | None:
-    """Key of the latency by which networks are called fast: the median of one image, in ONNX Runtime if measured."""
-    single = sorted((case for case in measured if case[1] == 1), key=lambda case: (case[0] != "onnxruntime", case[2]))
-    return latency_key(single[0], 50) if single else None
+def fastest(measured: Sequence[LatencyKey]) -> LatencyKey | None:
+    """The latency of one image by which networks are called fast, by its median: in ONNX Runtime if measured."""
+    single = [key for key in measured if key.batch == 1]
+    return min(single, key=lambda key: (key.place != "onnxruntime", key.threads), default=None)
 
 
-def _figures(group: Group, measured: Sequence[Case]) -> list[tuple[str, str]]:
-    row, key = group.row, fastest_key(measured)
+def _figures(group: Group, measured: Sequence[LatencyKey]) -> list[tuple[str, str]]:
+    row, key = group.row, fastest(measured)
     found = [
-        (percent(row["accuracy"]), "mean test accuracy" if row["seeds"] > 1 else "test accuracy, one seed"),
-        (short(row["macs"]), "multiply-adds an image"),
-        (short(row["params"]), "parameters"),
+        (percent(group.accuracy), "mean test accuracy" if row.seeds > 1 else "test accuracy, one seed"),
+        (short(group.macs), "multiply-adds an image"),
+        (short(group.params), "parameters"),
     ]
-    if key and row.get(key) is not None:
-        found.append((f"{row[key]:.3g} ms", f"median, {key.split('_')[0]}, 1 image"))
-    if row["model_bytes"] is not None:
-        found.append((f"{short(row['model_bytes'])}B", "ONNX file"))
+    if key and (milliseconds := row.latency_ms(key, 50)) is not None:
+        found.append((f"{milliseconds:.3g} ms", f"median, {key.place}, 1 image"))
+    if row.model_bytes is not None:
+        found.append((short_bytes(row.model_bytes), "ONNX file"))
     return found

@@ -12,8 +12,9 @@ import numpy as np
 from cnnbench.analysis import confidence
 from cnnbench.page import charts
 from cnnbench.page.answer import Group
-from cnnbench.page.charts import Picture, Point, percent, shortened
+from cnnbench.page.charts import Picture, Point, shortened
 from cnnbench.page.parts import Block, Material, Mistake, Section
+from cnnbench.tables.text import percent
 from cnnbench.types import Dataset
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def confusions(material: Material, chosen: list[Group]) -> Section | None:
         looked = _looked_at(material, dataset)
         if looked:
             blocks += _confusion_blocks(material, dataset, looked)
-            picked = next((group for group in chosen if group.row["dataset"] == dataset), looked[0][0])
+            picked = next((group for group in chosen if group.row.dataset == dataset), looked[0][0])
             made = _mistakes(material, picked)
             blocks += [made] if made else []
     lead = (
@@ -164,7 +165,7 @@ def _mistakes(material: Material, group: Group) -> Block | None:
         return None
     found = _read(material, group.shown.predictions)
     places = confidence.confident_mistakes(found.probabilities, found.labels, count=MISTAKES)
-    heading = f"The most confident mistakes of {group.name} {material.heading(group.row['dataset'])}".strip()
+    heading = f"The most confident mistakes of {group.name} {material.heading(group.row.dataset)}".strip()
     if not len(places):
         return Block(heading, ["It makes none on the test images."])
     data = _images(material, group)
@@ -209,7 +210,7 @@ def calibration(material: Material) -> Section | None:
         looked = _looked_at(material, dataset)
         points = [point for group, found in looked for point in _bins(material, group, found)]
         if points:
-            told = [f"{group.name} {percent(group.row['ece'])}" for group, _ in looked if group.row["ece"] is not None]
+            told = [f"{group.name} {percent(group.row.ece)}" for group, _ in looked if group.row.ece is not None]
             caption = (
                 "Images by how sure the network was; on the dashed line it is right as often as it says. Above it, too "
                 f"modest; below, too sure. Expected calibration error, mean over seeds: {', '.join(told)}."
@@ -227,7 +228,7 @@ def _bins(material: Material, group: Group, found: Predictions) -> list[Point]:
         {
             "run": group.name,
             "name": group.name,
-            "group": material.palette.groups[group.row["arch"]],
+            "group": material.palette.groups[group.row.arch],
             "confidence": float(sure),
             "accuracy": float(right),
             "images": int(images),

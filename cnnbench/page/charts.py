@@ -119,24 +119,6 @@ def picture(chart: alt.LayerChart | alt.FacetChart, title: str, caption: str, si
     return Picture(text, vl_convert.vegalite_to_svg(spec), title, caption)
 
 
-def percent(value: float) -> str:
-    """A fraction as a person reads it."""
-    return f"{100 * value:.2f} %"
-
-
-def short(value: float) -> str:
-    """Three digits and a unit prefix: 416,520 is 417 k."""
-    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= 0.9995 * factor:
-            return f"{_three(value / factor)}{prefix}"
-    return _three(value)
-
-
-def _three(value: float) -> str:
-    digits = f"{value:.3g}"
-    return f"{value:.0f}" if "e" in digits else digits
-
-
 # --- axes ---
 
 

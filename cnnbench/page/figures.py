@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnbench import pictures
+from cnnbench.tables.columns import Column
+from cnnbench.tables.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 AREA = 0.45  # of a disc, in square points, for the square root of its parameters
 
 
-def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, costs: dict[str, str]) -> list[Path]:
+def accuracy_against_cost(rows: Sequence[Row], stem: Path, *, costs: Sequence[Column]) -> list[Path]:
     """Accuracy of the rows of `compare` against each cost, one panel a cost.
 
     A disc's area grows with the square root of the parameters; bars are one standard deviation over seeds.
@@ -21,45 +24,47 @@ def accuracy_against_cost(rows: list[dict[str, Any]], stem: Path, costs: dict[st
     Args:
         rows: The rows of `compare`.
         stem: Where to draw, without suffix.
-        costs: Key of a cost in the rows, and the label of its axis.
+        costs: What to draw against; their titles label the axes.
 
     Returns:
         The files written: `stem` with .svg and .png.
     """
-    rows = [row for row in rows if row["accuracy"] is not None]
+    tested = [row for row in rows if row.accuracy is not None]
     figure, panels = pictures.new(panels=len(costs))
     panels[0].set_ylabel("test accuracy, %")
     for axes in panels[1:]:
         axes.sharey(panels[0])
         axes.tick_params(labelleft=False)
-    datasets = ", ".join(sorted({row["dataset"] for row in rows}))
+    datasets = ", ".join(sorted({row.dataset for row in tested}))
     figure.suptitle(f"Accuracy against cost on {datasets}  (disc area: square root of the parameters)", fontsize=12)
-    for axes, (key, label) in zip(panels, costs.items(), strict=True):
-        _panel(axes, rows, key, label)
+    for axes, cost in zip(panels, costs, strict=True):
+        _panel(axes, tested, cost)
     return pictures.write(figure, stem)
 
 
-def _panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None:
+def _panel(axes: Axes, rows: Sequence[Row], cost: Column) -> None:
     """Accuracy against one cost, on a logarithmic axis."""
-    points = [row for row in rows if row.get(key)]
-    axes.set_xlabel(label)
+    points = [(row, value) for row in rows if (value := cost.value(row))]
+    axes.set_xlabel(cost.title)
     if not points:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#666666")
         return
-    _logarithmic(axes, [row[key] for row in points])
-    names = sorted({row["arch"] for row in rows})
-    several = len({row["dataset"] for row in rows}) > 1
+    _logarithmic(axes, [x for _, x in points])
+    names = sorted({row.arch for row in rows})
+    several = len({row.dataset for row in rows}) > 1
     labels = []
-    for row in points:
-        colour = pictures.COLOURS[names.index(row["arch"]) % len(pictures.COLOURS)]
-        x, y, area = row[key], 100 * row["accuracy"], AREA * row["params"] ** 0.5
-        spread = 100 * row["accuracy_std"] if row["accuracy_std"] else None
+    heights = []
+    for row, x in points:
+        colour = pictures.COLOURS[names.index(row.arch) % len(pictures.COLOURS)]
+        y, area = 100 * (row.accuracy or 0), AREA * (row.params or 0) ** 0.5
+        heights.append(y)
+        spread = 100 * row.accuracy_std if row.accuracy_std else None
         axes.errorbar(x, y, yerr=spread, color=colour, capsize=3)
         axes.scatter(x, y, s=area, color=colour, alpha=0.55, linewidths=0)
-        labels.append(axes.text(x, y, row["task"] if several else row["arch"], fontsize=9))
+        labels.append(axes.text(x, y, row.task if several else row.arch, fontsize=9))
     from adjustText import adjust_text
 
-    places = {"x": [row[key] for row in points], "y": [100 * row["accuracy"] for row in points]}
+    places = {"x": [x for _, x in points], "y": heights}
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.6}
     adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), arrowprops=line)  # off the discs, off each other
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import pictures, records
-from cnnbench.cli.table import Column, cells
+from cnnbench.tables.columns import Column, texts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ class Table:
 
     title: str
     columns: list[Column]
-    rows: list[dict[str, Any]]
+    rows: Sequence[object]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _plain(section: Section, number: int) -> dict[str, Any]:
         {
             "title": table.title,
             "columns": table.columns,
-            "rows": [list(zip(table.columns, cells(table.columns, row), strict=True)) for row in table.rows],
+            "rows": [list(zip(table.columns, texts(table.columns, row), strict=True)) for row in table.rows],
         }
         for table in section.tables
     ]

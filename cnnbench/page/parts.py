@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.confidence import Predictions
-from cnnbench.cli.table import Column, cells
 from cnnbench.page.answer import Group, interval
-from cnnbench.page.charts import Palette, Picture, Point, error, palette, percent
+from cnnbench.page.charts import Palette, Picture, Point, error, palette
 from cnnbench.records.schema import DataRecord
-from cnnbench.tables.gather import Case, Found, cases, groups, row
+from cnnbench.tables.columns import Column, texts
+from cnnbench.tables.gather import Records, groups
+from cnnbench.tables.rows import LatencyKey, Row, latency_keys, row_of
+from cnnbench.tables.text import percent
 from cnnbench.types import CnnbenchError, Dataset
 
 DRAWN = 40
@@ -25,7 +28,7 @@ class Table:
     """Rows under headings."""
 
     columns: list[Column]
-    rows: list[dict[str, Any]]
+    rows: Sequence[object]
     filtered: bool = False
     """Whether a script adds a filter, as to the large table."""
 
@@ -34,8 +37,8 @@ class Table:
         """Of every cell what it shows, the value it is sorted by where that is another, whether it stands right."""
         return [
             [
-                (text, row[column.key] if isinstance(row.get(column.key), int | float) else None, column.right)
-                for column, text in zip(self.columns, cells(self.columns, row), strict=True)
+                (text, value if isinstance(value := column.value(row), int | float) else None, column.right)
+                for column, text in zip(self.columns, texts(self.columns, row), strict=True)
             ]
             for row in self.rows
         ]
@@ -84,7 +87,7 @@ class Section:
 class Material:
     """Everything that was found, as the sections read it."""
 
-    found: Found
+    found: Records
     target: float | None
     root: str | None = None
     folder: str | None = None
@@ -96,37 +99,37 @@ class Material:
     @cached_property
     def groups(self) -> list[Group]:
         """All groups, those of a dataset together, the most accurate first."""
-        made = [(runs, row(runs, self.found, self.target)) for runs in groups(self.found)]
-        made.sort(key=lambda pair: (pair[1]["dataset"], -(pair[1]["accuracy"] or 0)))
+        made = [(runs, row_of(runs, self.found, target=self.target)) for runs in groups(self.found)]
+        made.sort(key=lambda pair: (pair[1].dataset, -(pair[1].accuracy or 0)))
         names = labels([made_row for _, made_row in made])
         return [Group(name, runs, figures) for name, (runs, figures) in zip(names, made, strict=True)]
 
     @cached_property
     def datasets(self) -> list[str]:
         """Names, the one with the most test images first, of these the one with the most networks."""
-        networks = Counter(group.row["dataset"] for group in self.groups)
+        networks = Counter(group.row.dataset for group in self.groups)
         images: Counter[str] = Counter()
         for group in self.groups:
-            images[group.row["dataset"]] = max(images[group.row["dataset"]], group.row["test_images"] or 0)
+            images[group.row.dataset] = max(images[group.row.dataset], group.row.test_images or 0)
         return sorted(networks, key=lambda name: (-images[name], -networks[name], name))
 
     @cached_property
-    def measured(self) -> list[Case]:
-        return cases(self.found)
+    def measured(self) -> list[LatencyKey]:
+        return latency_keys(self.found)
 
     @cached_property
     def palette(self) -> Palette:
-        return palette(group.row["arch"] for group in sorted(self.groups, key=lambda group: group.row["macs"]))
+        return palette(group.row.arch for group in sorted(self.groups, key=lambda group: group.macs))
 
     def all_of(self, dataset: str) -> list[Group]:
         """Every tested group of a dataset, the most accurate first."""
-        return [each for each in self.groups if each.row["dataset"] == dataset and each.row["accuracy"] is not None]
+        return [each for each in self.groups if each.row.dataset == dataset and each.row.accuracy is not None]
 
     def of(self, dataset: str) -> list[Group]:
         """Those trained on the most images of it, which is what compares."""
         tested = self.all_of(dataset)
-        most = max((group.row["train_images"] for group in tested), default=0)
-        return [group for group in tested if group.row["train_images"] == most]
+        most = max((group.train_images for group in tested), default=0)
+        return [group for group in tested if group.train_images == most]
 
     def drawn(self, dataset: str, count: int = DRAWN) -> tuple[list[Group], list[str]]:
         """The most accurate of `of`, and a note where there are more."""
@@ -152,7 +155,7 @@ class Material:
 
     def legend(self, groups: list[Group]) -> list[tuple[str, str, str]]:
         """The part of the palette's legend that a picture needs."""
-        used = {self.palette.groups[group.row["arch"]] for group in groups}
+        used = {self.palette.groups[group.row.arch] for group in groups}
         return [entry for entry in self.palette.legend if entry[0] in used]
 
     def point(self, group: Group) -> Point:
@@ -160,27 +163,27 @@ class Material:
         figures = group.row
         found = {
             "name": group.name,
-            "arch": figures["arch"],
-            "group": self.palette.groups[figures["arch"]],
-            "error": error(figures["accuracy"]),
-            "accuracy": f"{percent(figures['accuracy'])} ({interval(figures)})",
+            "arch": figures.arch,
+            "group": self.palette.groups[figures.arch],
+            "error": error(group.accuracy),
+            "accuracy": f"{percent(group.accuracy)} ({interval(figures)})",
         }
-        if figures["accuracy_low"] is not None:
-            found |= {"low_error": error(figures["accuracy_low"]), "high_error": error(figures["accuracy_high"])}
+        if figures.accuracy_low is not None and figures.accuracy_high is not None:
+            found |= {"low_error": error(figures.accuracy_low), "high_error": error(figures.accuracy_high)}
         return found
 
 
-def labels(rows: list[dict[str, Any]]) -> list[str]:
+def labels(rows: Sequence[Row]) -> list[str]:
     """What the page calls each row: its architecture where that is enough, else its task, else with what differs."""
-    archs = Counter((row["dataset"], row["arch"]) for row in rows)
-    tasks = Counter((row["dataset"], row["task"]) for row in rows)
+    archs = Counter((row.dataset, row.arch) for row in rows)
+    tasks = Counter((row.dataset, row.task) for row in rows)
     seen: Counter[str] = Counter()
     made = []
     for each in rows:
-        usual = each["task"] == f"{each['dataset']}_{each['arch']}"
-        name = each["arch"] if usual or archs[each["dataset"], each["arch"]] == 1 else each["task"]
-        if tasks[each["dataset"], each["task"]] > 1:
-            name += f" ({each['train_images']:,} images, {each['epochs']} epochs)"
-        seen[each["dataset"] + name] += 1
-        made.append(name if seen[each["dataset"] + name] == 1 else f"{name} #{seen[each['dataset'] + name]}")
+        usual = each.task == f"{each.dataset}_{each.arch}"
+        name = each.arch if usual or archs[each.dataset, each.arch] == 1 else each.task
+        if tasks[each.dataset, each.task] > 1:
+            name += f" ({each.train_images:,} images, {each.epochs} epochs)"
+        seen[each.dataset + name] += 1
+        made.append(name if seen[each.dataset + name] == 1 else f"{name} #{seen[each.dataset + name]}")
     return made

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from cnnbench.bench.percentiles import PERCENTS, percentile
-from cnnbench.cli.table import Column
+from cnnbench.bench.record import LatencyCase
 from cnnbench.page import charts
-from cnnbench.page.accuracy import bytes_told
 from cnnbench.page.charts import COLOURS, Picture, Point
 from cnnbench.page.parts import Block, Material, Section, Table
 from cnnbench.records.schema import Environment, Manifest, PrecisionFile
-from cnnbench.tables.gather import threads
+from cnnbench.tables.columns import Column
+from cnnbench.tables.rows import LatencyKey
+from cnnbench.tables.text import percent_digits, short_bytes
 
 PANELS = 12
 STEPS = 160  # points of a curve; a picture cannot show more
@@ -27,9 +28,9 @@ def latency(material: Material) -> Section | None:
     if not found:
         return None
     engines = list(dict.fromkeys(_engine(case) for case in sorted(found, key=_engine)))
-    panels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    panels: dict[tuple[str, int, int], list[LatencyCase]] = {}
     for case in found:
-        panels.setdefault((case.get("task", "?"), case["batch"], case["threads"]), []).append(case)
+        panels.setdefault((case.task, case.batch, case.threads), []).append(case)
     pictures = [_latency(key, cases, engines) for key, cases in sorted(panels.items())[:PANELS]]
     notes = [f"The first {PANELS} of {len(panels)} cases are drawn."] if len(panels) > PANELS else []
     legend = list(zip(engines, COLOURS, ["circle"] * len(engines), strict=False))
@@ -42,41 +43,41 @@ def latency(material: Material) -> Section | None:
     return Section("latency", "How long a call takes", lead, [Block("", notes, legend, pictures), Block(table=table)])
 
 
-def _engine(case: dict[str, Any]) -> str:
-    precision = "" if case["precision"] == "fp32" else f", {case['precision']}"
-    return f"{case['runtime']}{precision}" + (f" on {case['provider']}" if case.get("provider", "cpu") != "cpu" else "")
+def _engine(case: LatencyCase) -> str:
+    precision = "" if case.precision == "fp32" else f", {case.precision}"
+    return f"{case.backend}{precision}" + (f" on {case.provider}" if case.provider != "cpu" else "")
 
 
-def _latency(key: tuple[Any, ...], cases: list[dict[str, Any]], engines: list[str]) -> Picture:
+def _latency(key: tuple[str, int, int], cases: list[LatencyCase], engines: list[str]) -> Picture:
     task, batch, count = key
     points: list[Point] = []
     marks: list[Point] = []
     for case in cases:
-        milliseconds = np.sort(case["seconds"]) * 1e3
+        milliseconds = np.sort(case.seconds) * 1e3
         shares = np.linspace(0, 1, min(STEPS, len(milliseconds)))
         points += [
             {"engine": _engine(case), "ms": float(value), "share": float(share)}
             for share, value in zip(shares, np.quantile(milliseconds, shares), strict=True)
         ]
         for percent in PERCENTS:
-            seconds = percentile(case["seconds"], percent).seconds
+            seconds = percentile(case.seconds, percent).seconds
             if seconds is not None:
                 told = f"p{percent} {seconds * 1e3:.4g} ms"
                 marks.append({"engine": _engine(case), "ms": seconds * 1e3, "share": percent / 100, "told": told})
     medians = [mark for mark in marks if mark["share"] == 0.5]
     caption = "Medians: " + ", ".join(f"{mark['engine']} {mark['ms']:.3g} ms" for mark in medians) + "."
-    title = f"{charts.shortened(task)}, batch {batch}, {threads(('', batch, count))}"
+    title = f"{charts.shortened(task)}, {LatencyKey(batch=batch, threads=count).setting}"
     return charts.latency(points, marks, engines, title, caption if medians else "Too few samples for a median.")
 
 
-def _percentiles(case: dict[str, Any]) -> dict[str, Any]:
-    found = [percentile(case["seconds"], percent) for percent in PERCENTS]
+def _percentiles(case: LatencyCase) -> dict[str, Any]:
+    found = [percentile(case.seconds, percent) for percent in PERCENTS]
     row: dict[str, Any] = {
-        "task": case.get("task"),
+        "task": case.task,
         "engine": _engine(case),
-        "batch": case["batch"],
-        "threads": case["threads"],
-        "samples": len(case["seconds"]),
+        "batch": case.batch,
+        "threads": case.threads,
+        "samples": len(case.seconds),
         "reason": "; ".join(each.reason for each in found if each.reason),
     }
     for each in found:
@@ -145,12 +146,12 @@ VERDICTS = [
     Column("seed", "seed", right=True),
     Column("precision", "precision"),
     Column("fate", "verdict"),
-    Column("accuracy", "test accuracy, %", lambda value: f"{100 * value:.2f}", right=True),
+    Column("accuracy", "test accuracy, %", percent_digits, right=True),
     Column("lost", "points lost", "{:.2f}".format, right=True),
     Column("flips", "images that flip", "{:,}".format, right=True),
     Column("images", "of", "{:,}".format, right=True),
     Column("error", "largest logit error", "{:.1e}".format, right=True),
-    Column("bytes", "size", bytes_told, right=True),
+    Column("bytes", "size", short_bytes, right=True),
     Column("latency", "ms, 1 image, 1 thread", "{:.3f}".format, right=True),
     Column("why", "why"),
 ]

@@ -248,6 +248,13 @@ class Failure(Part, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):
     """The exit code of the run; negative is the signal that ended it."""
     reason: str
     seconds: float
+    log: str = ""
+    """Path of the log of the run, where it has one."""
+
+    @property
+    def explained(self) -> str:
+        """The reason, and where to read more."""
+        return f"{self.reason}; see {self.log}" if self.log else self.reason
 
 
 class Equivariance(Part, frozen=True):

@@ -2,93 +2,108 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.cli.table import Column, Format, render
-from cnnbench.tables.gather import Found, Run, correct, groups, whole
+from cnnbench.tables.columns import Column
+from cnnbench.tables.gather import Records, Run, correct_images, groups, groups_on_full_data
+from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
 
-COLUMNS = [
-    Column("seed", "seed", right=True),
-    Column("accuracy_a", "{a}, %", lambda value: f"{100 * value:.2f}", right=True),
-    Column("accuracy_b", "{b}, %", lambda value: f"{100 * value:.2f}", right=True),
-    Column("only_a", "only {a} right", right=True),
-    Column("only_b", "only {b} right", right=True),
-    Column("p", "McNemar p", "{:.3g}".format, right=True),
-]
+if TYPE_CHECKING:
+    from cnnbench.analysis.statistics import Difference
 
 
-def show(found: Found, names: tuple[str, str], format: Format) -> int:
-    """Print the seeds side by side with McNemar's test, and the answer over seeds and images in one sentence.
+@dataclass(frozen=True)
+class PairedSeed:
+    """One seed of both: accuracies, images that only one of them classifies correctly, and McNemar's p-value."""
+
+    seed: int
+    accuracy_a: float
+    accuracy_b: float
+    only_a: int
+    only_b: int
+    p: float
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two tasks, seed by seed, and the difference over all seeds and images."""
+
+    a: str
+    b: str
+    seeds: tuple[PairedSeed, ...]
+    difference: Difference
+
+    @property
+    def answer(self) -> str:
+        """One sentence: which is better, by how much, and what that rests on."""
+        return self.difference.sentence(self.a, self.b)
+
+    @property
+    def columns(self) -> list[Column]:
+        """Of the seeds."""
+        return [
+            Column("seed", "seed", right=True),
+            Column("accuracy_a", self.a, percent_digits, unit="%", right=True),
+            Column("accuracy_b", self.b, percent_digits, unit="%", right=True),
+            Column("only_a", f"only {self.a} right", right=True),
+            Column("only_b", f"only {self.b} right", right=True),
+            Column("p", "McNemar p", "{:.3g}".format, right=True),
+        ]
+
+
+def compare_pair(gathered: Records, *, a: str, b: str) -> PairedComparison:
+    """Compare two tasks or architectures image by image, over the tested seeds that both have.
 
     Raises:
         CnnbenchError: A name fits no task or several (exit 2); the test images differ, no seed is common to both, or
             predictions are missing (exit 3).
     """
-    a, b = (_named(found, name) for name in names)
-    rows, difference = measured(a, b)
-    name_a, name_b = a[0].record.task, b[0].record.task
-    columns = [
-        Column(column.key, column.heading.format(a=name_a, b=name_b), column.show, column.right) for column in COLUMNS
-    ]
-    answer = difference.sentence(name_a, name_b)
-    if format == "json":
-        import json
-        from dataclasses import asdict
-
-        found_out = {**asdict(difference), "shown": difference.shown, "answer": answer, "per_seed": rows}
-        print(json.dumps({"a": name_a, "b": name_b, **found_out}, indent=2))
-        return Exit.OK
-    render("Every seed", columns, rows, format)
-    if format != "csv":
-        print(f"\n{answer}" if format == "markdown" else answer)
-    return Exit.OK
+    return compare_runs(_runs_named(gathered, a), _runs_named(gathered, b))
 
 
-def measured(a: list[Run], b: list[Run]) -> tuple[list[dict[str, Any]], Any]:
-    """One row a seed, and the paired difference over the seeds that both have."""
+def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> PairedComparison:
+    """Compare two groups of runs; raises as `compare_pair`."""
     from cnnbench.analysis.statistics import mcnemar, paired_difference
 
-    one, other = ({run.record.seed: run for run in runs if run.record.test} for runs in (a, b))
-    seeds = sorted(one.keys() & other.keys())
-    what = f"{a[0].record.task} and {b[0].record.task}"
+    by_seed_a, by_seed_b = ({run.record.seed: run for run in runs if run.record.test} for runs in (a, b))
+    seeds = sorted(by_seed_a.keys() & by_seed_b.keys())
+    names = a[0].record.task, b[0].record.task
+    both = " and ".join(names)
     if a[0].record.data.sha256 != b[0].record.data.sha256:
-        raise CnnbenchError(f"{what} were tested on other images: a paired comparison needs the same", Exit.DATA)
+        raise CnnbenchError(f"{both} were tested on other images: a paired comparison needs the same", Exit.DATA)
     if not seeds:
-        raise CnnbenchError(f"{what} have no tested seed in common: {sorted(one)} and {sorted(other)}", Exit.DATA)
-    right_a, right_b = (np.stack([correct(runs[seed]) for seed in seeds]) for runs in (one, other))
-    rows = []
-    for place, seed in enumerate(seeds):
-        test = mcnemar(right_a[place], right_b[place])
-        rows.append(
-            {
-                "seed": seed,
-                "accuracy_a": float(right_a[place].mean()),
-                "accuracy_b": float(right_b[place].mean()),
-                "only_a": test.only_a,
-                "only_b": test.only_b,
-                "p": test.p,
-            }
-        )
-    return rows, paired_difference(right_a, right_b)
+        tested = f"{sorted(by_seed_a)} and {sorted(by_seed_b)}"
+        raise CnnbenchError(f"{both} have no tested seed in common: {tested}", Exit.DATA)
+    correct_a, correct_b = (
+        np.stack([correct_images(by_seed[seed]) for seed in seeds]) for by_seed in (by_seed_a, by_seed_b)
+    )
+    tests = [mcnemar(*correct) for correct in zip(correct_a, correct_b, strict=True)]
+    per_seed = tuple(
+        PairedSeed(seed, float(in_a.mean()), float(in_b.mean()), test.only_a, test.only_b, test.p)
+        for seed, in_a, in_b, test in zip(seeds, correct_a, correct_b, tests, strict=True)
+    )
+    return PairedComparison(*names, per_seed, paired_difference(correct_a, correct_b))
 
 
-def _named(found: Found, name: str) -> list[Run]:
-    """The group of runs that a task's or an architecture's name means."""
-    known = groups(found)
+def _runs_named(gathered: Records, name: str) -> list[Run]:
+    """The group of runs that the name of a task or of an architecture means."""
+    known = groups(gathered)
     if not known:
-        raise CnnbenchError(f"--pair {name}: no runs to compare, failures alone", Exit.DATA)
-    exact = [runs for runs in known if runs[0].record.task == name]
-    fitting = exact or whole([runs for runs in known if runs[0].record.arch == name])
+        raise CnnbenchError(f"--pair {name}: no runs to compare, only failures", Exit.DATA)
+    of_task = [runs for runs in known if runs[0].record.task == name]
+    fitting = of_task or groups_on_full_data([runs for runs in known if runs[0].record.arch == name])
     if len(fitting) == 1:
         return fitting[0]
     tasks = sorted({runs[0].record.task for runs in fitting or known})
-    if fitting:
-        if len(tasks) == 1:
-            raise CnnbenchError(f"--pair {name} fits {len(fitting)} rows of different recipes; give the folders of one")
-        raise CnnbenchError(f"--pair {name} fits several: {', '.join(tasks)}; name a task, or give --dataset")
-    from cnnbench.registry import hint
+    if not fitting:
+        from cnnbench.registry import hint
 
-    raise CnnbenchError(f"--pair {name}: {hint(name, sorted({*tasks, *(runs[0].record.arch for runs in known)}))}")
+        raise CnnbenchError(f"--pair {name}: {hint(name, sorted({*tasks, *(runs[0].record.arch for runs in known)}))}")
+    if len(tasks) == 1:
+        raise CnnbenchError(f"--pair {name} fits {len(fitting)} rows of different recipes; give the folders of one")
+    raise CnnbenchError(f"--pair {name} fits several: {', '.join(tasks)}; name a task, or give --dataset")

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import measured, run_record, write_bundle, write_failure, write_latencies, write_run
+from builders import data_record, measured, run_record, write_bundle, write_failure, write_latencies, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from cnnbench.__main__ import main
-from cnnbench.cli.choose import Limit, show
 from cnnbench.records.schema import RunRecord
+from cnnbench.tables.choose import Limits, choose_network
+from cnnbench.tables.rows import Row
 from cnnbench.types import Cost
 
 SAMPLES = np.linspace(0.9, 1.1, 101)
@@ -122,7 +123,8 @@ def test_a_limit_that_is_just_met_is_kept(limit: tuple[str, str], capsys: pytest
 def test_all_misses_of_a_network_stand_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     write_three()
     told = lines(capsys, "--min-accuracy", "0.85", "--max-macs", "1500", "--max-params", "8500")
-    assert told[0] == "none: no network keeps accuracy >= 85.00 %, MACs <= 1,500, parameters <= 8,500"
+    wanted = "none: no network keeps accuracy >= 85.00 %, MACs <= 1,500, parameters <= 8,500"
+    assert told[0] == f"{wanted}; the nearest is d_middle"  # it misses one limit, the others two
     assert "  d_small: accuracy 80.00 % is below 85.00 %; parameters 9,000 is above 8,500" in told
     assert "  d_large: MACs 8,000 is above 1,500" in told
 
@@ -139,11 +141,18 @@ def test_of_equal_costs_the_more_accurate_is_chosen_then_the_first_by_name(capsy
     ]
 
 
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.booleans())
-def test_a_limit_is_missed_exactly_where_the_figure_is_beyond_it(found: int, value: int, least: bool) -> None:
-    miss = Limit("macs", "MACs", value, least, "cnnbench fit").miss({"macs": found})
-    assert bool(miss) == (found < value if least else found > value)
-    assert not miss or f"{found:,}" in miss
+@given(st.integers(1, 10**9), st.integers(1, 10**9))
+def test_a_limit_is_missed_exactly_where_the_figure_is_beyond_it(macs: int, limit: int) -> None:
+    row = Row(task="d_a", arch="a", dataset="d", accuracy=0.9, macs=macs)
+    choice = choose_network([row], Limits(max_macs=limit))
+    assert (choice.chosen is None) == (macs > limit)
+    assert all(f"{macs:,}" in other.reason for other in choice.others)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_an_accuracy_is_missed_exactly_where_it_is_below_the_limit(accuracy: float, limit: float) -> None:
+    row = Row(task="d_a", arch="a", dataset="d", accuracy=accuracy, macs=1)
+    assert (choose_network([row], Limits(min_accuracy=limit)).chosen is None) == (accuracy < limit)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +277,7 @@ def test_json_holds_every_figure_and_every_reason(capsys: pytest.CaptureFixture[
     write_three()
     assert main(["choose", "runs", "exports", "--min-accuracy", "0.85", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"chosen", "others"}
+    assert set(found) == {"chosen", "nearest", "others"}
     assert found["chosen"]["task"] == "d_middle"
     assert {other["task"]: other["lost_by"] for other in found["others"]} == {
         "d_large": "keeps the limits with 99.00 %, but its MACs are 8,000, 4.00 times as much",
@@ -299,16 +308,9 @@ def test_no_runs_are_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere does not exist" in fails(capsys, 3, "nowhere")
 
 
-def test_figures_have_their_units() -> None:
-    assert show("accuracy", 0.98765) == "98.77 %"
-    assert show("onnxruntime_batch1_threads1_p90_ms", 0.01234) == "0.0123 ms"
-    assert show("macs", 416_520) == "416,520"
-
-
 def test_runs_on_fewer_images_do_not_compete(capsys: pytest.CaptureFixture[str]) -> None:
     write_run(run_record("a", 1, 90))
-    fewer = {"data": {"name": "d", "sha256": "pixels of d", "train_images": 8}, "task": "d_a_n8"}
-    write_run(run_record("a", 1, 95, **fewer))
+    write_run(run_record("a", 1, 95, data=data_record(train_images=8), task="d_a_n8"))
     assert main(["choose", "runs"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("d_a: ")

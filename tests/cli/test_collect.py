@@ -5,22 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import first, run_record, write_bundle, write_certain, write_failure, write_run
+from builders import data_record, first, run_config, run_record, write_bundle, write_certain, write_failure, write_run
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.records.schema import RunRecord
+from cnnbench.records.schema import Failure, RunRecord
 
-PLACED: dict[str, Any] = {
-    "config": {
-        "model": {"arch": "a"},
-        "data": {"batch_size": 8, "root": "/home/me", "folder": "/home/me/pets"},
-        "trainer": {"max_epochs": 2},
-        "runs_dir": "/home/me/runs",
-        "config": ["/home/me/task.yaml"],
-    },
-    "data": {"name": "d", "sha256": "p", "train_images": 80, "root": "/home/me", "folder": "/home/me/pets"},
-}
+PLACES = {"root": "/home/me", "folder": "/home/me/pets"}
 
 
 def table(*paths: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -40,15 +31,19 @@ def test_compare_prints_the_same_from_what_was_collected(capsys: pytest.CaptureF
 
 
 def test_no_record_that_was_collected_names_a_place(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_run(run_record("a", 1, 90, **PLACED))
+    config = run_config()
+    config = records.replace(config, data=records.replace(config.data, **PLACES))
+    folder = write_run(run_record("a", 1, 90, config=config, data=data_record(**PLACES)))
     write_certain(folder, first(90))
-    write_failure("b", 1, reason="ended by SIGKILL; see /home/me/runs/d_b/seed1.log")
+    write_failure("b", 1, reason="ended by SIGKILL", log="/home/me/runs/d_b/seed1.log")
     assert main(["collect", "runs", "--out", "kept"]) == 0
     files = [file for file in Path("kept").rglob("*") if file.is_file()]
     assert {file.name for file in files} == {"result.json", "failure.json"}
     assert not any("/home/me" in file.read_text() for file in files)
     kept = records.read(Path("kept/d_a/seed1/result.json"), RunRecord)
-    assert kept.config["data"] == {"batch_size": 8}
+    assert kept.config == run_config()
+    assert kept.data == data_record()
+    assert records.read(Path("kept/d_b/seed1/failure.json"), Failure).reason == "ended by SIGKILL"
 
 
 def test_the_same_run_again_changes_nothing_and_another_of_its_name_is_refused(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.cli import table
-from cnnbench.cli.table import Column, plain, render, write
+from cnnbench.cli.table import plain, render, write
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 COLUMNS = [
@@ -28,7 +29,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 
 
 def printed(capsys: pytest.CaptureFixture[str], format: Any, rows: list[dict[str, Any]] = ROWS) -> str:
-    render("Title", COLUMNS, rows, format)
+    render(COLUMNS, rows, title="Title", format=format)
     return capsys.readouterr().out
 
 
@@ -45,8 +46,11 @@ def test_csv_holds_the_columns_in_full_and_leaves_what_is_missing_empty(capsys: 
 @given(st.lists(st.tuples(texts, texts), max_size=5))
 def test_any_text_survives_csv(pairs: list[tuple[str, str]]) -> None:
     columns = [Column("a", "A"), Column("b", "B")]
-    text = table._csv(columns, [{"a": a, "b": b} for a, b in pairs])
-    assert [(row["a"], row["b"]) for row in csv.DictReader(io.StringIO(text, newline=""))] == pairs
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        write(path, columns=columns, rows=[{"a": a, "b": b} for a, b in pairs])
+        with path.open(newline="") as file:
+            assert [(row["a"], row["b"]) for row in csv.DictReader(file)] == pairs
 
 
 def test_markdown_is_rounded_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +91,7 @@ def test_plain_rows_have_the_keys_of_the_columns_in_their_order() -> None:
 
 def test_a_list_in_csv_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     values = ['a "quoted", word', "it's"]
-    render("Title", [Column("values", "values")], [{"values": values}], "csv")
+    render([Column("values", "values")], [{"values": values}], format="csv")
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert json.loads(row["values"]) == values
 
@@ -97,7 +101,7 @@ PLAIN = [{"name": "first", "share": 1 / 3, "count": 12_345}, {"name": "second", 
 
 def test_files_hold_the_columns_in_full(tmp_path: Path) -> None:
     for suffix in (".csv", ".json", ".parquet"):
-        write(tmp_path / f"table{suffix}", COLUMNS, ROWS)
+        write(tmp_path / f"table{suffix}", columns=COLUMNS, rows=ROWS)
     assert json.loads((tmp_path / "table.json").read_text()) == PLAIN
     assert pq.read_table(tmp_path / "table.parquet").to_pylist() == PLAIN
     read = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
@@ -109,14 +113,14 @@ def test_files_hold_the_columns_in_full(tmp_path: Path) -> None:
 
 
 def test_a_markdown_file_is_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path / "table.md", COLUMNS, ROWS)
+    write(tmp_path / "table.md", columns=COLUMNS, rows=ROWS)
     assert (tmp_path / "table.md").read_text() == printed(capsys, "markdown")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".md", ".parquet"])
 def test_a_file_of_no_rows_is_a_table_without_rows(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"table{suffix}"
-    write(path, COLUMNS, [])
+    write(path, columns=COLUMNS, rows=[])
     if suffix == ".parquet":
         assert pq.read_table(path).num_rows == 0
     else:
@@ -126,7 +130,7 @@ def test_a_file_of_no_rows_is_a_table_without_rows(suffix: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["table.txt", "table", "table.CSV", ".csv"])
 def test_an_unknown_suffix_is_refused_and_nothing_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(CnnbenchError, match=r"ends in \.csv, \.json, \.md or \.parquet") as caught:
-        write(tmp_path / name, COLUMNS, ROWS)
+        write(tmp_path / name, columns=COLUMNS, rows=ROWS)
     assert caught.value.code == Exit.USAGE
     assert list(tmp_path.iterdir()) == []
 
@@ -142,6 +146,6 @@ def test_an_older_file_stays_whole_where_writing_stops_half_way(
     path.write_text("older")
     monkeypatch.setattr(pq, "write_table", stop)
     with pytest.raises(KeyboardInterrupt):
-        write(path, COLUMNS, ROWS)
+        write(path, columns=COLUMNS, rows=ROWS)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]

@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench.cli import report
 from cnnbench.page.parts import Material
-from cnnbench.tables.gather import Found, Run
+from cnnbench.tables.gather import Records, Run
 
 sync = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
@@ -297,7 +297,7 @@ def test_the_page_prints(visit: Visit, path: Path) -> None:
 # --- little and much ---
 
 
-def page_of(found: Found, folder: Path) -> Path:
+def page_of(found: Records, folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(report.render(Material(found, None)), encoding="utf-8")
     return path
@@ -305,10 +305,10 @@ def page_of(found: Found, folder: Path) -> Path:
 
 def test_failures_alone_and_nothing_at_all_are_pages_too(visit: Visit, tmp_path: Path) -> None:
     failure = builders.Failure("d_a", "a", "d", 1, "i", 6, "out of memory", 1.0)
-    with visit(page_of(Found(failures=[failure]), tmp_path)) as page:
+    with visit(page_of(Records(failures=[failure]), tmp_path)) as page:
         assert page.locator("#failures td", has_text="out of memory").is_visible()
         assert page.locator("#table").count() == page.locator(".chart").count() == 0
-    with visit(page_of(Found(), tmp_path)) as page:
+    with visit(page_of(Records(), tmp_path)) as page:
         assert page.locator("main").inner_text().strip()
 
 
@@ -324,7 +324,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [
         Run(made.network("a", right=place % 100, task=f"d_{place}", cost=cost[place]), Path()) for place in range(COUNT)
     ]
-    return page_of(Found(runs), tmp_path_factory.mktemp("large"))
+    return page_of(Records(runs), tmp_path_factory.mktemp("large"))
 
 
 @pytest.mark.slow

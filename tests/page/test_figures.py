@@ -10,16 +10,19 @@ import pytest
 from PIL import Image
 
 from cnnbench.page.figures import accuracy_against_cost
+from cnnbench.tables.columns import Column
+from cnnbench.tables.rows import Row
 from cnnbench.types import CnnbenchError, Exit
 
 
-def row(arch: str, accuracy: float | None = 0.9, **changes: Any) -> dict[str, Any]:
-    cost = {"params": 60_000, "macs": 400_000, "latency": 0.05}
-    usual = {"task": f"d_{arch}", "arch": arch, "dataset": "d", "accuracy": accuracy, "accuracy_std": None}
-    return {**usual, **cost, **changes}
+def row(arch: str, accuracy: float | None = 0.9, **changes: Any) -> Row:
+    cost = {"params": 60_000, "macs": 400_000, "train_seconds": 0.05}
+    usual = {"task": f"d_{arch}", "arch": arch, "dataset": "d", "accuracy": accuracy}
+    return Row(**{**usual, **cost, **changes})
 
 
-COSTS = {"macs": "MACs", "latency": "ms"}
+MACS, SECONDS, ENERGY = Column("macs", "MACs"), Column("train_seconds", "s"), Column("energy_joules", "J")
+COSTS = [MACS, SECONDS]
 ROWS = [row("lenet5"), row("resnet20", 0.95, macs=40_000_000, accuracy_std=0.01), row("mlp", 0.85, macs=700_000)]
 
 
@@ -29,7 +32,7 @@ def colours(path: Path) -> int:
 
 
 def test_both_files_are_written_and_open(tmp_path: Path) -> None:
-    paths = accuracy_against_cost(ROWS, tmp_path / "picture.v1", COSTS)
+    paths = accuracy_against_cost(ROWS, tmp_path / "picture.v1", costs=COSTS)
     assert paths == [tmp_path / "picture.v1.svg", tmp_path / "picture.v1.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     with Image.open(paths[1]) as image:
@@ -39,28 +42,28 @@ def test_both_files_are_written_and_open(tmp_path: Path) -> None:
 
 
 def test_every_network_is_named_and_drawn(tmp_path: Path) -> None:
-    svg, png = accuracy_against_cost(ROWS, tmp_path / "all", COSTS)
-    assert all(entry["arch"] in svg.read_text() for entry in ROWS)
-    _, fewer = accuracy_against_cost(ROWS[:1], tmp_path / "one", COSTS)
+    svg, png = accuracy_against_cost(ROWS, tmp_path / "all", costs=COSTS)
+    assert all(entry.arch in svg.read_text() for entry in ROWS)
+    _, fewer = accuracy_against_cost(ROWS[:1], tmp_path / "one", costs=COSTS)
     assert colours(png) > colours(fewer) > 10
 
 
 def test_with_several_datasets_a_disc_is_named_for_its_task(tmp_path: Path) -> None:
     rows = [row("mlp"), row("mlp", 0.5, dataset="e", task="e_mlp")]
-    text = accuracy_against_cost(rows, tmp_path / "two", COSTS)[0].read_text()
+    text = accuracy_against_cost(rows, tmp_path / "two", costs=COSTS)[0].read_text()
     assert "d_mlp" in text
     assert "e_mlp" in text
 
 
-@pytest.mark.parametrize("costs", [COSTS, {"macs": "MACs", "energy": "J"}])
-def test_what_was_not_measured_is_said(costs: dict[str, str], tmp_path: Path) -> None:
-    text = accuracy_against_cost(ROWS, tmp_path / "picture", costs)[0].read_text()
-    assert ("not measured" in text) == ("energy" in costs)
+@pytest.mark.parametrize("costs", [COSTS, [MACS, ENERGY]])
+def test_what_was_not_measured_is_said(costs: list[Column], tmp_path: Path) -> None:
+    text = accuracy_against_cost(ROWS, tmp_path / "picture", costs=costs)[0].read_text()
+    assert ("not measured" in text) == (ENERGY in costs)
 
 
 def test_names_of_networks_that_score_alike_do_not_overlap(tmp_path: Path) -> None:
     rows = [row(f"network{index}", 0.99, macs=1_000_000 + 10_000 * index) for index in range(5)]
-    svg = accuracy_against_cost(rows, tmp_path / "close", {"macs": "MACs"})[0].read_text()
+    svg = accuracy_against_cost(rows, tmp_path / "close", costs=[MACS])[0].read_text()
     places = re.findall(r"<!-- network\d -->\s*<g[^>]*transform=\"translate\(([\d.]+) ([\d.]+)\)", svg)
     assert len(places) == 5
     heights = sorted(float(y) for _, y in places)
@@ -71,34 +74,34 @@ def test_names_of_networks_that_score_alike_do_not_overlap(tmp_path: Path) -> No
 
 def test_a_single_network_with_a_spread_draws_without_a_warning(tmp_path: Path) -> None:
     rows = [row("lenet5", 0.925, accuracy_std=0.015, macs=416_520, params=61_706)]
-    assert colours(accuracy_against_cost(rows, tmp_path / "picture", COSTS)[1]) > 10
+    assert colours(accuracy_against_cost(rows, tmp_path / "picture", costs=COSTS)[1]) > 10
 
 
 @pytest.mark.parametrize("rows", [[], [row("mlp", None)]], ids=["no rows", "no accuracy"])
-def test_nothing_to_draw_is_an_empty_picture(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    assert "not measured" in accuracy_against_cost(rows, tmp_path / "empty", COSTS)[0].read_text()
+def test_nothing_to_draw_is_an_empty_picture(rows: list[Row], tmp_path: Path) -> None:
+    assert "not measured" in accuracy_against_cost(rows, tmp_path / "empty", costs=COSTS)[0].read_text()
 
 
 def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(tmp_path: Path) -> None:
-    failed = {"task": "e_x", "arch": "failed_net", "dataset": "other_set", "accuracy": None, "seeds": 0}
-    text = accuracy_against_cost([*ROWS, failed], tmp_path / "with", COSTS)[0].read_text()
-    assert text == accuracy_against_cost(ROWS, tmp_path / "without", COSTS)[0].read_text()
+    failed = Row(task="e_x", arch="failed_net", dataset="other_set")
+    text = accuracy_against_cost([*ROWS, failed], tmp_path / "with", costs=COSTS)[0].read_text()
+    assert text == accuracy_against_cost(ROWS, tmp_path / "without", costs=COSTS)[0].read_text()
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    first, again = (accuracy_against_cost(ROWS, tmp_path / name, COSTS) for name in ("a", "b"))
+    first, again = (accuracy_against_cost(ROWS, tmp_path / name, costs=COSTS) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
 def test_no_figure_is_left_open(tmp_path: Path) -> None:
     from matplotlib import pyplot as plt
 
-    accuracy_against_cost(ROWS, tmp_path / "picture", COSTS)
+    accuracy_against_cost(ROWS, tmp_path / "picture", costs=COSTS)
     assert plt.get_fignums() == []
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CnnbenchError, match="cannot write") as caught:
-        accuracy_against_cost(ROWS, tmp_path / "file" / "picture", COSTS)
+        accuracy_against_cost(ROWS, tmp_path / "file" / "picture", costs=COSTS)
     assert caught.value.code == Exit.USAGE

@@ -9,8 +9,8 @@ from pages import Page
 
 from cnnbench import pictures
 from cnnbench.__main__ import main
-from cnnbench.cli.table import Column
 from cnnbench.page.page import Section, Table, write
+from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 NASTY = "<b>&\"'</b><script>alert(1)</script>"

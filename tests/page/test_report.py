@@ -6,7 +6,6 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from contextlib import chdir
-from dataclasses import replace
 from pathlib import Path
 
 import builders as made
@@ -37,8 +36,10 @@ from cnnbench.cli import report
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.page.answer import Answer, within_reach
 from cnnbench.page.parts import Material
-from cnnbench.records.schema import RunRecord
-from cnnbench.tables.gather import Found, Run, gather, latency_key, rows
+from cnnbench.records.schema import BundleRun, Commit, DataChoice, RunRecord
+from cnnbench.tables.columns import every_column
+from cnnbench.tables.gather import Records, Run, gather
+from cnnbench.tables.rows import LatencyKey, latency_keys, rows_of
 from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Cost
 
@@ -63,7 +64,7 @@ def written(*paths: str, target: float | None = None) -> Report:
 
 
 def material(*made_runs: RunRecord, target: float | None = None) -> Material:
-    return Material(Found([Run(record, Path(record.task) / str(record.seed)) for record in made_runs]), target)
+    return Material(Records([Run(record, Path(record.task) / str(record.seed)) for record in made_runs]), target)
 
 
 def answer(*made_runs: RunRecord, target: float | None = None) -> Answer:
@@ -222,7 +223,9 @@ def test_the_page_opens_with_its_answers(page: Report) -> None:
 
 def test_every_figure_of_the_table_is_its_row_s(world: Path, page: Report) -> None:
     with chdir(world):
-        known = {(row["dataset"], row["task"]): row for row in rows(gather(FOLDERS), 0.9)}
+        gathered = gather(FOLDERS)
+        known = {(row.dataset, row.task): row for row in rows_of(gathered, target=0.9)}
+    columns = {column.key: column for column in every_column(latency_keys(gathered))}
     tasks = {("d", arch): f"d_{arch}" for arch in MACS} | {("e", arch): f"e_{arch}" for arch in ("small", NASTY)}
     tasks |= {("d", name): name for name in ("d_few", "d_untested")}
     table = page.table("table")
@@ -232,9 +235,10 @@ def test_every_figure_of_the_table_is_its_row_s(world: Path, page: Report) -> No
         row = known[dataset, tasks[dataset, name]]
         for key in cells.keys() - {"name", "dataset", "spread"}:
             text, value = cells[key]
-            assert (None if value is None else float(value)) == row.get(key), key
-            assert (text == "-") == (row.get(key) is None), key
-    assert {key for row in known.values() for key in row if key.endswith("_p99_ms")} <= set(page.keys["table"])
+            expected = columns[key].value(row)
+            assert (None if value is None else float(value)) == expected, key
+            assert (text == "-") == (expected is None), key
+    assert {key for key in columns if key.endswith("_p99_ms")} <= set(page.keys["table"])
 
 
 def test_the_table_shows_figures_as_people_read_them(page: Report) -> None:
@@ -242,7 +246,7 @@ def test_the_table_shows_figures_as_people_read_them(page: Report) -> None:
     assert (small["accuracy"], small["seeds"], small["macs"], small["params"]) == ("89.00", "3", "9 k", "900")
     low, high = stats.t.interval(0.95, 2, 0.89, stats.sem([0.88, 0.89, 0.90]))
     assert small["spread"] == f"{100 * low:.2f} to {100 * high:.2f}"
-    assert small[latency_key(("torch", 1, 1), 50)] == f"{1e3 * np.median(SECONDS):.3f}"
+    assert small[LatencyKey("torch").column(50)] == f"{1e3 * np.median(SECONDS):.3f}"
     (untested,) = [row for row in page.cells("table") if row["name"] == "d_untested"]
     assert (untested["accuracy"], untested["spread"]) == ("-", "not tested")
 
@@ -352,8 +356,8 @@ def test_a_refused_variant_stands_with_its_reason() -> None:
     made.write_run(record)
     folder = made.write_bundle(record)
     manifest = records.read(folder / "manifest.json", made.Manifest)
-    refused = replace(manifest.variants[0], precision="int8", refused="loses 3 points")
-    records.write(folder / "manifest.json", replace(manifest, variants=(*manifest.variants, refused)))
+    refused = records.replace(manifest.variants[0], precision="int8", refused="loses 3 points")
+    records.write(folder / "manifest.json", records.replace(manifest, variants=(*manifest.variants, refused)))
     kept, lost = written(*FOLDERS[:2]).cells("verdicts")
     assert (kept["precision"], kept["fate"]) == ("fp32", "kept")
     assert (lost["precision"], lost["fate"], lost["why"]) == ("int8", "refused", "loses 3 points")
@@ -361,7 +365,7 @@ def test_a_refused_variant_stands_with_its_reason() -> None:
 
 def test_a_bundle_of_another_training_says_so() -> None:
     made.write_run(network("small"))
-    made.write_bundle(network("small"), run={"checkpoint_sha256": "trained anew"})
+    made.write_bundle(network("small"), run=BundleRun("trained anew", 2, 0.9, ()))
     (row,) = written(*FOLDERS[:2]).cells("verdicts")
     assert "another training" in row["why"]
 
@@ -384,16 +388,7 @@ def test_a_page_made_anew_reads_the_predictions_anew() -> None:
 
 
 def test_the_most_confident_mistakes_are_shown_by_their_test_images() -> None:
-    choice = {
-        "dataset": "mnist5k",
-        "root": None,
-        "folder": None,
-        "name": None,
-        "split": None,
-        "size": None,
-        "channels": None,
-        "train_images": None,
-    }
+    choice = DataChoice(dataset="mnist5k")
     data = open_choice(choice)
     labels = torch.from_numpy(data.test.labels).long()
     wrong = np.random.RandomState(0).permutation(len(labels))[:12]  # the first is the surest, and ten are shown
@@ -403,7 +398,7 @@ def test_the_most_confident_mistakes_are_shown_by_their_test_images() -> None:
     logits = torch.zeros(len(labels), 10)
     logits[torch.arange(len(labels)), said] = sure
     right = len(labels) - len(wrong)
-    test = replace(made.scored(right, "c"), images=len(labels), accuracy=right / len(labels))
+    test = records.replace(made.scored(right, "c"), images=len(labels), accuracy=right / len(labels))
     folder = made.write_run(network("small", dataset="digits", test=test, data=describe(data, choice)))
     write_predictions(
         folder / "predictions.parquet",
@@ -475,14 +470,14 @@ def test_failures_alone_make_a_page() -> None:
 
 
 def test_bundles_alone_make_a_page() -> None:
-    made.write_bundle(network("small"), environment={"cpu": "a processor", "cpu_count": 2})
+    made.write_bundle(network("small"), environment=made.environment())
     made.write_latencies(made.measured(network("small"), SECONDS))
     found = written("exports", "latency.json")
     assert found.sections == {"latency", "verdicts", "environment"}
 
 
 def test_nothing_at_all_can_be_rendered() -> None:
-    Path("report.html").write_text(report.render(Material(Found(), None)), encoding="utf-8")
+    Path("report.html").write_text(report.render(Material(Records(), None)), encoding="utf-8")
     assert Report(Path("report.html")).sections == {"environment"}
 
 
@@ -552,12 +547,14 @@ HOSTILE = [
 def test_what_records_say_is_text(name: str) -> None:
     pages = []
     for called in ("plain", name):
-        found = Found()
+        runs = []
         for arch in (called, "other"):
             for seed in (1, 2):
-                changes = {"dataset": called, "environment": {"cpu": called, "git": {"commit": called, "dirty": False}}}
-                found.runs.append(Run(network(arch, seed, 90 + seed, **changes), Path()))
-        found.failures.append(made.Failure(called, called, called, 1, "i", 6, called, 1.0))
+                environment = made.environment(cpu=called, git=Commit(called, False))
+                changes = {"dataset": called, "environment": environment}
+                runs.append(Run(network(arch, seed, 90 + seed, **changes), Path()))
+        failure = made.Failure(called, called, called, 1, "i", 6, called, 1.0)
+        found = Records(runs, [failure])
         Path("report.html").write_text(report.render(Material(found, 0.9)), encoding="utf-8")
         pages.append(Report(Path("report.html")))
     plain, other = pages

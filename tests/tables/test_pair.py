@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import IMAGES, first, run_record, write_certain, write_failure, write_run
+from builders import IMAGES, data_record, first, run_config, run_record, write_certain, write_failure, write_run
 from scipy import stats
 
 from cnnbench.__main__ import main
@@ -129,7 +128,7 @@ def test_no_common_seed_is_refused_with_the_seeds(capsys: pytest.CaptureFixture[
 
 def test_other_images_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write_answers("a", 1, first(80))
-    write_answers("b", 1, first(80), data={"name": "d", "sha256": "others", "train_images": 80})
+    write_answers("b", 1, first(80), data=data_record(sha256="others"))
     assert "d_a and d_b were tested on other images" in fails(capsys, 3, "a", "b")
 
 
@@ -169,14 +168,9 @@ def test_a_name_that_fits_several_is_refused_with_them(capsys: pytest.CaptureFix
     assert paired(capsys, "a", "b", "--dataset", "d")["a"] == "d_a"
 
 
-def recipe(epochs: int) -> dict[str, Any]:
-    config: dict[str, Any] = replace(run_record()).config
-    return {**config, "trainer": {"max_epochs": epochs}}
-
-
 def test_a_task_of_two_recipes_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     for seed, epochs in ((1, 2), (2, 5)):
-        write_answers("a", seed, first(80), config=recipe(epochs))
+        write_answers("a", seed, first(80), config=run_config(max_epochs=epochs))
     write_answers("b", 1, first(70))
     assert "--pair d_a fits 2 rows of different recipes; give the folders of one" in fails(capsys, 2, "d_a", "b")
 
@@ -224,8 +218,7 @@ def test_a_record_is_not_changed_by_being_compared() -> None:
 def test_an_architecture_means_its_runs_on_all_training_images(capsys: pytest.CaptureFixture[str]) -> None:
     for arch, right in (("a", 90), ("b", 80)):
         write_answers(arch, 1, first(right))
-    fewer = {"data": {"name": "d", "sha256": "pixels of d", "train_images": 8}, "task": "d_a_n8"}
-    write_answers("a", 1, first(70), **fewer)
+    write_answers("a", 1, first(70), data=data_record(train_images=8), task="d_a_n8")
     found = paired(capsys, "a", "b")
     assert (found["a"], found["b"]) == ("d_a", "d_b")
     assert found["per_seed"][0]["accuracy_a"] == 0.9

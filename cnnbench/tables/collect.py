@@ -1,0 +1,82 @@
+"""The small records of runs, bundles and latencies, copied to be kept in a repository and compared from there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnbench import records
+from cnnbench.records.schema import Failure, Manifest, RunRecord
+from cnnbench.tables.gather import Records, Run, gather, record_files
+from cnnbench.types import CnnbenchError, Exit
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was copied, and what the folder holds now."""
+
+    out: Path
+    runs: int
+    bundles: int
+    files: int
+    bytes: int
+
+
+def collect_records(paths: Sequence[str], *, out: Path) -> Collected:
+    """Copy the records of runs, bundles and latencies into a folder, without paths of the machine.
+
+    Raises:
+        CnnbenchError: There are no records, one cannot be read, or the folder has another run of the same name
+            (exit 3).
+    """
+    gathered = gather(paths)
+    _copy_runs(gathered, out)
+    for file in record_files(paths):
+        if file.name == "manifest.json":
+            _copy(file, out / records.read(file, Manifest).task / file.name)
+        elif file.name.startswith("latency"):
+            _copy(file, out / file.name)
+    sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
+    return Collected(out, len(gathered.runs), len(gathered.bundles), len(sizes), sum(sizes))
+
+
+def without_paths(record: RunRecord) -> RunRecord:
+    """A record that names no folder of the machine it was made on."""
+    no_paths = {"root": None, "folder": None}
+    config = records.replace(record.config, data=records.replace(record.config.data, **no_paths))
+    return records.replace(record, data=records.replace(record.data, **no_paths), config=config)
+
+
+def _copy_runs(gathered: Records, out: Path) -> None:
+    for run in gathered.runs:
+        folder = out / run.record.task / f"seed{run.record.seed}"
+        _check_same_run(folder / "result.json", run)
+        records.write(folder / "result.json", without_paths(run.record))
+        (folder / "failure.json").unlink(missing_ok=True)
+        if run.robustness:
+            records.write(folder / "robustness.json", run.robustness)
+    for failure in gathered.failures:
+        folder = out / failure.task / f"seed{failure.seed}"
+        if not (folder / "result.json").is_file():  # else it succeeded at another time
+            records.write(folder / "failure.json", _without_log(failure))
+
+
+def _without_log(failure: Failure) -> Failure:
+    return records.replace(failure, log="")
+
+
+def _check_same_run(file: Path, run: Run) -> None:
+    """Two runs of one name are one run only if their records are the same. Raises CnnbenchError (exit 3)."""
+    if file.is_file() and records.read(file, RunRecord) != without_paths(run.record):
+        raise CnnbenchError(
+            f"{file} is of another run than {run.folder}: remove it, or collect into another folder", Exit.DATA
+        )
+
+
+def _copy(file: Path, target: Path) -> None:
+    with records.replacing(target) as partial:
+        shutil.copyfile(file, partial)
+        json.loads(partial.read_text())  # a half-written record is not copied

@@ -1,0 +1,221 @@
+"""The columns of tables: a column reads one figure of a row, names it with its unit, and formats it for people.
+
+`CATALOGUE` has every figure of a `tables.rows.Row`; `compare`, `choose` and `report` select theirs from it by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from statistics import median
+from typing import Any
+
+from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
+from cnnbench.tables.text import count, interval, percent, percent_digits
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of rows: its key for programs, its heading, unit and format for people.
+
+    Args:
+        key: Name of the figure in CSV and JSON; also the attribute of a row, or the key of a mapping, that is read.
+        heading: What people read above it, without the unit.
+        show: Formats a value that is not None.
+        unit: Of the value as `show` formats it; empty where it has none.
+        right: Whether values are aligned to the right.
+        read: Reads the figure of a row where it is not the attribute called `key`.
+    """
+
+    key: str
+    heading: str
+    show: Callable[[Any], str] = str
+    _: KW_ONLY
+    unit: str = ""
+    right: bool = False
+    read: Callable[[Any], Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+    def value(self, row: object) -> Any:
+        """The figure of a row, in full precision; None where it was not measured.
+
+        Raises:
+            AttributeError: The row is no mapping and has no such attribute.
+        """
+        if self.read is not None:
+            return self.read(row)
+        return row.get(self.key) if isinstance(row, Mapping) else getattr(row, self.key)
+
+    def text(self, row: object) -> str:
+        """The figure as people read it: a dash where it was not measured."""
+        value = self.value(row)
+        return "-" if value is None else self.show(value)
+
+
+def texts(columns: Sequence[Column], row: object) -> list[str]:
+    """The cells of a row as people read them."""
+    return [column.text(row) for column in columns]
+
+
+def select(*keys: str) -> list[Column]:
+    """Columns of the catalogue, in this order."""
+    return [CATALOGUE[key] for key in keys]
+
+
+def latency_column(key: LatencyKey, percent: int) -> Column:
+    """A percentile of one call."""
+    return Column(
+        key.column(percent),
+        f"{key.place} p{percent}, {key.setting}",
+        "{:.3f}".format,
+        unit="ms",
+        right=True,
+        read=lambda row: row.latency_ms(key, percent),
+    )
+
+
+def latency_pair_column(key: LatencyKey) -> Column:
+    """The 50th and the 90th percentile of one call, in one cell."""
+
+    def both(row: Row) -> str | None:
+        figures = [row.latency_ms(key, percent) for percent in (50, 90)]
+        if figures[0] is None:
+            return None
+        return " / ".join("-" if figure is None else f"{figure:.3f}" for figure in figures)
+
+    return Column(key.column(50), f"{key.place} p50 / p90, {key.setting}", unit="ms", right=True, read=both)
+
+
+def target_columns(target: float) -> list[Column]:
+    """What training took to reach a validation accuracy, as people read it: medians and ranges over the seeds."""
+
+    def spread(name: str, digits: str) -> Callable[[Row], str | None]:
+        return lambda row: _spread(row.time_to_target, name, digits)
+
+    reached = Column("reached", f"seeds to val {percent(target)}", right=True, read=_reached)
+    seconds = "s, validation excluded: median (range) of those"
+    return [
+        reached,
+        Column("seconds", seconds, right=True, read=spread("seconds", ".1f")),
+        Column("epochs", "epochs", right=True, read=spread("epochs", "g")),
+        Column("macs", "training MACs", right=True, read=spread("macs", ".2e")),
+    ]
+
+
+def _reached(row: Row) -> str | None:
+    time = row.time_to_target
+    if time is None:
+        return None
+    seeds = f"{time.seeds} of {time.runs}"
+    return seeds if time.seeds else f"never ({seeds})"
+
+
+def _spread(time: TimeToTarget | None, name: str, digits: str) -> str | None:
+    """Median and range of a figure over the seeds that reached the target; None where none did."""
+    if time is None or not time.seeds:
+        return None
+    values = sorted(getattr(time, name))
+    text = format(median(values), digits)
+    return text if values[0] == values[-1] else f"{text} ({values[0]:{digits}} to {values[-1]:{digits}})"
+
+
+def _of_target(name: str) -> Callable[[Row], Any]:
+    """Reads a figure of the time to the target; None where no target was given."""
+    return lambda row: None if row.time_to_target is None else getattr(row.time_to_target, name)
+
+
+def _accuracy_and_std(row: Row) -> str | None:
+    if row.accuracy is None:
+        return "failed" if row.failures else None
+    spread = "" if row.accuracy_std is None else f" +- {percent_digits(row.accuracy_std)}"
+    return percent_digits(row.accuracy) + spread
+
+
+def _accuracy_interval(row: Row) -> str | None:
+    if row.accuracy is None:
+        return None
+    if row.accuracy_low is None or row.accuracy_high is None:
+        return "one seed"
+    return interval(row.accuracy_low, row.accuracy_high)
+
+
+def _seeds_and_failures(row: Row) -> str | None:
+    if row.accuracy is None and not row.failures:
+        return None
+    return f"{row.seeds} ({len(row.failures)} failed)" if row.failures else str(row.seeds)
+
+
+def _number(
+    key: str,
+    heading: str,
+    show: Callable[[Any], str] = str,
+    *,
+    unit: str = "",
+    read: Callable[[Row], Any] | None = None,
+) -> Column:
+    return Column(key, heading, show, unit=unit, right=True, read=read)
+
+
+FIGURES = (
+    Column("task", "task"),
+    Column("arch", "architecture"),
+    Column("dataset", "dataset"),
+    _number("train_images", "training images", count),
+    _number("epochs", "epochs"),
+    _number("accuracy", "test accuracy", percent_digits, unit="%"),
+    _number("accuracy_std", "standard deviation over seeds", percent_digits, unit="%"),
+    _number("accuracy_low", "95 % interval from", percent_digits, unit="%"),
+    _number("accuracy_high", "95 % interval to", percent_digits, unit="%"),
+    Column("interval", "method of the interval"),
+    _number("accuracies", "every seed, in order", lambda values: " ".join(map(percent_digits, values))),
+    _number("seeds", "seeds"),
+    Column("failures", "failed", "; ".join),
+    _number("test_images", "test images", count),
+    _number("params", "parameters", count),
+    _number("fc_weights", "fully connected equivalent", count),
+    _number("macs", "MACs", count),
+    _number("weight_bytes", "weight bytes", count),
+    _number("activation_bytes", "activation bytes", count),
+    _number("model_bytes", "ONNX bytes", count),
+    Column("verdict", "verdict"),
+    _number("train_seconds", "training", "{:.1f}".format, unit="s"),
+    _number("memory_bytes", "training memory", lambda value: f"{value / 1e6:.0f}", unit="MB"),
+    Column("memory_kind", "memory measured by"),
+    _number("energy_joules", "training energy", "{:.0f}".format, unit="J"),
+    Column("energy_kind", "energy measured by"),
+    _number("ece", "calibration error (ECE)", percent_digits, unit="%"),
+    _number("shift_mean", "mean over shifts up to 4 px", percent_digits, unit="%"),
+    _number("shift_worst", "worst shift", percent_digits, unit="%"),
+    _number("equivariance_error", "equivariance error at 1 px", "{:.3f}".format),
+)
+"""Every figure of a row, without latencies and the time to a target, in the order of CSV and JSON."""
+
+TARGET_FIGURES = (
+    _number("target", "target", percent_digits, unit="%", read=_of_target("target")),
+    _number("target_seeds", "seeds that reached it", read=_of_target("seeds")),
+    _number("target_of", "of seeds", read=_of_target("runs")),
+    _number("target_seconds", "to the target", unit="s", read=_of_target("seconds")),
+    _number("target_epochs", "epochs to the target", read=_of_target("epochs")),
+    _number("target_macs", "MACs to the target", read=_of_target("macs")),
+)
+"""The figures of a row's time to a target; None where no target was given."""
+
+JOINED = (
+    _number("accuracy_and_std", "test accuracy", unit="% (mean +- std)", read=_accuracy_and_std),
+    _number("accuracy_interval", "95 % interval", read=_accuracy_interval),
+    _number("seeds_and_failures", "seeds", read=_seeds_and_failures),
+)
+"""Cells that hold several figures, for people alone."""
+
+CATALOGUE: Mapping[str, Column] = {column.key: column for column in (*FIGURES, *TARGET_FIGURES, *JOINED)}
+"""Every column of a row by its key; latencies have theirs from `latency_column`."""
+
+
+def every_column(latencies: Sequence[LatencyKey], *, with_target: bool = False) -> list[Column]:
+    """Every figure of a row in a column of its own, for programs."""
+    columns = [*FIGURES, *(TARGET_FIGURES if with_target else ())]
+    return [*columns, *(latency_column(key, percent) for key in latencies for percent in (50, 90, 99))]

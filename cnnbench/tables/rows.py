@@ -1,0 +1,281 @@
+"""One row per group of runs that differ in their seed alone; `compare`, `choose` and `report` show the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+from cnnbench.bench.percentiles import PERCENTS, percentile
+from cnnbench.bench.record import LatencyCase
+from cnnbench.records.schema import Failure, Manifest
+from cnnbench.tables.gather import Records, Run, groups, scored_predictions
+from cnnbench.tables.text import plural
+
+
+@dataclass(frozen=True, order=True)
+class LatencyKey:
+    """What the latency of a network depends on besides the machine; the precision is fp32."""
+
+    backend: str = "onnxruntime"
+    provider: str = "cpu"
+    batch: int = 1
+    threads: int = 1
+
+    @property
+    def place(self) -> str:
+        """The backend in words, and the provider where it is not the CPU."""
+        return self.backend if self.provider == "cpu" else f"{self.backend} on {self.provider}"
+
+    @property
+    def setting(self) -> str:
+        """Batch size and threads in words."""
+        return f"batch {self.batch}, {plural(self.threads, 'thread')}"
+
+    def column(self, percent: int) -> str:
+        """Key of a percentile in CSV and JSON, such as `onnxruntime_batch1_threads1_p50_ms`."""
+        place = self.backend if self.provider == "cpu" else f"{self.backend}_{self.provider}"
+        return f"{place}_batch{self.batch}_threads{self.threads}_p{percent}_ms"
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds of one call; None where there are too few samples for the percentile."""
+
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Percentiles:
+        """Of the calls of a case, in seconds."""
+        figures = [percentile(seconds, percent).seconds for percent in PERCENTS]
+        return cls(*(None if figure is None else figure * 1e3 for figure in figures))
+
+    def at(self, percent: int) -> float | None:
+        return {50: self.p50_ms, 90: self.p90_ms, 99: self.p99_ms}[percent]
+
+
+@dataclass(frozen=True)
+class TimeToTarget:
+    """What training took until a validation accuracy was first reached, per seed that reached it."""
+
+    target: float
+    """Validation accuracy, a fraction."""
+    runs: int
+    """Of the group, those that did not reach it included."""
+    seconds: tuple[float, ...]
+    """Validation excluded."""
+    epochs: tuple[int, ...]
+    macs: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        """That reached it."""
+        return len(self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Every figure of one group of runs; None where it was not measured. Accuracies are fractions of 1.
+
+    A task of which every run failed is a row too: it has failures and no figures.
+    """
+
+    task: str
+    arch: str
+    dataset: str
+    accuracy: float | None = None
+    """Mean over the seeds, on test images."""
+    accuracy_std: float | None = None
+    accuracy_low: float | None = None
+    """95 % interval over seeds; None with a single seed."""
+    accuracy_high: float | None = None
+    interval: str | None = None
+    """Method of the interval."""
+    accuracies: tuple[float, ...] = ()
+    """By seed."""
+    seeds: int = 0
+    """That were tested."""
+    failures: tuple[str, ...] = ()
+    """Seed and reason of each run without a result."""
+    train_images: int | None = None
+    test_images: int | None = None
+    epochs: int | None = None
+    params: int | None = None
+    fc_weights: int | None = None
+    """Weights that fully connected layers would need in the place of its convolutions."""
+    macs: int | None = None
+    """Multiply-adds for one image."""
+    weight_bytes: int | None = None
+    activation_bytes: int | None = None
+    train_seconds: float | None = None
+    """Mean over the seeds."""
+    memory_bytes: int | None = None
+    """Of training: the largest over the seeds."""
+    memory_kind: str | None = None
+    energy_joules: float | None = None
+    """Of training: mean over the seeds."""
+    energy_kind: str | None = None
+    ece: float | None = None
+    """Expected calibration error: mean over the seeds whose predictions are kept."""
+    shift_mean: float | None = None
+    """Accuracy on shifted images: mean over shifts and seeds."""
+    shift_worst: float | None = None
+    """Accuracy at the worst shift of each seed: mean over the seeds."""
+    equivariance_error: float | None = None
+    """Relative error of feature maps at a shift of 1 pixel: mean over the seeds."""
+    time_to_target: TimeToTarget | None = None
+    model_bytes: int | None = None
+    """Of the bundle's fp32 ONNX file."""
+    verdict: str | None = None
+    """What the bundle's manifest says of its fp32 file; `verify` checks it."""
+    latencies: Mapping[LatencyKey, Percentiles] = field(default_factory=dict)
+    """Of the bundle's fp32 file."""
+
+    def latency_ms(self, key: LatencyKey, percent: int) -> float | None:
+        """A percentile of one call in milliseconds; None where it was not measured."""
+        return self.latencies[key].at(percent) if key in self.latencies else None
+
+
+def rows_of(gathered: Records, *, target: float | None = None) -> list[Row]:
+    """One row per group and one per task of which no run succeeded; the most accurate of each dataset first.
+
+    Args:
+        gathered: All records.
+        target: Validation accuracy for the time to accuracy, a fraction.
+    """
+    rows = [row_of(runs, gathered, target=target) for runs in groups(gathered)]
+    succeeded = {row.task for row in rows}
+    rows += [_failed_row(task, gathered.failures) for task in sorted({f.task for f in gathered.failures} - succeeded)]
+    return sorted(rows, key=lambda row: (row.dataset, row.train_images or float("inf"), -(row.accuracy or 0)))
+
+
+def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = None) -> Row:
+    """Every figure of one group."""
+    tested = [run for run in runs if run.record.test]
+    row = _with_training(_basic_row(runs, gathered.failures), runs)
+    row = _with_bundle(_with_behaviour(row, tested), _bundle_of(tested, gathered.bundles), gathered.latencies)
+    return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))
+
+
+def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
+    from cnnbench.analysis.statistics import time_to_accuracy
+
+    spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.cost.macs) for run in runs]
+    reached = [cost for cost in spent if cost]
+    return TimeToTarget(
+        target=target,
+        runs=len(runs),
+        seconds=tuple(cost.seconds for cost in reached),
+        epochs=tuple(cost.epochs for cost in reached),
+        macs=tuple(cost.macs for cost in reached),
+    )
+
+
+def latency_keys(gathered: Records) -> list[LatencyKey]:
+    """Everything that a latency was measured on, fp32 or not."""
+    return sorted({_key(case) for case in gathered.latencies})
+
+
+def _key(case: LatencyCase) -> LatencyKey:
+    return LatencyKey(case.backend, case.provider, case.batch, case.threads)
+
+
+def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
+    """What was trained, its accuracy over the seeds, and its cost by counting."""
+    from cnnbench.analysis.statistics import summary
+
+    first = runs[0].record
+    tests = [run.record.test for run in runs if run.record.test]
+    accuracies = [test.accuracy for test in tests]
+    over_seeds = summary(accuracies, (0.0, 1.0)) if accuracies else None
+    interval = over_seeds.interval if over_seeds else None
+    return Row(
+        task=first.task,
+        arch=first.arch,
+        dataset=first.data.name,
+        accuracy=over_seeds.mean if over_seeds else None,
+        accuracy_std=over_seeds.std if over_seeds else None,
+        accuracy_low=interval.low if interval else None,
+        accuracy_high=interval.high if interval else None,
+        interval=interval.method if interval else None,
+        accuracies=tuple(accuracies),
+        seeds=len(accuracies),
+        failures=_reasons(first.task, failures),
+        train_images=first.data.train_images,
+        test_images=tests[0].images if tests else None,
+        epochs=first.fit.epochs,
+        params=first.cost.params,
+        fc_weights=first.fc_weights,
+        macs=first.cost.macs,
+        weight_bytes=first.cost.weight_bytes,
+        activation_bytes=first.cost.activation_bytes,
+    )
+
+
+def _with_training(row: Row, runs: Sequence[Run]) -> Row:
+    """With what training took from the machine."""
+    resources = [run.record.fit.resources for run in runs]
+    memory = [resource.memory_bytes for resource in resources if resource.memory_bytes is not None]
+    energy = [resource.energy_joules for resource in resources if resource.energy_joules is not None]
+    return replace(
+        row,
+        train_seconds=fmean(run.record.fit.train_seconds for run in runs),
+        memory_bytes=max(memory, default=None),
+        memory_kind=resources[0].memory_kind,
+        energy_joules=fmean(energy) if energy else None,
+        energy_kind=resources[0].energy_kind,
+    )
+
+
+def _with_behaviour(row: Row, tested: Sequence[Run]) -> Row:
+    """With its calibration and its accuracy on shifted images."""
+    from cnnbench.analysis.confidence import expected_calibration_error
+
+    predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
+    errors = [expected_calibration_error(seed.probabilities, seed.labels) for seed in predictions]
+    shifted = [run.robustness for run in tested if run.robustness]
+    moved = [seed.equivariance.errors[0] for seed in shifted if seed.equivariance]
+    return replace(
+        row,
+        ece=fmean(errors) if errors else None,
+        shift_mean=fmean(seed.mean for seed in shifted) if shifted else None,
+        shift_worst=fmean(seed.worst for seed in shifted) if shifted else None,
+        equivariance_error=fmean(moved) if moved else None,
+    )
+
+
+def _bundle_of(tested: Sequence[Run], bundles: Sequence[Manifest]) -> Manifest | None:
+    """The bundle of one of the tested checkpoints: a bundle of an earlier training is not theirs."""
+    checkpoints = {run.record.test.checkpoint_sha256 for run in tested if run.record.test}
+    return next((bundle for bundle in bundles if bundle.run.checkpoint_sha256 in checkpoints), None)
+
+
+def _with_bundle(row: Row, bundle: Manifest | None, latencies: Sequence[LatencyCase]) -> Row:
+    """With the size, the verdict and the latencies of the bundle's fp32 file."""
+    if bundle is None:
+        return row
+    file, fp32 = bundle.files["model.onnx"], bundle.kept[0]
+    flips = sum(result.flips + result.rounding_flips for result in fp32.passes)
+    error = max(result.max_abs_error for result in fp32.passes)
+    return replace(
+        row,
+        model_bytes=file.bytes,
+        verdict=f"{flips} of {bundle.reference.images:,} images flip, largest logit error {error:.1e}",
+        latencies={
+            _key(case): Percentiles.of(case.seconds)
+            for case in latencies
+            if case.model_sha256 == file.sha256 and case.precision == "fp32"
+        },
+    )
+
+
+def _failed_row(task: str, failures: Sequence[Failure]) -> Row:
+    """The row of a task without a result: reasons instead of figures."""
+    first = next(failure for failure in failures if failure.task == task)
+    return Row(task=task, arch=first.arch, dataset=first.dataset, failures=_reasons(task, failures))
+
+
+def _reasons(task: str, failures: Sequence[Failure]) -> tuple[str, ...]:
+    return tuple(f"seed {failure.seed}: {failure.explained}" for failure in failures if failure.task == task)
