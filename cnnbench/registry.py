@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from cnnbench.types import CnnbenchError, Exit
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name: where its builder is, what it says of itself, and the literals it declares."""
+    """A registered name: where its builder is, the first line of its docstring, and the literals it declares."""
 
     name: str
     module: str
@@ -41,7 +41,7 @@ class Entry:
 
 
 class Registry:
-    """A decorator that marks builders in the modules of `package`, and the lookup of what it marked.
+    """A decorator for builders in the modules of `package`, and the lookup of those by name.
 
     >>> from cnnbench.architectures import architecture
     >>> architecture["resnet20"].declared["params"]
@@ -56,7 +56,7 @@ class Registry:
         """Mark a builder. Its name is the function's, or `name` where given; `declared` is kept on the function."""
 
         def mark(builder: Callable[..., Any]) -> Callable[..., Any]:
-            builder.declared = declared  # type: ignore[attr-defined]
+            vars(builder)["declared"] = declared
             return builder
 
         return mark
@@ -71,16 +71,14 @@ class Registry:
         spec = importlib.util.find_spec(self.package)
         assert spec is not None
         assert spec.submodule_search_locations is not None
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for folder in spec.submodule_search_locations:
             for path in sorted(Path(folder).glob("*.py")):
-                for entry in _marked(path, f"{self.package}.{path.stem}", self.kind):
-                    _add(found, entry)
-        from importlib.metadata import entry_points  # slow, and not needed where no name is looked up
-
-        for point in entry_points(group=self.package):
-            _add(found, Entry(point.name, point.module, point.attr, f"from {point.dist.name if point.dist else '?'}"))
-        return dict(sorted(found.items()))
+                for entry in _decorated(path, f"{self.package}.{path.stem}", self.kind):
+                    _add(entries, entry)
+        for entry in _installed(self.package):
+            _add(entries, entry)
+        return dict(sorted(entries.items()))
 
     def __getitem__(self, name: str) -> Entry:
         """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown."""
@@ -93,34 +91,36 @@ class Registry:
 
 
 def hint(word: str, accepted: list[str]) -> str:
-    """What to say about a word that is not accepted: the nearest ones if any is near, else all of them."""
-    near = _near(word, accepted, 3)
+    """A hint for a word that is not accepted: the nearest accepted ones if any is near, else all of them."""
+    import difflib  # only where something was mistyped
+
+    near = difflib.get_close_matches(word, accepted)
     return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(accepted)}"
 
 
-def _near(word: str, accepted: list[str], most: int) -> list[str]:
-    import difflib  # only where something was mistyped
-
-    return difflib.get_close_matches(word, accepted, n=most)
-
-
-def _add(found: dict[str, Entry], entry: Entry) -> None:
-    if entry.name in found:
-        raise ValueError(f"{entry.name!r} is registered by {found[entry.name].module} and by {entry.module}")
-    found[entry.name] = entry
+def _add(entries: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in entries:
+        raise ValueError(f"{entry.name!r} is registered by {entries[entry.name].module} and by {entry.module}")
+    entries[entry.name] = entry
 
 
-def _marked(path: Path, module: str, decorator: str) -> list[Entry]:
+def _decorated(path: Path, module: str, decorator: str) -> Iterator[Entry]:
     """The functions in the file at `path` decorated with `@decorator(...)`."""
-    entries = []
     for node in ast.parse(path.read_text()).body:
         for call in getattr(node, "decorator_list", []):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
                 assert isinstance(node, ast.FunctionDef)
                 summary = (ast.get_docstring(node) or "").split("\n")[0]
                 declared = _literals(call)
-                entries.append(Entry(declared.pop("name", node.name), module, node.name, summary, declared))
-    return entries
+                yield Entry(declared.pop("name", node.name), module, node.name, summary, declared)
+
+
+def _installed(group: str) -> Iterator[Entry]:
+    """The entry points of other installed packages in a group."""
+    from importlib.metadata import entry_points  # slow, and not needed where no name is looked up
+
+    for point in entry_points(group=group):
+        yield Entry(point.name, point.module, point.attr, f"from {point.dist.name if point.dist else '?'}")
 
 
 def _literals(call: ast.Call) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Functions that return values: what Python calls, and what the verbs print.
+
+Most live in the folder they belong to and are imported from there when they are first used, so that importing cnnbench
+takes no time. Those that compose several folders are defined here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+
+if TYPE_CHECKING:
+    from cnnbench.records.schema import RunConfig, RunRecord
+    from cnnbench.runtime.predict import Model
+    from cnnbench.training.config import parse as configure
+    from cnnbench.training.run import fit, predict, test, validate
+
+__all__ = [
+    "CnnbenchError",
+    "Cost",
+    "Exit",
+    "ImageSpec",
+    "Model",
+    "RunConfig",
+    "RunRecord",
+    "configure",
+    "cost",
+    "fit",
+    "list_architectures",
+    "load",
+    "predict",
+    "test",
+    "validate",
+]
+
+PLACES = {
+    "Model": "cnnbench.runtime.predict:Model",
+    "RunConfig": "cnnbench.records.schema:RunConfig",
+    "RunRecord": "cnnbench.records.schema:RunRecord",
+    "configure": "cnnbench.training.config:parse",
+    "fit": "cnnbench.training.run:fit",
+    "predict": "cnnbench.training.run:predict",
+    "test": "cnnbench.training.run:test",
+    "validate": "cnnbench.training.run:validate",
+}
+"""Where a public name is defined; the imports above say the same to type checkers."""
+
+
+if not TYPE_CHECKING:  # type checkers would believe that every name exists
+
+    def __getattr__(name: str) -> Any:
+        if name not in PLACES:
+            raise AttributeError(f"module 'cnnbench.api' has no attribute {name!r}")
+        module, _, attribute = PLACES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def list_architectures() -> list[str]:
+    """Names of the registered architectures."""
+    from cnnbench.architectures import architecture
+
+    return list(architecture)
+
+
+def cost(arch: str, *, height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> Cost:
+    """Parameters, MACs, activations and depth of an architecture for one image, counted without running it.
+
+    Raises:
+        CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
+    """
+    from cnnbench.analysis.cost import cost as count
+
+    return count(arch, ImageSpec(height, width, channels, num_classes))
+
+
+def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") -> Model:
+    """The network of a bundle, ready for `.predict(images)`. Needs no torch.
+
+    Args:
+        bundle: A folder that `export` wrote. Verify one that somebody else wrote first.
+        precision: Which of its files: fp32, or fp16 or int8 where the bundle has them.
+        provider: cpu or cuda; it runs there or fails.
+
+    Raises:
+        CnnbenchError: It is no bundle or is damaged (exit 3), has no such file (exit 2), or the provider cannot be
+            used here (exit 6).
+    """
+    from cnnbench import records
+    from cnnbench.records.schema import Manifest
+    from cnnbench.runtime.predict import Model
+    from cnnbench.runtime.providers import open_session
+
+    path = Path(bundle)
+    if not (path / "manifest.json").is_file():
+        raise CnnbenchError(f"{bundle} is not a bundle: it has no manifest.json", Exit.DATA)
+    files = {file.precision: file.file for file in records.read(path / "manifest.json", Manifest).kept}
+    if precision not in files:
+        raise CnnbenchError(f"{bundle} has no {precision} file: expected {' or '.join(files)}")
+    return Model(path, open_session(path / files[precision], provider), precision)

@@ -1,0 +1,141 @@
+"""The public names: each exists, whatever was imported before, and does what it says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnbench
+from cnnbench import api
+from cnnbench.types import CnnbenchError, Exit
+
+FLAGS = ["--model.arch", "linear", "--data.train_images", "64", "--trainer.max_epochs", "1"]
+
+
+@dataclass(frozen=True)
+class World:
+    """A tested run of the session, the folder of its runs, and its bundle."""
+
+    run: Path
+    runs_dir: Path
+    bundle: Path
+
+    @property
+    def config(self) -> cnnbench.RunConfig:
+        return cnnbench.configure(["--model.arch", "lenet5", "--trainer.max_epochs", "2"])
+
+
+@pytest.fixture
+def world(run: Path, runs_dir: Path, bundle: Path) -> World:
+    return World(run, runs_dir, bundle)
+
+
+CALLS: dict[str, Callable[[World], object]] = {
+    "configure": lambda world: world.config.model.arch == "lenet5",
+    "cost": lambda world: cnnbench.cost("lenet5", height=28, width=28, channels=1).params == 61_706,
+    "fit": lambda world: cnnbench.fit(cnnbench.configure(FLAGS)).fit.epochs == 1,  # type: ignore[union-attr]
+    "list_architectures": lambda world: "lenet5" in cnnbench.list_architectures(),
+    "load": lambda world: cnnbench.load(world.bundle).size == (28, 28, 1),
+    "predict": lambda world: cnnbench.predict(world.config, runs_dir=world.runs_dir).is_file(),
+    "test": lambda world: cnnbench.test(world.config, runs_dir=world.runs_dir).test.images == 500,  # type: ignore[union-attr]
+    "validate": lambda world: cnnbench.validate(world.config, runs_dir=world.runs_dir).images == 500,
+}
+"""Every public function, called so that what comes back can be judged."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_submodule_imported() -> None:
+    for module in pkgutil.walk_packages(cnnbench.__path__, "cnnbench."):
+        importlib.import_module(module.name)
+
+
+def test_public_names_are_sorted_documented_and_no_submodules() -> None:
+    assert sorted(cnnbench.__all__) == cnnbench.__all__ == api.__all__
+    assert not set(cnnbench.__all__) & {module.name for module in pkgutil.iter_modules(cnnbench.__path__)}
+    assert all(getattr(cnnbench, name).__doc__ for name in cnnbench.__all__)
+    assert set(cnnbench.__all__) <= set(dir(cnnbench))
+
+
+def test_every_public_function_is_called_below() -> None:
+    assert set(CALLS) == {name for name in cnnbench.__all__ if inspect.isfunction(getattr(cnnbench, name))}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_public_function_works_after_every_submodule_was_imported(name: str, world: World) -> None:
+    assert CALLS[name](world)
+
+
+def test_type_checkers_see_the_names_that_are_imported_when_used() -> None:
+    (block,) = [
+        node
+        for node in ast.parse(inspect.getsource(api)).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    seen = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == api.PLACES
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, cnnbench; dir(cnnbench); cnnbench.list_architectures(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "lightning", "numpy", "onnxruntime", "jsonargparse"} & set(done.stdout.split())
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'architectures_'"):
+        cnnbench.architectures_  # type: ignore[attr-defined] # noqa: B018
+
+
+def test_an_unknown_architecture_has_no_cost() -> None:
+    with pytest.raises(cnnbench.CnnbenchError, match="did you mean lenet5"):
+        cnnbench.cost("lenet6")
+
+
+def test_a_bundle_predicts(bundle: Path) -> None:
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    assert set(cnnbench.load(bundle).predict(images)) <= set("0123456789")
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "message", "code"),
+    [
+        (lambda bundle: (bundle / "manifest.json").unlink(), {}, "is not a bundle: it has no manifest.json", Exit.DATA),
+        (lambda bundle: (bundle / "manifest.json").write_text("{"), {}, "manifest.json", Exit.DATA),
+        (lambda bundle: (bundle / "model.onnx").write_bytes(b"x"), {}, "is not a readable ONNX file", Exit.DATA),
+        (lambda bundle: (bundle / "model.onnx").unlink(), {}, "model.onnx", Exit.DATA),
+        (lambda bundle: None, {"precision": "int8"}, "has no int8 file: expected fp32", Exit.USAGE),
+        (lambda bundle: None, {"provider": "tpu"}, "tpu", Exit.USAGE),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(
+    damage: Callable[[Path], object], options: dict[str, Any], message: str, code: Exit, bundle: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    damaged = Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    damage(damaged)
+    with pytest.raises(CnnbenchError, match=message) as refused:
+        cnnbench.load(damaged, **options)
+    assert refused.value.code == code
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_does_not_exist_is_no_bundle() -> None:
+    with pytest.raises(CnnbenchError, match="/nope is not a bundle"):
+        cnnbench.load("/nope")
