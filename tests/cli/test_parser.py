@@ -208,6 +208,13 @@ def test_every_old_spelling_is_refused_with_the_new_one(verb: str, old: str) -> 
     assert f"{old} is now {RENAMED[verb, old]}" in str(refused.value)
 
 
+@pytest.mark.parametrize(("verb", "old"), RENAMED)
+def test_the_glossary_has_every_old_spelling(verb: str, old: str) -> None:
+    glossary = (Path(front.__file__).parents[2] / "docs/glossary.md").read_text()
+    new = RENAMED[verb, old].replace("|", "\\|")
+    assert f"| `{f'{verb} {old}'.strip()}` | `{new}` |" in glossary
+
+
 def test_lightning_s_own_names_are_left_alone() -> None:
     check_flags("fit", ["--trainer.max_epochs", "3", "--seed_everything=1", "--ckpt_path", "last", "--runs-dir", "x"])
 
