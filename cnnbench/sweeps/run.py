@@ -113,7 +113,7 @@ def plan(
                 data = opened(config, loaded)
                 task = task_name(config)
                 folder = str(Path(runs_dir).resolve() / task / f"seed{seed}")
-                made = identity(config, seed, data.sha256)
+                made = identity(config, data)
                 planned.append(Planned(task, config.model.arch, data.name, seed, folder, mine, config, made, overwrite))
     twice = {run.folder for run in planned if sum(other.folder == run.folder for other in planned) > 1}
     if twice:

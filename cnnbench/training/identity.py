@@ -1,8 +1,9 @@
-"""When two runs must come out alike: the hash by which a sweep knows a finished run again.
+"""When two runs must come out alike: the hash by which a sweep recognises a finished run.
 
-It covers the configuration, the images, the seed, torch's version, and the sources that training reads: the
-classifier, the data module, the files of this architecture and of this dataset, and whatever those import. A commit
-that touches nothing of these leaves the hash as it is.
+It covers the fields of `Identity`: the configuration, the images, the seed, versions, and the sources that training
+reads: the classifier, the data module, the files of this architecture and of this dataset (also where they are a
+plug-in's), and whatever those import from the same package. A commit that touches none of these leaves the hash as it
+is.
 """
 
 from __future__ import annotations
@@ -10,21 +11,31 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import json
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnnbench import records
 from cnnbench.architectures import architecture
 from cnnbench.datasets import dataset
-from cnnbench.records.schema import RunConfig
+from cnnbench.records.schema import DataConfig, DataRecord, ModelConfig, RunConfig, TrainerOption
+from cnnbench.types import Augment, Dataset
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cnnbench.registry import Registry
+
+OURS = "cnnbench"
 ROOTS = ("cnnbench.training.classifier", "cnnbench.training.data")
-TYPES = "cnnbench.types"
-PLACE = ("root", "download", "folder")
-"""Options of the data that say where images lie; their hash says which they are."""
+BY_DEFINITION = ("cnnbench.records.schema", "cnnbench.types")
+"""Modules with what every verb uses: of these only the definitions that training imports count. A module may import
+from those that follow it."""
+LIBRARIES = ("torch", "torchvision", "timm")
+"""Packages that are known by their version, not by their sources."""
 TRAINER = (
     "max_epochs",
     "max_steps",
@@ -38,86 +49,151 @@ TRAINER = (
     "overfit_batches",
     "min_epochs",
 )
-"""Flags of the trainer that change what comes out; the others change how fast, or what is printed."""
+"""Options of the trainer that change what comes out; the others change how fast, or what is printed."""
 
 
-def identity(config: RunConfig, seed: int, images_sha256: str) -> str:
-    """SHA-256 of all that a run's outcome depends on, the machine's rounding apart.
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a run's outcome depends on, the machine's rounding apart."""
+
+    model: ModelConfig
+    data: DataConfig
+    """Without the options that say where images lie: their hash says which they are."""
+    trainer: dict[str, TrainerOption]
+    seed: int
+    images_sha256: str
+    """Of the decoded images and labels."""
+    augment: Augment
+    background: str | None = None
+    """The colour under transparent pixels; None until own data can set one."""
+    depth: int | None = None
+    """Bits per channel of the decoded images, where it is not 8."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the classes in the loss; None weighs all images alike."""
+    versions: dict[str, str]
+    """Of torch, and of the distribution that an architecture or dataset comes from, where it is not ours."""
+    sources: dict[str, str]
+    """SHA-256 by module."""
+
+
+def identity(config: RunConfig, data: Dataset | DataRecord) -> str:
+    """SHA-256, in hexadecimal, of the run's `Identity`.
 
     Args:
         config: The resolved configuration of `fit`.
-        seed: Of the run.
-        images_sha256: Of the decoded images and labels.
+        data: The images, or the record of them.
     """
-    content = {
-        "model": msgspec.to_builtins(config.model),
-        "data": {key: value for key, value in msgspec.to_builtins(config.data).items() if key not in PLACE},
-        "trainer": {key: config.trainer.get(key) for key in TRAINER},
-        "seed": seed,
-        "images": images_sha256,
-        "torch": metadata.version("torch"),
-        "sources": sources(config.model.arch, config.data.dataset),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    content = describe(config, data)
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
+    """What the outcome of a run depends on; see `identity`."""
+    arch, name = config.model.arch, config.data.dataset
+    return Identity(
+        model=config.model,
+        data=records.replace(config.data, root=None, folder=None, download=False),
+        trainer={key: config.trainer.get(key) for key in TRAINER},
+        seed=config.seed_everything,
+        images_sha256=data.sha256,
+        augment=data.augment,
+        versions={
+            "torch": metadata.version("torch"),
+            **_distribution(architecture, arch),
+            **_distribution(dataset, name),
+        },
+        sources=sources(arch, name),
+    )
 
 
 def sources(arch: str, data: str) -> dict[str, str]:
-    """SHA-256 of every source of this package that training `arch` on `data` reads, by module.
+    """SHA-256 of every source that training `arch` on `data` reads, by module.
 
-    A file counts whole; of `types`, which holds the records of every verb, only what the others import counts.
+    A file counts as a whole; of the modules in `BY_DEFINITION` only what the others import counts.
     """
-    found: dict[str, str] = {}
-    types: set[str] = set()
-    waiting = [*ROOTS, architecture[arch].module, dataset[data].module]
+    builders = (architecture[arch].module, dataset[data].module)
+    packages = {OURS, *(module.partition(".")[0] for module in builders)} - {*LIBRARIES}
+    hashes: dict[str, str] = {}
+    imported: set[str] = set()
+    waiting = [*ROOTS, *builders]
     while waiting:
         module = waiting.pop()
-        path = _file(module)
-        if path is None or module in found:
+        path = _file(module, packages)
+        if path is None or module in hashes:
             continue
-        found[module], imported = _read(path)
-        types |= {name.removeprefix(f"{TYPES}.") for name in imported if name.startswith(f"{TYPES}.")}
-        waiting += imported
-    return {**found, TYPES: _definitions(types)}
+        hashes[module], names = _read(path, module)
+        imported.update(names)
+        waiting += names
+    for module in BY_DEFINITION:
+        hashes[module], names = _definitions(module, imported)
+        imported.update(names)
+    return hashes
 
 
-def _file(module: str) -> Path | None:
-    """The source of a module of ours; None for other packages, for names that are not modules, and for `types`."""
-    if not module.startswith("cnnbench.") or module == TYPES:  # the package itself is its public face, no more
+def _distribution(registry: Registry, name: str) -> dict[str, str]:
+    """Name and version of the distribution that registers a builder, or whose network it is; none for ours."""
+    package = registry[name].module.partition(".")[0]
+    if package == OURS:
+        return {}
+    if package in LIBRARIES:
+        return {package: metadata.version(package)}
+    distributions = (point.dist for point in metadata.entry_points(group=registry.package, name=name))
+    return {found.name: found.version for found in distributions if found}
+
+
+def _file(module: str, packages: Iterable[str]) -> Path | None:
+    """The source of a module of these packages; None for others, and for names that are not modules.
+
+    Our package itself is its public face, and does not count.
+    """
+    if module == OURS or module in BY_DEFINITION or module.partition(".")[0] not in packages:
         return None
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # a function or a class
+    except (ModuleNotFoundError, ValueError):  # a function or a class; a notebook
         return None
     return Path(spec.origin) if spec and spec.origin else None
 
 
 @cache
-def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+def _read(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
     """A file's hash, and what it imports at the top or in a function."""
     content = path.read_bytes()
-    names = []
-    for node in ast.walk(ast.parse(content)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    return hashlib.sha256(content).hexdigest(), tuple(_imports(ast.parse(content), package))
+
+
+def _imports(tree: ast.AST, package: str) -> Iterable[str]:
+    """Absolute names of the modules that a source imports, and of what it imports from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            module = importlib.util.resolve_name(relative, package) if node.level else relative
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return hashlib.sha256(content).hexdigest(), tuple(names)
+            yield from (alias.name for alias in node.names)
 
 
-def _definitions(names: set[str]) -> str:
-    """The hash of some definitions of `types`, and of those that they use."""
-    spec = importlib.util.find_spec(TYPES)
+def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]:
+    """The hash of the definitions of `module` that are imported, with those that they use; and what these import."""
+    spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    defined = {name: node for node in ast.parse(Path(spec.origin).read_bytes()).body for name in _defines(node)}
-    waiting, used = [*names], set()
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    defined = {name: node for node in tree.body for name in _defines(node)}
+    names = {name.rpartition(".")[2]: name for name in _imports(tree, module.rpartition(".")[0])}
+    waiting = [name.removeprefix(f"{module}.") for name in imported if name.startswith(f"{module}.")]
+    used: set[str] = set()
+    foreign: set[str] = set()
     while waiting:
         name = waiting.pop()
         if name in defined and name not in used:
             used.add(name)
             waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+        elif name in names:
+            foreign.add(names[name])
     text = "".join(ast.dump(defined[name]) for name in sorted(used))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest(), tuple(foreign)
 
 
 def _defines(node: ast.stmt) -> list[str]:

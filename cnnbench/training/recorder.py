@@ -59,7 +59,7 @@ class Recorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         assert pl_module.data is not None
-        self.identity = identity(self.config, self.seed, pl_module.data.sha256)
+        self.identity = identity(self.config, pl_module.data)
         self._meter = Meter(trainer.strategy.root_device)
         self._meter.start()
         self._since = time.perf_counter() - self._train_seconds  # what an interrupted run had already spent counts

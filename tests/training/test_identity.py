@@ -1,54 +1,44 @@
 """A run's hash changes with what its outcome depends on, and with nothing else."""
 
-import copy
 import importlib.util
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from builders import data_record
 
 import cnnbench
+from cnnbench import records
+from cnnbench.architectures import architecture
+from cnnbench.datasets.choice import describe, open_choice
+from cnnbench.records.schema import DataConfig, ModelConfig, RunConfig
+from cnnbench.registry import Entry
 from cnnbench.training import identity as module
 from cnnbench.training.identity import identity, sources
+from cnnbench.types import Augment
 
-CONFIG: dict[str, Any] = {
-    "model": {"arch": "resnet20", "lr": 0.2, "weight_decay": 5e-4},
-    "data": {
-        "dataset": "mnist5k",
-        "batch_size": 64,
-        "root": None,
-        "folder": None,
-        "name": None,
-        "split": None,
-        "size": 32,
-        "channels": 3,
-        "train_images": None,
-        "download": False,
-    },
-    "trainer": {"max_epochs": 3, "precision": None, "devices": "auto", "accelerator": "auto", "max_steps": -1},
-    "runs_dir": "runs",
-    "task": None,
-    "seed_everything": 1,
-    "overwrite": False,
-    "json": False,
-}
-IMAGES = "a" * 64
-
-Sources = Callable[[str, str], dict[str, str]]
+CONFIG = RunConfig(
+    model=ModelConfig(arch="resnet20", lr=0.2, weight_decay=5e-4),
+    data=DataConfig(dataset="mnist5k", batch_size=64),
+    trainer={"max_epochs": 3, "precision": None, "devices": "auto", "accelerator": "auto", "max_steps": -1},
+    seed_everything=1,
+)
+DATA = data_record("mnist5k", augment=Augment(pad=2))
 
 
-def changed(key: str, value: object) -> dict[str, Any]:
+def changed(key: str, value: Any) -> RunConfig:
     """The configuration with one key, such as model.lr, set to another value."""
-    config = copy.deepcopy(CONFIG)
-    *path, last = key.split(".")
-    part = config
-    for name in path:
-        part = part[name]
-    part[last] = value
-    return config
+    part, _, name = key.rpartition(".")
+    if part == "trainer":
+        return records.replace(CONFIG, trainer={**CONFIG.trainer, name: value})
+    return records.replace(
+        CONFIG, **({part: records.replace(getattr(CONFIG, part), **{name: value})} if part else {name: value})
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,17 +47,14 @@ def changed(key: str, value: object) -> dict[str, Any]:
         ("data.root", "/elsewhere"),
         ("data.folder", "/elsewhere"),
         ("data.download", True),
-        ("runs_dir", "/elsewhere"),
         ("trainer.devices", 2),
         ("trainer.accelerator", "cpu"),
         ("trainer.enable_progress_bar", False),
         ("task", "another"),
-        ("overwrite", True),
-        ("json", True),
     ],
 )
-def test_where_and_on_what_a_run_is_done_is_no_part_of_it(key: str, value: object) -> None:
-    assert identity(changed(key, value), 1, IMAGES) == identity(CONFIG, 1, IMAGES)
+def test_where_and_on_what_a_run_is_done_is_no_part_of_it(key: str, value: Any) -> None:
+    assert identity(changed(key, value), DATA) == identity(CONFIG, DATA)
 
 
 @pytest.mark.parametrize(
@@ -90,18 +77,85 @@ def test_where_and_on_what_a_run_is_done_is_no_part_of_it(key: str, value: objec
     ],
 )
 def test_whatever_changes_the_outcome_changes_the_hash(key: str, value: object) -> None:
-    assert identity(changed(key, value), 1, IMAGES) != identity(CONFIG, 1, IMAGES)
+    assert identity(changed(key, value), DATA) != identity(CONFIG, DATA)
 
 
-def test_the_seed_the_images_and_torch_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {identity(CONFIG, 1, IMAGES), identity(CONFIG, 2, IMAGES), identity(CONFIG, 1, "b" * 64)}
+def test_the_seed_the_images_the_augmentation_and_torch_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = {
+        identity(CONFIG, DATA),
+        identity(changed("seed_everything", 2), DATA),
+        identity(CONFIG, records.replace(DATA, sha256="other images")),
+        identity(CONFIG, records.replace(DATA, augment=Augment(pad=2, flip=True))),
+    }
     monkeypatch.setattr(module.metadata, "version", lambda name: "0.0.1")
-    made.add(identity(CONFIG, 1, IMAGES))
-    assert len(made) == 4
+    hashes.add(identity(CONFIG, DATA))
+    assert len(hashes) == 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("background", "white"), ("depth", 16), ("class_weights", (0.5, 2.0)), ("versions", {})]
+)
+def test_what_later_versions_set_is_part_of_it(field: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, content = identity(CONFIG, DATA), module.describe(CONFIG, DATA)
+    assert (content.background, content.depth, content.class_weights) == (None, None, None)
+    monkeypatch.setattr(module, "describe", lambda config, data: records.replace(content, **{field: value}))
+    assert identity(CONFIG, DATA) != before
+
+
+def test_the_images_and_their_record_give_the_same_hash() -> None:
+    data = open_choice(CONFIG.data)
+    assert identity(CONFIG, data) == identity(CONFIG, describe(data, CONFIG.data))
 
 
 def test_the_hash_is_a_sha256_in_hexadecimal() -> None:
-    assert len(bytes.fromhex(identity(CONFIG, 1, IMAGES))) == 32
+    assert len(bytes.fromhex(identity(CONFIG, DATA))) == 32
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installed package with an architecture of its own, which imports a helper and leaves another file alone."""
+    package = tmp_path / "their_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text("from .layers import layer\n\ndef theirs(spec):\n    return layer(spec)\n")
+    (package / "layers.py").write_text("def layer(spec):\n    raise NotImplementedError\n")
+    (package / "unrelated.py").write_text("")
+    distribution = tmp_path / "their_nets-1.2.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: their-nets\nVersion: 1.2\n")
+    (distribution / "entry_points.txt").write_text("[cnnbench.architectures]\ntheirs = their_nets.nets:theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(architecture.entries, "theirs", Entry("theirs", "their_nets.nets", "theirs"))
+    module._read.cache_clear()
+    yield package
+    module._read.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_nets"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(("file", "part_of_it"), [("nets.py", True), ("layers.py", True), ("unrelated.py", False)])
+def test_the_sources_of_a_plugin_are_part_of_it(file: str, part_of_it: bool, plugin: Path) -> None:
+    config, other = changed("model.arch", "theirs"), changed("model.arch", "lenet5")
+    before = identity(config, DATA), identity(other, DATA)
+    edit(plugin / file)
+    assert (identity(config, DATA) != before[0]) == part_of_it
+    assert identity(other, DATA) == before[1]
+
+
+def test_the_version_of_a_plugin_is_part_of_it(plugin: Path) -> None:
+    config = changed("model.arch", "theirs")
+    content = module.describe(config, DATA)
+    assert content.versions == {"torch": metadata.version("torch"), "their-nets": "1.2"}
+    assert {"their_nets.nets", "their_nets.layers"} <= set(content.sources)
+    described = plugin.parent / "their_nets-1.2.dist-info" / "METADATA"
+    described.write_text(described.read_text().replace("1.2", "1.3"))
+    assert module.describe(config, DATA).versions["their-nets"] == "1.3"
+
+
+def test_another_library_s_networks_are_known_by_its_version() -> None:
+    content = module.describe(changed("model.arch", "torchvision/resnet18"), DATA)
+    assert content.versions == {name: metadata.version(name) for name in ("torch", "torchvision")}
+    assert not [name for name in content.sources if name.startswith("torchvision")]
 
 
 @pytest.fixture
@@ -156,10 +210,12 @@ ALL = {"resnet20 mnist5k", "lenet5 mnist5k", "resnet20 shapes"}
         ("datasets/__init__.py", ALL),
         ("architectures/__init__.py", ALL),
         ("registry.py", ALL),
-        ("report/compare.py", set()),
-        ("report/table.py", set()),
-        ("training/sweep.py", set()),
-        ("export/graph.py", set()),
+        ("cli/compare.py", set()),
+        ("cli/table.py", set()),
+        ("sweeps/run.py", set()),
+        ("bundles/graph.py", set()),
+        ("training/run.py", set()),
+        ("training/recorder.py", set()),
         ("__init__.py", set()),
         ("__main__.py", set()),
     ],
@@ -169,33 +225,29 @@ def test_an_edit_touches_the_runs_that_read_the_file(package: Path, file: str, e
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "expected"),
+    ("file", "before", "after", "expected"),
     [
-        ("SMALL_SIDE = 64", "SMALL_SIDE = 65", ALL),
-        ("        return max(self.height, self.width) <= SMALL_SIDE", "        return True", ALL),
-        ("class Augment:", "class Augment:\n    extra: int = 0", ALL),
-        ("class Robustness:", "class Robustness:\n    extra: int = 0", set()),
-        ("class Manifest:", "class Manifest:\n    extra: int = 0", set()),
-        ("class RunRecord:", "class RunRecord:\n    extra: int = 0", set()),
-        ("SMALL_SIDE = 64", "SMALL_SIDE = 64  # a comment", set()),
+        ("types.py", "SMALL_SIDE = 64", "SMALL_SIDE = 65", ALL),
+        ("types.py", "        return max(self.height, self.width) <= SMALL_SIDE", "        return True", ALL),
+        ("types.py", "class Augment:", "class Augment:\n    extra: int = 0", ALL),
+        ("types.py", "class Cost:", "class Cost:\n    extra: int = 0", set()),
+        ("records/schema.py", "    batch_size: int = 128", "    batch_size: int = 64", ALL),
+        ("records/schema.py", "class Part(", "class Other:\n    pass\n\n\nclass Part(", set()),
+        ("records/schema.py", "    shifts: tuple[int, ...]", "    shifts: tuple[float, ...]", set()),
+        ("records/schema.py", "class RunRecord(", "class RunRecord1(", set()),
+        ("types.py", "SMALL_SIDE = 64", "SMALL_SIDE = 64  # a comment", set()),
     ],
 )
-def test_of_the_types_only_what_training_uses_counts(
-    package: Path, before: str, after: str, expected: set[str]
+def test_of_types_and_records_only_what_training_uses_counts(
+    package: Path, file: str, before: str, after: str, expected: set[str]
 ) -> None:
-    assert moved(package, "types.py", before, after) == expected
+    assert moved(package, file, before, after) == expected
 
 
 def test_the_sources_are_named_by_module_and_none_is_left_out(package: Path) -> None:
     found = sources("resnet20", "mnist5k")
     assert {"cnnbench.training.classifier", "cnnbench.training.augment", "cnnbench.architectures.resnet"} <= set(found)
     assert "cnnbench.architectures.lenet" not in found
-    for name in set(found) - {module.TYPES}:
+    for name in set(found) - {*module.BY_DEFINITION}:
         below = package.joinpath(*name.split(".")[1:])
         assert below.with_suffix(".py").is_file() or (below / "__init__.py").is_file()
-
-
-def test_another_package_s_source_is_no_file_of_ours() -> None:
-    assert module._file("torch.nn") is None
-    assert module._file("cnnbench.types") is None
-    assert module._file("cnnbench.architectures.resnet.resnet20") is None
