@@ -131,7 +131,7 @@ def measure(chosen: argparse.Namespace, slow: Path) -> list[GateRow]:
     for run in range(chosen.runs + 1):
         candidate, name = (slow, "planted") if run == chosen.runs else (chosen.bundle, f"A/A {run + 1}")
         options = LatencyOptions(backends=["onnxruntime"], batches=[chosen.batch], seconds=chosen.seconds, seed=run)
-        (comparison,) = compare_bundles(candidate, chosen.bundle, options=options, progress=lambda line: None)
+        (comparison,) = compare_bundles(candidate, chosen.bundle, options=options)
         print(comparison.answer, file=sys.stderr)
         rows.append(row(name, comparison))
     return rows

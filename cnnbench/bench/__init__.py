@@ -1,1 +1,1 @@
-"""HOW fast: one call timed, on every engine alike."""
+"""HOW fast, HOW robust: one call timed on every backend alike, and accuracy on shifted images."""

@@ -18,6 +18,10 @@ Progress = Callable[[str], None]
 """Receives a line whenever something begins."""
 
 
+def silent(line: str) -> None:
+    """Progress that goes nowhere."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long one process measures a case: until `seconds` are spent in calls or there are `samples`."""

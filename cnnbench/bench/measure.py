@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.bench import plan, record
-from cnnbench.bench.interleave import Budget, CaseSamples, Progress, by_case, measure_in_turns
+from cnnbench.bench.interleave import Budget, CaseSamples, Progress, by_case, measure_in_turns, silent
 from cnnbench.bench.percentiles import PERCENTS, percentile
-from cnnbench.bench.plan import Case, LatencyOptions, Setup
+from cnnbench.bench.plan import DEFAULT_OPTIONS, Case, LatencyOptions, Setup
 from cnnbench.bench.scenarios import ScenarioResult, run_scenarios
 from cnnbench.types import CnnbenchError, Exit
 
@@ -69,12 +69,12 @@ class LatencyReport:
 def measure_latency(
     bundles: Sequence[str | Path],
     *,
-    options: LatencyOptions,
+    options: LatencyOptions = DEFAULT_OPTIONS,
     processes: int = 2,
     scenarios: Sequence[str] = (),
     server_p99_ms: float | None = None,
     out: str | Path | None = None,
-    progress: Progress = lambda line: None,
+    progress: Progress = silent,
 ) -> LatencyReport:
     """Measure the latency of bundles in fresh processes that take turns, and write a record of every sample.
 

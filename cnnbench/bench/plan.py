@@ -59,6 +59,18 @@ class Case:
         return f"{self.setup.task}[{self.setup.kind}-batch{self.batch}-threads{self.setup.threads}]"
 
 
+def _known(flag: str, names: Sequence[str], accepted: Sequence[Name]) -> list[Name]:
+    """The names without repetition, each of which is accepted."""
+    for name in names:
+        if name not in accepted:
+            raise CnnbenchError(f"{flag} {name!r}: {hint(name, list(accepted))}")
+    return [known for name in dict.fromkeys(names) for known in accepted if known == name]
+
+
+def _joined(values: Sequence[object]) -> str:
+    return ",".join(map(str, values))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatencyOptions:
     """What every bundle is measured on, and for how long. Batch sizes and thread counts are sorted and made unique.
@@ -97,6 +109,9 @@ class LatencyOptions:
         object.__setattr__(self, "backends", _known("--backend", self.backends, get_args(Backend)))
         object.__setattr__(self, "batches", sorted(set(self.batches)))
         object.__setattr__(self, "threads", sorted(set(self.threads)))
+
+
+DEFAULT_OPTIONS = LatencyOptions()
 
 
 def setups(paths: Sequence[str | Path], options: LatencyOptions) -> list[Setup]:
@@ -200,18 +215,6 @@ def scenarios(names: Sequence[str], *, batches: Sequence[int], server_p99_ms: fl
     if server_p99_ms is not None and ("Server" not in chosen or not 0 < server_p99_ms < float("inf")):
         raise CnnbenchError(f"--server-p99 {server_p99_ms:g}ms: expected more than 0ms, with --scenario Server")
     return chosen
-
-
-def _known(flag: str, names: Sequence[str], accepted: Sequence[Name]) -> list[Name]:
-    """The names without repetition, each of which is accepted."""
-    for name in names:
-        if name not in accepted:
-            raise CnnbenchError(f"{flag} {name!r}: {hint(name, list(accepted))}")
-    return [known for name in dict.fromkeys(names) for known in accepted if known == name]
-
-
-def _joined(values: Sequence[object]) -> str:
-    return ",".join(map(str, values))
 
 
 def _require_provider(planned: Sequence[Setup]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.bench import interleave, plan, record
-from cnnbench.bench.interleave import Budget, CaseSamples, Progress
+from cnnbench.bench.interleave import Budget, CaseSamples, Progress, silent
 from cnnbench.bench.percentiles import CONFIDENCE, Percentile, percentile
-from cnnbench.bench.plan import Case, LatencyOptions, Setup
+from cnnbench.bench.plan import DEFAULT_OPTIONS, Case, LatencyOptions, Setup
 from cnnbench.bench.record import LatencyCase, LatencyRecord
 from cnnbench.types import CnnbenchError, Exit
 
@@ -105,7 +105,11 @@ class RecordComparison:
 
 
 def compare_bundles(
-    candidate: str | Path, baseline: str | Path, *, options: LatencyOptions, progress: Progress
+    candidate: str | Path,
+    baseline: str | Path,
+    *,
+    options: LatencyOptions = DEFAULT_OPTIONS,
+    progress: Progress = silent,
 ) -> list[BundleComparison]:
     """Whether a bundle is slower than another, per case.
 
@@ -120,7 +124,7 @@ def compare_bundles(
 
 
 def compare_setups(
-    candidates: Sequence[Setup], baselines: Sequence[Setup], *, options: LatencyOptions, progress: Progress
+    candidates: Sequence[Setup], baselines: Sequence[Setup], *, options: LatencyOptions, progress: Progress = silent
 ) -> list[BundleComparison]:
     """Measure each candidate beside its baseline, and what differs a second time.
 

@@ -257,11 +257,11 @@ def upsampled_map(network: nn.Module, images: Tensor, *, layer: FeatureMap) -> T
     """
     outputs: list[Tensor] = []
 
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
+    def _keep(_: nn.Module, __: Any, output: Any) -> None:
         if output.shape[3:] == (layer.columns,):  # a module may run several times
             outputs.append(output.double())  # a copy, as what follows may work in place
 
-    handle = network.get_submodule(layer.name).register_forward_hook(keep)
+    handle = network.get_submodule(layer.name).register_forward_hook(_keep)
     try:
         network(pixels.to_float(images))
     finally:

@@ -81,9 +81,7 @@ def bench(
         out=out,
         progress=_progress,
     )
-    _print_report(report, format)
-    _progress(f"every sample: {report.record}")
-    return Exit.OK
+    return _print_report(report, format)
 
 
 def _print_comparison(comparisons: Sequence[BundleComparison], format: Format) -> int:
@@ -108,7 +106,7 @@ def print_record_comparison(new: Path, old: Path, *, format: TableFormat) -> int
     return Exit.REGRESSION if comparison.regression else Exit.OK
 
 
-def _print_report(report: LatencyReport, format: Format) -> None:
+def _print_report(report: LatencyReport, format: Format) -> int:
     if format == "json":
         rows, scenarios = ([asdict(part) for part in parts] for parts in (report.rows, report.scenarios))
         _print_json({"latencies": rows, "scenarios": scenarios})
@@ -120,6 +118,8 @@ def _print_report(report: LatencyReport, format: Format) -> None:
         if report.scenarios:
             print()
             _render("Scenarios", SCENARIO_COLUMNS, [asdict(result) for result in report.scenarios], format)
+    _progress(f"every sample: {report.record}")
+    return Exit.OK
 
 
 def _print_json(content: object) -> None:
