@@ -13,8 +13,19 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
 
 if TYPE_CHECKING:
-    from cnnbench.records.schema import RunConfig, RunRecord
+    from cnnbench.bench.measure import measure_latency
+    from cnnbench.bench.plan import LatencyOptions
+    from cnnbench.bench.regression import compare_bundles, compare_records
+    from cnnbench.bench.robustness import measure_robustness
+    from cnnbench.bundles.bundle import ExportOptions, export_run
+    from cnnbench.bundles.verify import verify_bundle
+    from cnnbench.records.schema import Manifest, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
+    from cnnbench.tables.choose import Limits, choose_network
+    from cnnbench.tables.collect import collect_records
+    from cnnbench.tables.gather import gather
+    from cnnbench.tables.pair import compare_pair
+    from cnnbench.tables.rows import rows_of
     from cnnbench.training.config import parse as configure
     from cnnbench.training.run import fit, predict, test, validate
 
@@ -22,29 +33,59 @@ __all__ = [
     "CnnbenchError",
     "Cost",
     "Exit",
+    "ExportOptions",
     "ImageSpec",
+    "LatencyOptions",
+    "Limits",
+    "Manifest",
     "Model",
     "RunConfig",
     "RunRecord",
+    "choose_network",
+    "collect_records",
+    "compare_bundles",
+    "compare_pair",
+    "compare_records",
     "configure",
     "cost",
+    "export_run",
     "fit",
+    "gather",
     "list_architectures",
     "load",
+    "measure_latency",
+    "measure_robustness",
     "predict",
+    "rows_of",
     "test",
     "validate",
+    "verify_bundle",
 ]
 
 PLACES = {
+    "ExportOptions": "cnnbench.bundles.bundle:ExportOptions",
+    "LatencyOptions": "cnnbench.bench.plan:LatencyOptions",
+    "Limits": "cnnbench.tables.choose:Limits",
+    "Manifest": "cnnbench.records.schema:Manifest",
     "Model": "cnnbench.runtime.predict:Model",
     "RunConfig": "cnnbench.records.schema:RunConfig",
     "RunRecord": "cnnbench.records.schema:RunRecord",
+    "choose_network": "cnnbench.tables.choose:choose_network",
+    "collect_records": "cnnbench.tables.collect:collect_records",
+    "compare_bundles": "cnnbench.bench.regression:compare_bundles",
+    "compare_pair": "cnnbench.tables.pair:compare_pair",
+    "compare_records": "cnnbench.bench.regression:compare_records",
     "configure": "cnnbench.training.config:parse",
+    "export_run": "cnnbench.bundles.bundle:export_run",
     "fit": "cnnbench.training.run:fit",
+    "gather": "cnnbench.tables.gather:gather",
+    "measure_latency": "cnnbench.bench.measure:measure_latency",
+    "measure_robustness": "cnnbench.bench.robustness:measure_robustness",
     "predict": "cnnbench.training.run:predict",
+    "rows_of": "cnnbench.tables.rows:rows_of",
     "test": "cnnbench.training.run:test",
     "validate": "cnnbench.training.run:validate",
+    "verify_bundle": "cnnbench.bundles.verify:verify_bundle",
 }
 """Where a public name is defined; the imports above say the same to type checkers."""
 

@@ -41,15 +41,43 @@ def world(run: Path, runs_dir: Path, bundle: Path) -> World:
     return World(run, runs_dir, bundle)
 
 
+QUICK = cnnbench.LatencyOptions(backends=["onnxruntime"], batches=[1], seconds=0.2)
+
+
+def gathered(world: World) -> Any:
+    return cnnbench.gather([str(world.run)])
+
+
+def compared_records(world: World) -> bool:
+    """Whether a record of latencies is faster or slower than itself."""
+    record = cnnbench.measure_latency([world.bundle], options=QUICK, processes=1, out="latency.json").record
+    return cnnbench.compare_records(record, record).regression
+
+
 CALLS: dict[str, Callable[[World], object]] = {
+    "choose_network": lambda world: (
+        cnnbench.choose_network(cnnbench.rows_of(gathered(world)), cnnbench.Limits()).chosen
+    ),
+    "collect_records": lambda world: cnnbench.collect_records([str(world.run)], out=Path("kept")).runs == 1,
+    "compare_bundles": lambda world: cnnbench.compare_bundles(world.bundle, world.bundle, options=QUICK),
+    "compare_pair": lambda world: cnnbench.compare_pair(gathered(world), a="lenet5", b="lenet5").a == "mnist5k_lenet5",
+    "compare_records": lambda world: not compared_records(world),
     "configure": lambda world: world.config.model.arch == "lenet5",
     "cost": lambda world: cnnbench.cost("lenet5", height=28, width=28, channels=1).params == 61_706,
+    "export_run": lambda world: cnnbench.export_run(world.run).task == "mnist5k_lenet5",
     "fit": lambda world: cnnbench.fit(cnnbench.configure(FLAGS)).fit.epochs == 1,  # type: ignore[union-attr]
+    "gather": lambda world: gathered(world).runs[0].record.arch == "lenet5",
     "list_architectures": lambda world: "lenet5" in cnnbench.list_architectures(),
     "load": lambda world: cnnbench.load(world.bundle).size == (28, 28, 1),
+    "measure_latency": lambda world: (
+        cnnbench.measure_latency([world.bundle], options=QUICK, out="l.json").rows[0].p50_ms
+    ),
+    "measure_robustness": lambda world: cnnbench.measure_robustness(world.run, images=10).images == 10,
     "predict": lambda world: cnnbench.predict(world.config, runs_dir=world.runs_dir).is_file(),
+    "rows_of": lambda world: cnnbench.rows_of(gathered(world))[0].seeds == 1,
     "test": lambda world: cnnbench.test(world.config, runs_dir=world.runs_dir).test.images == 500,  # type: ignore[union-attr]
     "validate": lambda world: cnnbench.validate(world.config, runs_dir=world.runs_dir).images == 500,
+    "verify_bundle": lambda world: cnnbench.verify_bundle(world.bundle),
 }
 """Every public function, called so that what comes back can be judged."""
 
