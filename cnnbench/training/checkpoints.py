@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
+from cnnbench import records
 from cnnbench.training.classifier import CHECKPOINT_SCHEMA, Classifier
 from cnnbench.training.folder import RunFolder
 from cnnbench.types import CnnbenchError, Exit
@@ -66,21 +70,63 @@ def load_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
-class BestAndLast(ModelCheckpoint):
-    """best.ckpt by validation accuracy, and last.ckpt; goes on rightly in a run folder that was moved or renamed."""
+def has_finished(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint is of the last step of its run.
+
+    Raises:
+        CnnbenchError: It does not say how many steps its run has (exit 3).
+    """
+    try:
+        return bool(checkpoint["global_step"] >= checkpoint["lr_schedulers"][0]["total_steps"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise CnnbenchError(f"the checkpoint has no learning-rate schedule: {error!r}", Exit.DATA) from None
+
+
+class BestAndLast(Checkpoint):
+    """best.ckpt after every validation that is better than all before; last.ckpt after every epoch.
+
+    The state holds no paths, so a run folder can be moved before it is resumed.
+    """
 
     def __init__(self, run: RunFolder) -> None:
-        super().__init__(
-            run.path, "best", monitor="val/accuracy", mode="max", save_last=True, enable_version_counter=False
-        )
+        self.run = run
+        self.best_accuracy: float | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        accuracy = float(trainer.callback_metrics["val/accuracy"])
+        if self.best_accuracy is None or accuracy > self.best_accuracy:
+            self.best_accuracy = accuracy
+            trainer.save_checkpoint(self.run.best)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.save_checkpoint(self.run.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation accuracy so far."""
+        return {"best_accuracy": self.best_accuracy}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning would forget the best score where the folder's path has changed, and keep a stale best.ckpt."""
+        """Continue from a checkpoint: a resumed run replaces best.ckpt only with a better one."""
+        self.best_accuracy = state_dict["best_accuracy"]
 
-        def moved(name: str) -> str:
-            return str(Path(str(self.dirpath)) / Path(name).name) if name else name
 
-        names = ("best_model_path", "last_model_path", "kth_best_model_path")
-        best = {moved(name): score for name, score in state_dict["best_k_models"].items()}
-        here = {name: moved(state_dict[name]) for name in names}
-        super().load_state_dict({**state_dict, **here, "best_k_models": best, "dirpath": self.dirpath})
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary name beside its target, then renames it.
+
+    Lightning's own way writes to TMPDIR and copies where that is another file system: killed during the copy, it would
+    leave half a file in the place of the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Raises CnnbenchError: the place is full or cannot be written (exit 2)."""
+        buffer = io.BytesIO()
+        torch.save(
+            checkpoint, buffer
+        )  # straight to the file, torch would turn a full disk or Ctrl-C into its own error
+        try:
+            with records.replacing(Path(path)) as partial, partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+        except OSError as error:
+            raise CnnbenchError(f"cannot write {path}: {error.strerror}") from None

@@ -1,17 +1,35 @@
-"""The run folder while `fit` works in it: claimed before training, given back when training fails."""
+"""The run folder while `fit` works in it: locked, claimed before training, given back when training fails."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from cnnbench.training.folder import RunFolder
+from cnnbench.training.folder import RunFolder, locked
 from cnnbench.types import CnnbenchError
+
+
+def exclusive(run: RunFolder) -> AbstractContextManager[None]:
+    """The lock of a run's folder, which the first of several processes holds for all; see `folder.locked`."""
+    return locked(run) if is_first_process() else nullcontext()
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of several processes that writes."""
+    rank: int = getattr(rank_zero_only, "rank", 0)
+    return rank == 0
+
+
+@rank_zero_only
+def remove_replaced(run: RunFolder) -> None:
+    """Remove the run that `--overwrite` set aside: the new one has its result."""
+    shutil.rmtree(run.replaced, ignore_errors=True)
 
 
 class Claim:
@@ -30,11 +48,6 @@ class Claim:
         self.earlier_metrics: Path | None = None
         """Where the metrics of the interrupted run are now."""
 
-    @property
-    def replaced(self) -> Path:
-        """Where the earlier run waits while its replacement trains."""
-        return self.run.path.with_name(self.run.path.name + ".replaced")
-
     def __enter__(self) -> Claim:
         """Raises CnnbenchError: the folder holds another run, or cannot be written (exit 2)."""
         try:
@@ -52,11 +65,6 @@ class Claim:
             self._give_back()
 
     @rank_zero_only
-    def remove_replaced(self) -> None:
-        """Remove the earlier run: the new one has its result."""
-        shutil.rmtree(self.replaced, ignore_errors=True)
-
-    @rank_zero_only
     def _claim(self) -> None:
         """Create the run folder; fail early if it is occupied."""
         path = self.run.path
@@ -66,11 +74,11 @@ class Claim:
                     f"{path} already holds a run: give --overwrite to replace it, --ckpt_path last to resume it, "
                     "or another --seed_everything, --task or --runs-dir"
                 )
-            if self.replaced.exists():
+            if self.run.replaced.exists():
                 raise CnnbenchError(
-                    f"{self.replaced} is in the way: an earlier --overwrite did not finish; move or remove it"
+                    f"{self.run.replaced} is in the way: an earlier --overwrite did not finish; move or remove it"
                 )
-            path.rename(self.replaced)
+            path.rename(self.run.replaced)
         self.created = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -78,6 +86,8 @@ class Claim:
                 pass
         except OSError as error:
             raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs-dir") from None
+        for partial in path.glob(".*.ckpt"):  # of a process that was killed while it wrote one
+            partial.unlink()
 
     @rank_zero_only
     def _keep_metrics(self) -> None:
@@ -94,7 +104,5 @@ class Claim:
             self.earlier_metrics.rename(self.run.metrics)
         if self.created and not self.run.last.exists():  # with last.ckpt there, the new run can be resumed
             shutil.rmtree(self.run.path, ignore_errors=True)
-            if self.replaced.exists():
-                self.replaced.rename(self.run.path)
-            elif self.run.path.parent.is_dir() and not any(self.run.path.parent.iterdir()):
-                self.run.path.parent.rmdir()
+            if self.run.replaced.exists():
+                self.run.replaced.rename(self.run.path)

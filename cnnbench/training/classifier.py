@@ -237,4 +237,4 @@ class Classifier(LightningModule):
                     "changed on the way; go on with the same figures or train afresh"
                 )
         if checkpoint["global_step"] >= self._total_steps():
-            raise CnnbenchError("there is nothing to go on with: the checkpoint is of the last step of its run")
+            raise CnnbenchError("the run is finished; nothing to resume")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cnnbench import records
 from cnnbench.records.schema import RunRecord
 from cnnbench.types import CnnbenchError, Exit
+
+LOCK_SECONDS = 1.0
+"""How long to try for a lock. A sweep that looks whether a folder is locked holds it for an instant."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,21 @@ class RunFolder:
     def last(self) -> Path:
         """Checkpoint of the last finished epoch, to go on from."""
         return self.path / "last.ckpt"
+
+    @property
+    def lock(self) -> Path:
+        """Beside the folder, which may be renamed or removed while the lock is held."""
+        return self._beside(".lock")
+
+    @property
+    def log(self) -> Path:
+        """Output of the run's processes in a sweep, beside the folder."""
+        return self._beside(".log")
+
+    @property
+    def replaced(self) -> Path:
+        """Where an earlier run waits while `fit --overwrite` trains its replacement."""
+        return self._beside(".replaced")
 
     @property
     def result(self) -> Path:
@@ -50,6 +72,57 @@ class RunFolder:
     def failure(self) -> Path:
         """Why the last attempt of a sweep gave no result."""
         return self.path / "failure.json"
+
+    def _beside(self, suffix: str) -> Path:
+        path = self.path.resolve()
+        return path.with_name(path.name + suffix)
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold a run's folder alone: for `fit` and `test`, which write to it.
+
+    Raises:
+        CnnbenchError: Another process holds it, or the place cannot be written (exit 2).
+    """
+    lock, task_folder = FileLock(run.lock), run.lock.parent
+    created = not task_folder.exists()
+    try:
+        task_folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise CnnbenchError(
+            f"{run.path} is in use: another process is training or testing this run; wait until it has ended, "
+            "or give another --seed_everything, --task or --runs-dir"
+        ) from None
+    except OSError as error:
+        raise CnnbenchError(f"cannot write to {run.path}: {error.strerror}; choose another --runs-dir") from None
+    try:
+        yield
+    finally:
+        _unlock(run, lock)
+        with suppress(OSError):  # not empty: the run has its folder there
+            if created:
+                task_folder.rmdir()
+
+
+def is_locked(run: RunFolder) -> bool:
+    """Whether another process works in a run's folder."""
+    if not run.lock.exists():
+        return False
+    lock = FileLock(run.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    _unlock(run, lock)
+    return False
+
+
+def _unlock(run: RunFolder, lock: FileLock) -> None:
+    with suppress(OSError):
+        run.lock.unlink(missing_ok=True)  # FileLock opens a new file where the one it has opened is unlinked
+    lock.release()
 
 
 def find(source: str | Path) -> Path:

@@ -15,13 +15,125 @@ from cnnbench import environment, records
 from cnnbench.analysis.cost import fc_weights, total
 from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
-from cnnbench.records.schema import Epoch, FitResult, RunConfig, RunRecord, TestResult
+from cnnbench.records.schema import Environment, Epoch, FitResult, Resources, RunConfig, RunRecord, TestResult
+from cnnbench.training.checkpoints import has_finished, load_classifier, open_checkpoint
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.predictions import logits_sha256, write_predictions
 from cnnbench.training.resources import Meter
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
+
+
+class FitState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint holds, besides the weights, for the record of its run."""
+
+    task: str
+    seed: int
+    config: RunConfig
+    identity: str
+    environment: Environment
+    train_seconds: float
+    validation_seconds: float
+    curve: tuple[Epoch, ...]
+    resources: Resources
+
+
+def fit_state(checkpoint: dict[str, Any]) -> FitState:
+    """What a checkpoint says of its run.
+
+    Raises:
+        CnnbenchError: It says nothing, or not what this version reads (exit 3).
+    """
+    callbacks = checkpoint.get("callbacks")
+    return _fit_state(callbacks.get(Recorder.__qualname__) if isinstance(callbacks, dict) else None)
+
+
+def _fit_state(content: Any) -> FitState:
+    try:
+        return msgspec.convert(content, FitState)
+    except (msgspec.ValidationError, CnnbenchError) as error:
+        raise CnnbenchError(
+            f"the checkpoint does not hold the state of a run that this version resumes ({error}): train it again",
+            Exit.DATA,
+        ) from None
+
+
+def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: int) -> RunRecord:
+    """The record of a run whose training has ended.
+
+    Args:
+        state: What was noted while it trained.
+        classifier: As it was trained; its weights are not read.
+        epochs: Finished ones.
+        steps: Of the optimizer.
+
+    Raises:
+        CnnbenchError: The run never validated, so there is no best epoch (exit 2).
+    """
+    assert classifier.spec is not None
+    assert classifier.data is not None
+    if not state.curve:
+        raise CnnbenchError(
+            "training ended without a validation pass, so there is no best epoch: "
+            "see --trainer.check_val_every_n_epoch, --trainer.limit_val_batches and --trainer.max_epochs"
+        )
+    with torch.device("meta"):
+        network = build(classifier.arch, classifier.spec)
+        layers = trace(network, classifier.spec)
+    best = max(state.curve, key=lambda epoch: epoch.val_accuracy)  # the earliest of equals
+    return RunRecord(
+        task=state.task,
+        arch=classifier.arch,
+        seed=state.seed,
+        data=classifier.data,
+        spec=classifier.spec,
+        cost=total(network, layers),
+        fc_weights=fc_weights(layers),
+        config=state.config,
+        identity=state.identity,
+        environment=state.environment,
+        fit=FitResult(
+            epochs=epochs,
+            steps=steps,
+            best_epoch=best.epoch - 1,
+            val_accuracy=best.val_accuracy,
+            val_images=classifier.data.val_images,
+            train_images=classifier.data.train_images,
+            train_seconds=state.train_seconds,
+            validation_seconds=state.validation_seconds,
+            curve=state.curve,
+            resources=state.resources,
+        ),
+    )
+
+
+def finish(run: RunFolder) -> RunRecord | None:
+    """Write the result of a run that was killed after its last checkpoint, from what the checkpoint holds.
+
+    None where there is nothing to finish: there is a result, or training has not ended.
+
+    Raises:
+        CnnbenchError: The checkpoint cannot be read (exit 3).
+    """
+    if run.result.is_file() or not run.best.is_file() or not run.last.is_file():
+        return None
+    checkpoint = open_checkpoint(run.last)
+    if not has_finished(checkpoint):
+        return None
+    record = fit_record(
+        fit_state(checkpoint),
+        load_classifier(run.last),
+        epochs=checkpoint["epoch"] + 1,
+        steps=checkpoint["global_step"],
+    )
+    _write(run, record)
+    return record
+
+
+def _write(run: RunFolder, record: RunRecord) -> None:
+    records.write(run.result, record)
+    run.failure.unlink(missing_ok=True)
 
 
 class Recorder(Callback):
@@ -39,6 +151,7 @@ class Recorder(Callback):
     def __init__(
         self,
         run: RunFolder,
+        *,
         task: str,
         seed: int,
         config: RunConfig,
@@ -55,11 +168,18 @@ class Recorder(Callback):
         self.identity = ""
         self._curve: list[Epoch] = []
         self._meter: Meter | None = None
+        self._environment: Environment | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         assert pl_module.data is not None
         self.identity = identity(self.config, pl_module.data)
+        self._environment = records.replace(
+            environment.describe(),
+            processes=trainer.world_size,
+            precision=str(trainer.precision),
+            precision_reason=self.precision_reason,
+        )
         self._meter = Meter(trainer.strategy.root_device)
         self._meter.start()
         self._since = time.perf_counter() - self._train_seconds  # what an interrupted run had already spent counts
@@ -93,70 +213,39 @@ class Recorder(Callback):
         if loss is not None and self._curve and self._curve[-1].epoch == trainer.current_epoch + 1:
             self._curve[-1] = records.replace(self._curve[-1], train_loss=float(loss))
 
+    def state(self) -> FitState:
+        """What was done so far. Only while training."""
+        assert self._meter is not None
+        assert self._environment is not None
+        return FitState(
+            task=self.task,
+            seed=self.seed,
+            config=self.config,
+            identity=self.identity,
+            environment=self._environment,
+            train_seconds=time.perf_counter() - self._since,
+            validation_seconds=self._validation_seconds,
+            curve=tuple(self._curve),
+            resources=self._meter.read(),
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """What was spent so far, and what it bought, for a checkpoint."""
-        return {
-            "train": time.perf_counter() - self._since,
-            "validation": self._validation_seconds,
-            "identity": self.identity,
-            "curve": [msgspec.to_builtins(epoch) for epoch in self._curve],
-        }
+        """The state as plain values, for a checkpoint."""
+        content: dict[str, Any] = msgspec.to_builtins(self.state())
+        return content
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting where a checkpoint left off."""
-        self._train_seconds, self._validation_seconds = state_dict["train"], state_dict["validation"]
-        self._curve = [Epoch(**epoch) for epoch in state_dict["curve"]]
+        state = _fit_state(state_dict)
+        self._train_seconds, self._validation_seconds = state.train_seconds, state.validation_seconds
+        self._curve = [*state.curve]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        seconds = time.perf_counter() - self._since
-        assert self._meter is not None
-        resources = self._meter.read()
-        if not self.run.best.is_file():  # Lightning swallows a refused write
-            raise CnnbenchError(
-                f"no checkpoint was written to {self.run.path}: is the disk full, or the folder read-only?"
-            )
         assert isinstance(pl_module, Classifier)
-        assert pl_module.spec is not None
-        assert pl_module.data is not None
-        images = pl_module.data.val_images
-        best = torch.load(self.run.best, map_location="cpu", weights_only=True)
-        with torch.device("meta"):
-            network = build(pl_module.arch, pl_module.spec)
-            layers = trace(network, pl_module.spec)
-        score = next(s["best_model_score"] for k, s in best["callbacks"].items() if k.startswith("BestAndLast"))
-        self.record = RunRecord(
-            task=self.task,
-            arch=pl_module.arch,
-            seed=self.seed,
-            data=pl_module.data,
-            spec=pl_module.spec,
-            cost=total(network, layers),
-            fc_weights=fc_weights(layers),
-            config=self.config,
-            identity=self.identity,
-            environment=records.replace(
-                environment.describe(),
-                processes=trainer.world_size,
-                precision=str(trainer.precision),
-                precision_reason=self.precision_reason,
-            ),
-            fit=FitResult(
-                epochs=trainer.current_epoch,
-                steps=trainer.global_step,
-                best_epoch=best["epoch"],
-                val_accuracy=_exact(float(score), images),
-                val_images=images,
-                train_images=pl_module.data.train_images,
-                train_seconds=seconds,
-                validation_seconds=self._validation_seconds,
-                curve=tuple(self._curve),
-                resources=resources,
-            ),
-        )
-        records.write(self.run.result, self.record)
-        self.run.failure.unlink(missing_ok=True)
+        self.record = fit_record(self.state(), pl_module, epochs=trainer.current_epoch, steps=trainer.global_step)
+        _write(self.run, self.record)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -183,16 +272,15 @@ class Recorder(Callback):
             checkpoint_sha256=records.sha256(self.checkpoint),
             logits_sha256=logits_sha256(rows[:, 3:].numpy()) if _float32_on_the_cpu(trainer) else None,
         )
-        whole = len(rows) == images
         if trainer.is_global_zero:
-            self._record_test(result, whole)
+            self._record_test(result, complete=len(rows) == images)
 
-    def _record_test(self, result: TestResult, whole: bool) -> None:
+    def _record_test(self, result: TestResult, *, complete: bool) -> None:
         assert self.checkpoint is not None
         assert self.predictions is not None
         run = RunFolder(self.checkpoint.parent)
         self.record = records.replace(records.read(run.result, RunRecord), test=result)
-        if self.checkpoint.name == run.best.name and whole:
+        if self.checkpoint.name == run.best.name and complete:
             write_predictions(run.predictions, self.predictions)
             records.write(run.result, self.record)
             self.recorded = True

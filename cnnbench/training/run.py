@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,15 +26,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.records.schema import RunConfig, RunRecord
-from cnnbench.training.checkpoints import BestAndLast, open_checkpoint
-from cnnbench.training.claim import Claim
+from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, has_finished, open_checkpoint
+from cnnbench.training.claim import Claim, exclusive, is_first_process, remove_replaced
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
+from cnnbench.training.identity import identity
 from cnnbench.training.precision import choose
 from cnnbench.training.predictions import write_predictions
-from cnnbench.training.recorder import Recorder
+from cnnbench.training.recorder import Recorder, finish, fit_state
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -116,19 +117,37 @@ def fit(
                 f"{checkpoint} is not of this run, which lies in {folder.path}: name its --task, --runs-dir and seed"
             )
     session = _open(config, folder, checkpoint, fitting=True)
-    with _compiler_errors():
-        if trainer_options(config).get("fast_dev_run"):
-            session.run("fit", checkpoint)
-            return None
-        with Claim(folder, overwrite=overwrite, resuming=checkpoint is not None) as claim:
-            _save_config(config, folder, resuming=checkpoint is not None)
-            session.run("fit", checkpoint)
-            if session.recorder.record:
-                claim.remove_replaced()
-            if test:
-                session.recorder.checkpoint = folder.best
-                session.run("test", folder.best)
+    if trainer_options(config).get("fast_dev_run"):
+        session.run("fit", checkpoint)
+        return None
+    with exclusive(folder), _compiler_errors():
+        if not overwrite and _lacks_only_its_result(session, config):
+            session.recorder.record = finish(folder)
+        else:
+            with Claim(folder, overwrite=overwrite, resuming=checkpoint is not None):
+                _save_config(config, folder, resuming=checkpoint is not None)
+                session.run("fit", checkpoint)
+        remove_replaced(folder)
+        if test:
+            session.recorder.checkpoint = folder.best
+            session.run("test", folder.best)
     return session.recorder.record
+
+
+def _lacks_only_its_result(session: _Session, config: RunConfig) -> bool:
+    """Whether the folder holds this very run, killed between its last checkpoint and its result.
+
+    All of several processes must agree; only the first has not written the result when they look.
+    """
+    folder = session.folder
+    if session.checkpoint and session.checkpoint.resolve() != folder.last.resolve():
+        return False
+    if not folder.last.is_file() or (folder.result.is_file() and is_first_process()):
+        return False
+    checkpoint = open_checkpoint(folder.last)
+    if not has_finished(checkpoint):
+        return False
+    return fit_state(checkpoint).identity == identity(config, session.data.loaded)
 
 
 def validate(
@@ -170,13 +189,26 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
         CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
     """
     session = _open_trained(config, runs_dir, checkpoint)
-    session.run("test", session.checkpoint)
+    assert session.checkpoint is not None
+    scored = RunFolder(session.checkpoint.parent)
+    with exclusive(scored) if session.checkpoint.name == scored.best.name else nullcontext():
+        _require_result(scored)
+        session.run("test", session.checkpoint)
     if session.recorder.record and not session.recorder.recorded:
         print(
             "cnnbench: the result is not recorded: only the run's best checkpoint on the whole test split is",
             file=sys.stderr,
         )
     return session.recorder.record
+
+
+@rank_zero_only
+def _require_result(run: RunFolder) -> None:
+    """Refuse a run whose training has not ended; write the result of one that was killed just before it did."""
+    if not run.result.is_file() and not finish(run):
+        raise CnnbenchError(
+            f"{run.path} has no result.json: its training has not ended; `fit --ckpt_path last` resumes it", Exit.DATA
+        )
 
 
 def predict(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | Path | None = None) -> Path:
@@ -272,6 +304,7 @@ def _trainer(options: dict[str, Any], folder: RunFolder, recorder: Recorder, *, 
             callbacks=callbacks,
             logger=loggers,
             default_root_dir=folder.path,
+            plugins=[AtomicCheckpointIO()],
             use_distributed_sampler=False,  # our loaders share the images out themselves
         )
     except MisconfigurationException as error:

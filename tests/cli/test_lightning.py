@@ -206,7 +206,7 @@ def test_going_on_with_another_runs_checkpoint_is_refused(run: Path, capsys: pyt
 def test_a_finished_run_is_not_gone_on_with(run: Path, runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir() if "tfevents" not in path.name}
     same = [*LENET, "--runs-dir", str(runs_dir), "--trainer.max_epochs", "2", "--ckpt_path", "last"]
-    assert "nothing to go on with" in refused(capsys, 2, "fit", *same)
+    assert "the run is finished; nothing to resume" in refused(capsys, 2, "fit", *same)
     assert {path.name: path.read_bytes() for path in run.iterdir() if "tfevents" not in path.name} == before
 
 
