@@ -1,17 +1,21 @@
-"""`sweep`: every task with every seed, each run in a process of its own; a table at the end."""
+"""`sweep`: train and test every task with every seed."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.cli.table import Format, render
 from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
-COLUMNS = [
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.sweeps.run import Outcome
+    from cnnbench.sweeps.sweep import Entry, Progress
+
+RUNS = [
     Column("task", "task"),
     Column("seed", "seed", right=True),
     Column("state", "state"),
@@ -19,176 +23,146 @@ COLUMNS = [
     Column("seconds", "s", "{:.0f}".format, right=True),
     Column("reason", "reason"),
 ]
-MATRIX = [
+TASKS = [
     Column("task", "task"),
     Column("arch", "architecture"),
     Column("dataset", "dataset"),
     Column("seeds", "seeds", right=True),
     Column("epochs", "epochs", right=True),
-    Column("to do", "to do", right=True),
+    Column("to_do", "to do", right=True),
     Column("done", "done", right=True),
-    Column("stale", "stale", right=True),
-    Column("minutes", "min to go", "{:.1f}".format, right=True),
-    Column("bytes", "MB to come", lambda value: f"{value / 1e6:.1f}", right=True),
+    Column("outdated", "outdated", right=True),
+    Column("minutes", "minutes left", "{:.1f}".format, right=True),
+    Column("bytes", "MB to write", lambda value: f"{value / 1e6:.1f}", right=True),
 ]
 
 
 def sweep(
-    tasks: list[str] = [],  # noqa: B006 - jsonargparse reads it, nobody changes it
-    dataset: str | None = None,
-    arch: str | None = None,
+    tasks: list[str] = [],  # noqa: B006 - the parser reads it, nobody changes it
+    *,
+    dataset: list[str] | None = None,
+    arch: list[str] | None = None,
     seeds: int = 3,
-    train_images: str | None = None,
+    train_images: list[int] | None = None,
     override: list[str] | None = None,
     runs_dir: str = "runs",
     jobs: int = 1,
-    engine: str = "local",
-    engine_options: list[str] | None = None,
+    executor: Literal["local", "ray", "slurm"] = "local",
+    executor_options: list[str] | None = None,
     format: Format = "table",
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Train and test every task with every seed; the same command again goes on where it stopped.
+    """Train and test every task with every seed. Run it again to resume.
+
+    Failed runs are listed with the reason; the exit code is then 7.
 
     Args:
         tasks: Task names or files; or give --dataset and --arch.
-        dataset: Datasets, comma separated; with --arch, every pair is a task.
-        arch: Architectures, comma separated.
+        dataset: Datasets; with --arch, every pair is a task.
+        arch: Architectures.
         seeds: Number of seeds: 1, 2, ...
-        train_images: Also vary the number of training images: 100,300,1000; each in as many steps as all images take.
-        override: Flags of `fit` for every run, KEY=VALUE: trainer.max_epochs=5 data.folder=pets.
+        train_images: Also vary the number of training images, with the number of optimizer steps held constant.
+        override: A flag of `fit` for every run, KEY=VALUE, such as trainer.max_epochs=5. Repeat it for several.
         runs_dir: Folder of the runs; for several machines one that all of them see.
         jobs: Runs at a time on this machine; they share its cores.
-        engine: local, ray (an existing cluster) or slurm (through submitit).
-        engine_options: KEY=VALUE. ray: address, num_cpus, num_gpus, max_retries; slurm: what submitit takes.
+        executor: This machine, an existing Ray cluster, or Slurm (through submitit).
+        executor_options: KEY=VALUE. ray: address, num_cpus, num_gpus, max_retries; slurm: submitit's parameters.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
-        overwrite: Train again where a run of another configuration, data or code lies; it is kept until then.
-        dry_run: Print what there is to do with an estimate of time and disk, and stop.
+        overwrite: Replace runs of another configuration, data or code; each is kept until its replacement is trained.
+        dry_run: Print what there is to do, with an estimate of time and disk space, and stop.
     """
-    for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value < 1:
-            raise CnnbenchError(f"--{name} {value}: expected at least 1")
-    if engine not in ("local", "ray", "slurm"):
-        raise CnnbenchError(f"--engine {engine}: expected local, ray or slurm")
-    names, counts = _names(tasks, dataset, arch), _counts(train_images)
+    _require_positive({"seeds": [seeds], "jobs": [jobs], "train-images": train_images or []})
+    names = _names(tasks, dataset or [], arch or [])
 
-    from cnnbench.sweeps import estimate
-    from cnnbench.sweeps import executors as engines
-    from cnnbench.sweeps import run as training
+    from cnnbench.sweeps.executors import parse_options
+    from cnnbench.sweeps.plan import plan
+    from cnnbench.sweeps.sweep import run_sweep, survey
 
-    planned = training.plan(names, seeds, override or [], counts, runs_dir, overwrite)
-    states = {run.folder: training.state(run) for run in planned}
-    todo = [run for run in planned if states[run.folder][0] != "done"]
-    forecast = estimate.forecast(todo, engines.threads_each(jobs))
+    options = parse_options(executor_options or [])
+    planned = plan(
+        names,
+        seeds=seeds,
+        overrides=override or [],
+        train_images=train_images or [],
+        runs_dir=runs_dir,
+        overwrite=overwrite,
+    )
+    entries = survey(planned, jobs=jobs)
     if dry_run:
-        render(MATRIX, _matrix(planned, states, forecast), title="Sweep", format=format)
-        if format == "table":
-            print(_total(len(planned), forecast, jobs))
-            for run in [run for run in todo if states[run.folder][0] == "stale" and not overwrite]:
-                print(f"stale: {run.folder} {states[run.folder][1]}; --overwrite would train it again")
+        _print_plan(entries, jobs, format)
         return Exit.OK
-    stale = [run for run in todo if states[run.folder][0] == "stale"]
-    if stale and not overwrite:
+    outcomes = run_sweep(entries, executor=executor, jobs=jobs, options=options, report=_print_progress)
+    return _print_outcomes(outcomes, format)
+
+
+def _require_positive(flags: Mapping[str, Sequence[int]]) -> None:
+    for name, values in flags.items():
+        for value in values:
+            if value < 1:
+                raise CnnbenchError(f"--{name} {value}: expected at least 1")
+
+
+def _names(tasks: list[str], datasets: list[str], archs: list[str]) -> list[str]:
+    """The tasks by name, or every dataset with every architecture."""
+    if bool(datasets) != bool(archs) or bool(tasks) == bool(datasets):
         raise CnnbenchError(
-            f"{stale[0].folder} {states[stale[0].folder][1]} ({len(stale)} such): "
-            "give --overwrite to train again, or another --runs-dir"
+            "sweep: name tasks, or give --dataset and --arch, such as --dataset mnist --arch mlp,lenet5"
         )
-    options = dict(_pair(option) for option in engine_options or [])
-    outcomes = [training.finished(run, skipped=True) for run in planned if run not in todo]
-    if todo:
-        outcomes += _told(engines.run(todo, engine, jobs, options), todo, forecast, jobs)  # type: ignore[arg-type]
-    place = {(run.task, run.seed): number for number, run in enumerate(planned)}
-    outcomes.sort(key=lambda outcome: place[outcome.task, outcome.seed])
-    render(COLUMNS, [_row(outcome) for outcome in outcomes], title="Runs", format=format)
+    return tasks or [f"{dataset}_{arch}" for dataset in datasets for arch in archs]
+
+
+def _print_plan(entries: Sequence[Entry], jobs: int, format: Format) -> None:
+    render(TASKS, _task_rows(entries), title="Sweep", format=format)
+    if format != "table":
+        return
+    forecasts = [entry.forecast for entry in entries if entry.forecast]
+    hours = sum(forecast.seconds for forecast in forecasts) / jobs / 3600
+    megabytes = sum(forecast.disk_bytes for forecast in forecasts) / 1e6
+    print(f"{len(forecasts)} of {len(entries)} runs to do: about {hours:.2f} h, {megabytes:,.0f} MB")
+    for entry in entries:
+        if entry.state == "outdated" and not entry.run.overwrite:
+            print(f"outdated: {entry.run.folder} {entry.reason}; --overwrite would train it again")
+
+
+def _task_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        run = entry.run
+        counts = {"seeds": 0, "to_do": 0, "done": 0, "outdated": 0, "minutes": 0.0, "bytes": 0}
+        about = {"task": run.task, "arch": run.arch, "dataset": run.dataset}
+        row = rows.setdefault(run.task, {**about, "epochs": run.config.trainer["max_epochs"], **counts})
+        row["seeds"] += 1
+        row[entry.state if entry.state in ("done", "outdated") else "to_do"] += 1
+        if entry.forecast:
+            row["minutes"] += entry.forecast.seconds / 60
+            row["bytes"] += entry.forecast.disk_bytes
+    return list(rows.values())
+
+
+def _print_outcomes(outcomes: Sequence[Outcome], format: Format) -> int:
+    render(RUNS, [_row(outcome) for outcome in outcomes], title="Runs", format=format)
     failed = sum(bool(outcome.reason) for outcome in outcomes)
     if failed:
         print(f"cnnbench: {failed} of {len(outcomes)} runs failed; the same command tries them again", file=sys.stderr)
     return Exit.SWEEP if failed else Exit.OK
 
 
-def _names(tasks: list[str], dataset: str | None, arch: str | None) -> list[str]:
-    """The tasks that are asked for."""
-    if bool(dataset) != bool(arch) or bool(tasks) == bool(dataset):
-        raise CnnbenchError(
-            "sweep: name tasks, or give --dataset and --arch, such as --dataset mnist --arch mlp,lenet5"
-        )
-    if tasks:
-        return tasks
-    assert dataset is not None
-    assert arch is not None
-    return [f"{data}_{name}" for data in dataset.split(",") for name in arch.split(",")]
+def _print_progress(progress: Progress) -> None:
+    """One line per run on stderr, as it ends."""
+    outcome = progress.outcome
+    result = f"failed: {outcome.reason}" if outcome.reason else f"test accuracy {outcome.accuracy:.2%}"
+    rest = f"; about {progress.seconds_left / 60:.1f} min left" if progress.ended < progress.total else ""
+    place = f"[{progress.ended}/{progress.total}] {outcome.task} seed {outcome.seed}"
+    print(f"{place}: {result}, {outcome.seconds:.0f} s{rest}", file=sys.stderr, flush=True)
 
 
-def _counts(text: str | None) -> list[int]:
-    parts = text.split(",") if text else []
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise CnnbenchError(f"--train_images {text}: expected numbers of images, such as 100,300,1000")
-    return [int(part) for part in parts]
-
-
-def _pair(option: str) -> tuple[str, Any]:
-    """A KEY=VALUE, its value a number where it reads as one."""
-    import yaml
-
-    key, equals, value = option.partition("=")
-    if not equals or not key:
-        raise CnnbenchError(f"--engine_options {option}: expected KEY=VALUE, such as num_gpus=1")
-    return key, yaml.safe_load(value)
-
-
-def _matrix(
-    planned: list[Any], states: Mapping[str, tuple[str, str]], forecast: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """One row a task."""
-    rows: dict[str, dict[str, Any]] = {}
-    for run in planned:
-        row = rows.setdefault(
-            run.task,
-            {
-                "task": run.task,
-                "arch": run.arch,
-                "dataset": run.dataset,
-                "seeds": 0,
-                "epochs": run.config.trainer["max_epochs"],
-                "to do": 0,
-                "done": 0,
-                "stale": 0,
-                "minutes": 0.0,
-                "bytes": 0,
-            },
-        )
-        state = states[run.folder][0]
-        row["seeds"] += 1
-        row[state if state in ("done", "stale") else "to do"] += 1
-        if run.folder in forecast:
-            row["minutes"] += forecast[run.folder].seconds / 60
-            row["bytes"] += forecast[run.folder].disk_bytes
-    return list(rows.values())
-
-
-def _total(count: int, forecast: dict[str, Any], jobs: int) -> str:
-    hours = sum(each.seconds for each in forecast.values()) / jobs / 3600
-    megabytes = sum(each.disk_bytes for each in forecast.values()) / 1e6
-    return f"{len(forecast)} of {count} runs to do: about {hours:.2f} h, {megabytes:,.0f} MB"
-
-
-def _told(outcomes: Iterator[Any], todo: list[Any], forecast: dict[str, Any], jobs: int) -> list[Any]:
-    """The outcomes, each told in one line on stderr as it comes, with the time that is left."""
-    left = {(run.task, run.seed): forecast[run.folder].seconds for run in todo}
-    expected = spent = 0.0
-    done = []
-    for outcome in outcomes:
-        expected += left.pop((outcome.task, outcome.seed))
-        spent += outcome.seconds
-        done.append(outcome)
-        minutes = sum(left.values()) * (spent / expected if expected else 1) / jobs / 60
-        said = (outcome.reason and f"failed: {outcome.reason}") or f"test accuracy {outcome.accuracy:.2%}"
-        rest = f"; about {minutes:.1f} min left" if left else ""
-        place = f"[{len(done)}/{len(todo)}] {outcome.task} seed {outcome.seed}"
-        print(f"{place}: {said}, {outcome.seconds:.0f} s{rest}", file=sys.stderr, flush=True)
-    return done
-
-
-def _row(outcome: Any) -> dict[str, Any]:
-    state = "failed" if outcome.reason else "was done" if outcome.skipped else "done"
-    return {**asdict(outcome), "state": state}
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "task": outcome.task,
+        "seed": outcome.seed,
+        "state": "failed" if outcome.reason else "was done" if outcome.skipped else "done",
+        "accuracy": outcome.accuracy,
+        "seconds": outcome.seconds,
+        "reason": outcome.reason,
+    }

@@ -1,8 +1,9 @@
-"""What a run will take, before it is started: seconds from a few steps timed on this machine, bytes by arithmetic."""
+"""Cost of a run before it is started: seconds from a few steps timed on this machine, bytes by arithmetic."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cnnbench import records
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import build
 from cnnbench.records.schema import RunRecord
-from cnnbench.sweeps.run import Planned, opened
+from cnnbench.sweeps.plan import Planned, open_data
 from cnnbench.training.data import channels_first
 from cnnbench.training.precision import Precision, choose
 from cnnbench.types import CnnbenchError, Dataset
@@ -30,27 +31,33 @@ class Forecast:
     disk_bytes: int
 
 
-def forecast(planned: list[Planned], threads: int | None) -> dict[str, Forecast]:
-    """By the run's folder. Runs that differ in their seed alone are timed once."""
+def forecast(planned: Sequence[Planned], *, threads: int | None = None) -> dict[str, Forecast]:
+    """The forecast of each run, by its folder. Runs that differ in their seed alone are timed once.
+
+    Args:
+        planned: The runs.
+        threads: Of each run; by default those of this process.
+    """
     loaded: dict[str, Dataset] = {}
     known: dict[str, Forecast] = {}
     for run in planned:
         if run.task not in known:
-            data = opened(run.config, loaded)
-            known[run.task] = Forecast(seconds(run, data, threads or torch.get_num_threads()), disk_bytes(run, data))
+            data = open_data(run.config, loaded)
+            time_needed = seconds(run, data, threads=threads or torch.get_num_threads())
+            known[run.task] = Forecast(time_needed, disk_bytes(run, data))
     return {run.folder: known[run.task] for run in planned}
 
 
-def seconds(run: Planned, data: Dataset, threads: int) -> float:
-    """Wall clock of one run: by an earlier seed of this task here, else by timing a few steps.
+def seconds(run: Planned, data: Dataset, *, threads: int) -> float:
+    """Wall clock of one run: from an earlier seed of this task here, else from timing a few steps.
 
     A step is forward, backward and update of a batch; a validation image costs a third of a training image (Kaplan et
-    al. 2020, arXiv:2001.08361: the backward pass is twice the forward one). Augmentation and logging are not in it.
+    al. 2020, arXiv:2001.08361: the backward pass costs twice the forward one). Augmentation and logging are left out.
     """
     epochs = run.config.trainer_count("max_epochs")
-    earlier = _earlier(run)
-    if earlier is not None:
-        return START_SECONDS + earlier * epochs
+    per_epoch = _earlier_seconds_per_epoch(run)
+    if per_epoch is not None:
+        return START_SECONDS + per_epoch * epochs
     batch = min(run.config.data.batch_size, len(data.train))
     step = _step_seconds(run.arch, data, batch, threads, run.config.trainer["precision"])  # type: ignore[arg-type]
     validated = len(data.val) // run.config.trainer_count("check_val_every_n_epoch")
@@ -59,24 +66,24 @@ def seconds(run: Planned, data: Dataset, threads: int) -> float:
 
 
 def disk_bytes(run: Planned, data: Dataset) -> int:
-    """Of the run's folder: two checkpoints with weights and momentum, and the predictions of every test image."""
+    """Size of the run's folder: two checkpoints with weights and momentum, and the predictions of every test image."""
     predictions = len(data.test) * (12 + 8 * data.spec.num_classes)
     return 2 * 2 * cost(run.arch, data.spec).weight_bytes + predictions
 
 
-def _earlier(run: Planned) -> float | None:
-    """Seconds an epoch of another seed of this task, where one was trained here."""
+def _earlier_seconds_per_epoch(run: Planned) -> float | None:
+    """Seconds per epoch of another seed of this task, where one was trained here."""
     for result in sorted(Path(run.folder).parent.glob("seed*/result.json")):
         try:
             fit = records.read(result, RunRecord).fit
-        except CnnbenchError:  # an unreadable one says nothing
+        except CnnbenchError:
             continue
         return fit.train_seconds / fit.epochs
     return None
 
 
 def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision: Precision) -> float:
-    """Seconds of one training step on random images: the smallest of at least one, after one that is not counted."""
+    """Seconds of one training step on random images: the fastest of several, the first one not counted."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

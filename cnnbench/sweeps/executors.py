@@ -1,7 +1,7 @@
 """Where the runs of a sweep are done: on this machine, on a Ray cluster, or under Slurm.
 
-Every engine takes the same runs and yields their outcomes as they end. The folder of the runs must be one that all
-machines see; a run that another machine finished or is doing is then not done twice.
+Every executor takes the same runs and yields their outcomes as they end. The folder of the runs must be one that all
+machines see, so that a run that another machine has finished or is doing is not done twice.
 """
 
 from __future__ import annotations
@@ -10,39 +10,64 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnbench.sweeps.run import STOPPING, Outcome, Planned, stop, supervise
+from cnnbench.sweeps.plan import Planned
+from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
 from cnnbench.types import CnnbenchError, Exit
 
 ANSWER_SECONDS = 10.0
-"""What a cluster may take to accept a connection."""
+"""How long a cluster may take to accept a connection."""
 
-Engine = Literal["local", "ray", "slurm"]
+Executor = Literal["local", "ray", "slurm"]
+Option = str | int | float | bool | None
+Options = Mapping[str, Option]
 
 
-def run(planned: list[Planned], engine: Engine, jobs: int, options: dict[str, Any]) -> Iterator[Outcome]:
+def execute(
+    planned: Sequence[Planned], *, executor: Executor = "local", jobs: int = 1, options: Options | None = None
+) -> Iterator[Outcome]:
     """Do all of `planned` and yield each outcome as it comes.
 
     Args:
         planned: The runs.
-        engine: Where.
+        executor: Where.
         jobs: Runs at a time, on this machine.
-        options: For ray: address, num_cpus, num_gpus and max_retries of a run; for slurm what submitit's
-            AutoExecutor.update_parameters takes, and cluster (slurm, or local to try it).
+        options: For ray: address, num_cpus, num_gpus and max_retries of a run; for slurm the arguments of submitit's
+            AutoExecutor.update_parameters, and cluster (slurm, or local to try it).
 
     Raises:
-        CnnbenchError: The engine is not installed or cannot be reached (exit 6), or refuses an option (exit 2).
+        CnnbenchError: The executor is not installed or cannot be reached (exit 6), or refuses an option (exit 2).
     """
-    engines = {
-        "local": lambda: _local(planned, jobs, options),
-        "ray": lambda: _ray(planned, options),
-        "slurm": lambda: _slurm(planned, options),
-    }
-    return engines[engine]()
+    if not planned:
+        return iter(())
+    if executor == "ray":
+        return _ray(planned, options or {})
+    if executor == "slurm":
+        return _slurm(planned, options or {})
+    if options:
+        raise CnnbenchError("--executor-options are for ray and slurm; runs on this machine take --jobs")
+    return _local(planned, jobs)
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Option]:
+    """KEY=VALUE items as a mapping; a value that reads as a number is one.
+
+    Raises:
+        CnnbenchError: An item is not KEY=VALUE (exit 2).
+    """
+    import yaml
+
+    parsed = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise CnnbenchError(f"--executor-options {option}: expected KEY=VALUE, such as num_gpus=1")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
 
 
 def data_root() -> str | None:
@@ -51,23 +76,23 @@ def data_root() -> str | None:
     return str(Path(given).expanduser().resolve()) if given else None
 
 
-def threads_each(jobs: int) -> int | None:
+def threads_per_run(jobs: int) -> int | None:
     """Threads of each of `jobs` processes; None leaves one alone with what the environment or torch decides."""
     if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _local(planned: list[Planned], jobs: int, options: dict[str, Any]) -> Iterator[Outcome]:
-    if options:
-        raise CnnbenchError("--engine_options are for ray and slurm; runs on this machine take --jobs")
+def _local(planned: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(supervise, run, threads_each(jobs), data_root()) for run in planned]
+            futures = [
+                pool.submit(supervise, run, threads=threads_per_run(jobs), data_root=data_root()) for run in planned
+            ]
             try:
                 for future in as_completed(futures):
                     yield future.result()
-            finally:  # interrupted, or the caller has had enough
+            finally:  # interrupted, or the caller stops early
                 for future in futures:
                     future.cancel()
                 stop()
@@ -75,31 +100,31 @@ def _local(planned: list[Planned], jobs: int, options: dict[str, Any]) -> Iterat
         STOPPING.clear()
 
 
-def _ray(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:
-    """One Ray task a run. A task whose node is lost is done again elsewhere, and goes on from the last epoch."""
+def _ray(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
+    """One Ray task per run. A task whose node is lost is rescheduled, and resumes from the last epoch."""
     ray = _imported("ray")
-    asked = {"num_cpus": 1, "max_retries": 3, **options}
-    address = asked.pop("address", "auto")
+    settings: dict[str, Any] = {"num_cpus": 1, "max_retries": 3, **options}
+    address = str(settings.pop("address", "auto"))
     _require_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise CnnbenchError(f"no Ray cluster at {address}: {_first_line(error)}", Exit.ENVIRONMENT) from None
     try:
-        threads = max(1, int(asked["num_cpus"]))
-        task = ray.remote(supervise).options(**asked)
+        threads = max(1, int(settings["num_cpus"]))
+        task = ray.remote(supervise).options(**settings)
     except (ValueError, TypeError) as error:
         ray.shutdown()
-        raise CnnbenchError(f"--engine_options: {_first_line(error)}") from None
+        raise CnnbenchError(f"--executor-options: {_first_line(error)}") from None
     try:
-        waiting = {task.remote(run, threads, data_root()): run for run in planned}
+        waiting = {task.remote(run, threads=threads, data_root=data_root()): run for run in planned}
         while waiting:
             (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
             run = waiting.pop(ended)
             try:
                 yield ray.get(ended)
             except ray.exceptions.RayError as error:
-                yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave it up: {_first_line(error)}")
+                yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {_first_line(error)}")
     finally:
         ray.shutdown()
 
@@ -118,20 +143,21 @@ def _require_answer(address: str) -> None:
         raise CnnbenchError(f"no Ray cluster at {address}: {error}", Exit.ENVIRONMENT) from None
 
 
-def _slurm(planned: list[Planned], options: dict[str, Any]) -> Iterator[Outcome]:
-    """One Slurm job a run, through submitit; its logs lie beside the runs."""
+def _slurm(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
+    """One Slurm job per run, through submitit; its logs lie beside the runs."""
     submitit = _imported("submitit")
-    asked = {"timeout_min": 24 * 60, "cpus_per_task": 1, **options}
-    cluster = asked.pop("cluster", "slurm")
+    settings: dict[str, Any] = {"timeout_min": 24 * 60, "cpus_per_task": 1, **options}
+    cluster = settings.pop("cluster", "slurm")
     folder = Path(planned[0].folder).parents[1] / ".submitit"
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(**asked)
+        executor.update_parameters(**settings)
     except RuntimeError as error:
         raise CnnbenchError(f"Slurm cannot be used: {_first_line(error)}", Exit.ENVIRONMENT) from None
     except (NameError, TypeError, ValueError) as error:
-        raise CnnbenchError(f"--engine_options: {_first_line(error)}") from None
-    jobs = {executor.submit(supervise, run, asked["cpus_per_task"], data_root()): run for run in planned}
+        raise CnnbenchError(f"--executor-options: {_first_line(error)}") from None
+    place = {"threads": settings["cpus_per_task"], "data_root": data_root()}
+    jobs = {executor.submit(supervise, run, **place): run for run in planned}
     try:
         while jobs:
             for job in [job for job in jobs if job.done()]:

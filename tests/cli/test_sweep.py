@@ -18,9 +18,8 @@ import pytest
 import torch
 
 from cnnbench.__main__ import main
-from cnnbench.sweeps import estimate
-from cnnbench.sweeps import executors as engines
-from cnnbench.sweeps import run as sweep
+from cnnbench.sweeps import estimate, executors
+from cnnbench.sweeps import run as sweep_run
 from cnnbench.types import Exit
 
 TWO = ["mnist5k_linear", "mnist5k_mlp"]
@@ -45,7 +44,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The runs that were started, in this process."""
     started: list[list[str]] = []
 
-    def watched(command: list[str], stream: Any, environ: dict[str, str], lock: int) -> int:
+    def watched(command: list[str], stream: Any, environ: dict[str, str]) -> int:
         started.append(command)
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):
@@ -53,8 +52,8 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         stream.write(said.getvalue().encode())
         return int(code)
 
-    monkeypatch.setattr(sweep, "_watched", watched)
-    monkeypatch.setattr(engines, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(sweep_run, "_watched", watched)
+    monkeypatch.setattr(executors, "ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(estimate, "_step_seconds", lambda *_: 0.01)
     return started
 
@@ -128,7 +127,7 @@ def test_a_sweep_does_what_fit_and_test_do_and_does_it_once(swept: Sweep, comman
 def test_a_run_that_diverges_is_a_row_with_its_reason_and_a_later_success_removes_it(
     swept: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, rows, said = swept("mnist5k_linear", "--seeds", "1", *SHORT, "model.lr=1e6")
+    code, rows, said = swept("mnist5k_linear", "--seeds", "1", *SHORT, "--override", "model.lr=1e6")
     assert code == Exit.SWEEP == 7
     assert (rows[0]["state"], rows[0]["accuracy"]) == ("failed", None)
     assert "linear diverged in epoch 0" in rows[0]["reason"]
@@ -162,7 +161,7 @@ def test_a_run_of_something_else_is_refused_before_anything_starts_and_replaced_
     assert swept("mnist5k_linear", "--seeds", "1", *SHORT)[0] == Exit.OK
     before = files()
     commands.clear()
-    changed = [*TWO, "--seeds", "1", *SHORT, "model.lr=0.05"]
+    changed = [*TWO, "--seeds", "1", *SHORT, "--override", "model.lr=0.05"]
     capsys.readouterr()
     assert main(["sweep", *changed]) == Exit.USAGE
     said = capsys.readouterr().err
@@ -183,21 +182,21 @@ def test_the_dry_run_counts_and_starts_nothing(
     assert swept("mnist5k_linear", "--seeds", "1", *SHORT)[0] == Exit.OK
     before = files()
     commands.clear()
-    _, rows, _ = swept(*TWO, "--seeds", "3", *SHORT, "--dry_run")
-    counted = [(row["task"], row["arch"], row["seeds"], row["epochs"], row["to do"], row["done"]) for row in rows]
+    _, rows, _ = swept(*TWO, "--seeds", "3", *SHORT, "--dry-run")
+    counted = [(row["task"], row["arch"], row["seeds"], row["epochs"], row["to_do"], row["done"]) for row in rows]
     assert counted == [("mnist5k_linear", "linear", 3, 1, 2, 1), ("mnist5k_mlp", "mlp", 3, 1, 3, 0)]
     assert all(row["minutes"] > 0 and row["bytes"] > 0 for row in rows)
-    _, stale, _ = swept("mnist5k_linear", "--seeds", "2", *SHORT, "model.lr=0.05", "--dry_run")
-    assert (stale[0]["to do"], stale[0]["done"], stale[0]["stale"]) == (1, 0, 1)
-    assert main(["sweep", *TWO, "--seeds", "3", *SHORT, "--dry_run"]) == Exit.OK
+    _, rows, _ = swept("mnist5k_linear", "--seeds", "2", *SHORT, "--override", "model.lr=0.05", "--dry-run")
+    assert (rows[0]["to_do"], rows[0]["done"], rows[0]["outdated"]) == (1, 0, 1)
+    assert main(["sweep", *TWO, "--seeds", "3", *SHORT, "--dry-run"]) == Exit.OK
     assert "5 of 6 runs to do: about" in capsys.readouterr().out
     assert commands == []
     assert files() == before
 
 
 def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> None:
-    pairs = ["--dataset", "mnist5k", "--arch", "linear,resnet32", "--train_images", "100,300", "--seeds", "1"]
-    _, rows, _ = swept(*pairs, "--dry_run")
+    pairs = ["--dataset", "mnist5k", "--arch", "linear,resnet32", "--train-images", "100,300", "--seeds", "1"]
+    _, rows, _ = swept(*pairs, "--dry-run")
     tasks = [f"mnist5k_{arch}_n{count}" for arch in ("linear", "resnet32") for count in (100, 300)]
     assert [row["task"] for row in rows] == tasks
 
@@ -210,15 +209,16 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
         (["--dataset", "mnist5k"], 2, "name tasks, or give --dataset and --arch"),
         (["mnist5k_linear", "--seeds", "0"], 2, "--seeds 0"),
         (["mnist5k_linear", "--jobs", "0"], 2, "--jobs 0"),
-        (["mnist5k_linear", "--engine", "abacus"], 2, "--engine abacus: expected local, ray or slurm"),
-        (["mnist5k_linear", "--engine_options", "num_cpus"], 2, "--engine_options num_cpus: expected KEY=VALUE"),
-        (["mnist5k_linear", "--engine_options", "num_cpus=2"], 2, "runs on this machine take --jobs"),
+        (["mnist5k_linear", "--executor", "abacus"], 2, "'abacus' is unknown: expected"),
+        (["mnist5k_linear", "--executor-options", "num_cpus"], 2, "--executor-options num_cpus: expected KEY=VALUE"),
+        (["mnist5k_linear", "--executor-options", "num_cpus=2"], 2, "runs on this machine take --jobs"),
         (["mnist5k_linaer"], 2, "did you mean linear"),
         (["--dataset", "mnist5k", "--arch", "linear,resnet81"], 2, "did you mean resnet18"),
         (["mnist5k_linear", "--override", "model.lrr=1"], 2, "did you mean model.lr?"),
-        (["mnist5k_linear", "--train_images", "many"], 2, "--train_images many: expected numbers of images"),
-        (["mnist5k_linear", "--train_images", "100,"], 2, "--train_images 100,: expected numbers of images"),
-        (["mnist5k_linear", "--train_images", "4001"], 2, "data.train_images is 4001: expected 10"),
+        (["mnist5k_linear", "--train-images", "many"], 2, "'many' is not a whole number"),
+        (["mnist5k_linear", "--train-images", "100,"], 2, "has an empty item"),
+        (["mnist5k_linear", "--train-images", "100,0"], 2, "--train-images 0: expected at least 1"),
+        (["mnist5k_linear", "--train-images", "4001"], 2, "data.train_images is 4001: expected 10"),
         (["mnist5k_linear", "--runs-dir", "file/below"], 2, "cannot write to file/below"),
         (["mnist_linear", "--override", "data.root=nowhere"], 3, "nowhere"),
         (["mnist5k_linear", "--sedes", "2"], 2, "did you mean --seeds"),

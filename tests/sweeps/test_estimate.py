@@ -1,6 +1,5 @@
 """Forecasts: bytes against a real folder, seconds against the formula with a step of a given length."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,17 +8,17 @@ import torch
 from cnnbench import records
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps import estimate
-from cnnbench.sweeps.run import Planned, opened, plan
+from cnnbench.sweeps.plan import Planned, open_data, plan
 from cnnbench.types import Dataset
 
 
 def planned(overrides: list[str], seeds: int = 1) -> list[Planned]:
-    return plan(["mnist5k_lenet5"], seeds, overrides, [], "runs", overwrite=False)
+    return plan(["mnist5k_lenet5"], seeds=seeds, overrides=overrides)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return opened(plan(["mnist5k_lenet5"], 1, [], [], str(tmp_path_factory.mktemp("runs")), False)[0].config, {})
+    return open_data(plan(["mnist5k_lenet5"], seeds=1, runs_dir=tmp_path_factory.mktemp("runs"))[0].config, {})
 
 
 def test_bytes_are_those_of_a_run_s_folder(run: Path, data: Dataset) -> None:
@@ -54,18 +53,18 @@ def test_seconds_are_steps_and_a_third_of_it_for_images_that_are_only_scored(
     assert steps == [("lenet5", batch, 1)]
 
 
-def test_an_earlier_seed_tells_better_than_a_few_steps(
+def test_an_earlier_seed_counts_more_than_a_few_steps(
     data: Dataset, run: Path, steps: list[tuple[str, int, int]]
 ) -> None:
     _, second = planned(["trainer.max_epochs=10"], seeds=2)
     record = records.read(run / "result.json", RunRecord)
-    before = replace(record, fit=replace(record.fit, epochs=4, train_seconds=48.0))
+    before = records.replace(record, fit=records.replace(record.fit, epochs=4, train_seconds=48.0))
     records.write(Path(second.folder).with_name("seed1") / "result.json", before)
     assert estimate.seconds(second, data, threads=1) == estimate.START_SECONDS + 10 * 48.0 / 4
     assert steps == []
 
 
-def test_an_earlier_seed_that_cannot_be_read_says_nothing(data: Dataset, steps: list[tuple[str, int, int]]) -> None:
+def test_an_earlier_seed_that_cannot_be_read_is_passed_over(data: Dataset, steps: list[tuple[str, int, int]]) -> None:
     _, second = planned(["trainer.max_epochs=10"], seeds=2)
     before = Path(second.folder).with_name("seed1") / "result.json"
     before.parent.mkdir(parents=True)

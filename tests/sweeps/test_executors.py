@@ -13,31 +13,34 @@ import pytest
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.records.schema import RunRecord
-from cnnbench.sweeps import executors as engines
-from cnnbench.sweeps.run import Outcome, Planned, plan
+from cnnbench.sweeps import executors
+from cnnbench.sweeps.plan import Planned, plan
+from cnnbench.sweeps.run import Outcome
 from cnnbench.types import CnnbenchError, Exit
 
 
 @pytest.fixture
 def runs() -> list[Planned]:
-    return plan(["mnist5k_linear"], 3, ["trainer.max_epochs=1"], [], "runs", overwrite=False)
+    return plan(["mnist5k_linear"], overrides=["trainer.max_epochs=1"])
 
 
-def refusal(planned: list[Planned], engine: engines.Engine, options: dict[str, Any], code: Exit) -> str:
+def refusal(
+    planned: list[Planned], executor: executors.Executor, options: dict[str, executors.Option], code: Exit
+) -> str:
     with pytest.raises(CnnbenchError) as refused:
-        list(engines.run(planned, engine, 1, options))
+        list(executors.execute(planned, executor=executor, options=options))
     assert refused.value.code == code
     assert "\n" not in str(refused.value)
     assert not list(Path("runs").rglob("*.log"))  # nothing was started
     return str(refused.value)
 
 
-@pytest.mark.parametrize(("engine", "package", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
-def test_an_engine_that_is_not_installed_is_named_with_its_extra(
-    runs: list[Planned], monkeypatch: pytest.MonkeyPatch, engine: engines.Engine, package: str, extra: str
+@pytest.mark.parametrize(("executor", "package", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
+def test_an_executor_that_is_not_installed_is_named_with_its_extra(
+    runs: list[Planned], monkeypatch: pytest.MonkeyPatch, executor: executors.Executor, package: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    said = refusal(runs, engine, {}, Exit.ENVIRONMENT)
+    said = refusal(runs, executor, {}, Exit.ENVIRONMENT)
     assert said == f"{package} is not installed: pip install 'cnnbench[{extra}]'"
 
 
@@ -50,7 +53,7 @@ def test_slurm_without_srun_is_told(runs: list[Planned], monkeypatch: pytest.Mon
 
 def test_an_option_that_slurm_does_not_know_is_refused(runs: list[Planned]) -> None:
     said = refusal(runs, "slurm", {"cluster": "local", "cpus_per_tusk": 2}, Exit.USAGE)
-    assert said.startswith("--engine_options: ")
+    assert said.startswith("--executor-options: ")
     assert "cpus_per_tusk" in said
 
 
@@ -61,16 +64,16 @@ def test_this_machine_takes_no_options(runs: list[Planned]) -> None:
 def test_processes_share_the_cores_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [engines.threads_each(jobs) for jobs in (1, 2, 3, 16)] == [None, 4, 2, 1]
+    assert [executors.threads_per_run(jobs) for jobs in (1, 2, 3, 16)] == [None, 4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert engines.threads_each(2) is None
+    assert executors.threads_per_run(2) is None
 
 
 def test_the_folder_of_the_data_is_the_same_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
-    assert engines.data_root() is None
+    assert executors.data_root() is None
     monkeypatch.setenv("CNNBENCH_DATA", "data")
-    assert engines.data_root() == str(Path.cwd() / "data")
+    assert executors.data_root() == str(Path.cwd() / "data")
 
 
 def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(
@@ -79,15 +82,15 @@ def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(
     both = threading.Barrier(2, timeout=60)
     second = threading.Event()
 
-    def supervise(run: Planned, threads: int | None, data_root: str | None) -> Outcome:
+    def supervise(run: Planned, *, threads: int | None, data_root: str | None) -> Outcome:
         if run.seed < 3:
             both.wait()  # breaks unless two are done at a time
         if run.seed == 1:
             assert second.wait(60)
         return Outcome(run.task, run.seed, 0.5, 1.0)
 
-    monkeypatch.setattr(engines, "supervise", supervise)
-    outcomes = engines.run(runs, "local", 2, {})
+    monkeypatch.setattr(executors, "supervise", supervise)
+    outcomes = executors.execute(runs, jobs=2)
     first = next(outcomes)
     assert first.seed in (2, 3)
     second.set()
@@ -97,22 +100,22 @@ def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(
 def test_whoever_stops_asking_stops_the_runs(runs: list[Planned], monkeypatch: pytest.MonkeyPatch) -> None:
     started, stopped = [], threading.Event()
 
-    def supervise(run: Planned, threads: int | None, data_root: str | None) -> Outcome:
+    def supervise(run: Planned, *, threads: int | None, data_root: str | None) -> Outcome:
         started.append(run.seed)
         if run.seed > 1:
             assert stopped.wait(60)
         return Outcome(run.task, run.seed, 0.5, 1.0)
 
-    monkeypatch.setattr(engines, "supervise", supervise)
-    monkeypatch.setattr(engines, "stop", stopped.set)
-    outcomes: Any = engines.run(runs, "local", 1, {})
+    monkeypatch.setattr(executors, "supervise", supervise)
+    monkeypatch.setattr(executors, "stop", stopped.set)
+    outcomes: Any = executors.execute(runs)
     assert next(outcomes).seed == 1
     outcomes.close()
     assert stopped.is_set()
     assert 3 not in started
 
 
-# the real engines
+# the real executors
 
 
 def check_one_test(folder: Path) -> None:
@@ -128,11 +131,11 @@ def check_one_test(folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # submitit 1.5 leaves the pipes of its jobs open
 def test_submitit_does_every_run_and_a_failed_one_is_an_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["sweep", "mnist5k_linear", "--seeds", "2", "--override", "trainer.max_epochs=1"]
-    slurm = ["--engine", "slurm", "--engine_options", "cluster=local"]
+    slurm = ["--executor", "slurm", "--executor-options", "cluster=local"]
     assert main([*arguments, *slurm]) == 0
     for seed in (1, 2):
         check_one_test(Path(f"runs/mnist5k_linear/seed{seed}"))
-    diverging = [*arguments, "model.lr=1e6", "--runs-dir", "others", *slurm]
+    diverging = [*arguments, "--override", "model.lr=1e6", "--runs-dir", "others", *slurm]
     assert main(diverging) == Exit.SWEEP
     assert "linear diverged" in capsys.readouterr().out
     assert len(list(Path("others").rglob("failure.json"))) == 2
@@ -180,9 +183,9 @@ def test_a_ray_node_that_dies_in_the_middle_costs_no_run(cluster: Any, capsys: p
             "2",
             "--override",
             "trainer.max_epochs=2",
-            "--engine",
+            "--executor",
             "ray",
-            "--engine_options",
+            "--executor-options",
             f"address={cluster.address}",
         ]
     )
@@ -217,5 +220,5 @@ def test_without_a_ray_cluster_the_sweep_says_where_it_looked(runs: list[Planned
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_option_that_ray_does_not_know_is_refused(runs: list[Planned], cluster: Any) -> None:
     said = refusal(runs, "ray", {"address": cluster.address, "num_cpu": 1}, Exit.USAGE)
-    assert said.startswith("--engine_options: ")
+    assert said.startswith("--executor-options: ")
     assert "num_cpu" in said
