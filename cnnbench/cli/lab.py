@@ -117,7 +117,7 @@ def _section(name: str, result: Lesson) -> Section:
     return Section(
         result.title,
         [result.text, f"Run it: cnnbench lab {name}"],
-        result.claims,
+        [*result.claims],
         {result.shown: result.figure},
         [_table(numbers) for numbers in result.numbers],
     )

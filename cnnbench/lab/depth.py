@@ -1,4 +1,4 @@
-"""Why residuals: what depth does to features on the way up and to gradients on the way down."""
+"""Why residuals: the effect of depth on features in the forward pass and on gradients in the backward pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench import pictures
+from cnnbench import pictures, pixels
 from cnnbench.architectures import build
 from cnnbench.datasets.choice import open_choice
-from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.lab import Claim, Lesson, Numbers, Row, lesson
 from cnnbench.records.schema import DataChoice
 from cnnbench.types import ImageSpec, Split
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIDE = 14
-"""Digits are averaged to a quarter of their pixels: 56 layers four times are to train in two minutes."""
+"""Digits are averaged to a quarter of their pixels, so that 56 layers train four times in two minutes."""
 STEPS, BATCH, LR = 60, 64, 0.05
-NETWORKS = ("plain56", "resnet56")
+PLAIN, RESIDUAL = NETWORKS = ("plain56", "resnet56")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels `(N, 1, SIDE, SIDE)` in [0, 1] and labels `(N,)`."""
+
+    pixels: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,20 @@ class Signal:
     gradients: list[float]
     """Norm of the loss gradient with respect to them."""
 
+    @property
+    def forward_ratio(self) -> float:
+        """Features of the last block over those of the stem."""
+        return self.features[-1] / self.features[0]
+
+    @property
+    def backward_ratio(self) -> float:
+        """Gradients of the stem over those of the last block."""
+        return self.gradients[0] / self.gradients[-1]
+
 
 @dataclass(frozen=True)
 class Trained:
-    """One network: its signal at initialisation and after training, and what it learnt."""
+    """One network: its signal at initialisation and after training, training loss, validation accuracy."""
 
     before: Signal
     after: Signal
@@ -47,63 +65,21 @@ class Trained:
     accuracy: float
 
 
+Networks = dict[str, Trained]
+"""By name, the plain one first."""
+
+
 @lesson(name="depth", order=10, trains=True)
 def depth() -> Lesson:
     """56 layers, plain against residual: features and gradients by layer, at initialisation and after training."""
     data = open_choice(DataChoice(dataset="mnist5k"))
     train, val = _small(data.train), _small(data.val)
-    found = {(name, norm): _followed(name, norm, train, val) for norm in (False, True) for name in NETWORKS}
-    plain, residual = (found[name, False] for name in NETWORKS)
-    plain_bn, residual_bn = (found[name, True] for name in NETWORKS)
+    bare, normed = ({name: _train(name, norm, train, val) for name in NETWORKS} for norm in (False, True))
     claims = [
-        (
-            "Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's "
-            f"standard deviation is {_last(plain.before.features):.0e} of the first's; the residual network's "
-            f"{_last(residual.before.features):.2f}",
-            _last(plain.before.features) < 1e-10 and 0.1 < _last(residual.before.features) < 10,
-        ),
-        (
-            f"Its gradients fade on the way down: the first block's is {_first(plain.before.gradients):.0e} of the "
-            f"last's; the residual network's {_first(residual.before.gradients):.2f}",
-            _first(plain.before.gradients) < 1e-10 and 0.1 < _first(residual.before.gradients) < 10,
-        ),
-        (
-            "Batch norm keeps the plain network's features at one size, but its gradients then grow on the way down, "
-            f"{_first(plain_bn.before.gradients):,.0f} fold; through shortcuts "
-            f"{_first(residual_bn.before.gradients):,.0f} fold",
-            0.5 < _last(plain_bn.before.features) < 2
-            and _first(plain_bn.before.gradients) > 20 * _first(residual_bn.before.gradients),
-        ),
-        (
-            f"After {STEPS} steps of training the plain network without batch norm knows nothing ({plain.accuracy:.0%} "
-            f"of validation digits right), with batch norm {plain_bn.accuracy:.0%}; the residual one "
-            f"{residual.accuracy:.0%} and {residual_bn.accuracy:.0%}",
-            plain.accuracy < 0.2
-            and residual.accuracy > plain.accuracy + 0.1
-            and residual_bn.accuracy > plain_bn.accuracy + 0.1,
-        ),
-    ]
-    he = {name: _under_he(name, train) for name in NETWORKS}
-    claims.append(
-        (
-            "How fast it fades is the initialisation's doing (torch's own multiplies by about 0.41 a layer): under "
-            f"He's, again without batch norm, the plain network's features end at "
-            f"{_last(he['plain56'].features):.3f} of the stem's, while the residual network's, "
-            f"to which every block adds, grow to {_last(he['resnet56'].features):,.0f} times it",
-            1e-4 < _last(he["plain56"].features) < 1 and _last(he["resnet56"].features) > 100,
-        )
-    )
-    rows = [
-        {
-            "network": f"{name}, {'batch norm' if norm else 'no batch norm'}",
-            "features at initialisation, last block / stem": _last(run.before.features),
-            "features after training": _last(run.after.features),
-            "gradients at initialisation, stem / last block": _first(run.before.gradients),
-            "gradients after training": _first(run.after.gradients),
-            "training loss": run.loss,
-            "validation accuracy": run.accuracy,
-        }
-        for (name, norm), run in found.items()
+        *_claims_of_bare(bare[PLAIN].before, bare[RESIDUAL].before),
+        _claim_of_batch_norm(normed[PLAIN].before, normed[RESIDUAL].before),
+        _claim_of_training(bare, normed),
+        _claim_of_initialisation(*(_under_he(name, train) for name in NETWORKS)),
     ]
     return Lesson(
         "Depth",
@@ -112,31 +88,21 @@ def depth() -> Lesson:
         f"{BATCH}, the rate rising to {LR} and falling to zero. With batch norm the residual network's features grow "
         "slowly, since every block adds to them.",
         claims,
-        [Numbers("56 layers", rows)],
-        _figure(found),
+        [Numbers("56 layers", [*_rows(bare, "no batch norm"), *_rows(normed, "batch norm")])],
+        _draw({"no batch norm": bare, "batch norm": normed}),
         "Features and gradients by block: the plain network's fall or rise by orders of magnitude, the residual one's "
         "do not",
     )
 
 
-def _small(split: Split) -> tuple[Tensor, Tensor]:
-    """Pixels `(N, 1, 14, 14)` in [0, 1] and labels."""
-    pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
-    return F.avg_pool2d(pixels, 2), torch.from_numpy(split.labels)
+def _small(split: Split) -> Images:
+    images = pixels.to_float(torch.from_numpy(split.images))
+    return Images(F.avg_pool2d(images, 2), torch.from_numpy(split.labels))
 
 
-def _under_he(name: str, train: tuple[Tensor, Tensor]) -> Signal:
-    """The signal at initialisation without batch norm, under He's initialisation instead of torch's."""
-    torch.manual_seed(1)
-    network = _built(name, norm=False, pixels=train[0])
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return _signal(network, train[0][:BATCH], train[1][:BATCH])
-
-
-def _built(name: str, norm: bool, pixels: Tensor) -> nn.Module:
-    mean, std = pixels.mean().item(), pixels.std().item()
+def _build(name: str, norm: bool, images: Tensor) -> nn.Module:
+    """A network that normalises by the mean and deviation of `images`; with or without batch norm."""
+    mean, std = images.mean().item(), images.std().item()
     network = build(name, ImageSpec(SIDE, SIDE, 1, num_classes=10, mean=(mean,), std=(std,)))
     if not norm:
         for key, module in list(network.named_modules()):
@@ -145,65 +111,130 @@ def _built(name: str, norm: bool, pixels: Tensor) -> nn.Module:
     return network
 
 
-def _followed(name: str, norm: bool, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> Trained:
+def _train(name: str, norm: bool, train: Images, val: Images) -> Trained:
     torch.manual_seed(1)
-    pixels, labels = train
-    network = _built(name, norm, pixels)
-    before = _signal(network, pixels[:BATCH], labels[:BATCH])
+    network = _build(name, norm, train.pixels)
+    before = _signal(network, train)
     optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=STEPS, cycle_momentum=False)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(1))
     loss = torch.zeros(())
-    for chosen in order[: STEPS * BATCH].view(STEPS, BATCH):
-        loss = F.cross_entropy(network(pixels[chosen]), labels[chosen])
+    for batch in order[: STEPS * BATCH].view(STEPS, BATCH):
+        loss = F.cross_entropy(network(train.pixels[batch]), train.labels[batch])
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-    after = _signal(network, pixels[:BATCH], labels[:BATCH])
+    after = _signal(network, train)
     with torch.no_grad():
-        right = network.eval()(val[0]).argmax(dim=1) == val[1]
-    return Trained(before, after, loss.item(), right.float().mean().item())
+        correct = network.eval()(val.pixels).argmax(dim=1) == val.labels
+    return Trained(before, after, loss.item(), correct.float().mean().item())
 
 
-def _signal(network: nn.Module, pixels: Tensor, labels: Tensor) -> Signal:
-    """Statistics of the feature maps `(N, C, H, W)` of one batch, in training mode, in float64: float32 loses 1e-46."""
+def _under_he(name: str, train: Images) -> Signal:
+    """The signal at initialisation without batch norm, under He's initialisation instead of torch's."""
+    torch.manual_seed(1)
+    network = _build(name, norm=False, images=train.pixels)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return _signal(network, train)
+
+
+def _signal(network: nn.Module, images: Images) -> Signal:
+    """Statistics of the feature maps `(N, C, H, W)` of the first batch, in training mode.
+
+    In float64: float32 underflows at 1e-46.
+    """
     outputs: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         output.retain_grad()
         outputs.append(output)
 
     network = copy.deepcopy(network).double().train()
     blocks = [module for module in network.get_submodule("1").children() if list(module.children())]
     for block in blocks:
-        block.register_forward_hook(keep)
-    torch.autograd.backward(F.cross_entropy(network(pixels.double()), labels))
+        block.register_forward_hook(_keep)
+    logits = network(images.pixels[:BATCH].double())
+    torch.autograd.backward(F.cross_entropy(logits, images.labels[:BATCH]))
     gradients = [output.grad.norm().item() for output in outputs if output.grad is not None]
     return Signal([output.std().item() for output in outputs], gradients)
 
 
-def _last(values: list[float]) -> float:
-    return values[-1] / values[0]
+def _claims_of_bare(plain: Signal, residual: Signal) -> list[Claim]:
+    """Without batch norm, at initialisation."""
+    return [
+        Claim(
+            "Without batch norm, the plain network's features fade on the way up, at initialisation: the last block's "
+            f"standard deviation is {plain.forward_ratio:.0e} of the first's; the residual network's "
+            f"{residual.forward_ratio:.2f}",
+            plain.forward_ratio < 1e-10 and 0.1 < residual.forward_ratio < 10,
+        ),
+        Claim(
+            f"Its gradients fade on the way down: the first block's is {plain.backward_ratio:.0e} of the last's; the "
+            f"residual network's {residual.backward_ratio:.2f}",
+            plain.backward_ratio < 1e-10 and 0.1 < residual.backward_ratio < 10,
+        ),
+    ]
 
 
-def _first(values: list[float]) -> float:
-    return values[0] / values[-1]
+def _claim_of_batch_norm(plain: Signal, residual: Signal) -> Claim:
+    return Claim(
+        "Batch norm keeps the plain network's features at one size, but its gradients then grow on the way down, "
+        f"{plain.backward_ratio:,.0f} fold; through shortcuts {residual.backward_ratio:,.0f} fold",
+        0.5 < plain.forward_ratio < 2 and plain.backward_ratio > 20 * residual.backward_ratio,
+    )
 
 
-def _figure(found: dict[tuple[str, bool], Trained]) -> Figure:
+def _claim_of_training(bare: Networks, normed: Networks) -> Claim:
+    plain, residual = (bare[name].accuracy for name in NETWORKS)
+    plain_normed, residual_normed = (normed[name].accuracy for name in NETWORKS)
+    return Claim(
+        f"After {STEPS} steps of training the plain network without batch norm is near chance ({plain:.0%} of "
+        f"validation digits right), with batch norm {plain_normed:.0%}; the residual one {residual:.0%} and "
+        f"{residual_normed:.0%}",
+        plain < 0.2 and residual > plain + 0.1 and residual_normed > plain_normed + 0.1,
+    )
+
+
+def _claim_of_initialisation(plain: Signal, residual: Signal) -> Claim:
+    return Claim(
+        "How fast it fades depends on the initialisation (torch's own multiplies by about 0.41 per layer): under He's, "
+        f"again without batch norm, the plain network's features end at {plain.forward_ratio:.3f} of the stem's, while "
+        f"the residual network's, to which every block adds, grow to {residual.forward_ratio:,.0f} times it",
+        1e-4 < plain.forward_ratio < 1 and residual.forward_ratio > 100,
+    )
+
+
+def _rows(networks: Networks, norm: str) -> list[Row]:
+    return [
+        {
+            "network": f"{name}, {norm}",
+            "features at initialisation, last block / stem": trained.before.forward_ratio,
+            "features after training": trained.after.forward_ratio,
+            "gradients at initialisation, stem / last block": trained.before.backward_ratio,
+            "gradients after training": trained.after.backward_ratio,
+            "training loss": trained.loss,
+            "validation accuracy": trained.accuracy,
+        }
+        for name, trained in networks.items()
+    ]
+
+
+def _draw(networks: dict[str, Networks]) -> Figure:
+    """Features (left) and gradients (right) by block, a row per kind of normalisation."""
     figure, panels = pictures.new(11.5, 7, panels=4, rows=2)
     figure.suptitle("56 layers: plain (orange) against residual (blue); dashed: after training")
-    for row, norm in enumerate((False, True)):
+    for row, (norm, by_name) in enumerate(networks.items()):
         for axes, part in zip(panels[2 * row : 2 * row + 2], ("features", "gradients"), strict=True):
-            for colour, name in zip(pictures.COLOURS[1::-1], NETWORKS, strict=True):
-                run = found[name, norm]
-                places = np.arange(len(run.before.features))
-                axes.plot(places, getattr(run.before, part), color=colour, label=name)
-                axes.plot(places, getattr(run.after, part), color=colour, linestyle="--")
+            for colour, (name, trained) in zip(pictures.COLOURS[1::-1], by_name.items(), strict=True):
+                blocks = np.arange(len(trained.before.features))
+                axes.plot(blocks, getattr(trained.before, part), color=colour, label=name)
+                axes.plot(blocks, getattr(trained.after, part), color=colour, linestyle="--")
             axes.set_yscale("log")
             axes.set_xlabel("block")
             what = "standard deviation of the features" if part == "features" else "norm of the gradient"
-            axes.set_title(f"{what}, {'batch norm' if norm else 'no batch norm'}", fontsize=11)
+            axes.set_title(f"{what}, {norm}", fontsize=11)
     panels[0].legend()
     return figure

@@ -1,19 +1,24 @@
-"""Receptive fields: what the formula says, what the gradient reaches, and how unevenly."""
+"""Receptive fields: by the formula, by the gradient, and how unevenly the gradient is distributed."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench import pictures
+from cnnbench.analysis.layer import Field
 from cnnbench.analysis.receptive_field import measure_fields
 from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
-from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.lab import Claim, Lesson, Numbers, Row, lesson
 from cnnbench.types import ImageSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STACKS = {
     # name: kernel, stride and dilation of each convolution
@@ -33,86 +38,64 @@ NETWORKS = (
     ("resnet20", 32),
     ("resnet50", 224),
 )
+DEPTHS = (2, 5, 20)
+"""3x3 convolutions of the stacks whose gradients are drawn."""
+SIDE = 45
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of convolutions of one channel."""
+
+    formula: int
+    measured: Field
+    weights: int
+
+    @property
+    def side(self) -> int | None:
+        """Rows of the measured field."""
+        return self.measured[0] if isinstance(self.measured, tuple) else None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the measured field is square and the formula's."""
+        return self.measured == (self.formula, self.formula)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and the fields of its convolutions and poolings by formula and by gradient."""
+
+    name: str
+    image: int
+    fields: tuple[tuple[Field, Field], ...]
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest field by formula."""
+        return max(formula[0] for formula, _ in self.fields if isinstance(formula, tuple))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether formula and gradient agree on every layer."""
+        return all(formula == measured for formula, measured in self.fields)
 
 
 @lesson(name="receptive-field", order=3)
 def receptive_field() -> Lesson:
     """Two 3x3 convolutions see 5x5, three see 7x7; formula against gradient support."""
-    spec = ImageSpec(32, 32, 1, num_classes=1)
-    rows: list[dict[str, Any]] = []
-    agree = True
-    for name, layers in STACKS.items():
-        with torch.device("meta"):
-            stack = nn.Sequential(*(nn.Conv2d(1, 1, k, s, padding=d * (k // 2), dilation=d) for k, s, d in layers))
-            found = trace(stack, spec)
-            seen = measure_fields(stack, spec, layers=found)[-1]
-        agree &= by_formula(layers) == seen[0] == seen[1] if isinstance(seen, tuple) else False
-        weights = sum(k * k for k, _, _ in layers)
-        rows.append(
-            {
-                "stack, one channel": name,
-                "formula": by_formula(layers),
-                "measured": seen[0] if seen else None,
-                "weights": weights,
-            }
-        )
-    of_networks: list[dict[str, Any]] = []
-    networks_agree = True
-    for name, side in NETWORKS:
-        images = ImageSpec(side, side, 3, num_classes=10)
-        with torch.device("meta"):
-            network = build(name, images)
-            found = trace(network, images)
-        fields = measure_fields(network, images, layers=found)
-        windows = [
-            (layer.field, seen)
-            for layer, seen in zip(found, fields, strict=True)
-            if layer.kernel and layer.kind != "subsampling"  # which moves values, and is not measured
-        ]
-        networks_agree &= all(formula == seen for formula, seen in windows)
-        largest = max(field[0] for field, _ in windows if isinstance(field, tuple))
-        of_networks.append({"network": name, "image": side, "layers compared": len(windows), "largest field": largest})
-    maps = {depth: _gradient(depth) for depth in (2, 5, 20)}
-    widths = {depth: _width(gradient) for depth, gradient in maps.items()}
-    fields_of, weights_of = ({row["stack, one channel"]: row[key] for row in rows} for key in ("measured", "weights"))
-    claims = [
-        ("The measured field of every stack is the formula's", agree),
-        (
-            f"Two 3x3 see {fields_of['two 3x3']}x{fields_of['two 3x3']} with {weights_of['two 3x3']} weights "
-            f"instead of {weights_of['one 5x5']}; three see "
-            f"{fields_of['three 3x3']}x{fields_of['three 3x3']} with "
-            f"{weights_of['three 3x3']} instead of {weights_of['one 7x7']}",
-            (fields_of["two 3x3"], fields_of["three 3x3"]) == (5, 7),
-        ),
-        (
-            f"Formula and gradient agree on all {sum(row['layers compared'] for row in of_networks)} windowed layers "
-            f"of {len(of_networks)} networks, whose branches take the largest field over their paths",
-            networks_agree,
-        ),
-        (
-            "Within the field the middle counts most: of the 41x41 pixels that 20 layers see, the smallest square with "
-            f"half of the gradient is {widths[20]}x{widths[20]}",
-            widths[20] < 41 / 2,
-        ),
-    ]
-    figure, panels = pictures.new(11.5, 4.2, panels=3)
-    figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")
-    for axes, (depth, gradient) in zip(panels, maps.items(), strict=True):
-        axes.grid(visible=False)
-        axes.imshow(gradient.where(gradient != 0, torch.nan).numpy(), cmap="viridis")
-        axes.set_title(
-            f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half within {widths[depth]}x{widths[depth]}",
-            fontsize=10,
-        )
+    stacks = {name: _measure_stack(layers) for name, layers in STACKS.items()}
+    networks = [_measure_network(name, side) for name, side in NETWORKS]
+    gradients = {depth: _gradient(depth) for depth in DEPTHS}
     return Lesson(
         "Receptive fields",
         "With r = 1 and j = 1 at the image, a layer of kernel k, dilation d and stride s makes r larger by d (k - 1) "
         "j, then j by the factor s. Measured, it is where the gradient of one output unit is not zero, on a "
         "linearised copy. Weights 1/9 everywhere for the pictures; that the influence falls off like a bell is Luo et "
         "al. 2016 (arXiv:1701.04128).",
-        claims,
-        [Numbers("Stacks of convolutions", rows), Numbers("Networks, every convolution and pooling", of_networks)],
-        figure,
+        [*_claims_of_stacks(stacks), _claim_of_networks(networks), _claim_of_middle(gradients[20])],
+        _tables(stacks, networks),
+        _draw(gradients),
         "Three squares in which the gradient is largest in the middle, the larger the deeper the stack",
     )
 
@@ -125,18 +108,88 @@ def by_formula(layers: list[tuple[int, int, int]]) -> int:
     return field
 
 
-def _gradient(depth: int, side: int = 45) -> torch.Tensor:
-    """d(middle unit) / d(pixels) `(side, side)` behind `depth` averaging 3x3 convolutions."""
-    pixels = torch.ones(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+def _measure_stack(layers: list[tuple[int, int, int]]) -> Stack:
+    spec = ImageSpec(32, 32, 1, num_classes=1)
+    with torch.device("meta"):
+        stack = nn.Sequential(*(nn.Conv2d(1, 1, k, s, padding=d * (k // 2), dilation=d) for k, s, d in layers))
+        measured = measure_fields(stack, spec, layers=trace(stack, spec))[-1]
+    return Stack(by_formula(layers), measured, sum(k * k for k, _, _ in layers))
+
+
+def _measure_network(name: str, side: int) -> Network:
+    spec = ImageSpec(side, side, 3, num_classes=10)
+    with torch.device("meta"):
+        network = build(name, spec)
+        layers = trace(network, spec)
+    fields = tuple(
+        (layer.field, measured)
+        for layer, measured in zip(layers, measure_fields(network, spec, layers=layers), strict=True)
+        if layer.kernel and layer.kind != "subsampling"  # which moves values, and is not measured
+    )
+    return Network(name, side, fields)
+
+
+def _claims_of_stacks(stacks: dict[str, Stack]) -> list[Claim]:
+    two, three = stacks["two 3x3"], stacks["three 3x3"]
+    return [
+        Claim("The measured field of every stack is the formula's", all(stack.agrees for stack in stacks.values())),
+        Claim(
+            f"Two 3x3 see {two.side}x{two.side} with {two.weights} weights instead of {stacks['one 5x5'].weights}; "
+            f"three see {three.side}x{three.side} with {three.weights} instead of {stacks['one 7x7'].weights}",
+            (two.side, three.side) == (5, 7),
+        ),
+    ]
+
+
+def _claim_of_networks(networks: list[Network]) -> Claim:
+    return Claim(
+        f"Formula and gradient agree on all {sum(len(network.fields) for network in networks)} windowed layers of "
+        f"{len(networks)} networks, whose branches take the largest field over their paths",
+        all(network.agrees for network in networks),
+    )
+
+
+def _claim_of_middle(gradient: Tensor) -> Claim:
+    width = _width(gradient)
+    return Claim(
+        "Within the field the middle counts most: of the 41x41 pixels that 20 layers see, the smallest square with "
+        f"half of the gradient is {width}x{width}",
+        width < 41 / 2,
+    )
+
+
+def _tables(stacks: dict[str, Stack], networks: list[Network]) -> list[Numbers]:
+    stack_rows: list[Row] = [
+        {"stack, one channel": name, "formula": stack.formula, "measured": stack.side, "weights": stack.weights}
+        for name, stack in stacks.items()
+    ]
+    network_rows: list[Row] = [
+        {
+            "network": network.name,
+            "image": network.image,
+            "layers compared": len(network.fields),
+            "largest field": network.largest,
+        }
+        for network in networks
+    ]
+    return [
+        Numbers("Stacks of convolutions", stack_rows),
+        Numbers("Networks, every convolution and pooling", network_rows),
+    ]
+
+
+def _gradient(depth: int) -> Tensor:
+    """d(middle unit) / d(pixels) `(SIDE, SIDE)` behind `depth` averaging 3x3 convolutions."""
+    pixels = torch.ones(1, 1, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
     weight = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
     features = pixels
     for _ in range(depth):
         features = F.conv2d(features, weight, padding=1)
-    (gradient,) = torch.autograd.grad(features[0, 0, side // 2, side // 2], pixels)
+    (gradient,) = torch.autograd.grad(features[0, 0, SIDE // 2, SIDE // 2], pixels)
     return gradient[0, 0]
 
 
-def _width(gradient: torch.Tensor) -> int:
+def _width(gradient: Tensor) -> int:
     """The side of the smallest square in the middle that holds half of the gradient."""
     middle = len(gradient) // 2
     total = gradient.sum()
@@ -146,3 +199,14 @@ def _width(gradient: torch.Tensor) -> int:
         if gradient[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1].sum() >= total / 2
     )
     return 2 * half + 1
+
+
+def _draw(gradients: dict[int, Tensor]) -> Figure:
+    figure, panels = pictures.new(11.5, 4.2, panels=3)
+    figure.suptitle("Gradient of one output unit with respect to the pixels: the field is square, its weight is a hill")
+    for axes, (depth, gradient) in zip(panels, gradients.items(), strict=True):
+        width = _width(gradient)
+        axes.grid(visible=False)
+        axes.imshow(gradient.where(gradient != 0, torch.nan).numpy(), cmap="viridis")
+        axes.set_title(f"{depth} convolutions of 3x3: {2 * depth + 1} pixels, half within {width}x{width}", fontsize=10)
+    return figure

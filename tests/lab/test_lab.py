@@ -1,4 +1,4 @@
-"""Every lesson: found, complete, and right."""
+"""Every lesson is registered and complete, and its claims hold."""
 
 import json
 from functools import cache
@@ -6,7 +6,8 @@ from functools import cache
 import pytest
 
 from cnnbench import pictures
-from cnnbench.lab import Lesson, lesson
+from cnnbench.lab import Lesson, course, lesson, run_lesson
+from cnnbench.types import CnnbenchError
 
 TRAINS = [name for name, entry in lesson.entries.items() if entry.declared.get("trains")]
 
@@ -17,10 +18,9 @@ each_run = pytest.mark.parametrize(
 
 
 @cache
-def found(name: str) -> Lesson:
-    """What a lesson finds; each runs once for all tests."""
-    result: Lesson = lesson[name].load()()
-    return result
+def result_of(name: str) -> Lesson:
+    """The result of a lesson; each runs once for all tests."""
+    return run_lesson(name)
 
 
 def test_orders_are_one_two_three_and_on() -> None:
@@ -28,8 +28,16 @@ def test_orders_are_one_two_three_and_on() -> None:
     assert sorted(orders) == list(range(1, len(orders) + 1))
 
 
-def test_those_that_train_are_known() -> None:
-    assert TRAINS == ["depth", "translation"]
+def test_the_course_has_every_lesson_in_its_order() -> None:
+    names = [entry.name for entry in course()]
+    assert sorted(names) == list(lesson)
+    assert names[:3] == ["fc-to-conv", "shapes", "receptive-field"]
+    assert {*names[-2:]} == {*TRAINS}, "those that train networks come last"
+
+
+def test_an_unknown_lesson_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match="unknown lesson 'receptive_field': did you mean receptive-field"):
+        run_lesson("receptive_field")
 
 
 @each
@@ -41,32 +49,32 @@ def test_the_file_and_the_function_are_named_for_the_lesson(name: str) -> None:
 
 
 @each
-def test_a_lesson_says_in_one_sentence_what_it_shows(name: str) -> None:
+def test_a_lesson_has_a_summary_of_one_sentence(name: str) -> None:
     assert 30 < len(lesson[name].summary) < 120
     assert lesson[name].summary.endswith(".")
 
 
 @each_run
 def test_every_claim_holds(name: str) -> None:
-    claims = found(name).claims
+    claims = result_of(name).claims
     assert len(claims) >= 3
-    assert [claim for claim, held in claims if not held] == []
-    assert all(held is True for _, held in claims), "yes or no, and not another type's"
-    assert len({claim for claim, _ in claims}) == len(claims)
+    assert [claim.text for claim in claims if not claim.holds] == []
+    assert all(claim.holds is True for claim in claims), "a bool, not a tensor or an array"
+    assert result_of(name).holds is True
+    assert len({claim.text for claim in claims}) == len(claims)
 
 
 @each_run
 def test_a_figure_is_drawn(name: str) -> None:
-    result = found(name)
-    drawn = [axes for axes in result.figure.axes if axes.has_data()]
-    assert drawn
+    result = result_of(name)
+    assert [axes for axes in result.figure.axes if axes.has_data()]
     assert result.shown
     assert pictures.inline(result.figure).startswith("data:image/svg+xml")
 
 
 @each_run
 def test_there_are_numbers(name: str) -> None:
-    result = found(name)
+    result = result_of(name)
     assert result.numbers
     for numbers in result.numbers:
         assert numbers.title
@@ -77,7 +85,7 @@ def test_there_are_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["backprop", "losses", "one-by-one", "pooling"])
-def test_a_lesson_finds_the_same_again(name: str) -> None:
-    result = lesson[name].load()()
-    assert result.claims == found(name).claims
-    assert result.numbers == found(name).numbers
+def test_a_lesson_is_deterministic(name: str) -> None:
+    result = run_lesson(name)
+    assert result.claims == result_of(name).claims
+    assert result.numbers == result_of(name).numbers

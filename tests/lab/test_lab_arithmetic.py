@@ -1,4 +1,4 @@
-"""What lessons compute with, against torch, SciPy and counting by hand."""
+"""The arithmetic of the lessons, against torch, SciPy and hand counts."""
 
 import math
 from typing import Any
@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from cnnbench.lab import lesson
-from cnnbench.lab.backprop import POOLINGS, conv_backward, conv_forward, max_pool, pad, spread
+from cnnbench.lab import run_lesson
+from cnnbench.lab.backprop import POOLINGS, Convolution, max_pool, pad, spread
 from cnnbench.lab.bottleneck import bottleneck
 from cnnbench.lab.fc_to_conv import dense_matrix
 from cnnbench.lab.filters import KERNELS, filters, photograph
@@ -19,7 +19,7 @@ from cnnbench.lab.losses import losses
 from cnnbench.lab.one_by_one import one_by_one
 from cnnbench.lab.pooling import digits
 from cnnbench.lab.receptive_field import STACKS, by_formula
-from cnnbench.lab.shapes import _walk, side_after
+from cnnbench.lab.shapes import Window, side_after, sides_of_stack
 
 quick = settings(deadline=None, max_examples=60)
 seeds = st.integers(0, 2**32 - 1)
@@ -56,7 +56,7 @@ def test_the_dense_matrix_is_the_convolution_exactly(
     stride=st.integers(1, 3),
     padding=st.integers(0, 2),
 )
-def test_convolution_forward_and_backward_are_autograd_s(
+def test_convolution_forward_and_backward_agree_with_autograd(
     seed: int, shape: tuple[int, int, int, int], channels: int, kernel: tuple[int, int], stride: int, padding: int
 ) -> None:
     assume(all(side + 2 * padding >= k for side, k in zip(shape[2:], kernel, strict=True)))
@@ -64,19 +64,20 @@ def test_convolution_forward_and_backward_are_autograd_s(
     arrays = random.randn(*shape), random.randn(channels, shape[1], *kernel), random.randn(channels)
     tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
     z = F.conv2d(*tensors, stride=stride, padding=padding)
-    ours = conv_forward(*arrays, stride, padding)
+    layer = Convolution(*arrays[1:], stride, padding)
+    ours = layer.forward(arrays[0])
     assert ours.shape == z.shape
     np.testing.assert_allclose(ours, z.detach().numpy(), atol=1e-10, rtol=0)
     dz = random.randn(*z.shape)
     gradients = torch.autograd.grad(z, tensors, torch.from_numpy(dz))
-    for mine, theirs in zip(conv_backward(dz, *arrays[:2], stride, padding), gradients, strict=True):
-        assert mine.shape == theirs.shape
-        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-10, rtol=0)
+    for array, expected in zip(layer.backward(dz, arrays[0]), gradients, strict=True):
+        assert array.shape == expected.shape
+        np.testing.assert_allclose(array, expected.numpy(), atol=1e-10, rtol=0)
 
 
 @quick
 @given(seed=seeds, maps=st.tuples(st.integers(1, 2), st.integers(1, 3)), windows=st.tuples(*[st.integers(1, 4)] * 3))
-def test_max_pooling_forward_and_backward_are_autograd_s(
+def test_max_pooling_forward_and_backward_agree_with_autograd(
     seed: int, maps: tuple[int, int], windows: tuple[int, int, int]
 ) -> None:
     rows, columns, size = windows
@@ -88,42 +89,43 @@ def test_max_pooling_forward_and_backward_are_autograd_s(
     z = F.max_pool2d(x, size)
     assert np.array_equal(out, z.detach().numpy())
     dz = random.randn(*out.shape)
-    (theirs,) = torch.autograd.grad(z, x, torch.from_numpy(dz))
-    assert np.array_equal(spread(dz, size) * mask, theirs.numpy())
+    (expected,) = torch.autograd.grad(z, x, torch.from_numpy(dz))
+    assert np.array_equal(spread(dz, size) * mask, expected.numpy())
     assert mask.sum() == out.size
 
 
-def test_the_table_tells_each_pooling_s_rule() -> None:
+def test_the_table_has_the_rule_of_each_pooling() -> None:
     rules = {row["what"]: row["rule"] for row in rows_of("backprop")}
     assert {name: rules[name] for name in POOLINGS} == POOLINGS
 
 
 def test_padding_puts_zeros_on_both_sides() -> None:
-    padded = pad(np.ones((1, 1, 2, 3)), 1, 2)
+    padded = pad(np.ones((1, 1, 2, 3)), rows=1, columns=2)
     assert padded.shape == (1, 1, 4, 7)
     assert padded.sum() == padded[:, :, 1:3, 2:5].sum() == 6
-    assert pad(np.ones((1, 1, 2, 2)), 1).shape == (1, 1, 4, 4)
+    assert pad(np.ones((1, 1, 2, 2)), rows=1).shape == (1, 1, 4, 4)
 
 
 @quick
 @given(n=st.integers(1, 300), k=st.integers(1, 12), p=st.integers(0, 6), s=st.integers(1, 5))
-def test_the_side_of_a_map_is_torch_s(n: int, k: int, p: int, s: int) -> None:
+def test_the_side_of_a_map_agrees_with_torch(n: int, k: int, p: int, s: int) -> None:
     assume(n + 2 * p >= k)
+    side = side_after(Window(n, k, p, s))
     with torch.device("meta"):
         convolved = F.conv2d(torch.empty(1, 2, n, n), torch.empty(3, 2, k, k), padding=p, stride=s)
-        assert convolved.shape == (1, 3, side_after(n, k, p, s), side_after(n, k, p, s))
+        assert convolved.shape == (1, 3, side, side)
         if p <= k // 2:
             pooled = F.max_pool2d(torch.empty(1, 2, n, n), k, padding=p, stride=s)
-            assert pooled.shape == (1, 2, side_after(n, k, p, s), side_after(n, k, p, s))
+            assert pooled.shape == (1, 2, side, side)
 
 
 def test_224_pixels_last_for_55_convolutions_of_five_by_five() -> None:
-    walk = _walk(224, 5)
-    assert walk == list(range(224, 0, -4)), "four pixels a layer"
-    assert walk[55] == 4
-    assert walk[44] == 48
-    assert _walk(32, 5)[:8] == [32, 28, 24, 20, 16, 12, 8, 4]
-    assert _walk(3, 5) == [3]
+    sides = sides_of_stack(224, kernel=5)
+    assert sides == list(range(224, 0, -4)), "four pixels per layer"
+    assert sides[55] == 4
+    assert sides[44] == 48
+    assert sides_of_stack(32, kernel=5)[:8] == [32, 28, 24, 20, 16, 12, 8, 4]
+    assert sides_of_stack(3, kernel=5) == [3]
 
 
 @pytest.mark.parametrize(
@@ -148,16 +150,15 @@ def test_the_formula_gives_known_fields(layers: list[tuple[int, int, int]], fiel
 @quick
 @given(layers=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 2)), max_size=4))
 def test_the_formula_gives_the_pixels_that_one_unit_needs(layers: list[tuple[int, int, int]]) -> None:
-    """Backwards: n units in a row need (n - 1) s + d (k - 1) + 1 of those below, and one unit is asked for."""
+    """Backwards: n units in a row need (n - 1) s + d (k - 1) + 1 of those below, starting from one unit."""
     needed = 1
     for kernel, stride, dilation in reversed(layers):
         needed = (needed - 1) * stride + dilation * (kernel - 1) + 1
     assert by_formula(layers) == needed
 
 
-def rows_of(name: str, place: int = 0) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = lesson[name].load()().numbers[place].rows
-    return rows
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return run_lesson(name).numbers[0].rows
 
 
 def test_stacks_have_the_fields_and_weights_of_the_theory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,26 +194,26 @@ def test_the_bottleneck_saves_what_the_theory_says() -> None:
     assert (direct["activations"], through["activations"]) == (28 * 28 * 32, 28 * 28 * (16 + 32))
 
 
-def test_the_loss_is_the_one_of_the_definition() -> None:
+def test_the_loss_agrees_with_the_definition() -> None:
     torch.manual_seed(0)
     logits = (torch.randn(256, 10, dtype=torch.float64) * 5).tolist()
     labels = torch.randint(0, 10, (256,)).tolist()
-    each = [
+    per_row = [
         -math.log(math.exp(row[label]) / math.fsum(map(math.exp, row)))
         for row, label in zip(logits, labels, strict=True)
     ]
     rows = losses().numbers[0].rows
-    assert [row["loss"] for row in rows] == pytest.approx([math.fsum(each) / 256] * 4, abs=1e-12)
+    assert [row["loss"] for row in rows] == pytest.approx([math.fsum(per_row) / 256] * 4, abs=1e-12)
 
 
-def test_a_one_by_one_layer_costs_what_channels_make() -> None:
+def test_the_cost_of_layers_by_kernel_size() -> None:
     one, three, five = one_by_one().numbers[0].rows
     assert [row["weights"] for row in (one, three, five)] == [1_024, 9_216, 25_600]
     assert [row["MACs on 28x28"] for row in (one, three, five)] == [802_816, 7_225_344, 20_070_400]
     assert one["fully connected between the same tensors, weights"] == 50_176 * 12_544
 
 
-def test_filters_answer_as_scipy_s() -> None:
+def test_filters_agree_with_scipy() -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     result = filters()
     image = photograph().numpy()
@@ -225,7 +226,7 @@ def test_filters_answer_as_scipy_s() -> None:
         assert row["sum of weights"] == pytest.approx(np.sum(KERNELS[row["kernel"]]))
 
 
-def test_the_photograph_is_one() -> None:
+def test_the_photograph_has_the_range_of_one() -> None:
     image = photograph()
     assert image.shape == (150, 128)
     assert 0 <= image.min() < 0.1

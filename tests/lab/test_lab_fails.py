@@ -1,5 +1,6 @@
-"""Claims are checked: where what a lesson is about is broken, it says so."""
+"""Claims are checked: each fails if the computation behind it is broken."""
 
+import dataclasses
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -26,13 +27,13 @@ Patch = pytest.MonkeyPatch
 
 
 def altered(module: ModuleType, **changes: Any) -> SimpleNamespace:
-    """`module` with some names meaning something else, for whoever is handed it."""
+    """`module` with some names replaced."""
     return SimpleNamespace(**{**vars(module), **changes})
 
 
 def broken(result: Lesson) -> str:
     """The claims that do not hold."""
-    return "\n".join(claim for claim, held in result.claims if not held)
+    return "\n".join(claim.text for claim in result.claims if not claim.holds)
 
 
 def test_a_matrix_with_its_kernel_transposed_is_not_the_convolution(monkeypatch: Patch) -> None:
@@ -50,25 +51,25 @@ def test_weights_that_differ_by_place_do_not_move_along(monkeypatch: Patch) -> N
         return weights
 
     monkeypatch.setattr(fc_to_conv, "_from_offsets", with_one_weight_changed)
-    found = broken(fc_to_conv.fc_to_conv())
-    assert "With weights shared over places" in found
-    assert "is the 3x3 convolution" in found
-    assert "as many different values" in found
+    failed = broken(fc_to_conv.fc_to_conv())
+    assert "With weights shared over places" in failed
+    assert "is the 3x3 convolution" in failed
+    assert "as many different values" in failed
 
 
 @pytest.mark.parametrize(
     ("formula", "how_many"),
     [
-        (lambda n, k, p=0, s=1: -(-(n + 2 * p - k) // s) + 1, 2),  # rounded up
-        (lambda n, k, p=0, s=1: (n + p - k) // s + 1, 3),  # padded on one side
+        (lambda w: -(-(w.n + 2 * w.p - w.k) // w.s) + 1, 2),  # rounded up
+        (lambda w: (w.n + w.p - w.k) // w.s + 1, 3),  # padded on one side
     ],
     ids=["rounded up", "padded on one side"],
 )
 def test_another_formula_for_shapes_is_not_torch_s(formula: Any, how_many: int, monkeypatch: Patch) -> None:
     monkeypatch.setattr(shapes, "side_after", formula)
-    found = broken(shapes.shapes())
-    assert len(found.splitlines()) == how_many
-    assert "The formula gives torch's shape" in found
+    failed = broken(shapes.shapes())
+    assert len(failed.splitlines()) == how_many
+    assert "The formula gives torch's shape" in failed
 
 
 def test_a_formula_without_strides_is_not_what_gradients_show(monkeypatch: Patch) -> None:
@@ -85,9 +86,9 @@ def test_networks_measured_one_pixel_off_do_not_agree(monkeypatch: Patch) -> Non
 
     monkeypatch.setattr(receptive_field, "measure_fields", off_by_one)
     monkeypatch.setattr(receptive_field, "NETWORKS", (("lenet5", 32),))
-    found = broken(receptive_field.receptive_field())
-    assert "Formula and gradient agree" in found
-    assert len(found.splitlines()) == 3
+    failed = broken(receptive_field.receptive_field())
+    assert "Formula and gradient agree" in failed
+    assert len(failed.splitlines()) == 3
 
 
 def test_a_kernel_that_sees_neighbours_is_no_layer_at_every_pixel(monkeypatch: Patch) -> None:
@@ -104,16 +105,16 @@ def test_an_average_is_no_maximum(monkeypatch: Patch) -> None:
 
 
 def test_backwards_without_turning_the_kernel_is_not_autograd(monkeypatch: Patch) -> None:
-    right = backprop.conv_backward
+    backward = backprop.Convolution.backward
 
-    def without_turn(dz: Any, a: Any, w: Any, stride: int, padding: int) -> Any:
-        return right(dz, a, w[:, :, ::-1, ::-1], stride, padding)
+    def without_turn(self: backprop.Convolution, dz: Any, a: Any) -> Any:
+        return backward(dataclasses.replace(self, w=self.w[:, :, ::-1, ::-1]), dz, a)
 
-    monkeypatch.setattr(backprop, "conv_backward", without_turn)
-    found = broken(backprop.backprop())
-    assert len(found.splitlines()) == 3
-    assert "Z, dA, dW and db agree with autograd" in found
-    assert "Behind a ReLU" in found
+    monkeypatch.setattr(backprop.Convolution, "backward", without_turn)
+    failed = broken(backprop.backprop())
+    assert len(failed.splitlines()) == 3
+    assert "Z, dA, dW and db agree with autograd" in failed
+    assert "Behind a ReLU" in failed
 
 
 def test_a_mask_of_everything_is_not_max_pooling_s(monkeypatch: Patch) -> None:
@@ -141,9 +142,9 @@ def test_a_network_as_large_without_bottlenecks_saves_nothing(monkeypatch: Patch
 def test_a_sum_is_not_the_mean_loss(monkeypatch: Patch) -> None:
     summed = altered(F, nll_loss=lambda *arguments: F.nll_loss(*arguments, reduction="sum"))
     monkeypatch.setattr(losses, "F", summed)
-    found = broken(losses.losses())
-    assert "All four are one number" in found
-    assert "They have one gradient" in found
+    failed = broken(losses.losses())
+    assert "All four are one number" in failed
+    assert "They have one gradient" in failed
 
 
 def test_other_kernels_find_no_edges(monkeypatch: Patch) -> None:
@@ -152,16 +153,14 @@ def test_other_kernels_find_no_edges(monkeypatch: Patch) -> None:
 
 
 def test_a_network_that_knows_both_sides_or_neither_breaks_the_claims_on_translation(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(translation, "_figure", lambda scores: None)
-    monkeypatch.setattr(translation, "_trained", lambda name, plan: (0.95, 0.95))
+    monkeypatch.setattr(translation, "_train", lambda name, plan: translation.Scores(left=0.95, right=0.95))
     assert len(broken(translation.translation()).splitlines()) == 2
-    monkeypatch.setattr(translation, "_trained", lambda name, plan: (0.95, 0.1))
+    monkeypatch.setattr(translation, "_train", lambda name, plan: translation.Scores(left=0.95, right=0.1))
     assert broken(translation.translation()).startswith("The convolutional network with global pooling")
 
 
 def test_a_plain_network_that_keeps_its_signal_breaks_the_claims_on_depth(monkeypatch: Patch) -> None:
     signal = depth.Signal([1.0] * 28, [1.0] * 28)
-    monkeypatch.setattr(depth, "_followed", lambda *arguments: depth.Trained(signal, signal, 0.1, 0.95))
+    monkeypatch.setattr(depth, "_train", lambda *arguments: depth.Trained(signal, signal, 0.1, 0.95))
     monkeypatch.setattr(depth, "_under_he", lambda *arguments: signal)
-    result = depth.depth()
-    assert [held for _, held in result.claims] == [False] * 5
+    assert [claim.holds for claim in depth.depth().claims] == [False] * 5
