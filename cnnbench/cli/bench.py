@@ -113,11 +113,10 @@ def _print_report(report: LatencyReport, format: Format) -> int:
     elif format == "gha":
         _print_json([_gha(row) for row in report.rows if row.p50_ms is not None])
     else:
-        rows = [{**asdict(row), "torch_ratio_text": _torch_ratio(row)} for row in report.rows]
-        _render("Latency of one call", PLAIN_COLUMNS if format == "csv" else COLUMNS, rows, format)
+        _render("Latency of one call", PLAIN_COLUMNS if format == "csv" else COLUMNS, report.rows, format)
         if report.scenarios:
             print()
-            _render("Scenarios", SCENARIO_COLUMNS, [asdict(result) for result in report.scenarios], format)
+            _render("Scenarios", SCENARIO_COLUMNS, report.scenarios, format)
     _progress(f"every sample: {report.record}")
     return Exit.OK
 
@@ -126,10 +125,10 @@ def _print_json(content: object) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
-def _render(title: str, columns: list[Column], rows: list[dict[str, Any]], format: TableFormat) -> None:
+def _render(title: str, columns: Sequence[Column], rows: Sequence[object], format: TableFormat) -> None:
     """A table; people do not see empty columns."""
     if columns is not PLAIN_COLUMNS:
-        columns = [column for column in columns if any(row[column.key] not in (None, "") for row in rows)]
+        columns = [column for column in columns if any(column.value(row) not in (None, "") for row in rows)]
     render(columns, rows, title=title, format=format)
 
 
@@ -152,8 +151,8 @@ def _gha(row: LatencyRow) -> dict[str, Any]:
     }
 
 
-def _milliseconds(key: str, heading: str) -> Column:
-    return Column(key, heading, "{:.3f}".format, right=True)
+def _milliseconds(key: str, heading: str, unit: str = "ms") -> Column:
+    return Column(key, heading, "{:.3f}".format, unit=unit, right=True)
 
 
 SETUP_COLUMNS = [
@@ -166,25 +165,25 @@ COLUMNS = [
     *SETUP_COLUMNS,
     Column("threads", "threads", right=True),
     Column("batch", "batch", right=True),
-    _milliseconds("p50_ms", "p50, ms"),
-    _milliseconds("p50_low_ms", "from"),
-    _milliseconds("p50_high_ms", "to (95 %)"),
-    _milliseconds("p90_ms", "p90, ms"),
-    _milliseconds("p99_ms", "p99, ms"),
-    _milliseconds("device_p50_ms", "device p50, ms"),
-    Column("torch_ratio_text", "times as fast as torch: median (range) of rounds", right=True),
+    _milliseconds("p50_ms", "p50"),
+    _milliseconds("p50_low_ms", "from", unit=""),
+    _milliseconds("p50_high_ms", "to (95 %)", unit=""),
+    _milliseconds("p90_ms", "p90"),
+    _milliseconds("p99_ms", "p99"),
+    _milliseconds("device_p50_ms", "device p50"),
+    Column("torch_ratio", "times as fast as torch: median (range) of rounds", right=True, read=_torch_ratio),
     Column("samples", "samples", "{:,}".format, right=True),
-    Column("cold_start_ms", "cold start, ms", "{:,.0f}".format, right=True),
+    Column("cold_start_ms", "cold start", "{:,.0f}".format, unit="ms", right=True),
     Column("reason", "what is missing, and why"),
 ]
 BASELINE_COLUMNS = [
     *SETUP_COLUMNS,
     Column("batch", "batch"),
     Column("threads", "threads"),
-    _milliseconds("old_p50_ms", "baseline p50, ms"),
-    _milliseconds("new_p50_ms", "p50, ms"),
+    _milliseconds("old_p50_ms", "baseline p50"),
+    _milliseconds("new_p50_ms", "p50"),
     Column("ratio", "times the baseline", "{:.3f}".format, right=True),
-    Column("noise", "noise between processes, %", lambda share: f"{100 * share:.1f}", right=True),
+    Column("noise", "noise between processes", lambda share: f"{100 * share:.1f}", unit="%", right=True),
     Column("answer", "answer"),
 ]
 PLAIN_COLUMNS = [

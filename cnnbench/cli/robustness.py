@@ -9,6 +9,7 @@ from pathlib import Path
 from cnnbench.cli.table import Format, render
 from cnnbench.records.schema import Robustness
 from cnnbench.tables.columns import Column
+from cnnbench.tables.text import percent_digits
 from cnnbench.types import Exit
 
 
@@ -84,17 +85,13 @@ def _row(run: Path, record: Robustness) -> RobustnessRow:
     )
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
 COLUMNS = [
     Column("task", "task"),
     Column("seed", "seed", right=True),
     Column("images", "images", "{:,}".format, right=True),
-    Column("unshifted", "unshifted, %", _percent, right=True),
-    Column("mean", "mean of 81 shifts, %", _percent, right=True),
-    Column("worst", "worst, %", _percent, right=True),
+    Column("unshifted", "unshifted", percent_digits, unit="%", right=True),
+    Column("mean", "mean of 81 shifts", percent_digits, unit="%", right=True),
+    Column("worst", "worst", percent_digits, unit="%", right=True),
     Column("layer", "feature map"),
     Column("stride", "its stride", right=True),
     Column("equivariance_1px", "its error, 1 pixel", "{:.3f}".format, right=True),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from bench_helpers import case_of, samples
 from cnnbench.__main__ import main
 from cnnbench.bench import interleave, record, regression, scenarios
 from cnnbench.bench.backends import BackendError, BackendProcess, Slice
+from cnnbench.bench.measure import LatencyReport, latency_rows
 from cnnbench.bench.plan import Setup
+from cnnbench.bench.scenarios import ScenarioResult
 from cnnbench.cli import bench as verb
 from cnnbench.types import Exit
 
@@ -40,11 +43,11 @@ def refused(capsys: pytest.CaptureFixture[str], code: Exit, *arguments: object) 
 
 
 def test_what_is_printed_is_what_the_record_holds(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(exports), "--batch", "1,64", *QUICK, "--processes", "2", "--format", "json"]) == 0
+    assert main(["bench", str(exports), "--batch", "1,2", *QUICK, "--processes", "2", "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((exports / "latency.json").read_text())
     cases = {case["name"]: case for case in written["benchmarks"]}
-    assert [row["batch"] for row in printed["latencies"]] == [1, 64]
+    assert [row["batch"] for row in printed["latencies"]] == [1, 2]
     assert [row["name"] for row in printed["latencies"]] == list(cases)
     for row in printed["latencies"]:
         case = cases[row["name"]]
@@ -61,33 +64,61 @@ def test_what_is_printed_is_what_the_record_holds(exports: Path, capsys: pytest.
     assert written["settings"] == {"seconds": 0.1, "processes": 2, "rounds": 10, "seed": 1}
 
 
-def test_every_format_has_every_case(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", str(exports), "--batch", "1,2", "--backend", "onnxruntime", "--seconds", "0.05"]
-    arguments += ["--processes", "1"]
-    name = "mnist5k_lenet5[onnxruntime-fp32-batch2-threads1]"
-    assert main([*arguments, "--format", "csv"]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["name"] for row in rows][1] == name
-    assert float(rows[1]["p50_low_ms"]) <= float(rows[1]["p50_ms"]) <= float(rows[1]["p50_high_ms"])
-    assert main([*arguments, "--format", "gha"]) == 0
-    entries = json.loads(capsys.readouterr().out)
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> LatencyReport:
+    """What the verb prints, without measuring anything: torch and ONNX Runtime at batch 1."""
+    torch, onnx = case_of(1, backend="torch"), case_of(1)
+    processes = [samples(torch, 8e-3, 12e-3, 16e-3), samples(onnx, 4e-3, 4e-3, 4e-3)]
+    scenario = ScenarioResult("mnist5k_lenet5", onnx.setup.name, "Offline", 970.5, "images/s", "", "batch 1")
+    report = LatencyReport(latency_rows(processes), (scenario,), Path("latency.json"))
+    monkeypatch.setattr(verb, "measure_latency", lambda *_, **__: report)
+    return report
+
+
+def printed(capsys: pytest.CaptureFixture[str], format: str) -> str:
+    assert main(["bench", "exports", "--format", format]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "every sample: latency.json\n"
+    return captured.out
+
+
+def test_csv_has_every_case_in_full_precision(report: LatencyReport, capsys: pytest.CaptureFixture[str]) -> None:
+    table, scenarios = printed(capsys, "csv").split("\n\n")
+    for line, row in zip(csv.DictReader(io.StringIO(table)), report.rows, strict=True):
+        assert line == {key: "" if value is None else str(value) for key, value in asdict(row).items()}
+    assert [line["value"] for line in csv.DictReader(io.StringIO(scenarios))] == ["970.5"]
+
+
+def test_json_has_every_case_and_scenario(report: LatencyReport, capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads(printed(capsys, "json"))
+    assert content["latencies"] == [asdict(row) for row in report.rows]
+    assert content["scenarios"] == [asdict(result) for result in report.scenarios]
+
+
+def test_gha_has_the_median_of_every_case(report: LatencyReport, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = json.loads(printed(capsys, "gha"))
     assert [set(entry) for entry in entries] == [{"name", "unit", "value", "range", "extra"}] * 2
-    case = json.loads((exports / "latency.json").read_text())["benchmarks"][1]
-    assert (entries[1]["name"], entries[1]["unit"]) == (f"{name} p50", "ms")
-    assert entries[1]["value"] == pytest.approx(1e3 * case["stats"]["median"])
-    assert main([*arguments, "--format", "markdown", "--out", "elsewhere.json"]) == 0
-    assert capsys.readouterr().out.count("\n") == 4
-    assert Path("elsewhere.json").is_file()
+    assert (entries[1]["name"], entries[1]["unit"]) == (f"{report.rows[1].name} p50", "ms")
+    assert entries[1]["value"] == report.rows[1].p50_ms
+
+
+def test_a_table_has_no_empty_columns(report: LatencyReport, capsys: pytest.CaptureFixture[str]) -> None:
+    heading, _, torch, onnx, *_ = printed(capsys, "markdown").splitlines()
+    names = heading.strip("| ").split(" | ")
+    assert {"backend", "p50, ms", "p90, ms"} < set(names)
+    assert not {"p99, ms", "device p50, ms"} & set(names)  # too few samples, no device
+    assert "| 3.00 (2.00 to 4.00) |" in onnx
+    assert "| torch | fp32 | cpu | 1 | 1 |" in torch
 
 
 def test_scenarios_are_reported_and_recorded(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scenarios, "RATE_SECONDS", 0.02)
-    chosen = ["--scenario", "SingleStream,Offline,Server", "--server-p99", "1s"]
+    chosen = ["--scenario", "SingleStream,Offline,Server", "--server-p99", "1s", "--out", "elsewhere.json"]
     assert main(["bench", str(exports), "--batch", "1,8", *QUICK, *chosen, "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)["scenarios"]
-    written = json.loads((exports / "latency.json").read_text())
+    written = json.loads(Path("elsewhere.json").read_text())
     assert written["scenarios"] == printed
     seconds = {case["extra_info"]["batch"]: case["stats"]["data"] for case in written["benchmarks"]}
     stream, offline, server = printed
