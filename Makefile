@@ -20,9 +20,9 @@ demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, p
 	@echo "== latency" && $(BIN)/cnnbench bench demo/exports --batch 1,64 --seconds 2 --out demo/latency.json
 	@echo "== compare"
 	@$(BIN)/cnnbench compare demo
-	@$(BIN)/cnnbench compare demo --view variants
-	@$(BIN)/cnnbench compare demo --pair lenet5 mlp
-	@$(BIN)/cnnbench choose demo --min-accuracy 0.98 --max-latency-ms 2 --max-bytes 1000000
+	@$(BIN)/cnnbench compare demo --view precision
+	@$(BIN)/cnnbench compare demo --pair lenet5,mlp
+	@$(BIN)/cnnbench choose demo --min-accuracy 98% --max-latency 2ms --max-bytes 1MB
 	@$(BIN)/cnnbench report demo --out demo/report.html
 
 test: .venv/ready .venv-oldest/ready  ## the fast tests: offline, no GPU needed

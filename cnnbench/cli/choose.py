@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json as encoder
+import json
 from collections.abc import Mapping
+from typing import Literal
 
 from cnnbench.cli.table import plain
+from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.tables.choose import By, Choice, Limits, check_measured, choose_network, comparable_rows
 from cnnbench.tables.columns import every_column
 from cnnbench.tables.gather import gather, no_results_message
@@ -15,35 +17,38 @@ from cnnbench.types import CnnbenchError, Exit
 
 def choose(
     paths: list[str],
-    min_accuracy: float | None = None,
-    max_latency_ms: float | None = None,
-    max_bytes: int | None = None,
+    *,
+    min_accuracy: Accuracy | None = None,
+    max_latency: Milliseconds | None = None,
+    max_bytes: Bytes | None = None,
     max_macs: int | None = None,
     max_params: int | None = None,
     by: By = "macs",
     dataset: str | None = None,
-    runtime: str = "onnxruntime",
+    backend: str = "onnxruntime",
+    provider: str = "cpu",
     threads: int = 1,
-    json: bool = False,
+    format: Literal["text", "json"] = "text",
 ) -> int:
-    """Name the cheapest network that keeps every limit, then the others, each with what it lost by.
+    """Name the cheapest network that keeps every limit, then the others, each with the reason why it was not chosen.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`.
-        min_accuracy: Mean test accuracy over seeds, a fraction such as 0.99.
-        max_latency_ms: 90th percentile of one call with one image.
-        max_bytes: Of the ONNX file.
-        max_macs: Multiply-adds for one image.
-        max_params: Parameters.
+        min_accuracy: Minimum of the mean test accuracy over seeds.
+        max_latency: Maximum of the 90th percentile of one call with one image.
+        max_bytes: Maximum size of the ONNX file.
+        max_macs: Maximum of multiply-adds for one image.
+        max_params: Maximum of parameters.
         by: What cheap means among those that keep the limits: macs, latency, bytes or params.
         dataset: Which one, where there are several.
-        runtime: Whose latency counts: onnxruntime, torch or torch-compile.
+        backend: Whose latency counts: onnxruntime, torch or torch-compile.
+        provider: Of the latency that counts: cpu or cuda.
         threads: Of the latency that counts.
-        json: Print one JSON document.
+        format: How to print: text, or one JSON document with every figure.
     """
     limits = Limits(
         min_accuracy=min_accuracy,
-        max_latency_ms=max_latency_ms,
+        max_latency_ms=max_latency,
         max_bytes=max_bytes,
         max_macs=max_macs,
         max_params=max_params,
@@ -52,12 +57,12 @@ def choose(
     rows = comparable_rows(rows_of(gathered), dataset)
     if not rows:
         raise CnnbenchError(no_results_message(paths), Exit.DATA)
-    latency = LatencyKey(runtime, threads=threads)
-    if max_latency_ms is not None or by == "latency":
+    latency = LatencyKey(backend, provider, threads=threads)
+    if max_latency is not None or by == "latency":
         check_measured(gathered, latency)
     choice = choose_network(rows, limits, by=by, latency=latency)
-    if json:
-        print(encoder.dumps(_document(choice), indent=2))
+    if format == "json":
+        print(json.dumps(_document(choice), indent=2))
     else:
         _print(choice)
     return Exit.OK

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 from cnnbench.cli.table import Format, plain, render, write
+from cnnbench.cli.units import Accuracy
 from cnnbench.records.schema import Manifest
 from cnnbench.tables.columns import (
+    CATALOGUE,
     Column,
     every_column,
     latency_column,
@@ -18,78 +20,78 @@ from cnnbench.tables.columns import (
     select,
     target_columns,
 )
-from cnnbench.tables.gather import gather, no_results_message
+from cnnbench.tables.gather import Records, gather, no_results_message
 from cnnbench.tables.pair import PairedComparison, compare_pair
 from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
-View = Literal["summary", "seeds", "cost", "robustness", "variants"]
+View = Literal["summary", "seeds", "cost", "robustness", "precision"]
 
 
 def compare(
     paths: list[str],
-    format: Format = "table",
+    *,
     view: View = "summary",
-    batch: int = 1,
-    target: float | None = None,
     dataset: str | None = None,
-    pair: tuple[str, str] | None = None,
+    batch: int = 1,
+    target_accuracy: Accuracy | None = None,
+    pair: list[str] | None = None,
     baseline: str | None = None,
-    figure: str | None = None,
+    picture: str | None = None,
     out: str | None = None,
+    format: Format = "table",
 ) -> int:
-    """Print one table of what the records say of accuracy, cost, size and latency, and draw it (`verify` proves them).
+    """Print one table of what the records say of accuracy, cost, size and latency, and draw it.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
-        format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
         view: summary; seeds (every one); cost (of the network and its training); robustness (shifts, calibration);
-            variants (every file of the bundles, kept or refused).
+            precision (every file of the bundles, kept or refused).
+        dataset: Show only this dataset.
         batch: The batch size whose latencies the table and the picture show; csv and json have all.
-        target: Validation accuracy, such as 0.99: adds what training took until it was first reached.
-        dataset: Show this dataset alone.
-        pair: Two tasks or architectures: are they different, by how much, how sure?
+        target_accuracy: Validation accuracy, such as 99%: adds what training took until it was first reached.
+        pair: Two tasks or architectures, A,B: whether they differ, by how much, and how sure that is.
         baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
-        figure: Where to draw, without suffix; by default compare in the first folder. Both .svg and .png are written.
+        picture: Where to draw, .svg and .png; by default compare in the first folder.
         out: Also write every figure to this .csv, .json, .parquet or .md file.
+        format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
     """
     if baseline:
-        return _against(paths, baseline, format)
-    if target is not None and not 0 < target <= 1:
-        raise CnnbenchError(f"--target {target:g}: expected a fraction such as 0.99")
+        return _print_baseline(paths, baseline, format)
+    if target_accuracy is not None and not 0 < target_accuracy <= 1:
+        raise CnnbenchError(f"--target-accuracy {target_accuracy:g}: expected more than 0, such as 99%")
     gathered = gather(paths)
-    if view == "variants":
-        return _precisions(paths, gathered.bundles, dataset, format, out)
+    if view == "precision":
+        return _print_precisions(paths, gathered.bundles, dataset=dataset, out=out, format=format)
     if not gathered.runs and not gathered.failures:
         raise CnnbenchError(no_results_message(paths), Exit.DATA)
     gathered = gathered if dataset is None else gathered.of_dataset(dataset)
-    if pair and out:
-        raise CnnbenchError(f"--out {out}: --pair writes no file; `--format json` prints every figure of it")
     if pair:
-        return _pair(compare_pair(gathered, a=pair[0], b=pair[1]), format)
-    rows, measured = rows_of(gathered, target=target), latency_keys(gathered)
+        return _print_pair(gathered, pair, out=out, format=format)
+    rows, measured = rows_of(gathered, target=target_accuracy), latency_keys(gathered)
     shown = _at(measured, batch)
-    every = every_column(measured, with_target=target is not None)
+    every = every_column(measured, with_target=target_accuracy is not None)
     if out:
         write(Path(out), columns=every, rows=rows)
     if format == "csv":
         render(every, rows, format="csv")
-    elif format == "json":
+    elif format == "json":  # latencies by the keys of their columns
         render(every, plain(every, rows), format="json")
     else:
-        render(_columns(view, shown, rows, target), rows, title=TITLES[view], format=format)
-    drawn = _draw(rows, _stem(paths, figure), shown, batch) if view == "summary" else []
+        columns = _columns(view, rows, latencies=shown, target=target_accuracy)
+        render(columns, rows, title=TITLES[view], format=format)
+    drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=batch) if view == "summary" else []
     if format == "table":
-        _notes(rows, drawn)
+        _print_notes(rows, drawn)
     return Exit.OK
 
 
-def _against(paths: list[str], baseline: str, format: Format) -> int:
+def _print_baseline(paths: list[str], baseline: str, format: Format) -> int:
     from cnnbench.cli.bench import print_record_comparison
 
     if len(paths) != 1:
-        raise CnnbenchError(f"--baseline {baseline}: expected one latency file to hold against it, got {len(paths)}")
+        raise CnnbenchError(f"--baseline {baseline}: expected one latency file to compare with it, got {len(paths)}")
     return print_record_comparison(Path(paths[0]), Path(baseline), format=format)
 
 
@@ -102,8 +104,8 @@ def _at(measured: list[LatencyKey], batch: int) -> list[LatencyKey]:
     return shown
 
 
-def _precisions(
-    paths: list[str], bundles: Sequence[Manifest], dataset: str | None, format: Format, out: str | None
+def _print_precisions(
+    paths: list[str], bundles: Sequence[Manifest], *, dataset: str | None, out: str | None, format: Format
 ) -> int:
     rows = precision_rows([bundle for bundle in bundles if dataset in (None, bundle.data.name)])
     if not rows:
@@ -115,24 +117,31 @@ def _precisions(
     return Exit.OK
 
 
-def _pair(comparison: PairedComparison, format: Format) -> int:
+def _print_pair(gathered: Records, pair: list[str], *, out: str | None, format: Format) -> int:
     """Print the seeds side by side with McNemar's test, and the answer over seeds and images in one sentence."""
+    if len(pair) != 2:
+        raise CnnbenchError(f"--pair {','.join(pair)}: expected two tasks or architectures, such as lenet5,mlp")
+    if out:
+        raise CnnbenchError(f"--out {out}: --pair writes no file; `--format json` prints every figure of it")
+    comparison = compare_pair(gathered, a=pair[0], b=pair[1])
     if format == "json":
-        difference = comparison.difference
-        document = {
-            "a": comparison.a,
-            "b": comparison.b,
-            **asdict(difference),
-            "shown": difference.shown,
-            "answer": comparison.answer,
-            "per_seed": [asdict(seed) for seed in comparison.seeds],
-        }
-        print(json.dumps(document, indent=2))
+        print(json.dumps(_document(comparison), indent=2))
         return Exit.OK
     render(comparison.columns, comparison.seeds, title="Every seed", format=format)
     if format != "csv":
         print(f"\n{comparison.answer}" if format == "markdown" else comparison.answer)
     return Exit.OK
+
+
+def _document(comparison: PairedComparison) -> Mapping[str, object]:
+    return {
+        "a": comparison.a,
+        "b": comparison.b,
+        **asdict(comparison.difference),
+        "shown": comparison.difference.shown,
+        "answer": comparison.answer,
+        "per_seed": [asdict(seed) for seed in comparison.seeds],
+    }
 
 
 TITLES = {
@@ -151,40 +160,54 @@ SUMMARY = (
     "model_bytes",
 )
 SEEDS = ("accuracy_and_std", "accuracy_interval", "accuracies", "train_images", "epochs")
-COST = ("params", "fc_weights", "macs", "weight_bytes", "activation_bytes", "memory_bytes", "train_seconds")
-ENERGY = ("energy_joules", "energy_kind")
+COST = (
+    "params",
+    "fc_weights",
+    "macs",
+    "weight_bytes",
+    "activation_bytes",
+    "memory_bytes",
+    "train_seconds",
+    "energy_joules",
+    "energy_kind",
+)
 ROBUSTNESS = ("accuracy_and_std", "shift_mean", "shift_worst", "equivariance_error", "ece")
 
 
-def _columns(view: View, shown: list[LatencyKey], rows: list[Row], target: float | None) -> list[Column]:
+def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey], target: float | None) -> list[Column]:
     """What people read in a view."""
     several_sizes = len({(row.dataset, row.train_images) for row in rows}) > len({row.dataset for row in rows})
     names = select("arch", "dataset", *(["train_images"] if several_sizes and view != "seeds" else []))
     views = {
-        "summary": [*select(*SUMMARY), *map(latency_pair_column, shown), *select("train_seconds")],
+        "summary": [*select(*SUMMARY), *map(latency_pair_column, latencies), *select("train_seconds")],
         "seeds": select(*SEEDS),
-        "cost": select(*COST, *ENERGY),
+        "cost": select(*COST),
         "robustness": select(*ROBUSTNESS),
     }
     return [*names, *views[view], *(target_columns(target) if target is not None else [])]
 
 
-def _stem(paths: list[str], figure: str | None) -> Path:
+def _stem(paths: list[str], picture: str | None) -> Path:
+    """Where to draw, without suffix."""
+    if picture:
+        path = Path(picture)
+        return path.with_suffix("") if path.suffix in (".svg", ".png") else path
     first = Path(paths[0])
-    return Path(figure) if figure else (first if first.is_dir() else first.parent) / "compare"
+    return (first if first.is_dir() else first.parent) / "compare"
 
 
-def _draw(rows: list[Row], stem: Path, shown: list[LatencyKey], batch: int) -> list[Path]:
+def _draw(rows: Sequence[Row], stem: Path, *, latencies: Sequence[LatencyKey], batch: int) -> list[Path]:
     from cnnbench.page.figures import accuracy_against_cost
 
-    key = next((key for key in shown if key.place == "onnxruntime"), LatencyKey(batch=batch))
-    latency = latency_column(key, 50)
-    label = f"median latency of one call, ms (ONNX Runtime, {key.setting})"
-    costs = [Column("macs", "MACs for one image"), Column(latency.key, label, read=latency.read)]
-    return accuracy_against_cost(rows, stem, costs=costs)
+    cpu = [key for key in latencies if (key.backend, key.provider) == ("onnxruntime", "cpu")]
+    key = cpu[0] if cpu else LatencyKey(batch=batch)
+    title = f"median latency of one call, ms (ONNX Runtime, {key.setting})"
+    latency = replace(latency_column(key, 50), heading=title, unit="")
+    macs = replace(CATALOGUE["macs"], heading="MACs for one image")
+    return accuracy_against_cost(rows, stem, costs=[macs, latency])
 
 
-def _notes(rows: list[Row], drawn: list[Path]) -> None:
+def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     """What a reader of the table has to know."""
     if drawn:
         print("picture: " + " and ".join(str(path) for path in drawn))

@@ -41,6 +41,7 @@ RENAMED: dict[tuple[str, str], str] = {
     ("choose", "--max-latency-ms"): "--max-latency 2ms",
     ("compare", "--target"): "--target-accuracy 99%",
     ("compare", "--figure"): "--picture",
+    ("compare", "--view variants"): "--view precision",
     ("report", "--target"): "--target-accuracy 99%",
 }
 

@@ -30,13 +30,13 @@ class Limits:
     max_params: int | None = None
 
     def __post_init__(self) -> None:
+        """Raises CnnbenchError (exit 2) for a limit that no network or every network keeps."""
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise CnnbenchError(f"--min-accuracy {self.min_accuracy:g}: expected a fraction such as 0.99")
+            raise CnnbenchError(f"minimum accuracy {self.min_accuracy:g}: expected a fraction such as 0.99")
         for name in ("latency_ms", "bytes", "macs", "params"):
             value = getattr(self, f"max_{name}")
             if value is not None and not value > 0:
-                flag = "latency" if name == "latency_ms" else name
-                raise CnnbenchError(f"--max-{flag} {value:g}: expected more than 0")
+                raise CnnbenchError(f"maximum {name} {value:g}: expected more than 0")
 
 
 @dataclass(frozen=True)

@@ -186,13 +186,13 @@ def test_csv_has_every_batch_size_and_the_table_the_one_asked_for(
     assert "| 90.00 |" in printed
 
 
-@pytest.mark.parametrize("figure", [None, "elsewhere/picture"])
+@pytest.mark.parametrize("picture", [None, "elsewhere/picture", "elsewhere/picture.png"])
 def test_both_pictures_are_written_where_they_were_asked_for(
-    figure: str | None, record: RunRecord, capsys: pytest.CaptureFixture[str]
+    picture: str | None, record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(record, 0.9)
-    assert main(["compare", "runs", *(["--figure", figure] if figure else [])]) == 0
-    stem = figure or "runs/compare"
+    assert main(["compare", "runs", *(["--picture", picture] if picture else [])]) == 0
+    stem = "elsewhere/picture" if picture else "runs/compare"
     assert f"{stem}.svg and {stem}.png" in capsys.readouterr().out.replace("\n", "")
     assert Path(f"{stem}.svg").is_file()
     assert Path(f"{stem}.png").is_file()
@@ -249,7 +249,7 @@ def test_the_real_run_and_bundle_give_the_run_s_accuracy(
     record = records.read(run / "result.json", RunRecord)
     manifest = records.read(bundle / "manifest.json", Manifest)
     assert record.test is not None
-    (row,) = rows_of(capsys, run, bundle, "--figure", "picture")
+    (row,) = rows_of(capsys, run, bundle, "--picture", "picture")
     assert row["accuracy"] == record.test.accuracy == manifest.reference.accuracy
 
 
@@ -287,11 +287,11 @@ READERS = {
 
 
 @pytest.mark.parametrize("suffix", READERS)
-@pytest.mark.parametrize("target", [(), ("--target", "0.9")], ids=["", "target"])
+@pytest.mark.parametrize("target", [(), ("--target-accuracy", "90%")], ids=["", "target"])
 def test_a_file_holds_what_json_prints(
     suffix: str, target: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*write_all(), *target, "--figure", "picture"]
+    arguments = [*write_all(), *target, "--picture", "picture"]
     path = Path(f"new/table{suffix}")
     printed = rows_of(capsys, *arguments, "--out", path)
     assert [row["task"] for row in printed] == ["d_full", "d_bare", "d_never"]
@@ -300,7 +300,7 @@ def test_a_file_holds_what_json_prints(
 
 
 def test_no_figure_of_a_row_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    printed = rows_of(capsys, *write_all(), "--target", "0.9", "--figure", "picture")
+    printed = rows_of(capsys, *write_all(), "--target-accuracy", "0.9", "--picture", "picture")
     rows = tables_rows.rows_of(gather(["runs", "exports", "latency.json"]), target=0.9)
     joined = {"time_to_target", "latencies"}  # these have several columns
     for row, shown in zip(rows, printed, strict=True):
@@ -318,7 +318,7 @@ def test_no_figure_of_a_row_is_left_out(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_markdown_file_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    rows_of(capsys, *write_all(), "--out", "table.md", "--figure", "picture")
+    rows_of(capsys, *write_all(), "--out", "table.md", "--picture", "picture")
     heading, rule, *lines = Path("table.md").read_text().splitlines()
     assert heading.startswith("| task | architecture | dataset |")
     assert rule.count("---") == heading.count("|") - 1
@@ -354,7 +354,7 @@ def test_an_older_table_is_not_written_over_where_a_record_is_damaged(
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, str]]:
     """Rows of a Markdown table as a person reads them, by heading."""
-    assert main(["compare", *arguments, "--format", "markdown", "--figure", "picture"]) == 0
+    assert main(["compare", *arguments, "--format", "markdown", "--picture", "picture"]) == 0
     lines = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
@@ -409,12 +409,12 @@ def test_a_target_is_shown_with_how_many_reached_it_and_the_spread(capsys: pytes
         last = records.replace(made.CURVE[1], train_seconds=seconds or 0.0)
         curve = (made.CURVE[0], *([last] if seconds else []))
         made.write_run(made.run_record(seed=seed, fit=records.replace(made.FIT, curve=curve)))
-    (shown,) = table(capsys, "runs", "--target", "0.9")
+    (shown,) = table(capsys, "runs", "--target-accuracy", "0.9")
     assert shown["seeds to val 90.00 %"] == "3 of 4"
     assert shown["s, validation excluded: median (range) of those"] == "6.0 (5.0 to 9.0)"
     assert shown["epochs"] == "2"
     assert shown["training MACs"] == f"{3 * 20_000 * 160:.2e}"
-    (never,) = table(capsys, "runs", "--target", "0.99")
+    (never,) = table(capsys, "runs", "--target-accuracy", "99%")
     assert never["seeds to val 99.00 %"] == "never (0 of 4)"
     assert never["s, validation excluded: median (range) of those"] == never["epochs"] == never["training MACs"] == "-"
 
@@ -422,8 +422,8 @@ def test_a_target_is_shown_with_how_many_reached_it_and_the_spread(capsys: pytes
 @pytest.mark.parametrize("target", ["0", "99", "-0.5"])
 def test_a_target_that_is_no_fraction_is_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     made.write_run(made.run_record())
-    assert main(["compare", "runs", f"--target={target}"]) == 2
-    assert f"--target {target}: expected a fraction such as 0.99" in capsys.readouterr().err
+    assert main(["compare", "runs", f"--target-accuracy={target}"]) == 2
+    assert "--target-accuracy" in capsys.readouterr().err
 
 
 def notes(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -469,7 +469,7 @@ def test_an_unknown_view_is_refused_with_those_known(capsys: pytest.CaptureFixtu
     assert "robustness" in capsys.readouterr().err
 
 
-def write_variants() -> None:
+def write_precisions() -> None:
     """Two bundles; one with an fp16 file that is kept and an int8 file that was refused before it was run."""
     made.write_bundle(made.run_record(dataset="e"))
     made.write_bundle(made.run_record())
@@ -481,8 +481,8 @@ def write_variants() -> None:
 
 
 def test_every_file_of_a_bundle_is_a_row_kept_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    write_variants()
-    found = rows_of(capsys, "exports", "--view", "variants", "--out", "variants.csv")
+    write_precisions()
+    found = rows_of(capsys, "exports", "--view", "precision", "--out", "precisions.csv")
     assert [(row["task"], row["precision"]) for row in found] == [
         ("d_a", "fp32"),
         ("d_a", "fp16"),
@@ -501,17 +501,17 @@ def test_every_file_of_a_bundle_is_a_row_kept_or_refused(capsys: pytest.CaptureF
     }
     assert (found[2]["accuracy"], found[2]["lost_points"]) == (None, None)
     assert found[2]["fate"] == "refused: no calibration images"
-    assert READERS[".csv"](Path("variants.csv")) == found
-    assert [row["task"] for row in rows_of(capsys, "exports", "--view", "variants", "--dataset", "e")] == ["e_a"]
+    assert READERS[".csv"](Path("precisions.csv")) == found
+    assert [row["task"] for row in rows_of(capsys, "exports", "--view", "precision", "--dataset", "e")] == ["e_a"]
 
 
-def test_no_bundles_have_no_variants(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bundles_have_no_precisions(capsys: pytest.CaptureFixture[str]) -> None:
     made.write_run(made.run_record())
-    assert "no bundles below runs; `cnnbench export` makes them" in fails(capsys, "runs", "--view", "variants")
-    write_variants()
-    assert "no bundles of f below exports" in fails(capsys, "exports", "--view", "variants", "--dataset", "f")
+    assert "no bundles below runs; `cnnbench export` makes them" in fails(capsys, "runs", "--view", "precision")
+    write_precisions()
+    assert "no bundles of f below exports" in fails(capsys, "exports", "--view", "precision", "--dataset", "f")
 
 
 def test_a_baseline_is_held_against_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "new.json", "newer.json", "--baseline", "old.json"]) == 2
-    assert "--baseline old.json: expected one latency file to hold against it, got 2" in capsys.readouterr().err
+    assert "--baseline old.json: expected one latency file to compare with it, got 2" in capsys.readouterr().err

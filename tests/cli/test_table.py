@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -149,3 +150,27 @@ def test_an_older_file_stays_whole_where_writing_stops_half_way(
         write(path, columns=COLUMNS, rows=ROWS)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@dataclass(frozen=True)
+class Figures:
+    name: str
+    share: float | None
+    count: int
+    hidden: tuple[int, ...] = ()
+
+
+def test_rows_may_be_dataclasses_of_which_json_has_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Figures("first", 1 / 3, 12_345, (1, 2)), Figures("second", None, 0)]
+    render(COLUMNS, rows, format="json")
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "first", "share": 1 / 3, "count": 12_345, "hidden": [1, 2]},
+        {"name": "second", "share": None, "count": 0, "hidden": []},
+    ]
+    render(COLUMNS, rows, format="markdown")
+    assert capsys.readouterr().out == printed(capsys, "markdown")
+
+
+def test_a_unit_stands_behind_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    render([Column("seconds", "training", unit="s")], [{"seconds": 1}], format="markdown")
+    assert capsys.readouterr().out.startswith("| training, s |\n")

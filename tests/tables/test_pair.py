@@ -29,13 +29,15 @@ def answers(seed: int, share: float) -> np.ndarray:
 
 
 def paired(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert main(["compare", "runs", "--pair", *arguments, "--format", "json"]) == 0
+    a, b, *others = arguments
+    assert main(["compare", "runs", "--pair", f"{a},{b}", *others, "--format", "json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    assert main(["compare", "runs", "--pair", *arguments]) == code
+    a, b, *others = arguments
+    assert main(["compare", "runs", "--pair", f"{a},{b}", *others]) == code
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("cnnbench: ")
@@ -95,18 +97,18 @@ def test_identical_networks_show_no_difference(capsys: pytest.CaptureFixture[str
     answer = "no difference shown between d_a and d_b (95 % interval 0.00 to 0.00 points)"
     assert found["answer"] == f"{answer}; over images alone: one seed, 100 images"
     for format in ("table", "markdown"):
-        assert main(["compare", "runs", "--pair", "d_a", "d_b", "--format", format]) == 0
+        assert main(["compare", "runs", "--pair", "d_a,d_b", "--format", format]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == found["answer"]
 
 
 def test_a_table_has_the_tasks_in_its_headings_and_csv_the_seeds_alone(capsys: pytest.CaptureFixture[str]) -> None:
     write_answers("a", 1, first(90))
     write_answers("b", 1, ~first(20))
-    assert main(["compare", "runs", "--pair", "a", "b", "--format", "markdown"]) == 0
+    assert main(["compare", "runs", "--pair", "a,b", "--format", "markdown"]) == 0
     heading, _, row, *_ = capsys.readouterr().out.splitlines()
     assert heading == "| seed | d_a, % | d_b, % | only d_a right | only d_b right | McNemar p |"
     assert row == f"| 1 | 90.00 | 80.00 | 20 | 10 | {exact_mcnemar(20, 10):.3g} |"
-    assert main(["compare", "runs", "--pair", "a", "b", "--format", "csv"]) == 0
+    assert main(["compare", "runs", "--pair", "a,b", "--format", "csv"]) == 0
     (read,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (read["seed"], read["accuracy_a"], read["accuracy_b"]) == ("1", "0.9", "0.8")
     assert float(read["p"]) == pytest.approx(exact_mcnemar(20, 10))
@@ -194,8 +196,9 @@ def test_a_pair_of_failures_has_nothing_to_compare(capsys: pytest.CaptureFixture
 
 def test_two_names_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
     write_answers("a", 1, first(80))
-    assert main(["compare", "runs", "--pair", "a"]) == 2
-    assert "--pair" in capsys.readouterr().err
+    for pair in ("a", "a,b,a"):
+        assert main(["compare", "runs", "--pair", pair]) == 2
+        assert f"--pair {pair}: expected two tasks" in capsys.readouterr().err
 
 
 def test_a_pair_writes_no_file_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +213,7 @@ def test_a_record_is_not_changed_by_being_compared() -> None:
     folder = write_answers("a", 1, first(90))
     write_answers("b", 1, first(80))
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
-    assert main(["compare", "runs", "--pair", record.task, "b"]) == 0
+    assert main(["compare", "runs", "--pair", f"{record.task},b"]) == 0
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
     assert folder / "result.json" in before
 
