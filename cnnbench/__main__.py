@@ -13,7 +13,7 @@ from cnnbench.types import CnnbenchError, Exit
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code. What the user can mend is one line on stderr, never a traceback."""
+    """Run one verb and return the exit code. A mistake of the user is one line on stderr, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -68,13 +68,13 @@ def _fail(message: str, code: int, debug: bool) -> int:
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
-    """An exception nobody expected: say so in one line, and keep the traceback where it can be reported."""
+    """Report an exception that is an internal error in one line, with the place where it was raised."""
     if debug:
         traceback.print_exc()
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}:{where.lineno}"
     message = f"unexpected {type(error).__name__} at {place}: {_one_line(str(error))}"
-    print(f"cnnbench: {message} (a bug of ours; run again with --debug and report the traceback)", file=sys.stderr)
+    print(f"cnnbench: {message} (an internal error: run again with --debug and report the traceback)", file=sys.stderr)
     return Exit.BUG
 
 

@@ -1,4 +1,4 @@
-"""Tasks by name: one YAML a run, in ./tasks, or among those that travel with the package."""
+"""Tasks by name: one YAML file per task, in ./tasks or among those that are installed with the package."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SHIPPED = next((f for f in (_HERE / "task_files", _HERE.parent / "tasks") if f.i
 
 
 def names() -> dict[str, Path]:
-    """Every task by name; the working folder's own come before the shipped ones."""
+    """The file of every task by name; one in ./tasks replaces the installed one of its name."""
     files = [*sorted(SHIPPED.glob("*.yaml")), *sorted(Path("tasks").glob("*.yaml"))]
     return dict(sorted({file.stem: file for file in files}.items()))
 
 
 def find(task: str) -> Path:
-    """The file that `task` names: a path, or a task's name.
+    """The file of a task, given as a path or by name.
 
     Raises:
         CnnbenchError: There is no such file or task (exit 2), with the nearest names.

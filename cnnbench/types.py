@@ -17,7 +17,7 @@ class Exit(IntEnum):
     """Exit codes of every verb; 130 and 143 (Ctrl-C, SIGTERM) follow the shell's rule of 128 + signal."""
 
     OK = 0
-    BUG = 1  # an exception nobody expected: our fault
+    BUG = 1  # internal error: an unexpected exception
     USAGE = 2  # unknown name or key, bad value, a size the network cannot take, checkpoint and config disagree
     DATA = 3  # missing, truncated or altered data, checkpoint, record or ONNX file
     VERDICT = 4  # PyTorch and ONNX Runtime differ, or a bundle was edited

@@ -8,6 +8,7 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
 from filelock import FileLock
@@ -18,6 +19,10 @@ from cnnbench.bench import plan
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts us in the background lets us ignore Ctrl-C, and with us whatever the tests send it to
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# how long an example takes says how busy the machine is, since tests share its cores
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

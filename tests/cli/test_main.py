@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-import cnnbench.__main__ as front
+import cnnbench
 from cnnbench.__main__ import main
+from cnnbench.cli import front
 from cnnbench.cli.front import verbs
 from cnnbench.types import CnnbenchError, Exit
 
@@ -24,21 +26,29 @@ def modules_after(*arguments: str) -> set[str]:
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["list"], ["list", "datasets"], ["list", "tasks"], ["verify", "--help"]]
 )
-def test_the_front_page_and_list_wait_for_nothing_heavy(arguments: list[str]) -> None:
+def test_help_version_and_list_import_no_heavy_package(arguments: list[str]) -> None:
     heavy = {"torch", "lightning", "torchvision", "torchmetrics", "onnxruntime", "matplotlib", "scipy", "pandas"}
     assert not modules_after(*arguments) & (heavy - {"onnxruntime"} if arguments[0] == "verify" else heavy)
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import sys, cnnbench; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "lightning", "numpy", "onnxruntime", "jsonargparse"} & set(done.stdout.split())
+def test_choose_and_verify_import_neither_torch_nor_lightning(bundle: Path) -> None:
+    results = Path(cnnbench.__file__).parent.parent / "results"
+    for arguments in (["choose", str(results), "--dataset", "mnist"], ["verify", str(bundle)]):
+        assert not modules_after(*arguments) & {"torch", "lightning", "torchvision", "torchmetrics"}
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"    {verb} " in shown for verb in verbs())
+
+
+def test_a_verb_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hello.py").write_text('"""`hello`: greet somebody. And more."""\n\ndef hello(): ...\n')
+    (tmp_path / "doctor.py").write_text('"""`doctor`: what is wrong."""\n')
+    (tmp_path / "table.py").write_text('"""Rendering of tables."""\n')
+    monkeypatch.setattr(front, "FOLDER", tmp_path)
+    assert verbs() == {"doctor": "what is wrong", "hello": "greet somebody"}
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -52,7 +62,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == f"cnnbench {version('cnnbench')}"
 
 
-def test_nothing_asked_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_help_is_shown_and_the_code_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: cnnbench" in capsys.readouterr().err
 
@@ -98,13 +108,19 @@ def test_a_mistyped_option_with_dashes_gets_a_hint(capsys: pytest.CaptureFixture
     assert "unknown option --min-acuracy: did you mean --min-accuracy?" in capsys.readouterr().err
 
 
-def test_what_nobody_expected_is_one_line_and_exit_1(
+def raising(error: BaseException) -> Callable[[str], Callable[[list[str]], int]]:
+    """A lookup of verbs whose function raises."""
+
+    def main(arguments: list[str]) -> int:
+        raise error
+
+    return lambda verb: main
+
+
+def test_an_unexpected_exception_is_one_line_and_exit_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(arguments: list[str]) -> int:
-        raise ZeroDivisionError("a\nb")
-
-    monkeypatch.setattr(front, "_dispatch", broken)
+    monkeypatch.setattr(front, "entry", raising(ZeroDivisionError("a\nb")))
     assert main(["list"]) == 1
     seen = capsys.readouterr().err
     assert "unexpected ZeroDivisionError" in seen
@@ -125,10 +141,7 @@ def test_what_nobody_expected_is_one_line_and_exit_1(
     ],
 )
 def test_exit_codes(raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(arguments: list[str]) -> int:
-        raise raised
-
-    monkeypatch.setattr(front, "_dispatch", fail)
+    monkeypatch.setattr(front, "entry", raising(raised))
     assert main(["list"]) == code
 
 
@@ -144,7 +157,7 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
 @pytest.mark.slow
 def test_a_wheel_carries_the_tasks(tmp_path: Path) -> None:
     """Built and unpacked without the network; its own copy of the tasks is found by name."""
-    root = Path(front.__file__).parent.parent
+    root = Path(cnnbench.__file__).parent.parent
     build = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", build, tmp_path], cwd=root, capture_output=True, text=True, check=True)
     wheel = tmp_path / done.stdout.split()[-1]
