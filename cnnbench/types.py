@@ -44,6 +44,24 @@ class CnnbenchError(Exception):
 SEED = 20_261_122
 """Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. It is no flag."""
 
+
+class DatasetNotFoundError(CnnbenchError):
+    """The files of a dataset are not on this machine."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Exit.DATA)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fact about this machine or installation."""
+
+    topic: str
+    fact: str
+    wrong: str = ""
+    """What is wrong and how to mend it; empty where nothing is."""
+
+
 SMALL_SIDE = 64
 """Images of up to this many pixels a side are small."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.datasets import Source
-from cnnbench.types import CnnbenchError, Exit, Split
+from cnnbench.types import CnnbenchError, DatasetNotFoundError, Exit, Split
 
 
 def read(
@@ -32,10 +32,9 @@ def read(
         "--data.download true`"
     )
     if not folder.is_dir() and not source.download:
-        raise CnnbenchError(
+        raise DatasetNotFoundError(
             f"{name} not found: no folder {folder} (expected there: {files}); fetch it with {fetch}, "
-            "or point --data.root (export and verify: --root) or CNNBENCH_DATA at the folder that holds it",
-            Exit.DATA,
+            "or point --data.root (export and verify: --root) or CNNBENCH_DATA at the folder that holds it"
         )
     import torchvision  # takes seconds, so not before a reader is called
 

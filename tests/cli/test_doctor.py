@@ -10,8 +10,7 @@ import pytest
 
 from cnnbench import datasets, environment
 from cnnbench.__main__ import main
-from cnnbench.cli import doctor
-from cnnbench.datasets import mnist5k
+from cnnbench.datasets import check, mnist5k
 from cnnbench.datasets.choice import data_root
 from cnnbench.runtime import providers
 
@@ -30,11 +29,11 @@ def test_here_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json"]) == 0
+    assert main(["doctor", "--format", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     facts = {finding["topic"]: finding["fact"] for finding in findings}
     assert {f"data {name}" for name in datasets.dataset if name != "folder"} <= set(facts)
-    assert (facts["provider cpu"], facts["data mnist"]) == ("works", "not there")
+    assert (facts["provider cpu"], facts["data mnist"]) == ("works", "not on this machine")
     assert "4,000 / 500 / 500" in facts["data mnist5k"]
     assert f"torch {metadata.version('torch')}" in {finding["fact"] for finding in findings}
     assert not any(finding["wrong"] for finding in findings)
@@ -43,7 +42,7 @@ def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the datasets out where they are not the point."""
-    monkeypatch.setattr(doctor, "_data", list)
+    monkeypatch.setattr(check, "check_datasets", list)
 
 
 @pytest.mark.usefixtures("quick")
@@ -93,7 +92,7 @@ def test_a_provider_is_wrong_only_where_it_should_work(
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at mnist5k alone."""
-    monkeypatch.setattr(doctor, "_data", lambda: [doctor._dataset("mnist5k", data_root())])
+    monkeypatch.setattr(check, "check_datasets", lambda: [check.check_dataset("mnist5k", data_root())])
 
 
 @pytest.mark.usefixtures("only")
@@ -120,4 +119,4 @@ def test_an_altered_download_is_wrong(tmp_path: Path) -> None:
         labels = np.array([0x801, count], ">i4").tobytes() + bytes(i % 10 for i in range(count))
         (raw / f"{split}-images-idx3-ubyte").write_bytes(images)
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels)
-    assert "altered" in doctor._dataset("mnist", data_root()).wrong
+    assert "altered" in check.check_dataset("mnist", data_root()).wrong
