@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.registry import hint
@@ -16,6 +17,19 @@ def names() -> dict[str, Path]:
     """The file of every task by name; one in ./tasks replaces the installed one of its name."""
     files = [*sorted(SHIPPED.glob("*.yaml")), *sorted(Path("tasks").glob("*.yaml"))]
     return dict(sorted({file.stem: file for file in files}.items()))
+
+
+@dataclass(frozen=True)
+class ListedTask:
+    """A task and its YAML: what differs from the defaults."""
+
+    task: str
+    config: str
+
+
+def list_tasks() -> tuple[ListedTask, ...]:
+    """Every task, by name."""
+    return tuple(ListedTask(name, path.read_text().strip()) for name, path in names().items())
 
 
 def find(task: str) -> Path:
