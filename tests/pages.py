@@ -187,5 +187,5 @@ def everything_told(folder: Path) -> Path:
     """The page of `everything`, whose records are written into `folder` too."""
     with chdir(folder):
         everything()
-        assert main(["report", *FOLDERS, "--target", "0.9"]) == 0
+        assert main(["report", *FOLDERS, "--target-accuracy", "90%"]) == 0
     return folder / "report.html"

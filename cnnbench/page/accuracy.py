@@ -1,30 +1,36 @@
-"""Sections on accuracy: the table, accuracy against cost, seeds, learning curves, data, time to a target."""
+"""Sections on accuracy: against cost, all measurements, seeds, learning curves, training images, time to a target."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from cnnbench.page import charts
-from cnnbench.page.answer import Group, fastest
-from cnnbench.page.charts import Picture, Point, error
-from cnnbench.page.parts import Block, Material, Section, Table
+from cnnbench.page.charts import accuracy as charts
+from cnnbench.page.charts.base import Point, error
+from cnnbench.page.material import Group, Material
+from cnnbench.page.section import Block, Picture, Section, Table
+from cnnbench.records.schema import RunRecord
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.rows import LatencyKey, Row
-from cnnbench.tables.text import interval, percent, short, short_bytes
+from cnnbench.tables.text import count, interval, percent, short, short_bytes
 
-FRONTED = 300
-"""Points in a picture of accuracy against cost."""
+POINTS = 300
+"""In a picture of accuracy against cost."""
 CURVES = 20
-"""Runs in a picture of learning curves; where there are more, one a network."""
+"""Runs in a picture of learning curves; where there are more, one per network."""
+SIZES = 200
+"""Points in a picture of accuracy against training images."""
 
 
-def table(material: Material) -> Section:
-    """Every figure of every group, and of what failed its name."""
+def table(material: Material) -> Section | None:
+    """Every figure of every group."""
     rows = material.groups
+    if not rows:
+        return None
     columns = [
-        column for column in _columns(material.measured) if any(column.value(group) is not None for group in rows)
+        column for column in _columns(material.latency_keys) if any(column.value(group) is not None for group in rows)
     ]
     if len({group.train_images for group in rows}) == len(material.datasets):
         columns = [column for column in columns if column.key != "train_images"]
@@ -32,7 +38,7 @@ def table(material: Material) -> Section:
         "One row for all runs that differ in their seed alone. Accuracy is on test images that were read once, after "
         "training; a multiply-add (MAC) counts as one operation."
     )
-    return Section("table", "All figures", lead, [Block(table=Table(columns, rows, filtered=True))])
+    return Section("table", "All measurements", lead, [Block(table=Table(columns, rows, filtered=True))])
 
 
 def _spread(row: Row) -> str:
@@ -65,13 +71,13 @@ BRIEF = {
     "memory_bytes": short_bytes,
     "activation_bytes": short_bytes,
 }
-"""The page has no room for all digits."""
+"""Figures that the page shows with three digits."""
 
 
-def _columns(measured: Sequence[LatencyKey]) -> list[Column]:
-    """Of the large table, whose rows are groups."""
+def _columns(keys: Sequence[LatencyKey]) -> list[Column]:
+    """Columns of the large table, whose rows are groups."""
     spread = Column("spread", "95 % interval", right=True, read=_spread)
-    latencies = [latency_column(key, percent) for key in measured for percent in _percents(key)]
+    latencies = [latency_column(key, percent) for key in keys for percent in _percents(key)]
     figures = [
         *(CATALOGUE[key] for key in ("dataset", "accuracy")),
         spread,
@@ -96,77 +102,87 @@ def pareto(material: Material) -> Section | None:
     """Accuracy against MACs, parameters and latency."""
     blocks = []
     for dataset in material.datasets:
-        groups, notes = material.drawn(dataset, FRONTED)
+        groups, notes = material.top(dataset, POINTS)
         if len(groups) > 1:
-            pictures = [made for column, title in _costs(material) if (made := _cost(material, groups, column, title))]
-            blocks.append(Block(material.heading(dataset), notes, material.legend(groups), pictures))
+            pictures = [_cost(material, groups, column) for column in _costs(material)]
+            shown = [picture for picture in pictures if picture]
+            blocks.append(Block(material.heading(dataset), notes, legend=material.legend(groups), pictures=shown))
     lead = (
-        "Up and to the left is better. The dashed line is the front: no network beats those on it in both. Accuracy "
-        "is drawn by its mistakes, so that each halving of them is equally far; bars are 95 % intervals over seeds."
+        "Up and to the left is better. The dashed line is the Pareto front: no network is better than those on it in "
+        "both. Accuracy is drawn by its error, so that each halving of the error is equally far; bars are 95 % "
+        "intervals over seeds."
     )
-    return Section("cost", "What accuracy costs", lead, blocks) if blocks else None
+    return Section("cost", "Accuracy against cost", lead, blocks) if blocks else None
 
 
-def _costs(material: Material) -> list[tuple[Column, str]]:
-    """The column of each cost, titled as its axis, and the title of the picture."""
-    costs = [
-        (replace(CATALOGUE["macs"], heading="multiply-adds for one image"), "Accuracy and arithmetic"),
-        (CATALOGUE["params"], "Accuracy and size"),
-    ]
-    if key := fastest(material.measured):
-        axis = f"median ms for one image ({key.place})"
-        costs.append((replace(latency_column(key, 50), heading=axis), "Accuracy and latency"))
+TITLES = {"macs": "Accuracy and arithmetic", "params": "Accuracy and size"}
+"""Of the pictures, by the key of the cost; the other is latency."""
+
+
+def _costs(material: Material) -> list[Column]:
+    """The column of each cost; its heading is the title of the axis."""
+    costs = [replace(CATALOGUE["macs"], heading="multiply-adds for one image"), CATALOGUE["params"]]
+    if key := material.fastest_key:
+        costs.append(replace(latency_column(key, 50), heading=f"median ms for one image ({key.place})"))
     return costs
 
 
-def _cost(material: Material, groups: list[Group], column: Column, title: str) -> Picture | None:
-    def told(value: float) -> str:
-        unit = "MACs" if column.key == "macs" else column.heading
-        return f"{value:.3g} ms" if column.unit == "ms" else f"{value:,} {unit}"
-
+def _cost(material: Material, groups: Sequence[Group], cost: Column) -> Picture | None:
+    """Accuracy against one cost; None where it was not measured at all."""
     points = [
-        {**material.point(group), "cost": value, "figure": told(value)}
+        {**material.point(group), "cost": value, "figure": _with_unit(cost, value)}
         for group in groups
-        if (value := column.value(group.row))
+        if (value := cost.value(group.row))
     ]
     if not points:
         return None
-    front = ", ".join(point["name"] for point in charts.front(points)[:8])
+    names = ", ".join(point["name"] for point in charts.front(points)[:8])
     missing = len(groups) - len(points)
-    caption = f"On the front: {front}." + (f" Not measured for {missing} of {len(groups)}." if missing else "")
-    return charts.pareto(points, material.palette, column.heading, title, caption)
+    caption = f"On the front: {names}." + (f" Not measured for {missing} of {len(groups)}." if missing else "")
+    title = TITLES.get(cost.key, "Accuracy and latency")
+    return charts.pareto(points, material.palette, axis=cost.heading, title=title, caption=caption)
+
+
+def _with_unit(cost: Column, value: float) -> str:
+    if cost.unit == "ms":
+        return f"{value:.3g} ms"
+    return f"{value:,} {'MACs' if cost.key == 'macs' else cost.heading}"
 
 
 def seeds(material: Material) -> Section | None:
     """How much runs differ by their seed alone."""
     blocks = []
     for dataset in material.datasets:
-        groups, notes = material.drawn(dataset)
-        if not any(len(group.row.accuracies) > 1 for group in groups):
-            continue
-        means = [material.point(group) for group in groups]
-        points = [point for group in groups for point in _seeds(material, group)]
-        single = [group.name for group in groups if group.row.seeds == 1]
-        caption = "A dot is a run, the tick the mean, the bar its 95 % interval." + (
-            f" One seed, so no interval: {', '.join(single)}." if single else ""
-        )
-        drawn = charts.seeds(points, means, material.palette, f"Seeds {material.heading(dataset)}".strip(), caption)
-        blocks.append(Block(material.heading(dataset), notes, [], [drawn], "wide"))
+        groups, notes = material.top(dataset)
+        if any(len(group.row.accuracies) > 1 for group in groups):
+            heading = material.heading(dataset)
+            picture = _seeds(material, groups, f"Seeds {heading}".strip())
+            blocks.append(Block(heading, notes, pictures=[picture], layout="wide"))
     lead = "The same network, trained again with another seed. Where intervals overlap, one run proves nothing."
-    return Section("seeds", "How much luck there is", lead, blocks) if blocks else None
+    return Section("seeds", "Variation between seeds", lead, blocks) if blocks else None
 
 
-def _seeds(material: Material, group: Group) -> list[Point]:
-    tested = [run.record for run in group.runs if run.record.test]
+def _seeds(material: Material, groups: Sequence[Group], title: str) -> Picture:
+    means = [material.point(group) for group in groups]
+    points = [point for group in groups for point in _seed_points(material, group)]
+    single = [group.name for group in groups if group.row.seeds == 1]
+    caption = "A dot is a run, the tick the mean, the bar its 95 % interval."
+    if single:
+        caption += f" One seed, so no interval: {', '.join(single)}."
+    return charts.seeds(points, material.palette, means=means, title=title, caption=caption)
+
+
+def _seed_points(material: Material, group: Group) -> list[Point]:
+    shared = {key: value for key, value in material.point(group).items() if not key.endswith("_error")}
     return [
         {
-            **{key: value for key, value in material.point(group).items() if not key.endswith("_error")},
-            "error": error(record.test.accuracy),
-            "accuracy": percent(record.test.accuracy),
-            "seed": str(record.seed),
+            **shared,
+            "error": error(run.record.test.accuracy),
+            "accuracy": percent(run.record.test.accuracy),
+            "seed": str(run.record.seed),
         }
-        for record in tested
-        if record.test
+        for run in group.runs
+        if run.record.test
     ]
 
 
@@ -174,75 +190,80 @@ def curves(material: Material) -> Section | None:
     """Validation accuracy against epochs and against seconds of training."""
     blocks = []
     for dataset in material.datasets:
-        groups, notes = material.drawn(dataset)
+        groups, notes = material.top(dataset)
         runs = [(group, run.record) for group in groups for run in group.runs if len(run.record.fit.curve) > 1]
         if len(runs) > CURVES:
-            notes = [*notes, f"Of {len(runs):,} runs one a network is drawn: the best seed by validation accuracy."]
-            runs = [(group, group.shown.record) for group in groups if len(group.shown.record.fit.curve) > 1]
+            notes = [*notes, f"One of the {len(runs):,} runs is drawn per network: the best by validation accuracy."]
+            runs = [(group, group.best_run.record) for group in groups if len(group.best_run.record.fit.curve) > 1]
         if runs:
             points = [
-                {
-                    "run": f"{record.task} {record.seed} {place}",
-                    "name": f"{group.name}, seed {record.seed}",
-                    "group": material.palette.groups[record.arch],
-                    "error": error(epoch.val_accuracy),
-                    "accuracy": percent(epoch.val_accuracy),
-                    "epoch": epoch.epoch,
-                    "seconds": epoch.train_seconds,
-                    "when": f"epoch {epoch.epoch}, {epoch.train_seconds:.3g} s",
-                }
-                for place, (group, record) in enumerate(runs)
-                for epoch in record.fit.curve
+                point for place, (group, record) in enumerate(runs) for point in _epochs(material, group, record, place)
             ]
-            blocks.append(
-                Block(material.heading(dataset), notes, material.legend(groups), _curves(material, points), "two")
-            )
-    lead = "Every line is a run, scored on validation images after each epoch. Left by epochs, right by the clock."
-    return Section("curves", "How they learn", lead, blocks) if blocks else None
+            block = Block(material.heading(dataset), notes, legend=material.legend(groups), layout="two")
+            blocks.append(replace(block, pictures=_curves(material, points)))
+    lead = "One line per run, scored on validation images after each epoch: by epochs, and by seconds of training."
+    return Section("curves", "Learning curves", lead, blocks) if blocks else None
 
 
-def _curves(material: Material, points: list[Point]) -> list[Picture]:
-    by_epoch = [{**point, "spent": point["epoch"]} for point in points]
-    by_time = [{**point, "spent": point["seconds"]} for point in points if point["seconds"] > 0]
-    made = [
-        charts.curves(
-            by_epoch, material.palette, "epochs", False, "By epochs", "What each pass over the images brings."
-        )
+def _epochs(material: Material, group: Group, record: RunRecord, place: int) -> list[Point]:
+    """A point per epoch of a run; `place` tells the runs of a picture apart."""
+    return [
+        {
+            "run": f"{record.task} {record.seed} {place}",
+            "name": f"{group.name}, seed {record.seed}",
+            "group": material.palette.groups[record.arch],
+            "error": error(epoch.val_accuracy),
+            "accuracy": percent(epoch.val_accuracy),
+            "epoch": epoch.epoch,
+            "seconds": epoch.train_seconds,
+            "when": f"epoch {epoch.epoch}, {epoch.train_seconds:.3g} s",
+        }
+        for epoch in record.fit.curve
     ]
+
+
+def _curves(material: Material, points: Sequence[Point]) -> list[Picture]:
+    by_epoch = [{**point, "spent": point["epoch"]} for point in points]
+    caption = "What each pass over the images brings."
+    pictures = [charts.curves(by_epoch, material.palette, axis="epochs", log=False, title="By epochs", caption=caption)]
+    by_time = [{**point, "spent": point["seconds"]} for point in points if point["seconds"] > 0]
     if by_time:
+        axis = "seconds of training, validation excluded"
         caption = "What each second brings, on the machines named at the end of this page."
-        made.append(
-            charts.curves(
-                by_time, material.palette, "seconds of training, validation excluded", True, "By the clock", caption
-            )
-        )
-    return made
+        pictures.append(charts.curves(by_time, material.palette, axis=axis, log=True, title="By time", caption=caption))
+    return pictures
 
 
 def efficiency(material: Material) -> Section | None:
     """Test accuracy against the number of training images, where networks were trained on several."""
     blocks = []
     for dataset in material.datasets:
-        groups = material.all_of(dataset)
-        sizes: dict[str, set[int]] = {}
-        for group in groups:
-            sizes.setdefault(group.row.arch, set()).add(group.train_images)
-        several = [group for group in groups if len(sizes[group.row.arch]) > 1][:200]
-        if several:
+        groups = _on_several_sizes(material.tested(dataset))
+        if groups:
             points = [
                 {
                     **material.point(group),
                     "name": group.row.arch,
                     "images": group.train_images,
-                    "figure": f"{group.train_images:,}",
+                    "figure": count(group.train_images),
                 }
-                for group in sorted(several, key=lambda group: group.train_images)
+                for group in sorted(groups, key=lambda group: group.train_images)
             ]
-            caption = "Fewer images are drawn class by class, in proportion, and smaller draws are part of larger ones."
-            drawn = charts.efficiency(points, material.palette, "Accuracy and training images", caption)
-            blocks.append(Block(material.heading(dataset), [], material.legend(several), [drawn], "two"))
+            caption = "Fewer images are drawn class by class, in proportion; smaller draws are part of larger ones."
+            title = "Accuracy and training images"
+            picture = charts.efficiency(points, material.palette, title=title, caption=caption)
+            legend = material.legend(groups)
+            blocks.append(Block(material.heading(dataset), legend=legend, pictures=[picture], layout="two"))
     lead = "The same network, trained on fewer images: the flatter its line, the fewer it needs."
-    return Section("data", "How many images they need", lead, blocks) if blocks else None
+    return Section("data", "Accuracy against training images", lead, blocks) if blocks else None
+
+
+def _on_several_sizes(groups: Sequence[Group]) -> list[Group]:
+    """Groups of architectures that were trained on several numbers of images."""
+    sizes = defaultdict[str, set[int]](set)
+    for group in groups:
+        sizes[group.row.arch].add(group.train_images)
+    return [group for group in groups if len(sizes[group.row.arch]) > 1][:SIZES]
 
 
 def time_to_target(material: Material) -> Section | None:
@@ -259,8 +280,8 @@ def time_to_target(material: Material) -> Section | None:
         Column("macs", "training MACs, median", short, right=True),
     ]
     lead = (
-        f"What training took until {percent(material.target)} of the validation images were right for the first time, "
-        "validation excluded; medians are over the seeds that got there."
+        f"What training took until {percent(material.target)} of the validation images were classified correctly for "
+        "the first time, validation excluded; medians are over the seeds that got there."
     )
     return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))])
 
@@ -268,11 +289,11 @@ def time_to_target(material: Material) -> Section | None:
 def _reached(row: Row) -> dict[str, str | float]:
     time = row.time_to_target
     assert time is not None
-    count = f"{time.seeds} of {time.runs}"
+    share = f"{time.seeds} of {time.runs}"
     if not time.seeds:
-        return {"reached": f"never ({count})"}
+        return {"reached": f"never ({share})"}
     return {
-        "reached": count,
+        "reached": share,
         "seconds": median(time.seconds),
         "epochs": median(time.epochs),
         "macs": median(time.macs),

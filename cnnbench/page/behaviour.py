@@ -4,55 +4,61 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cnnbench.analysis import confidence
-from cnnbench.page import charts
-from cnnbench.page.answer import Group
-from cnnbench.page.charts import Picture, Point, shortened
-from cnnbench.page.parts import Block, Material, Mistake, Section
-from cnnbench.tables.text import percent
+from cnnbench.page.charts import behaviour as charts
+from cnnbench.page.charts.base import Point, shortened
+from cnnbench.page.material import Group, Material
+from cnnbench.page.section import Block, Mistake, Picture, Ramp, Section
+from cnnbench.tables.text import count, percent
 from cnnbench.types import Dataset
 
 if TYPE_CHECKING:
     from cnnbench.analysis.confidence import Predictions
     from cnnbench.records.schema import Robustness
 
-LOOKED_AT = 6
-"""Networks of a dataset whose single predictions are looked at."""
+NETWORKS = 6
+"""Networks of a dataset whose predictions are shown."""
 MAPS = 12
 CLASSES = 30
-"""Classes above which a confusion matrix is no longer readable."""
+"""Classes above which a confusion matrix is not readable."""
 MISTAKES = 10
 
 
+class Predicted(NamedTuple):
+    """A network and the predictions of its best run."""
+
+    group: Group
+    predictions: Predictions
+
+
 def shifts(material: Material) -> Section | None:
-    """A map a network: accuracy when the test images are shifted."""
+    """One map per network: accuracy when the test images are shifted."""
     blocks = []
     for dataset in material.datasets:
-        measured = [(group, one) for group in material.of(dataset) if (one := _shifted(group))]
-        if not measured:
-            continue
-        drawn = measured[:MAPS]
-        notes = [f"The {MAPS} most accurate of {len(measured)} are drawn."] if len(measured) > MAPS else []
-        values = [value for _, one in drawn for line in one.accuracy for value in line]
-        domain = (min(values), max(values))
-        pictures = [_shift_map(group, one, domain) for group, one in drawn]
-        ramp = (percent(domain[0]), percent(domain[1]))
-        blocks.append(Block(material.heading(dataset), notes, [], pictures, "many", ramp))
+        measured = [(group, shifted) for group in material.comparable(dataset) if (shifted := _shifted(group))]
+        if measured:
+            shown = measured[:MAPS]
+            notes = [f"The {MAPS} most accurate of {len(measured)} are drawn."] if len(measured) > MAPS else []
+            values = [value for _, shifted in shown for line in shifted.accuracy for value in line]
+            low, high = min(values), max(values)
+            pictures = [_shift_map(group, shifted, (low, high)) for group, shifted in shown]
+            ramp = Ramp(percent(low), percent(high))
+            blocks.append(Block(material.heading(dataset), notes, pictures=pictures, layout="many", ramp=ramp))
     lead = (
-        "Accuracy when every test image is moved by up to four pixels; the middle of a map is no shift. One scale for "
-        "all maps of a dataset."
+        "Accuracy when every test image is moved by up to four pixels; the middle of a map is no shift. All maps of a "
+        "dataset have the same scale."
     )
-    return Section("shifts", "What a shift does", lead, blocks) if blocks else None
+    return Section("shifts", "Robustness to shifts", lead, blocks) if blocks else None
 
 
 def _shifted(group: Group) -> Robustness | None:
-    shown = group.shown.robustness
-    return shown or next((run.robustness for run in group.runs if run.robustness), None)
+    """Of the best run, or of the first that was measured."""
+    return group.best_run.robustness or next((run.robustness for run in group.runs if run.robustness), None)
 
 
 def _shift_map(group: Group, measured: Robustness, domain: tuple[float, float]) -> Picture:
@@ -63,95 +69,93 @@ def _shift_map(group: Group, measured: Robustness, domain: tuple[float, float]) 
     ]
     figures = f"mean {percent(measured.mean)}, worst {percent(measured.worst)}"
     caption = f"{figures}; seed {measured.seed}, {measured.images:,} images"
-    return charts.shift_map(points, domain, shortened(group.name), caption)
+    return charts.shift_map(points, domain=domain, title=shortened(group.name), caption=caption)
 
 
-def confusions(material: Material, chosen: list[Group]) -> Section | None:
-    """Which classes are taken for which, class by class, and the most confident mistakes."""
+def errors(material: Material, chosen: Sequence[Group]) -> Section | None:
+    """Confusions, errors by class, and the most confident mistakes of the chosen network of each dataset."""
     blocks = []
     for dataset in material.datasets:
-        looked = _looked_at(material, dataset)
-        if looked:
-            blocks += _confusion_blocks(material, dataset, looked)
-            picked = next((group for group in chosen if group.row.dataset == dataset), looked[0][0])
-            made = _mistakes(material, picked)
-            blocks += [made] if made else []
+        predicted = _predicted(material, dataset)
+        if predicted:
+            shown = next((group for group in chosen if group.row.dataset == dataset), predicted[0].group)
+            blocks += [*_confusions(material, dataset, predicted), *_mistakes(material, shown)]
     lead = (
-        "Rows are what an image shows, columns what the network says. Right answers are grey; the stronger the orange, "
-        "the larger the share of the class that went there."
+        "Rows are the true classes, columns the predicted ones. Right answers are grey; the stronger the orange, the "
+        "larger the share of the class that was predicted so."
     )
-    return Section("mistakes", "What they get wrong", lead, blocks) if blocks else None
+    return Section("mistakes", "Errors", lead, blocks) if blocks else None
 
 
-def _looked_at(material: Material, dataset: str) -> list[tuple[Group, Predictions]]:
-    """The most accurate networks whose predictions are there."""
-    groups = [group for group in material.of(dataset) if group.shown.predictions.is_file()]
-    return [(group, _read(material, group.shown.predictions)) for group in groups[:LOOKED_AT]]
+def _predicted(material: Material, dataset: str) -> list[Predicted]:
+    """The most accurate networks whose predictions are kept."""
+    groups = [group for group in material.comparable(dataset) if group.best_run.predictions.is_file()]
+    return [Predicted(group, material.predictions(group.best_run)) for group in groups[:NETWORKS]]
 
 
-def _read(material: Material, path: Path) -> Predictions:
-    if path not in material.read:
-        material.read[path] = confidence.read_predictions(path)
-    return material.read[path]
-
-
-def _confusion_blocks(material: Material, dataset: str, looked: list[tuple[Group, Predictions]]) -> list[Block]:
-    count = looked[0][1].probabilities.shape[1]
+def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]) -> list[Block]:
+    """The confusion matrix of each network, and their errors by class."""
+    number = predicted[0].predictions.probabilities.shape[1]
     heading = material.heading(dataset)
-    if count > CLASSES:
-        return [Block(heading, [f"{count} classes are too many for a matrix; predictions.parquet has every answer."])]
-    classes = _class_names(material, looked[0][0], count)
-    pictures = [_confusion(group, found, classes) for group, found in looked]
-    order = [group.name for group, _ in looked]
-    points = [point for group, found in looked for point in _by_class(group, found, classes)]
-    caption = "Of each class the share that went wrong, in percent: a column that is coloured for all is a hard class."
-    by_class = charts.per_class(points, classes, order, "Mistakes by class", caption)
-    known = sum(group.shown.predictions.is_file() for group in material.of(dataset))
-    notes = [f"The {len(looked)} most accurate of {known} are looked at."] if known > len(looked) else []
-    return [Block(heading, notes, [], pictures), Block("", [], [], [by_class], "wide")]
+    if number > CLASSES:
+        return [Block(heading, [f"{number} classes are too many for a matrix; predictions.parquet has every answer."])]
+    classes = _class_names(material, predicted[0].group, number)
+    known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
+    notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
+    return [
+        Block(heading, notes, pictures=[_confusion(each, classes) for each in predicted]),
+        Block(pictures=[_by_class(predicted, classes)], layout="wide"),
+    ]
 
 
-def _class_names(material: Material, group: Group, count: int) -> list[str]:
+def _class_names(material: Material, group: Group, number: int) -> list[str]:
     """Names of the classes from a bundle or from the images where either is there, else their numbers."""
     data = group.runs[0].record.data
-    named = [each.class_names for each in material.found.bundles if each.data.sha256 == data.sha256]
+    named = [bundle.class_names for bundle in material.records.bundles if bundle.data.sha256 == data.sha256]
     images = None if named else _images(material, group)
-    names = named[0] if named else images.class_names if images else tuple(map(str, range(count)))
-    made = [shortened(name, 14) for name in names]
-    return made if len(set(made)) == count else [f"{place} {name}" for place, name in enumerate(made)]
+    full = named[0] if named else images.class_names if images else tuple(map(str, range(number)))
+    names = [shortened(name, length=14) for name in full]
+    return names if len(set(names)) == number else [f"{place} {name}" for place, name in enumerate(names)]
 
 
-def _confusion(group: Group, found: Predictions, classes: list[str]) -> Picture:
-    counts = confidence.confusion(found.labels, found.predictions, classes=len(classes))
+def _confusion(predicted: Predicted, classes: Sequence[str]) -> Picture:
+    group, predictions = predicted
+    counts = confidence.confusion(predictions.labels, predictions.predictions, classes=len(classes))
     images = counts.sum(axis=1)
     points: list[Point] = [
         {
             "name": group.name,
             "true": classes[true],
-            "predicted": classes[predicted],
-            "count": int(counts[true, predicted]),
-            "share": float(counts[true, predicted] / images[true]),
-            "told": percent(counts[true, predicted] / images[true]),
+            "predicted": classes[answer],
+            "count": int(counts[true, answer]),
+            "share": float(counts[true, answer] / images[true]),
+            "percent": percent(counts[true, answer] / images[true]),
         }
-        for true, predicted in zip(*counts.nonzero(), strict=True)
+        for true, answer in zip(*counts.nonzero(), strict=True)
     ]
     wrong = int(counts.sum() - counts.trace())
-    caption = (
-        f"{wrong:,} of {int(counts.sum()):,} images wrong; seed {group.shown.record.seed}, the best by validation."
-    )
-    return charts.confusion(points, classes, shortened(group.name), caption)
+    seed = group.best_run.record.seed
+    caption = f"{wrong:,} of {int(counts.sum()):,} images wrong; seed {seed}, the best by validation accuracy."
+    return charts.confusion(points, classes, title=shortened(group.name), caption=caption)
 
 
-def _by_class(group: Group, found: Predictions, classes: list[str]) -> list[Point]:
-    accuracy = confidence.per_class_accuracy(
-        confidence.confusion(found.labels, found.predictions, classes=len(classes))
-    )
+def _by_class(predicted: Sequence[Predicted], classes: Sequence[str]) -> Picture:
+    points = [point for each in predicted for point in _class_errors(each, classes)]
+    caption = "The share of each class that was classified wrongly, in percent: a hard class is coloured in every row."
+    networks = [each.group.name for each in predicted]
+    return charts.per_class(points, classes, networks=networks, title="Errors by class", caption=caption)
+
+
+def _class_errors(predicted: Predicted, classes: Sequence[str]) -> list[Point]:
+    group, predictions = predicted
+    counts = confidence.confusion(predictions.labels, predictions.predictions, classes=len(classes))
+    accuracy = confidence.per_class_accuracy(counts)
     return [
         {
             "name": group.name,
             "class": name,
             "share": 1 - float(value),
-            "told": f"{100 * (1 - value):.1f}",
+            "percent": f"{100 * (1 - value):.1f}",
             "accuracy": percent(value),
         }
         for name, value in zip(classes, accuracy, strict=True)
@@ -159,33 +163,31 @@ def _by_class(group: Group, found: Predictions, classes: list[str]) -> list[Poin
     ]
 
 
-def _mistakes(material: Material, group: Group) -> Block | None:
-    """The images that the chosen network got wrong with most confidence."""
-    if not group.shown.predictions.is_file():
-        return None
-    found = _read(material, group.shown.predictions)
-    places = confidence.confident_mistakes(found.probabilities, found.labels, count=MISTAKES)
+def _mistakes(material: Material, group: Group) -> list[Block]:
+    """The images that a network classified wrongly with most confidence."""
+    if not group.best_run.predictions.is_file():
+        return []
+    predictions = material.predictions(group.best_run)
+    places = confidence.confident_mistakes(predictions.probabilities, predictions.labels, count=MISTAKES)
     heading = f"The most confident mistakes of {group.name} {material.heading(group.row.dataset)}".strip()
     if not len(places):
-        return Block(heading, ["It makes none on the test images."])
+        return [Block(heading, ["It makes none on the test images."])]
     data = _images(material, group)
     if data is None:
-        return Block(
-            heading,
-            ["Their images are not on this machine: `--root` or `--folder` of `cnnbench report` says where they lie."],
-        )
-    made = [
+        note = "Their images are not on this machine: --root or --folder of cnnbench report says where they are."
+        return [Block(heading, [note])]
+    mistakes = [
         Mistake(
             source=png(data.test.images[place]),
-            true=data.class_names[found.labels[place]],
-            predicted=data.class_names[found.predictions[place]],
-            probability=f"{100 * found.probabilities[place].max():.1f} %",
+            true=data.class_names[predictions.labels[place]],
+            predicted=data.class_names[predictions.predictions[place]],
+            probability=f"{100 * predictions.probabilities[place].max():.1f} %",
             index=int(place),
         )
         for place in places
     ]
-    note = "What the image shows, what the network says, and how sure it is. Look at them: would you have known?"
-    return Block(heading, [note], mistakes=made)
+    note = "The true class, the predicted one, and its probability. Would you have known?"
+    return [Block(heading, [note], mistakes=mistakes)]
 
 
 def _images(material: Material, group: Group) -> Dataset | None:
@@ -193,37 +195,41 @@ def _images(material: Material, group: Group) -> Dataset | None:
 
 
 def png(image: np.ndarray) -> str:
-    """An image `(H, W, C)` uint8 as a data URI; large ones are made smaller, since ten stand in a row."""
+    """An image `(H, W, C)` uint8 as a data URI, at most 160 pixels a side, since ten stand in a row."""
     from PIL import Image
 
-    drawn = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    drawn.thumbnail((160, 160))
+    thumbnail = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    thumbnail.thumbnail((160, 160))
     content = io.BytesIO()
-    drawn.save(content, "png", optimize=True)
+    thumbnail.save(content, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def calibration(material: Material) -> Section | None:
-    """Whether confidence can be believed."""
+    """Accuracy against confidence."""
     blocks = []
     for dataset in material.datasets:
-        looked = _looked_at(material, dataset)
-        points = [point for group, found in looked for point in _bins(material, group, found)]
+        predicted = _predicted(material, dataset)
+        points = [point for each in predicted for point in _bins(material, each)]
         if points:
-            told = [f"{group.name} {percent(group.row.ece)}" for group, _ in looked if group.row.ece is not None]
+            groups = [each.group for each in predicted]
+            known = [f"{group.name} {percent(group.row.ece)}" for group in groups if group.row.ece is not None]
             caption = (
-                "Images by how sure the network was; on the dashed line it is right as often as it says. Above it, too "
-                f"modest; below, too sure. Expected calibration error, mean over seeds: {', '.join(told)}."
+                "Images by the confidence of the network; on the dashed line it is right as often as its confidence "
+                "says. Above it, underconfident; below, overconfident. Expected calibration error, mean over seeds: "
+                f"{', '.join(known)}."
             )
-            legend = material.legend([group for group, _ in looked])
-            drawn = charts.reliability(points, material.palette, "Confidence and accuracy", caption)
-            blocks.append(Block(material.heading(dataset), [], legend, [drawn], "two"))
-    lead = "A network that says 90 % should be right nine times of ten."
-    return Section("calibration", "Whether to believe them", lead, blocks) if blocks else None
+            title = "Confidence and accuracy"
+            picture = charts.reliability(points, material.palette, title=title, caption=caption)
+            legend = material.legend(groups)
+            blocks.append(Block(material.heading(dataset), legend=legend, pictures=[picture], layout="two"))
+    lead = "A network that is 90 % confident should be right nine times of ten."
+    return Section("calibration", "Calibration", lead, blocks) if blocks else None
 
 
-def _bins(material: Material, group: Group, found: Predictions) -> list[Point]:
-    bins = confidence.reliability(found.probabilities, found.labels)
+def _bins(material: Material, predicted: Predicted) -> list[Point]:
+    group, predictions = predicted
+    bins = confidence.reliability(predictions.probabilities, predictions.labels)
     return [
         {
             "run": group.name,
@@ -232,8 +238,8 @@ def _bins(material: Material, group: Group, found: Predictions) -> list[Point]:
             "confidence": float(sure),
             "accuracy": float(right),
             "images": int(images),
-            "shown": f"{images:,}",
-            "told": f"{percent(sure)} sure, {percent(right)} right",
+            "count": count(images),
+            "bin": f"{percent(sure)} confident, {percent(right)} right",
         }
         for sure, right, images in zip(bins.confidence, bins.accuracy, bins.counts, strict=True)
         if images

@@ -1,8 +1,8 @@
-"""Pictures of one network: what its layers see, and what they weigh and cost."""
+"""Drawings of one network: the receptive fields of its layers, and their parameters and multiply-adds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,14 @@ from cnnbench import pictures
 from cnnbench.types import ImageSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cnnbench.analysis.description import LayerDescription, NetworkDescription
+    from cnnbench.analysis.layer import Field, Sides
+
 SQUARES = 6
-"""As many receptive fields as can be told apart on one image."""
+"""Receptive fields that can be told apart on one image."""
 
 COLOURS = {
     "convolution": pictures.COLOURS[0],
@@ -22,68 +26,95 @@ COLOURS = {
 }
 
 
-def receptive_fields(layers: list[dict[str, Any]], spec: ImageSpec) -> Figure:
-    """The field of one unit in the middle, from the first layer to the last that does not join all positions."""
-    from matplotlib.patches import Rectangle
+class Step(NamedTuple):
+    """A layer whose units see a part of the image."""
 
+    place: int
+    """In the order of execution, from 1."""
+    kind: str
+    field: Sides
+    """Rows and columns, by formula."""
+    measured: Field
+
+
+def receptive_fields(description: NetworkDescription) -> Figure:
+    """The field of one unit in the middle, from the first layer to the last that does not join all positions."""
     figure, (axes, growth) = pictures.new(11.5, 5.2, panels=2)
-    figure.suptitle("What one unit sees: the receptive field grows with depth")
-    axes.grid(visible=False)
-    axes.imshow(_example(spec), extent=(0, spec.width, spec.height, 0))
-    steps = [
-        (place, layer) for place, layer in enumerate(layers, 1) if isinstance(layer["receptive_field"], list | tuple)
-    ]
-    growing = [step for before, step in zip([None, *steps], steps, strict=False) if _grows(before, step)]
-    chosen = (
-        [growing[i] for i in np.unique(np.linspace(0, len(growing) - 1, SQUARES).round().astype(int))]
-        if growing
-        else []
-    )
-    for colour, (place, layer) in zip(pictures.COLOURS, chosen, strict=False):
-        rows, columns = layer["receptive_field"]
-        corner = ((spec.width - columns) / 2, (spec.height - rows) / 2)
-        label = f"layer {place}, {layer['kind']}: {rows}x{columns}"
-        axes.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=colour, linewidth=2, label=label))
-    largest = max([spec.height, spec.width, *(max(layer["receptive_field"]) for _, layer in chosen)])
-    reach = min(largest, 2 * max(spec.height, spec.width)) * 1.06 / 2  # beyond twice the image there is nothing to see
-    axes.set_xlim(spec.width / 2 - reach, spec.width / 2 + reach)
-    axes.set_ylim(spec.height / 2 + reach, spec.height / 2 - reach)
-    axes.set_xlabel("pixels")
-    if chosen:
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
-    _growth(growth, steps, layers, spec)
+    figure.suptitle("The receptive field grows with depth")
+    steps = _steps(description)
+    _fields_over_image(axes, description.spec, _growing(steps))
+    _growth(growth, description, steps)
     return figure
 
 
-def _grows(before: Any, step: Any) -> bool:
-    return before is None or max(step[1]["receptive_field"]) > max(before[1]["receptive_field"])
+def _steps(description: NetworkDescription) -> list[Step]:
+    return [
+        Step(place, each.layer.kind, each.layer.field, each.measured_field)
+        for place, each in enumerate(description.layers, 1)
+        if isinstance(each.layer.field, tuple)
+    ]
 
 
-def _growth(axes: Any, steps: list[Any], layers: list[dict[str, Any]], spec: ImageSpec) -> None:
-    """Field against place in the network, by formula and as measured."""
+def _growing(steps: list[Step]) -> list[Step]:
+    """Up to `SQUARES` of the layers that see more than the one before, evenly chosen, the first and last included."""
+    growing = [step for before, step in zip([None, *steps], steps, strict=False) if not before or _larger(step, before)]
+    if not growing:
+        return []
+    return [growing[i] for i in np.unique(np.linspace(0, len(growing) - 1, SQUARES).round().astype(int))]
+
+
+def _larger(step: Step, before: Step) -> bool:
+    return max(step.field) > max(before.field)
+
+
+def _fields_over_image(axes: Axes, spec: ImageSpec, steps: list[Step]) -> None:
+    """Fields as squares around the middle of an example image."""
+    from matplotlib.patches import Rectangle
+
+    axes.grid(visible=False)
+    axes.imshow(_example(spec), extent=(0, spec.width, spec.height, 0))
+    for colour, step in zip(pictures.COLOURS, steps, strict=False):
+        rows, columns = step.field
+        corner = ((spec.width - columns) / 2, (spec.height - rows) / 2)
+        label = f"layer {step.place}, {step.kind}: {rows}x{columns}"
+        axes.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=colour, linewidth=2, label=label))
+    largest = max([spec.height, spec.width, *(max(step.field) for step in steps)])
+    # half of what is shown; beyond twice the image nothing more can be seen
+    reach = min(largest, 2 * max(spec.height, spec.width)) * 1.06 / 2
+    axes.set_xlim(spec.width / 2 - reach, spec.width / 2 + reach)
+    axes.set_ylim(spec.height / 2 + reach, spec.height / 2 - reach)
+    axes.set_xlabel("pixels")
+    if steps:
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
+
+
+def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> None:
+    """Height of the field against the place in the network, by formula and as measured."""
     axes.set_xlabel("layer")
     axes.set_ylabel("receptive field, pixels high")
     if not steps:
         axes.text(0.5, 0.5, "every unit sees the whole image", ha="center", transform=axes.transAxes)
         return
-    places = [place for place, _ in steps]
     axes.plot(
-        places, [layer["receptive_field"][0] for _, layer in steps], color=pictures.COLOURS[0], label="by formula"
+        [step.place for step in steps],
+        [step.field[0] for step in steps],
+        color=pictures.COLOURS[0],
+        label="by formula",
     )
-    measured = [(p, layer["receptive_field_measured"]) for p, layer in steps]
-    found = [(place, field[0]) for place, field in measured if isinstance(field, list | tuple)]
-    if found:
-        axes.plot(*zip(*found, strict=True), "o", ms=4, color=pictures.COLOURS[1], label="measured by gradient")
-    axes.axhline(spec.height, color="#666666", linestyle="--", linewidth=1, label=f"the image: {spec.height}")
-    whole = next((place for place, layer in enumerate(layers, 1) if layer["receptive_field"] == "image"), None)
-    if whole:
-        axes.axvline(whole, color="#666666", linestyle=":", linewidth=1, label="from here on: the whole image")
+    measured = [(step.place, step.measured[0]) for step in steps if isinstance(step.measured, tuple)]
+    if measured:
+        axes.plot(*zip(*measured, strict=True), "o", ms=4, color=pictures.COLOURS[1], label="measured by gradient")
+    height, layers = description.spec.height, description.layers
+    axes.axhline(height, color="#666666", linestyle="--", linewidth=1, label=f"the image: {height}")
+    joining = next((place for place, each in enumerate(layers, 1) if each.layer.field == "image"), None)
+    if joining:
+        axes.axvline(joining, color="#666666", linestyle=":", linewidth=1, label="from here on: the whole image")
     axes.set_xlim(0.5, len(layers) + 0.5)
     axes.legend(fontsize=8)
 
 
 def _example(spec: ImageSpec) -> np.ndarray:
-    """A generated image, brought to the size of `spec`."""
+    """A generated image `(H, W, 3)` uint8 of the size of `spec`."""
     from PIL import Image
 
     from cnnbench.datasets.shapes import draw
@@ -93,29 +124,38 @@ def _example(spec: ImageSpec) -> np.ndarray:
     return np.asarray(image.getchannel("G").convert("RGB") if spec.channels == 1 else image)
 
 
-def by_layer(layers: list[dict[str, Any]], key: str, label: str, total: int) -> Figure:
-    """A bar a layer, coloured by kind; parameters come with what a fully connected layer would need."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
+def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs"]) -> Figure:
+    """One bar per layer, coloured by kind; parameters with what a fully connected layer would need."""
     figure, (axes,) = pictures.new(11.5, 4.2)
-    weighted = [(place, layer) for place, layer in enumerate(layers, 1) if layer[key]]
-    places = [place for place, _ in weighted]
-    kinds = [layer["kind"] for _, layer in weighted]
-    for kind in dict.fromkeys(kinds):
-        chosen = [(place, layer[key]) for place, layer in weighted if layer["kind"] == kind]
-        axes.bar(*zip(*chosen, strict=True), color=COLOURS.get(kind, pictures.COLOURS[2]), label=kind)
-    if key == "params":
-        axes.set_yscale("log")
-        needed = [layer["fully_connected_weights"] for _, layer in weighted]
-        pairs = [(place, weights) for place, weights in zip(places, needed, strict=True) if weights]
-        if pairs:
-            axes.plot(*zip(*pairs, strict=True), "_", ms=8, color="#000000", label="a fully connected layer's")
-    else:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.set_title(f"{label} by layer: {total:,} in all")
-    axes.set_xlabel("layer")
+    bars = [(place, each) for place, each in enumerate(description.layers, 1) if getattr(each.layer, figure_of)]
+    for kind in dict.fromkeys(each.layer.kind for _, each in bars):
+        heights = [(place, getattr(each.layer, figure_of)) for place, each in bars if each.layer.kind == kind]
+        axes.bar(*zip(*heights, strict=True), color=COLOURS.get(kind, pictures.COLOURS[2]), label=kind)
+    label = {"params": "parameters", "macs": "MACs"}[figure_of]
+    axes.set_title(f"{label} by layer: {getattr(description.cost, figure_of):,} in all")
     axes.set_ylabel(label)
-    axes.set_xlim(0.4, len(layers) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _layer_axis(axes, len(description.layers))
+    if figure_of == "params":
+        _fully_connected(axes, bars)
+    else:
+        from matplotlib.ticker import EngFormatter
+
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.legend(fontsize=8)
     return figure
+
+
+def _layer_axis(axes: Axes, count: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("layer")
+    axes.set_xlim(0.4, count + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _fully_connected(axes: Axes, bars: list[tuple[int, LayerDescription]]) -> None:
+    """A mark per layer at the weights of a fully connected layer in its place, on a logarithmic axis."""
+    axes.set_yscale("log")
+    marks = [(place, weights) for place, each in bars if (weights := each.layer.fully_connected)]
+    if marks:
+        axes.plot(*zip(*marks, strict=True), "_", ms=8, color="#000000", label="a fully connected layer's")

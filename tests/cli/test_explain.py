@@ -19,7 +19,7 @@ DEEP = ("googlenet", "plain56", "resnet44", "resnet50", "resnet56", "resnet101",
 
 
 def explained(capsys: Capture, *arguments: str) -> Any:
-    assert main(["explain", *arguments, "--json"]) == 0
+    assert main(["explain", *arguments, "--format", "json"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     return json.loads(printed.out)
@@ -81,7 +81,7 @@ def test_the_table_says_the_same(capsys: Capture) -> None:
 
 
 def test_two_networks_stand_side_by_side(capsys: Capture) -> None:
-    assert main(["explain", "--compare", "lenet5", "mlp_lenet"]) == 0
+    assert main(["explain", "--compare", "lenet5,mlp_lenet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     parameters = next(line for line in lines if "parameters" in line and "│" in line)
     assert "62,006" in parameters
@@ -92,7 +92,7 @@ def test_two_networks_stand_side_by_side(capsys: Capture) -> None:
 
 
 def test_two_networks_are_two_documents(capsys: Capture) -> None:
-    documents = explained(capsys, "--compare", "lenet5", "mlp_lenet")
+    documents = explained(capsys, "--compare", "lenet5,mlp_lenet")
     assert documents == [explained(capsys, name) for name in ("lenet5", "mlp_lenet")]
 
 
@@ -128,14 +128,14 @@ def test_a_dataset_s_size_needs_no_data(tmp_path: Path, monkeypatch: pytest.Monk
 
 REFUSED = {
     "no architecture": ([], "explain needs one architecture"),
-    "one and two": (["lenet5", "--compare", "lenet5", "mlp"], "explain needs one architecture"),
-    "one to compare": (["--compare", "lenet5"], "--compare has 1"),
-    "three to compare": (["--compare", "lenet5", "mlp", "linear"], "--compare has 3"),
+    "one and two": (["lenet5", "--compare", "lenet5,mlp"], "explain needs one architecture"),
+    "one to compare": (["--compare", "lenet5"], "--compare lenet5: expected two architectures"),
+    "three to compare": (["--compare", "lenet5,mlp,linear"], "--compare lenet5,mlp,linear: expected two architectures"),
     "dataset and size": (["lenet5", "--dataset", "mnist", "--size", "28x28x1"], "--dataset and --size"),
     "a dataset of any size": (["lenet5", "--dataset", "folder"], "no size of its own: give --size"),
     "unknown dataset": (["lenet5", "--dataset", "cifra10"], "did you mean cifar10"),
     "unknown name": (["lenet"], "did you mean lenet5"),
-    "unknown in a comparison": (["--compare", "lenet5", "mlp_lenot"], "did you mean mlp_lenet"),
+    "unknown in a comparison": (["--compare", "lenet5,mlp_lenot"], "did you mean mlp_lenet"),
     "too small": (["vgg11", "--size", "8x8x1"], "vgg11 cannot take 8x8x1"),
     "no classes": (["lenet5", "--classes", "0"], "num_classes is 0"),
     "empty size": (["lenet5", "--size", ""], "size ''"),
@@ -174,7 +174,7 @@ def test_a_page_that_cannot_be_written_is_refused(place: str, tmp_path: Path, ca
 
 
 def test_the_page_is_named_and_holds_each_network(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["explain", "--compare", "lenet5", "linear", "--html", "deep/page.html"]) == 0
+    assert main(["explain", "--compare", "lenet5,linear", "--html", "deep/page.html"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "page: deep/page.html"
     text = (tmp_path / "deep" / "page.html").read_text()
     assert "lenet5 and linear, layer by layer" in text

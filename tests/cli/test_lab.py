@@ -71,7 +71,7 @@ def enter(monkeypatch: pytest.MonkeyPatch, *functions: Any) -> None:
 
 
 def test_lessons_are_listed_in_the_order_of_the_course(capsys: Capture) -> None:
-    assert main(["lab", "--json"]) == 0
+    assert main(["lab", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["lesson"] for row in rows] == COURSE
     assert {row["lesson"] for row in rows if row["trains"]} == {"depth", "translation"}
@@ -130,7 +130,7 @@ def test_figures_are_kept_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: 
 
 
 def test_json_has_claims_and_numbers_and_nothing_else_is_printed(capsys: Capture) -> None:
-    assert main(["lab", "losses", "--json", "--html", "page.html"]) == 0
+    assert main(["lab", "losses", "--format", "json", "--html", "page.html"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert set(document) == {"lesson", "title", "claims", "numbers"}
     assert document["lesson"] == "losses"
@@ -141,14 +141,16 @@ def test_json_has_claims_and_numbers_and_nothing_else_is_printed(capsys: Capture
     assert max(losses) - min(losses) < 1e-12
 
 
-@pytest.mark.parametrize("arguments", [["false"], ["--all"], ["false", "--json"], ["--all", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["false"], ["--all"], ["false", "--format=json"], ["--all", "--format=json"]], ids=" ".join
+)
 def test_a_claim_that_does_not_hold_fails_the_lesson(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     enter(monkeypatch, true, false)
     assert main(["lab", *arguments, "--html", "page.html"]) == 1
     shown = capsys.readouterr().out
-    if "--json" in arguments:
+    if "--format=json" in arguments:
         claims = json.loads(shown)[1]["claims"] if "--all" in arguments else json.loads(shown)["claims"]
         assert claims == [{"claim": "one is one", "holds": True}, {"claim": "one is two", "holds": False}]
     else:
@@ -178,7 +180,7 @@ def test_all_lessons_run_in_the_order_of_the_course(
     assert "From the fully connected layer to Inception" in text
     assert text.index("<h2>Second") < text.index("<h2>First")
     ran.clear()
-    assert main(["lab", "--all", "--json"]) == 0
+    assert main(["lab", "--all", "--format", "json"]) == 0
     assert [document["lesson"] for document in json.loads(capsys.readouterr().out)] == ran == ["second", "first"]
 
 
@@ -188,7 +190,7 @@ def test_numbers_are_shown_to_be_read(monkeypatch: pytest.MonkeyPatch, capsys: C
     shown = capsys.readouterr().out
     assert "1,234,567" in shown
     assert "0.1235" in shown
-    assert main(["lab", "true", "--json"]) == 0
+    assert main(["lab", "true", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)["numbers"][0]["rows"]
     assert rows == [{"word": "x", "count": 1_234_567, "share": 0.123456}, {"word": "y"}]
 

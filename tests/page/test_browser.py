@@ -11,8 +11,9 @@ import builders
 import pages as made
 import pytest
 
-from cnnbench.cli import report
-from cnnbench.page.parts import Material
+from cnnbench.page.material import Material
+from cnnbench.page.report import report_page
+from cnnbench.page.write import write
 from cnnbench.tables.gather import Records, Run
 
 sync = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
@@ -299,7 +300,7 @@ def test_the_page_prints(visit: Visit, path: Path) -> None:
 
 def page_of(found: Records, folder: Path) -> Path:
     path = folder / "report.html"
-    path.write_text(report.render(Material(found, None)), encoding="utf-8")
+    write(report_page(Material(found)), path)
     return path
 
 

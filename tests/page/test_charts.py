@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.architectures import architecture
-from cnnbench.page import charts
-from cnnbench.page.charts import Picture, Point
+from cnnbench.page.charts import accuracy, base, behaviour
+from cnnbench.page.charts.base import Point
+from cnnbench.page.section import Picture
+from cnnbench.tables import text
 
 NASTY = '</script><script>alert(1)</script>&"'
 errors = st.lists(st.floats(1e-5, 1), min_size=1, max_size=20)
@@ -23,7 +25,9 @@ def point(name: str, cost: float, error: float, **more: Any) -> Point:
 
 
 def pareto(points: list[Point]) -> Picture:
-    return charts.pareto(points, charts.palette(each["name"] for each in points), "MACs", "Title", "Caption")
+    return accuracy.pareto(
+        points, base.palette(each["name"] for each in points), axis="MACs", title="Title", caption="Caption"
+    )
 
 
 def texts(picture: Picture) -> list[str]:
@@ -48,18 +52,18 @@ def texts(picture: Picture) -> list[str]:
     ],
 )
 def test_three_digits_and_a_prefix(value: float, told: str) -> None:
-    assert charts.short(value) == told
+    assert text.short(value) == told
 
 
 @given(st.floats(1, 1e14))
 def test_a_short_figure_is_its_value_to_three_digits(value: float) -> None:
-    digits, _, prefix = charts.short(value).partition(" ")
+    digits, _, prefix = text.short(value).partition(" ")
     assert float(digits) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix] == pytest.approx(value, rel=5.1e-3)
 
 
 @given(errors)
 def test_the_accuracy_axis_spans_every_error_and_has_labels_enough(found: list[float]) -> None:
-    labels = charts.ladder(found)
+    labels = base.ladder(found)
     assert labels == sorted(set(labels))
     assert labels[0] < min(found)
     assert labels[-1] >= max(found)
@@ -68,7 +72,7 @@ def test_the_accuracy_axis_spans_every_error_and_has_labels_enough(found: list[f
 
 @given(positive, st.floats(1.21, 1e9))
 def test_ticks_of_a_logarithmic_axis_are_round_few_and_inside(low: float, times: float) -> None:
-    ticks = charts.decades(low, low * times)
+    ticks = base.decades(low, low * times)
     assert 1 <= len(ticks) <= 7
     assert all(low <= tick <= low * times for tick in ticks)
     assert ticks == sorted(set(ticks))
@@ -79,7 +83,7 @@ def test_ticks_of_a_logarithmic_axis_are_round_few_and_inside(low: float, times:
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
 def test_the_front_is_what_no_other_dominates(pairs: list[tuple[int, int]]) -> None:
     points = [point(str(place), cost, error / 10) for place, (cost, error) in enumerate(pairs)]
-    front = {(each["cost"], each["error"]) for each in charts.front(points)}
+    front = {(each["cost"], each["error"]) for each in accuracy.front(points)}
 
     def dominated(one: Point) -> bool:
         return any(
@@ -90,7 +94,7 @@ def test_the_front_is_what_no_other_dominates(pairs: list[tuple[int, int]]) -> N
         )
 
     assert front == {(each["cost"], each["error"]) for each in points if not dominated(each)}
-    costs = [each["cost"] for each in charts.front(points)]
+    costs = [each["cost"] for each in accuracy.front(points)]
     assert costs == sorted(set(costs))
 
 
@@ -111,7 +115,7 @@ def test_names_stand_on_the_front_alone() -> None:
 
 
 def test_an_interval_that_ends_at_no_mistake_does_not_squeeze_the_rest() -> None:
-    picture = pareto([point("a", 1e5, 0.03, low_error=0.08, high_error=charts.error(1.0)), point("b", 1e6, 0.01)])
+    picture = pareto([point("a", 1e5, 0.03, low_error=0.08, high_error=base.error(1.0)), point("b", 1e6, 0.01)])
     domain = json.loads(picture.spec)["layer"][2]["encoding"]["y"]["scale"]["domain"]
     assert domain[0] >= 0.08
     assert 0.01 >= domain[1] >= 0.001
@@ -119,32 +123,34 @@ def test_an_interval_that_ends_at_no_mistake_does_not_squeeze_the_rest() -> None
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.9, 1.0])
 def test_the_error_of_an_accuracy_can_stand_on_a_logarithmic_axis(accuracy: float) -> None:
-    error = charts.error(accuracy)
+    error = base.error(accuracy)
     assert error > 0
     assert math.isclose(error, 1 - accuracy, abs_tol=1e-5)
 
 
 def test_up_to_seven_architectures_have_a_colour_each_and_more_share_their_family_s() -> None:
-    few = charts.palette(["lenet5", "mlp", "lenet5", "resnet20"])
+    few = base.palette(["lenet5", "mlp", "lenet5", "resnet20"])
     assert few.names == ["lenet5", "mlp", "resnet20"]
-    many = charts.palette(architecture.entries)
-    assert set(many.names) <= set(charts.FAMILIES.values())
+    many = base.palette(architecture.entries)
+    assert set(many.names) <= set(base.FAMILIES.values())
     assert many.groups["resnet20"] == many.groups["resnet110"] == "residual"
     assert many.groups["mlp"] == "fully connected"
     for palette in (few, many):
-        assert len({colour for _, colour, _ in palette.legend}) == len(palette.names)
-        assert len({shape for _, _, shape in palette.legend}) == len(palette.names)
+        assert len({entry.colour for entry in palette.legend}) == len(palette.names)
+        assert len({entry.shape for entry in palette.legend}) == len(palette.names)
 
 
 @pytest.mark.parametrize("arch", ["timm/vit_tiny", "nobody_s", NASTY])
 def test_architectures_that_are_not_ours_are_others(arch: str) -> None:
-    assert charts.family(arch) == "others"
+    assert base.family(arch) == "others"
 
 
 def test_a_colour_means_the_same_whatever_a_picture_shows() -> None:
-    colours = charts.palette(["a", "b"])
+    colours = base.palette(["a", "b"])
     scales = [
-        json.loads(charts.pareto(points, colours, "MACs", "", "").spec)["layer"][2]["encoding"]["color"]["scale"]
+        json.loads(accuracy.pareto(points, colours, axis="MACs", title="", caption="").spec)["layer"][2]["encoding"][
+            "color"
+        ]["scale"]
         for points in ([point("a", 1e5, 0.1), point("b", 1e6, 0.1)], [point("b", 1e5, 0.1)])
     ]
     assert scales[0] == scales[1]
@@ -156,23 +162,23 @@ def test_names_are_text_in_specification_and_picture(name: str) -> None:
     assert "<" not in picture.spec
     assert name in [each["name"] for each in json.loads(picture.spec)["datasets"].values() for each in each]
     assert not list(ET.fromstring(picture.svg).iter("{http://www.w3.org/2000/svg}script"))
-    assert charts.shortened(name) in texts(picture) or not name
+    assert base.shortened(name) in texts(picture) or not name
 
 
 def test_right_answers_are_muted_and_only_mistakes_are_counted() -> None:
     cells = [
-        {"name": "n", "true": "0", "predicted": "0", "count": 97, "share": 0.97, "told": ""},
-        {"name": "n", "true": "0", "predicted": "1", "count": 3, "share": 0.03, "told": ""},
-        {"name": "n", "true": "1", "predicted": "1", "count": 50, "share": 1.0, "told": ""},
+        {"name": "n", "true": "0", "predicted": "0", "count": 97, "share": 0.97, "percent": ""},
+        {"name": "n", "true": "0", "predicted": "1", "count": 3, "share": 0.03, "percent": ""},
+        {"name": "n", "true": "1", "predicted": "1", "count": 50, "share": 1.0, "percent": ""},
     ]
-    written = texts(charts.confusion(cells, ["0", "1"], "", ""))
+    written = texts(behaviour.confusion(cells, ["0", "1"], title="", caption=""))
     assert "3" in written
     assert not {"97", "50"} & set(written)
 
 
 def test_a_matrix_without_mistakes_is_drawn() -> None:
-    cells = [{"name": "n", "true": "0", "predicted": "0", "count": 9, "share": 1.0, "told": ""}]
-    assert "9" not in texts(charts.confusion(cells, ["0"], "", ""))
+    cells = [{"name": "n", "true": "0", "predicted": "0", "count": 9, "share": 1.0, "percent": ""}]
+    assert "9" not in texts(behaviour.confusion(cells, ["0"], title="", caption=""))
 
 
 def test_the_same_chart_is_the_same_twice() -> None:

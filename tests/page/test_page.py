@@ -9,34 +9,43 @@ from pages import Page
 
 from cnnbench import pictures
 from cnnbench.__main__ import main
-from cnnbench.page.page import Section, Table, write
+from cnnbench.lab import Claim
+from cnnbench.page.section import Block, Section, Table, drawing
+from cnnbench.page.section import Page as Parts
+from cnnbench.page.write import render, write
 from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
 NASTY = "<b>&\"'</b><script>alert(1)</script>"
 
 
-def made(path: Path, sections: list[Section], title: str = "Title", subtitle: str = "Subtitle") -> Page:
-    write(path, title, subtitle, sections)
+def written(path: Path, sections: list[Section], title: str = "Title", lead: str = "Lead") -> Page:
+    write(Parts("verb", title, lead, sections=sections), path)
     return Page(path)
 
 
-def section(heading: str = "Heading", claims: list[tuple[str, bool]] | None = None) -> Section:
+def section(heading: str = "Heading", *, anchor: str = "here", claims: tuple[Claim, ...] = ()) -> Section:
     figure, (axes,) = pictures.new(3, 2)
     axes.plot([0, 1])
-    table = Table("A table", [Column("a", "A"), Column("b", "B", right=True)], [{"a": "x", "b": 1}, {"a": "y"}])
-    return Section(heading, ["A paragraph"], claims or [], {"What is shown": figure}, [table])
+    table = Table([Column("a", "A"), Column("b", "B", right=True)], [{"a": "x", "b": 1}, {"a": "y"}], "A table")
+    blocks = [
+        Block(notes=["A note"], claims=claims),
+        Block(pictures=[drawing("What is shown", figure)]),
+        Block(table=table),
+    ]
+    return Section(anchor, heading, "A paragraph", blocks)
 
 
-@pytest.fixture(scope="module", params=["made", "explain", "compare", "lab"])
+@pytest.fixture(scope="module", params=["parts", "explain", "compare", "lab"])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """A page of each verb that writes one."""
     path = tmp_path_factory.mktemp("pages") / "page.html"
-    if request.param == "made":
-        return made(path, [section("One", [("so it is", True)]), section("Two")])
+    if request.param == "parts":
+        claims = (Claim("so it is", holds=True),)
+        return written(path, [section("One", anchor="one", claims=claims), section("Two", anchor="two")])
     arguments = {
         "explain": ["explain", "lenet5"],
-        "compare": ["explain", "--compare", "lenet5", "mlp"],
+        "compare": ["explain", "--compare", "lenet5,mlp"],
         "lab": ["lab", "losses", "--out", str(path.parent)],
     }[request.param]
     assert main([*arguments, "--html", str(path)]) == 0
@@ -44,12 +53,26 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_page_fetches_nothing(real: Page) -> None:
-    assert not [tag for tag, _ in real.tags if tag in ("link", "script", "iframe", "object", "embed", "base")]
+    assert not [tag for tag, _ in real.tags if tag in ("link", "iframe", "object", "embed", "base")]
     for _, attributes in real.tags:
         for name in ("src", "href", "srcset", "data", "action"):
             assert not (attributes.get(name) or "").startswith(("http:", "https:", "//", "file:"))
     assert all(source.startswith("data:image/svg+xml;base64,") for source in real.all("img", "src"))
     assert not any(word in text for text in real.under("style") for word in ("@import", "url("))
+
+
+def test_a_page_without_charts_carries_no_vega(real: Page) -> None:
+    assert [tag for tag, _ in real.tags].count("script") == 1
+    assert real.all("script", "src") == []
+    assert sum(map(len, real.under("script"))) < 10_000
+
+
+def test_every_page_is_light_and_dark_and_asks_for_nothing(real: Page) -> None:
+    policies = [found.get("content") for _, found in real.tags if found.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1
+    assert str(policies[0]).startswith("default-src 'none';")
+    assert "light dark" in real.all("meta", "content")
+    assert any("prefers-color-scheme: dark" in style for style in real.under("style"))
 
 
 def test_its_pictures_are_drawings_with_a_text_instead(real: Page) -> None:
@@ -96,60 +119,78 @@ def test_every_row_has_a_cell_a_column(real: Page) -> None:
 
 
 def test_sections_with_one_heading_have_two_anchors(tmp_path: Path) -> None:
-    page = made(tmp_path / "page.html", [section("lenet5"), section("lenet5")])
+    path = tmp_path / "page.html"
+    assert main(["explain", "--compare", "linear,linear", "--html", str(path)]) == 0
+    page = Page(path)
     anchors = page.all("section", "id")
-    assert len(set(anchors)) == 2
+    assert len(set(anchors)) == 3
     assert page.all("a", "href") == [f"#{anchor}" for anchor in anchors]
 
 
 def test_what_looks_like_html_is_text(tmp_path: Path) -> None:
-    table = Table(NASTY, [Column("a", NASTY)], [{"a": NASTY}])
+    table = Table([Column("a", NASTY)], [{"a": NASTY}], NASTY)
     figure, _ = pictures.new(2, 2)
-    nasty = Section(NASTY, [NASTY], [(NASTY, True)], {NASTY: figure}, [table])
-    page = made(tmp_path / "page.html", [nasty, section()], NASTY, NASTY)
-    assert not {"b", "script"} & {tag for tag, _ in page.tags}
+    claims = [Claim(NASTY, holds=True)]
+    blocks = [Block(NASTY, [NASTY], claims, pictures=[drawing(NASTY, figure)]), Block(table=table)]
+    plain = written(tmp_path / "plain.html", [section(claims=(Claim("", holds=True),)), section(anchor="other")])
+    page = written(tmp_path / "page.html", [Section("one", NASTY, NASTY, blocks), section()], NASTY, NASTY)
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert page.all("img", "alt")[0] == NASTY
-    for tag in ("title", "h1", "h2", "caption", "th", "td", "p", "a"):
+    assert NASTY in page.all("div", "aria-label")
+    for tag in ("title", "h1", "h2", "h3", "th", "td", "p", "a"):
         assert NASTY in page.under(tag), tag
     assert any(NASTY in text for text in page.under("li"))
 
 
 def test_a_claim_that_does_not_hold_is_marked(tmp_path: Path) -> None:
-    page = made(tmp_path / "page.html", [section("One", [("water is wet", True), ("two is three", False)])])
+    claims = (Claim("water is wet", holds=True), Claim("two is three", holds=False))
+    page = written(tmp_path / "page.html", [section("One", claims=claims)])
     assert page.under("span") == ["holds", "DOES NOT HOLD"]
     assert page.all("span", "class") == ["holds", "fails"]
     assert page.under("li") == [": water is wet", ": two is three"]
 
 
-def test_a_missing_value_is_a_dash_and_numbers_stand_right(tmp_path: Path) -> None:
-    page = made(tmp_path / "page.html", [section()])
+def test_a_missing_value_is_a_dash_and_numbers_are_aligned_right(tmp_path: Path) -> None:
+    page = written(tmp_path / "page.html", [section()])
     assert page.under("td") == ["x", "1", "y", "-"]
-    assert page.all("td", "class") == ["right", "right"]
+    assert page.all("td", "class") == ["r", "r"]
+    assert page.all("td", "data-v") == ["1"]
 
 
-def test_the_same_sections_give_the_same_page(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write(tmp_path / name, "Title", "Subtitle", [section("One"), section("Two")])
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+def test_the_same_parts_give_the_same_page() -> None:
+    one, other = (
+        render(Parts("verb", "Title", sections=[section("One"), section("Two", anchor="two")])) for _ in range(2)
+    )
+    assert one == other
 
 
-def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_rendered_leaves_the_one_that_was_there(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    write(path, "First", "", [section()])
+    write(Parts("verb", "First", sections=[section()]), path)
     before = path.read_bytes()
 
     def broken(value: object) -> str:
         raise ZeroDivisionError
 
-    failing = Section("Heading", tables=[Table("", [Column("a", "A", broken)], [{"a": 1}])])
+    table = Table([Column("a", "A", broken)], [{"a": 1}])
     with pytest.raises(ZeroDivisionError):
-        write(path, "Second", "", [failing])
+        write(Parts("verb", "Second", sections=[Section("here", "Heading", "", [Block(table=table)])]), path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_page_that_cannot_be_encoded_leaves_the_one_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("an earlier page")
+    with pytest.raises(UnicodeEncodeError):
+        write(Parts("verb", "\ud800"), path)
+    assert path.read_text() == "an earlier page"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CnnbenchError, match="cannot write") as caught:
-        write(tmp_path / "file" / "page.html", "Title", "", [section()])
+        write(Parts("verb", "Title", sections=[section()]), tmp_path / "file" / "page.html")
     assert caught.value.code == Exit.USAGE

@@ -1,13 +1,13 @@
 """Pictures of a network that show its layers as they are."""
 
 from functools import cache
-from typing import Any
+from typing import Literal
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cnnbench.cli.explain import describe
+from cnnbench.analysis.description import describe_network
 from cnnbench.page import portrait
 from cnnbench.types import COST_SPEC, ImageSpec
 
@@ -27,10 +27,7 @@ CASES = [
 each = pytest.mark.parametrize(("name", "spec"), CASES, ids=lambda value: str(value))
 
 
-@cache
-def layers_of(name: str, spec: ImageSpec) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = describe(name, spec)["layers"]
-    return found
+described = cache(describe_network)
 
 
 def squares(figure: Figure) -> list[Rectangle]:
@@ -39,36 +36,39 @@ def squares(figure: Figure) -> list[Rectangle]:
 
 @each
 def test_fields_are_drawn_without_a_warning(name: str, spec: ImageSpec) -> None:
-    figure = portrait.receptive_fields(layers_of(name, spec), spec)
+    figure = portrait.receptive_fields(described(name, spec))
     figure.draw_without_rendering()
     assert len(squares(figure)) <= portrait.SQUARES
 
 
 @each
 @pytest.mark.parametrize("key", ["params", "macs"])
-def test_each_layer_with_weights_has_a_bar_as_high_as_they_are_many(name: str, spec: ImageSpec, key: str) -> None:
-    layers = layers_of(name, spec)
-    figure = portrait.by_layer(layers, key, key, sum(layer[key] for layer in layers))
+def test_each_layer_with_weights_has_a_bar_as_high_as_they_are_many(
+    name: str, spec: ImageSpec, key: Literal["params", "macs"]
+) -> None:
+    description = described(name, spec)
+    figure = portrait.by_layer(description, key)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     found = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
-    assert found == {place: layer[key] for place, layer in enumerate(layers, 1) if layer[key]}
+    figures = [getattr(each.layer, key) for each in description.layers]
+    assert found == {place: value for place, value in enumerate(figures, 1) if value}
     assert len(axes.patches) == len(found)
-    assert sum(bar.get_height() for bar in axes.patches) == sum(layer[key] for layer in layers)
+    assert sum(bar.get_height() for bar in axes.patches) == getattr(description.cost, key)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "mlp_deep"])
 def test_a_fully_connected_network_has_no_window_and_says_so(name: str) -> None:
-    figure = portrait.receptive_fields(layers_of(name, COST_SPEC), COST_SPEC)
+    figure = portrait.receptive_fields(described(name, COST_SPEC))
     assert squares(figure) == []
     assert "every unit sees the whole image" in [text.get_text() for text in figure.axes[1].texts]
 
 
 @pytest.mark.parametrize("spec", [COST_SPEC, OBLONG], ids=str)
 def test_fields_are_those_of_the_layers_in_the_middle_of_the_image(spec: ImageSpec) -> None:
-    layers = layers_of("resnet20", spec)
-    fields = {layer["receptive_field"] for layer in layers if layer["receptive_field"] != "image"}
-    drawn = squares(portrait.receptive_fields(layers, spec))
+    description = described("resnet20", spec)
+    fields = {each.layer.field for each in description.layers if isinstance(each.layer.field, tuple)}
+    drawn = squares(portrait.receptive_fields(description))
     assert len(drawn) == portrait.SQUARES
     for square in drawn:
         assert (square.get_height(), square.get_width()) in fields
@@ -79,8 +79,7 @@ def test_fields_are_those_of_the_layers_in_the_middle_of_the_image(spec: ImageSp
 
 
 def test_a_field_larger_than_the_image_leaves_the_image_to_be_seen() -> None:
-    layers = layers_of("resnet20", SMALL)
-    figure = portrait.receptive_fields(layers, SMALL)
+    figure = portrait.receptive_fields(described("resnet20", SMALL))
     assert max(square.get_height() for square in squares(figure)) > 2 * SMALL.height
     left, right = figure.axes[0].get_xlim()
     assert right - left <= 2.2 * SMALL.width
@@ -88,7 +87,7 @@ def test_a_field_larger_than_the_image_leaves_the_image_to_be_seen() -> None:
 
 
 def test_what_was_measured_lies_on_the_formula() -> None:
-    axes = portrait.receptive_fields(layers_of("lenet5", GRAY), GRAY).axes[1]
+    axes = portrait.receptive_fields(described("lenet5", GRAY)).axes[1]
     lines = {line.get_label(): line for line in axes.lines}
     formula = dict(zip(*lines["by formula"].get_data(), strict=True))
     measured = dict(zip(*lines["measured by gradient"].get_data(), strict=True))
@@ -98,16 +97,16 @@ def test_what_was_measured_lies_on_the_formula() -> None:
 
 
 def test_parameters_stand_beside_a_fully_connected_layer_s() -> None:
-    layers = layers_of("lenet5", GRAY)
-    (axes,) = portrait.by_layer(layers, "params", "parameters", 61_706).axes
+    layers = [each.layer for each in described("lenet5", GRAY).layers]
+    (axes,) = portrait.by_layer(described("lenet5", GRAY), "params").axes
     assert axes.get_yscale() == "log"
     assert axes.get_title() == "parameters by layer: 61,706 in all"
     (line,) = axes.lines
-    assert list(line.get_ydata()) == [layer["fully_connected_weights"] for layer in layers if layer["weights"]]
+    assert list(line.get_ydata()) == [layer.fully_connected for layer in layers if layer.weights]
     assert line.get_ydata()[0] == 32 * 32 * 28 * 28 * 6
 
 
 def test_kinds_of_layers_have_colours_of_their_own() -> None:
-    (axes,) = portrait.by_layer(layers_of("lenet5", GRAY), "macs", "MACs", 416_520).axes
+    (axes,) = portrait.by_layer(described("lenet5", GRAY), "macs").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["convolution", "linear"]
     assert len({bar.get_facecolor() for bar in axes.patches}) == 2

@@ -1,12 +1,12 @@
 "use strict";
-// Without this script the page is whole: it adds sorting, filtering and hovering, and takes nothing away.
+// Adds sorting, filtering and tooltips; without this script the page shows the same tables and still pictures.
 
 const ROWS_SHOWN = 500; // a browser lays out no more at once without a pause; "show all" does
 
 function element(name, properties, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
 // numbers by value, words by alphabet; cells without a figure stay last either way
@@ -31,19 +31,19 @@ function enrich(table) {
   function show() {
     const place = heads.findIndex((head) => head.dataset.key === "dataset");
     const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
-    const kept = rows.filter(
-      (each) => words.every((word) => each.text.includes(word)) && (!state.dataset || each.values[place] === state.dataset),
+    const matching = rows.filter(
+      (entry) => words.every((word) => entry.text.includes(word)) && (!state.dataset || entry.values[place] === state.dataset),
     );
-    const drawn = state.all ? kept : kept.slice(0, ROWS_SHOWN);
-    body.replaceChildren(...drawn.map((each) => each.row));
-    controls?.tell(drawn.length, kept.length, rows.length);
+    const shown = state.all ? matching : matching.slice(0, ROWS_SHOWN);
+    body.replaceChildren(...shown.map((entry) => entry.row));
+    controls?.update(shown.length, matching.length, rows.length);
   }
 
   heads.forEach((head, column) => {
     const button = element("button", { type: "button", textContent: head.textContent });
     head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const numbers = rows.some((each) => typeof each.values[column] === "number");
+      const numbers = rows.some((entry) => typeof entry.values[column] === "number");
       const was = head.getAttribute("aria-sort");
       // words start at A, figures at the largest
       const descending = was ? was === "ascending" : numbers;
@@ -62,22 +62,22 @@ function filters(heads, rows, state, show) {
   const input = element("input", { type: "search", placeholder: "filter rows", ariaLabel: "filter rows" });
   input.addEventListener("input", () => { state.words = input.value; show(); });
   const bar = element("div", { className: "controls" }, input);
-  const names = [...new Set(rows.map((each) => each.values[place]))].filter((name) => name !== null).sort();
+  const names = [...new Set(rows.map((entry) => entry.values[place]))].filter((name) => name !== null).sort();
   if (names.length > 1) {
     const select = element("select", { ariaLabel: "dataset" }, new Option("all datasets", ""), ...names.map((name) => new Option(name, name)));
     select.addEventListener("change", () => { state.dataset = select.value; show(); });
     bar.append(select);
   }
-  const told = element("span", { role: "status" });
+  const status = element("span", { role: "status" });
   const more = element("button", { type: "button", textContent: "show all", hidden: true });
   more.addEventListener("click", () => { state.all = true; show(); });
-  bar.append(told, more);
+  bar.append(status, more);
   const number = (value) => value.toLocaleString("en");
-  const tell = (drawn, kept, all) => {
-    told.textContent = drawn < kept ? `first ${number(drawn)} of ${number(kept)} rows` : kept < all ? `${number(kept)} of ${number(all)} rows` : `${number(all)} rows`;
-    more.hidden = drawn === kept;
+  const update = (shown, matching, all) => {
+    status.textContent = shown < matching ? `first ${number(shown)} of ${number(matching)} rows` : matching < all ? `${number(matching)} of ${number(all)} rows` : `${number(all)} rows`;
+    more.hidden = shown === matching;
   };
-  return { bar, tell };
+  return { bar, update };
 }
 
 async function enliven(chart) {

@@ -1,0 +1,64 @@
+"""A network layer by layer, with its cost and its receptive fields by formula and as measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cnnbench.analysis import receptive_field
+from cnnbench.analysis.cost import total
+from cnnbench.analysis.layer import Field, Layer
+from cnnbench.analysis.tracer import trace
+from cnnbench.architectures import build
+from cnnbench.types import Cost, ImageSpec
+
+
+@dataclass(frozen=True)
+class LayerDescription:
+    """A layer as it was traced, and what was measured on it."""
+
+    layer: Layer
+    measured_field: Field
+    """The receptive field by where the gradient of one output unit is not zero; None where it was not measured."""
+    macs_share: float | None
+    """Of the network's multiply-adds; None where it has none."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Weights of a fully connected layer between the same two tensors, over the layer's own."""
+        return self.layer.fully_connected / self.layer.weights if self.layer.fully_connected else None
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """An architecture for images of one size, taken apart."""
+
+    arch: str
+    spec: ImageSpec
+    cost: Cost
+    layers: tuple[LayerDescription, ...]
+    """In the order of execution."""
+
+
+def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
+    """Trace a network on the meta device, count its cost and measure its receptive fields.
+
+    Raises:
+        CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
+    """
+    with torch.device("meta"):
+        network = build(arch, spec)
+        layers = trace(network, spec)
+    fields = receptive_field.measure_fields(network, spec, layers=layers)
+    cost = total(network, layers)
+    described = tuple(
+        LayerDescription(_without_prefix(layer), field, layer.macs / cost.macs if cost.macs else None)
+        for layer, field in zip(layers, fields, strict=True)
+    )
+    return NetworkDescription(arch, spec, cost, described)
+
+
+def _without_prefix(layer: Layer) -> Layer:
+    """`build` puts the normalisation in front, so that names begin with the place of the network behind it."""
+    return replace(layer, name=layer.name.removeprefix("1."))

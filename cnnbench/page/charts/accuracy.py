@@ -1,0 +1,162 @@
+"""Charts of accuracy: against cost, over seeds, during training, and against the number of training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import altair as alt
+
+from cnnbench.page.charts.base import (
+    GREY,
+    SIZE,
+    Palette,
+    Point,
+    accuracy_axis,
+    accuracy_y,
+    chart_of,
+    extent,
+    log_x,
+    picture,
+    shortened,
+    tooltip,
+)
+from cnnbench.page.section import Picture
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in both cost and error, the cheapest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point["cost"], point["error"])):
+        if not best or point["error"] < best[-1]["error"]:
+            best.append(point)
+    return best
+
+
+def pareto(points: Sequence[Point], palette: Palette, *, axis: str, title: str, caption: str) -> Picture:
+    """Accuracy against a cost.
+
+    Args:
+        points: `cost`, `error`, `name`, `group`, `accuracy` and `figure` (of the tooltip); `low_error` and
+            `high_error` where there is an interval.
+        colours: Of the page.
+        axis: Title of the cost's axis.
+        title: Of the picture.
+        caption: Of the picture.
+    """
+    errors = extent(points)
+    x, y = log_x("cost", [point["cost"] for point in points], title=axis), accuracy_y(errors)
+    best = front(points)
+    line = chart_of(best).mark_line(interpolate="step-after", strokeWidth=1.5, strokeDash=[4, 3], color=GREY)
+    bars = chart_of([point for point in points if "low_error" in point]).mark_rule(strokeWidth=1.5)
+    dots = chart_of(points).mark_point(filled=True, size=90, opacity=1)
+    layers = [
+        line.encode(x=x, y=y),
+        bars.encode(x=x, y=accuracy_y(errors, "low_error"), y2="high_error", color=palette.colour),
+        dots.encode(
+            x=x,
+            y=y,
+            color=palette.colour,
+            shape=palette.shape,
+            tooltip=tooltip(run="name", accuracy="accuracy", cost="figure"),
+        ),
+        *_names(best, x, y),
+    ]
+    return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption)
+
+
+def _names(best: Sequence[Point], x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Names on the front, up and to the left, where by definition no point is; the leftmost ones to the right."""
+    if not best:
+        return []
+    middle = (best[0]["cost"] * best[-1]["cost"]) ** 0.5
+    shown = [{**point, "name": shortened(point["name"])} for point in best[-8:]]  # more would cover each other
+    sides: dict[Literal["left", "right"], list[Point]] = {
+        "left": [point for point in shown if point["cost"] < middle or len(shown) == 1]
+    }
+    sides["right"] = [point for point in shown if point not in sides["left"]]
+    return [
+        chart_of(points)
+        .mark_text(align=align, dx=-7 if align == "right" else 5, dy=-10, fontSize=11, fontWeight=600)
+        .encode(x=x, y=y, text="name:N")
+        for align, points in sides.items()
+        if points
+    ]
+
+
+def seeds(points: Sequence[Point], palette: Palette, *, means: Sequence[Point], title: str, caption: str) -> Picture:
+    """One dot per seed in the row of its network; a tick is the mean, a bar its interval.
+
+    Args:
+        points: `name`, `group`, `error`, `seed`, `accuracy`.
+        palette: Of the page.
+        means: `name`, `group`, `error`, `accuracy`; `low_error` and `high_error` where there is an interval.
+        title: Of the picture.
+        caption: Of the picture.
+    """
+    order = [point["name"] for point in means]
+    scale, axis = accuracy_axis(extent([*points, *means]))
+
+    def x(field: str = "error") -> alt.X:
+        return alt.X(f"{field}:Q", scale=scale, axis=axis)
+
+    y = alt.Y("name:N", sort=order, axis=alt.Axis(title=None, labelLimit=170, grid=False, ticks=False))
+    ranged = [point for point in means if "low_error" in point]
+    layers = [
+        chart_of(ranged)
+        .mark_rule(strokeWidth=7, opacity=0.28)
+        .encode(x=x("low_error"), x2="high_error", y=y, color=palette.colour),
+        chart_of(points)
+        .mark_circle(size=46, opacity=0.75)
+        .encode(x=x(), y=y, color=palette.colour, tooltip=tooltip(run="name", seed="seed", accuracy="accuracy")),
+        chart_of(means)
+        .mark_tick(thickness=2.5, size=17)
+        .encode(x=x(), y=y, color=palette.colour, tooltip=tooltip(run="name", mean="accuracy")),
+    ]
+    size = (2 * SIZE[0], 60 + 30 * len(order))
+    return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption, size=size)
+
+
+def curves(points: Sequence[Point], palette: Palette, *, axis: str, log: bool, title: str, caption: str) -> Picture:
+    """Validation accuracy during training, one line per run.
+
+    Args:
+        points: `run` (one per line), `name`, `group`, `spent`, `error`, `accuracy`, `when`.
+        colours: Of the page.
+        axis: Title of the axis of `spent`.
+        log: Whether that axis is logarithmic.
+        title: Of the picture.
+        caption: Of the picture.
+    """
+    spent = [point["spent"] for point in points]
+    plain = alt.X("spent:Q", scale=alt.Scale(domain=[0, max(spent)]), axis=alt.Axis(title=axis, tickMinStep=1))
+    x, y = log_x("spent", spent, title=axis) if log else plain, accuracy_y([point["error"] for point in points])
+    base = chart_of(points).encode(x=x, y=y, color=palette.colour)
+    lines = base.mark_line(strokeWidth=1.6, opacity=0.7).encode(detail="run:N")
+    dots = base.mark_circle(size=42, opacity=0).encode(
+        tooltip=tooltip(run="name", validation_accuracy="accuracy", after="when")
+    )
+    return picture(alt.layer(lines, dots, title="validation accuracy, %"), title=title, caption=caption)
+
+
+def efficiency(points: Sequence[Point], palette: Palette, *, title: str, caption: str) -> Picture:
+    """Test accuracy against the number of training images, one line per architecture.
+
+    Args:
+        points: `name`, `group`, `images`, `error`, `accuracy`.
+        palette: Of the page.
+        title: Of the picture.
+        caption: Of the picture.
+    """
+    x = log_x("images", [point["images"] for point in points], title="training images")
+    base = chart_of(points).encode(
+        x=x,
+        y=accuracy_y([point["error"] for point in points]),
+        color=palette.colour,
+        tooltip=tooltip(run="name", accuracy="accuracy", training_images="figure"),
+    )
+    layers = [
+        base.mark_line(strokeWidth=2).encode(detail="arch:N"),
+        base.mark_point(filled=True, size=80, opacity=1).encode(shape=palette.shape),
+    ]
+    return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption)

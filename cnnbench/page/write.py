@@ -1,0 +1,52 @@
+"""A page as one HTML file: styles, scripts and pictures inline, readable from disk without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnbench import records
+from cnnbench.page.section import Page
+
+MARKS = {
+    "circle": "M6 1.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 1 1 0-9z",
+    "square": "M2 2h8v8h-8z",
+    "triangle-up": "M6 1.5l5 8.7h-10z",
+    "diamond": "M6 .6l4.2 5.4l-4.2 5.4l-4.2-5.4z",
+    "cross": "M4.3 1h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z",
+    "triangle-down": "M6 10.5l5-8.7h-10z",
+    "triangle-right": "M10.5 6l-8.7 5v-10z",
+}
+"""Vega's symbols as paths, for legends."""
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Text is escaped wherever it stands; Vega is included only where there are charts."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cnnbench.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("page.html")
+    return template.render(page=page, marks=MARKS, vega=_vega() if page.has_charts else "")
+
+
+def write(page: Page, path: Path) -> None:
+    """Write the page; a file that is already there is replaced only once the new one is complete.
+
+    Raises:
+        CnnbenchError: The file cannot be written (exit 2).
+    """
+    text = render(page)
+    with records.replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _vega() -> str:
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # the stub lacks a default
+    return bundle
