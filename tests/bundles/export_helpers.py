@@ -40,6 +40,17 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> 
     return printed.err
 
 
+def verify_fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
+    """`verify` exits with `code` and says so in one line on stderr, which is returned."""
+    code_of_exit = main(["verify", *map(str, arguments)])
+    printed = capsys.readouterr()
+    assert code_of_exit == code, printed.err
+    assert printed.out == ""
+    assert printed.err.startswith("cnnbench: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
 def choice_of(dataset: str, folder: Path | None = None) -> DataChoice:
     return DataChoice(dataset=dataset, folder=str(folder) if folder else None, size=8)
 

@@ -120,12 +120,9 @@ def test_no_place_of_this_machine_is_in_a_bundle(three: Path, run: Path) -> None
             assert str(place).encode() not in found, name
 
 
-def test_exporting_again_gives_the_same_files_and_json_prints_the_manifest(
-    bundle: Path, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["export", str(run), "--out", "again", "--format", "json"]) == 0
+def test_exporting_again_gives_the_same_files_and_the_manifest_in_python(bundle: Path, run: Path) -> None:
+    assert export_run(run, out="again") == manifest_of(bundle)
     assert content(Path("again") / bundle.name) == content(bundle)
-    assert capsys.readouterr().out == (bundle / "manifest.json").read_text()
 
 
 def test_floats_in_and_probabilities_out_are_verified_and_give_the_same_labels(
@@ -138,29 +135,6 @@ def test_floats_in_and_probabilities_out_are_verified_and_give_the_same_labels(
     assert main(["verify", str(of_floats)]) == 0
     assert "is verified on cpu" in capsys.readouterr().out
     assert predict.Model(of_floats).predict(data.test.images) == predict.Model(bundle).predict(data.test.images)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--precision", "fp4"], "unknown precision 'fp4': expected fp32, fp16 or int8"),
-        (["--precision", ""], "unknown precision ''"),
-        (["--max-accuracy-loss", "101%"], "101%"),
-        (["--max-accuracy-loss", "1"], "1"),
-        (["--max-accuracy-loss", "nan"], "nan"),
-        (["--input", "tensor"], "input"),
-        (["--for", "tar"], "for"),
-        (["--provider", "tpu"], "expected cpu or cuda"),
-        (["--provider", "cpu,tpu"], "expected cpu or cuda"),
-        (["--provider", ""], "expected cpu or cuda"),
-    ],
-    ids=" ".join,
-)
-def test_an_option_that_is_none_is_refused_in_one_line(
-    options: list[str], said: str, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert said in fails(capsys, 2, run, "--out", "exports", *options)
-    assert not Path("exports").exists()
 
 
 # --- exports that must not pass ---------------------------------------------------------------------------------------
@@ -400,8 +374,3 @@ def test_by_default_every_provider_that_works_is_used_and_no_other(monkeypatch: 
 def test_a_loss_of_accuracy_that_is_none_is_refused(loss: float) -> None:
     with pytest.raises(CnnbenchError, match="expected 0% to 100%"):
         ExportOptions(max_accuracy_loss=loss)
-
-
-def test_in_python_an_export_is_a_manifest(run: Path, bundle: Path) -> None:
-    manifest = export_run(run, out="exports")
-    assert manifest == manifest_of(Path("exports") / bundle.name) == manifest_of(bundle)
