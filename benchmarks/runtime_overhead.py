@@ -2,9 +2,9 @@
 
     python benchmarks/runtime_overhead.py BUNDLE... [--threads 0] [--blocks 200] [--calls 50] [--rounds 5]
 
-One image a call. A bundle is measured in a process of its own, and every round opens new sessions: one for our model,
-one for the bare calls, on the same file and alike. Blocks of calls take turns in random order, short ones, so that the
-ratio is taken between blocks that ran within milliseconds of each other; the median of these is the round's.
+One image per call. A bundle is measured in a process of its own, and every round opens two new sessions on the same
+file: one for our model, one for the bare calls. Short blocks of calls alternate in random order, so that each ratio is
+between blocks that ran within milliseconds of each other; the median of these is the round's.
 """
 
 import argparse
@@ -25,15 +25,15 @@ Blocks = dict[str, list[float]]
 
 
 def measured(bundle: Path, threads: int, blocks: int, calls: int) -> Blocks:
-    """A round: microseconds a call of each block, the blocks of all sides in the order in which they took turns."""
+    """A round: microseconds per call of each block, by side, in the order in which the sides alternated."""
     sides = opened(bundle, threads)
     for call in sides.values():
         microseconds(call, calls)  # the first calls allocate
-    found: Blocks = {name: [] for name in sides}
+    times: Blocks = {name: [] for name in sides}
     for _ in range(blocks):
         for name in random.sample(list(sides), len(sides)):
-            found[name].append(microseconds(sides[name], calls))
-    return found
+            times[name].append(microseconds(sides[name], calls))
+    return times
 
 
 def opened(bundle: Path, threads: int) -> dict[str, Callable[[], Any]]:
@@ -69,13 +69,13 @@ def microseconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def row(bundle: str, ours: str, rounds: list[Blocks]) -> list[str]:
-    """What `ours` costs beside the bare call."""
-    ratios = [median(b / a for a, b in zip(one[ours], one[BARE], strict=True)) for one in rounds]
+    """A row of the table: `ours` against the bare call."""
+    ratios = [median(b / a for a, b in zip(blocks[ours], blocks[BARE], strict=True)) for blocks in rounds]
     middle = median(ratios)
     return [
         f"{ours}, {bundle}, batch 1",
         BARE,
-        *(f"{median(median(one[side]) for one in rounds):,.4g}" for side in (ours, BARE)),
+        *(f"{median(median(blocks[side]) for blocks in rounds):,.4g}" for side in (ours, BARE)),
         f"{middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f}) of {len(ratios)} rounds",
         f"{LEAST:g}",
         "yes" if middle >= LEAST else "no",

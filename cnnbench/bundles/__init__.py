@@ -1,1 +1,1 @@
-"""WHAT ships: a proven ONNX file, and what stands beside it."""
+"""WHAT ships: a verified ONNX file, and what lies beside it."""

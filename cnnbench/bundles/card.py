@@ -78,7 +78,7 @@ def _body(manifest: Manifest) -> str:
         (Path(__file__).parent / "card.md").read_text()
     )
     providers = {figures.provider for file in verified for figures in file.passes}
-    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "variants": verified}
+    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "verified": verified}
     contents = [(name, CONTENTS[name]) for name in CONTENTS if name in {*manifest.files, "manifest.json", "README.md"}]
     return template.render(
         **fields | {"files": contents},
