@@ -123,6 +123,7 @@ def fit(
     with exclusive(folder), _compiler_errors():
         if not overwrite and _lacks_only_its_result(session, config):
             session.recorder.record = finish(folder)
+            session.trainer.loggers = []  # which would begin metrics.csv anew
         else:
             with Claim(folder, overwrite=overwrite, resuming=checkpoint is not None):
                 _save_config(config, folder, resuming=checkpoint is not None)
