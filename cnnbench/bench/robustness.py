@@ -17,9 +17,8 @@ from torch.nn import functional as F
 from cnnbench import environment, pixels, records
 from cnnbench.analysis.confidence import read_predictions
 from cnnbench.analysis.tracer import trace
-from cnnbench.bundles.parity.run import spread
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.datasets.splits import subset
+from cnnbench.datasets.splits import evenly_spaced, subset
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE
@@ -95,10 +94,10 @@ def measure_robustness(
     record = _tested_record(files)
     network = load_classifier(files.best).network
     test = open_recorded(record.data, root=root, folder=folder).test
-    chosen = spread(len(test), images)
+    chosen = evenly_spaced(len(test), images)
     correct = correct_by_shift(network, subset(test, chosen))
     _check_unshifted(int(correct[SHIFTS.index(0), SHIFTS.index(0)]), chosen, test, files, record)
-    features, reason = equivariance(network, test.images[spread(len(test), FEATURE_IMAGES)], spec=record.spec)
+    features, reason = equivariance(network, test.images[evenly_spaced(len(test), FEATURE_IMAGES)], spec=record.spec)
     assert record.test is not None
     robustness = Robustness(
         task=record.task,

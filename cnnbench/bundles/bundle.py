@@ -18,6 +18,7 @@ from cnnbench.bundles import contract, quantise, targets
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
+from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, PrecisionFile, RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -341,7 +342,7 @@ def _write_file(
 
 def _write_evidence(path: Path, data: Dataset, reference: parity.ReferenceLogits, files: Sequence[MadeFile]) -> None:
     """golden.npz and reference.npz, which `verify` needs, and flips.csv for a person to look at."""
-    golden = parity.spread(len(data.test), GOLDEN_IMAGES)
+    golden = evenly_spaced(len(data.test), GOLDEN_IMAGES)
     lower = [file for file in files if file.record.precision != "fp32" and not file.record.refused]
     np.savez(
         path / "golden.npz",

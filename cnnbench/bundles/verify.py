@@ -20,6 +20,7 @@ from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.datasets.choice import open_recorded
+from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import FileHash, Manifest, PrecisionFile
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require
@@ -271,7 +272,7 @@ def _check_reference(bundle: _Bundle) -> Check:
             f"reference.npz gives {correct} of {len(labels)} images right; "
             f"the manifest claims {claimed.correct} of {claimed.images}",
         )
-    golden = parity.spread(len(labels), len(logits))
+    golden = evenly_spaced(len(labels), len(logits))
     if len(golden) != len(logits) or (logits.argmax(axis=1) != predictions[golden]).any():
         raise _failed("reference", "reference.npz and golden.npz disagree on the class of a golden image")
     for file in bundle.manifest.kept:

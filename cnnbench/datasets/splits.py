@@ -73,3 +73,8 @@ def with_pixel_stats(spec: ImageSpec, train: Split) -> ImageSpec:
     mean = weights @ levels
     std = np.sqrt(np.maximum((weights * (levels - mean[:, None]) ** 2).sum(axis=1), 1e-6))  # a constant channel
     return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def evenly_spaced(count: int, chosen: int) -> np.ndarray:
+    """Up to `chosen` of `count` indices, evenly from first to last: a folder's images are sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, chosen)).astype(np.int64))

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.quantise import Precision
+from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import Contract, Pass, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
 from cnnbench.types import SEED, CnnbenchError, Exit
@@ -90,7 +91,7 @@ def reference_logits(network: nn.Module, test: Split, *, tested: np.ndarray | No
     from cnnbench.bundles.parity.reference import float64_logits, torch_logits
 
     noise = noise_like(test.images)
-    sample = spread(len(test), comparison.ROUNDING_IMAGES)
+    sample = evenly_spaced(len(test), comparison.ROUNDING_IMAGES)
     images = np.concatenate([test.images[sample], noise])
     if tested is None:
         logits, noise_logits = torch_logits(network, test.images), torch_logits(network, noise)
@@ -119,11 +120,6 @@ def reference_logits(network: nn.Module, test: Split, *, tested: np.ndarray | No
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         np.save(Path(folder) / "images.npy", test.images)
         yield ReferenceLogits(Path(folder) / "images.npy", test.labels, logits, noise, noise_logits, summary)
-
-
-def spread(count: int, chosen: int) -> np.ndarray:
-    """Up to `chosen` of `count` indices, evenly from first to last: a folder's images are sorted by class."""
-    return np.unique(np.linspace(0, count - 1, min(count, chosen)).astype(np.int64))
 
 
 def noise_like(images: np.ndarray) -> np.ndarray:

@@ -169,11 +169,6 @@ def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_r
         pass
 
 
-def test_indices_are_spread_from_the_first_to_the_last() -> None:
-    assert parity.spread(10_000, 5).tolist() == [0, 2499, 4999, 7499, 9999]
-    assert parity.spread(3, 16).tolist() == [0, 1, 2]
-
-
 def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dataset, tmp_path: Path) -> None:
     slow = onnx.load(three / "model.onnx")
     matrix = numpy_helper.from_array(np.eye(10, dtype=np.float32), "one")
