@@ -7,19 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from cnnbench import records
 from cnnbench.records.schema import Manifest
 from cnnbench.registry import hint
 from cnnbench.types import CnnbenchError, Exit
 
-Backend = Literal["torch", "torch-compile", "onnxruntime"]
 Provider = Literal["cpu", "cuda"]
-Scenario = Literal["SingleStream", "Offline", "Server"]
-Name = TypeVar("Name", bound=str)
-
-DEFAULT_BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime")
+BACKENDS = ("torch", "torch-compile", "onnxruntime")
+SCENARIOS = ("SingleStream", "Offline", "Server")
+DEFAULT_BACKENDS = ("torch", "onnxruntime")
 """torch-compile takes most of a minute to start, so it is measured only on request."""
 
 
@@ -32,7 +30,7 @@ class Setup:
     arch: str
     model_sha256: str
     """Of the bundle's model.onnx, whatever the precision."""
-    backend: Backend
+    backend: str
     precision: str
     provider: Provider
     threads: int
@@ -59,12 +57,12 @@ class Case:
         return f"{self.setup.task}[{self.setup.kind}-batch{self.batch}-threads{self.setup.threads}]"
 
 
-def _known(flag: str, names: Sequence[str], accepted: Sequence[Name]) -> list[Name]:
+def _known(flag: str, names: Sequence[str], accepted: Sequence[str]) -> list[str]:
     """The names without repetition, each of which is accepted."""
     for name in names:
         if name not in accepted:
             raise CnnbenchError(f"{flag} {name!r}: {hint(name, list(accepted))}")
-    return [known for name in dict.fromkeys(names) for known in accepted if known == name]
+    return list(dict.fromkeys(names))
 
 
 def _joined(values: Sequence[object]) -> str:
@@ -106,7 +104,7 @@ class LatencyOptions:
         if not 0 < self.seconds < float("inf"):
             raise CnnbenchError(f"--seconds {self.seconds:g}: expected a number above 0")
         _known("--provider", [self.provider], get_args(Provider))
-        object.__setattr__(self, "backends", _known("--backend", self.backends, get_args(Backend)))
+        object.__setattr__(self, "backends", _known("--backend", self.backends, BACKENDS))
         object.__setattr__(self, "batches", sorted(set(self.batches)))
         object.__setattr__(self, "threads", sorted(set(self.threads)))
 
@@ -151,7 +149,7 @@ def _setups(bundle: Path, manifest: Manifest, options: LatencyOptions) -> list[S
             provider=options.provider,
             threads=threads,
         )
-        for backend in _known("--backend", options.backends, get_args(Backend))
+        for backend in options.backends
         for precision in dict.fromkeys(options.precisions)
         if precision == "fp32" or backend == "onnxruntime"
         for threads in options.threads
@@ -201,13 +199,13 @@ def model_file(bundle: Path, *, precision: str) -> Path:
     return bundle / name
 
 
-def scenarios(names: Sequence[str], *, batches: Sequence[int], server_p99_ms: float | None) -> list[Scenario]:
+def scenarios(names: Sequence[str], *, batches: Sequence[int], server_p99_ms: float | None) -> list[str]:
     """The scenarios to measure, without repetition.
 
     Raises:
         CnnbenchError: A name is unknown, SingleStream comes without batch 1, or Server without its bound (exit 2).
     """
-    chosen: list[Scenario] = _known("--scenario", names, get_args(Scenario))
+    chosen = _known("--scenario", names, SCENARIOS)
     if "SingleStream" in chosen and 1 not in batches:
         raise CnnbenchError("--scenario SingleStream measures single images: expected 1 in --batch")
     if "Server" in chosen and server_p99_ms is None:

@@ -15,7 +15,7 @@ import numpy as np
 from cnnbench.bench.backends import BackendError, BackendProcess
 from cnnbench.bench.interleave import CaseSamples, Progress
 from cnnbench.bench.percentiles import needed, overlatency_allowed, percentile
-from cnnbench.bench.plan import Scenario, Setup
+from cnnbench.bench.plan import Setup
 
 RATE_SECONDS = 2.0
 """Of arrivals at a rate; longer where 662 queries, which p99 needs, take longer to come."""
@@ -30,28 +30,15 @@ class ScenarioResult:
 
     task: str
     setup: str
-    scenario: Scenario
+    scenario: str
     value: float | None
     unit: str
     reason: str
     detail: str
 
 
-@dataclass(frozen=True)
-class ServedRate:
-    """One arrival rate and how many of its queries took longer than the bound."""
-
-    rate: float
-    queries: int
-    late: int
-
-    @property
-    def within_bound(self) -> bool:
-        return overlatency_allowed(self.queries, self.late)
-
-
 def run_scenarios(
-    chosen: Sequence[Scenario],
+    chosen: Sequence[str],
     samples: Iterable[CaseSamples],
     *,
     bound_seconds: float | None,
@@ -124,12 +111,12 @@ def server(setup: Setup, *, bound_seconds: float, budget_seconds: float, seed: i
             service = float(np.median(process.measure(1, seconds=1.0, calls=1_000).seconds))
             generator = np.random.default_rng(seed)
 
-            def serve(rate: float) -> ServedRate:
+            def within_bound(rate: float) -> bool:
                 times = process.serve(poisson_arrivals(rate, queries=queries_of(rate), generator=generator))
-                return ServedRate(rate, len(times), sum(seconds > bound_seconds for seconds in times))
+                return overlatency_allowed(len(times), sum(seconds > bound_seconds for seconds in times))
 
             value, reason = largest_rate(
-                serve, service_seconds=service, bound_seconds=bound_seconds, budget_seconds=budget_seconds
+                within_bound, service_seconds=service, bound_seconds=bound_seconds, budget_seconds=budget_seconds
             )
     except BackendError as error:
         value, reason = None, str(error)
@@ -149,7 +136,7 @@ def queries_of(rate: float) -> int:
 
 
 def largest_rate(
-    serve: Callable[[float], ServedRate],
+    within_bound: Callable[[float], bool],
     *,
     service_seconds: float,
     bound_seconds: float,
@@ -159,7 +146,7 @@ def largest_rate(
     """The largest rate within the bound, by bisection below what the setup can do at all, or why there is none.
 
     Args:
-        serve: Serves queries at a rate.
+        within_bound: Serves queries at a rate; whether their 99th percentile stays within the bound.
         service_seconds: Of one query alone.
         bound_seconds: Limit of the 99th percentile.
         budget_seconds: A rate that would take longer, with all before it, is not served.
@@ -172,7 +159,7 @@ def largest_rate(
         rate = (good + bad) / 2
         if clock() + queries_of(rate) / rate > until:
             break
-        if serve(rate).within_bound:
+        if within_bound(rate):
             good = rate
         else:
             bad = rate

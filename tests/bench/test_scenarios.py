@@ -9,7 +9,8 @@ from scipy.stats import kstest
 
 from cnnbench.bench import scenarios
 from cnnbench.bench.backends import serve_arrivals
-from cnnbench.bench.scenarios import ServedRate, largest_rate, offline, poisson_arrivals, queries_of, single_stream
+from cnnbench.bench.percentiles import overlatency_allowed
+from cnnbench.bench.scenarios import largest_rate, offline, poisson_arrivals, queries_of, single_stream
 
 SETUP = setup_of(Path("nowhere"))
 
@@ -67,10 +68,12 @@ def test_arrivals_are_poisson() -> None:
 
 @pytest.mark.parametrize("limit", [37.0, 512.3, 960.0])
 def test_the_rate_is_found_to_a_64th_of_the_capacity(limit: float) -> None:
-    def serve(rate: float) -> ServedRate:
-        return ServedRate(rate, 1_000, 0 if rate <= limit else 1_000)
+    def within_bound(rate: float) -> bool:
+        return rate <= limit
 
-    value, reason = largest_rate(serve, service_seconds=1e-3, bound_seconds=1.0, budget_seconds=1e9, clock=lambda: 0.0)
+    value, reason = largest_rate(
+        within_bound, service_seconds=1e-3, bound_seconds=1.0, budget_seconds=1e9, clock=lambda: 0.0
+    )
     assert reason == ""
     assert value is not None
     assert limit - 1_000 / 64 <= value <= limit
@@ -84,10 +87,13 @@ def test_the_rate_keeps_the_99th_percentile_of_a_real_queue_within_the_bound() -
         times = Worker(np.full(queries, service)).latencies(poisson_arrivals(rate, queries=queries, generator=draw))
         return float((times > bound).mean())
 
-    def serve(rate: float) -> ServedRate:
-        return ServedRate(rate, queries_of(rate), round(late(rate, queries_of(rate)) * queries_of(rate)))
+    def within_bound(rate: float) -> bool:
+        queries = queries_of(rate)
+        return overlatency_allowed(queries, round(late(rate, queries) * queries))
 
-    value, _ = largest_rate(serve, service_seconds=service, bound_seconds=bound, budget_seconds=1e9, clock=lambda: 0.0)
+    value, _ = largest_rate(
+        within_bound, service_seconds=service, bound_seconds=bound, budget_seconds=1e9, clock=lambda: 0.0
+    )
     assert value is not None
     assert late(value * 0.95, 100_000) <= 0.01 < late(value * 1.15, 100_000)
 
@@ -103,13 +109,13 @@ def test_a_bound_below_one_query_alone_is_reported_without_serving() -> None:
 def test_no_rate_is_served_that_would_outlast_the_budget() -> None:
     now, begun = [0.0], []
 
-    def serve(rate: float) -> ServedRate:
+    def within_bound(rate: float) -> bool:
         begun.append(rate)
         now[0] += queries_of(rate) / rate
-        return ServedRate(rate, queries_of(rate), queries_of(rate))
+        return False
 
     value, reason = largest_rate(
-        serve, service_seconds=1e-3, bound_seconds=1.0, budget_seconds=5.0, clock=lambda: now[0]
+        within_bound, service_seconds=1e-3, bound_seconds=1.0, budget_seconds=5.0, clock=lambda: now[0]
     )
     assert value is None
     assert begun == [500.0, 250.0]  # 2 s, then 662 queries at 250 a second, 2.65 s; the next would take 5.3 s
