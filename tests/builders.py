@@ -161,7 +161,7 @@ def write_bundle(record: RunRecord, size: int = 50_000, **changes: Any) -> Path:
 
 def measured(record: RunRecord, seconds: list[float], **changes: Any) -> dict[str, Any]:
     """A latency of a bundle as pytest-benchmark has it."""
-    usual = {"model_sha256": f"file of {record.task}", "runtime": "onnxruntime", "batch": 1, "threads": 1}
+    usual = {"model_sha256": f"file of {record.task}", "backend": "onnxruntime", "batch": 1, "threads": 1}
     names = {"task": record.task, "arch": record.arch}
     return {"extra_info": {**names, **usual, "provider": "cpu", **changes}, "stats": {"data": seconds}}
 

@@ -169,7 +169,7 @@ def everything() -> None:
     made.write_bundle(network("small", right=88))
     made.write_bundle(network(NASTY, right=80, dataset="e"), class_names=(NASTY, "&amp;"))
     timed = [
-        made.measured(network("small"), SECONDS, runtime=engine, task="d_small") for engine in ("onnxruntime", "torch")
+        made.measured(network("small"), SECONDS, backend=engine, task="d_small") for engine in ("onnxruntime", "torch")
     ]
     made.write_latencies(*timed)
     made.write_failure("broken", 1, NASTY)

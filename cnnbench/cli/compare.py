@@ -69,18 +69,14 @@ def compare(
     gathered = gathered if dataset is None else gathered.of_dataset(dataset)
     if pair:
         return _print_pair(gathered, pair, out=out, format=format)
-    rows, measured = rows_of(gathered, target=target_accuracy), latency_keys(gathered)
-    shown = _at(measured, batch)
-    every = every_column(measured, with_target=target_accuracy is not None)
+    rows = rows_of(gathered, target=target_accuracy)
+    shown = _at(latency_keys(gathered), batch)
+    every = every_column(latency_keys(gathered), with_target=target_accuracy is not None)
     if out:
         write(Path(out), columns=every, rows=rows)
-    if format == "csv":
-        render(every, rows, format="csv")
-    elif format == "json":  # latencies by the keys of their columns
-        render(every, plain(every, rows), format="json")
-    else:
-        columns = _columns(view, rows, latencies=shown, target=target_accuracy)
-        render(columns, rows, title=TITLES[view], format=format)
+    columns = every if format == "csv" else _columns(view, rows, latencies=shown, target=target_accuracy)
+    json_rows = plain(every, rows)  # the latencies by the keys of their columns
+    render(columns, json_rows if format == "json" else rows, title=TITLES[view], format=format)
     drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=batch) if view == "summary" else []
     if format == "table":
         _print_notes(rows, drawn)

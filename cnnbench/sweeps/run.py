@@ -69,16 +69,16 @@ def supervise(run: Planned, *, threads: int | None = None, data_root: str | None
         if before == "outdated" and not run.overwrite:
             return Outcome(run.task, run.seed, None, 0.0, f"{folder.path} {why}")
         started = time.monotonic()
-        code, reason = _attempt(_command(run, before), folder, environ)
+        code, reason, log = _attempt(_command(run, before), folder, environ)
         seconds = time.monotonic() - started
         if code == 0:
             return finished(run, seconds=seconds)
         if is_locked(folder) or state(run)[0] == "done":  # another process took the run first
             continue
+        failure = Failure(run.task, run.arch, run.dataset, run.seed, run.identity, code, reason, seconds, log)
         if code not in STOPPED:
-            failure = Failure(run.task, run.arch, run.dataset, run.seed, run.identity, code, reason, seconds)
             records.write(folder.failure, failure)
-        return Outcome(run.task, run.seed, None, seconds, reason)
+        return Outcome(run.task, run.seed, None, seconds, failure.explained)
     return Outcome(run.task, run.seed, None, 0.0, "stopped before it began")
 
 
@@ -101,12 +101,12 @@ def _command(run: Planned, before: State) -> list[str]:
     return [sys.executable, "-m", "cnnbench", *more[before]]
 
 
-def _attempt(command: list[str], folder: RunFolder, environ: dict[str, str]) -> tuple[int, str]:
-    """Run a command, its output appended to the run's log; its exit code, and the reason of a failure."""
+def _attempt(command: list[str], folder: RunFolder, environ: dict[str, str]) -> tuple[int, str, str]:
+    """Run a command, its output appended to the run's log: its exit code; of a failure the reason and the log."""
     with folder.log.open("ab") as stream:
         start = stream.tell()
         code = _watched(command, stream, environ)
-    return code, _reason(folder.log, start, code) if code else ""
+    return (code, *_reason(folder.log, start, code)) if code else (code, "", "")
 
 
 def _watched(command: list[str], stream: BinaryIO, environ: dict[str, str]) -> int:
@@ -138,15 +138,15 @@ def finished(run: Planned, *, seconds: float = 0.0, skipped: bool = False) -> Ou
     return Outcome(run.task, run.seed, record.test.accuracy, seconds, skipped=skipped)
 
 
-def _reason(log: Path, start: int, code: int) -> str:
-    """The last error message in the log from byte `start` on, else the signal or exit code that ended the run."""
+def _reason(log: Path, start: int, code: int) -> tuple[str, str]:
+    """The last error message in the log from byte `start` on, else the signal or exit code and the log's path."""
     with log.open("rb") as stream:
         stream.seek(start)
         lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
     message = next((line for line in reversed(lines) if line.startswith("cnnbench: ")), None)
     if message:
-        return message.removeprefix("cnnbench: ")
+        return message.removeprefix("cnnbench: "), ""
     if code < 0:
         name = signal.Signals(-code).name
-        return f"ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; see {log}"
-    return f"exit {code}: {lines[-1] if lines else 'no output'}; see {log}"
+        return f"ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}", str(log)
+    return f"exit {code}: {lines[-1] if lines else 'no output'}", str(log)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
 from cnnbench.tables.text import count, interval, percent, percent_digits
+
+if TYPE_CHECKING:  # a table of other rows needs neither numpy nor the readers of records
+    from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
 
 
 @dataclass(frozen=True)

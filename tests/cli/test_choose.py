@@ -227,7 +227,7 @@ def test_the_latency_that_counts_is_the_one_asked_for(capsys: pytest.CaptureFixt
     record = write_network("a", 90, macs=1_000, size=20_000)
     write_latencies(
         measured(record, (SAMPLES / 1e3).tolist()),
-        measured(record, (SAMPLES * 4 / 1e3).tolist(), runtime="torch"),
+        measured(record, (SAMPLES * 4 / 1e3).tolist(), backend="torch"),
         measured(record, (SAMPLES * 2 / 1e3).tolist(), threads=2),
         measured(record, (SAMPLES * 9 / 1e3).tolist(), batch=64),
     )

@@ -104,7 +104,9 @@ def test_a_run_that_fails_leaves_its_reason(linear: Planned, script: Script, tex
     assert outcome.accuracy is None
     assert outcome.reason.startswith(reason)
     left = failure(linear)
-    assert (left.code, left.reason, left.identity) == (code, outcome.reason, linear.identity)
+    assert (left.code, left.explained, left.identity) == (code, outcome.reason, linear.identity)
+    assert left.log == (str(Path(linear.folder).with_suffix(".log")) if "; see " in reason else "")
+    assert "; see " not in left.reason
     assert (left.task, left.arch, left.dataset, left.seed) == ("mnist5k_linear", "linear", "mnist5k", 1)
     assert state(linear) == ("to do", "")
 

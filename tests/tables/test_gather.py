@@ -51,7 +51,7 @@ def test_a_robustness_record_without_its_run_is_no_result() -> None:
     assert "no results below runs" in refused("runs")
 
 
-@pytest.mark.parametrize("missing", ["model_sha256", "runtime", "batch", "threads"])
+@pytest.mark.parametrize("missing", ["model_sha256", "backend", "batch", "threads"])
 def test_a_latency_that_does_not_say_of_what_it_is_is_refused(missing: str) -> None:
     record = run_record()
     write_run(record)
