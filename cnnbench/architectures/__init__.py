@@ -43,6 +43,6 @@ def build(name: str, spec: ImageSpec) -> nn.Module:
     from cnnbench.architectures import sizes
     from cnnbench.architectures.layers import Normalize
 
-    on_meta = sizes.checked(name, builder, spec)
+    on_meta = sizes.build_on_meta(builder, spec, name=name)
     network: nn.Module = on_meta if torch.get_default_device().type == "meta" else builder(spec)
     return torch.nn.Sequential(Normalize(spec), network)

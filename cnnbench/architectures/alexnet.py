@@ -12,16 +12,16 @@ from cnnbench.architectures import architecture
 from cnnbench.types import ImageSpec
 
 
-def shrunk(side: int, kernel_size: int, stride: int, padding: int = 0) -> int:
+def side_after(side: int, *, kernel_size: int, stride: int, padding: int = 0) -> int:
     """The side of the map that a convolution or pooling makes of a map of `side`."""
     return (side + 2 * padding - kernel_size) // stride + 1
 
 
 def original_side(side: int) -> int:
     """The side of the last map: 6 for 224 pixels."""
-    side = shrunk(side, kernel_size=11, stride=4, padding=2)
+    side = side_after(side, kernel_size=11, stride=4, padding=2)
     for _ in range(3):
-        side = shrunk(side, kernel_size=3, stride=2)
+        side = side_after(side, kernel_size=3, stride=2)
     return max(0, side)
 
 

@@ -35,7 +35,7 @@ class External(Entry):
 
     def load(self) -> Callable[[ImageSpec], nn.Module]:
         name, small = self.function.removesuffix(SMALL), self.function.endswith(SMALL)
-        return partial(make, self.module, name, small)
+        return partial(make, library=self.module, model=name, small=small)
 
 
 def entry(name: str) -> External:
@@ -60,11 +60,11 @@ def entry(name: str) -> External:
     return External(name, library, model, f"{model_alone} of {library}")
 
 
-def make(library: str, model: str, small: bool, spec: ImageSpec, auxiliary: bool = False) -> nn.Module:
+def make(spec: ImageSpec, *, library: str, model: str, small: bool = False, auxiliary: bool = False) -> nn.Module:
     """Build `model` of `library` for `spec`, from normalised pixels `(N, C, H, W)` to logits `(N, num_classes)`.
 
     Raises:
-        CnnbenchError: `small` is asked of a network whose stem cannot be made smaller (exit 2).
+        CnnbenchError: `small` is set for a network whose stem cannot be made smaller (exit 2).
     """
     builder = LIBRARIES[library][1]
     with warnings.catch_warnings():
@@ -76,17 +76,17 @@ def make(library: str, model: str, small: bool, spec: ImageSpec, auxiliary: bool
             with torch.device("cpu"):
                 network = builder(model, spec, auxiliary)
             network.to(torch.get_default_device())
-    return small_stem(network, f"{library}/{model}", spec) if small else network
+    return small_stem(network, spec, name=f"{library}/{model}") if small else network
 
 
 def params_with_auxiliary_heads(name: str, spec: ImageSpec) -> int:
     """Parameters of one of torchvision's networks as its authors count it, with the heads that only training uses."""
     library, _, model = name.partition("/")
     with torch.device("meta"):
-        return sum(p.numel() for p in make(library, model, False, spec, auxiliary=True).parameters())
+        return sum(p.numel() for p in make(spec, library=library, model=model, auxiliary=True).parameters())
 
 
-def small_stem(network: nn.Module, name: str, spec: ImageSpec) -> nn.Module:
+def small_stem(network: nn.Module, spec: ImageSpec, *, name: str) -> nn.Module:
     """Put a 3x3 convolution of stride 1 first, and take out the pooling before the second convolution.
 
     Raises:

@@ -17,7 +17,7 @@ from cnnbench.types import ImageSpec
 
 def stage(in_channels: int, channels: int) -> nn.Sequential:
     """A convolution, pooling, and two convolutions beside a shortcut. `(N, C_in, H, W)` -> `(N, C, H / 2, W / 2)`."""
-    twice = nn.Sequential(conv_bn_relu(channels, channels, 3), conv_bn_relu(channels, channels, 3))
+    twice = nn.Sequential(*(conv_bn_relu(channels, channels, kernel_size=3) for _ in range(2)))
     return nn.Sequential(
         conv_bn_relu(in_channels, channels, kernel_size=3), nn.MaxPool2d(2), ResidualBlock(twice, nn.Identity())
     )

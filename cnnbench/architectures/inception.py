@@ -41,7 +41,7 @@ class InceptionBlock(nn.Module):
                 conv_bn_relu(in_channels, ones, kernel_size=1),
                 bottlenecked(in_channels, threes, kernel_size=3),
                 bottlenecked(in_channels, fives, kernel_size=5),
-                nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv_bn_relu(in_channels, pooled, 1)),
+                nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv_bn_relu(in_channels, pooled, kernel_size=1)),
             ]
         )
 
@@ -49,15 +49,17 @@ class InceptionBlock(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def bottlenecked(in_channels: int, branch: Branch, kernel_size: int) -> nn.Sequential:
+def bottlenecked(in_channels: int, branch: Branch, *, kernel_size: int) -> nn.Sequential:
     """A convolution behind a 1x1 one that narrows its input, or on the input itself."""
     narrow, channels = branch
     if narrow is None:
-        return conv_bn_relu(in_channels, channels, kernel_size)
-    return nn.Sequential(conv_bn_relu(in_channels, narrow, 1), conv_bn_relu(narrow, channels, kernel_size))
+        return conv_bn_relu(in_channels, channels, kernel_size=kernel_size)
+    return nn.Sequential(
+        conv_bn_relu(in_channels, narrow, kernel_size=1), conv_bn_relu(narrow, channels, kernel_size=kernel_size)
+    )
 
 
-def small(spec: ImageSpec, bottleneck: bool) -> nn.Sequential:
+def small(spec: ImageSpec, *, bottleneck: bool) -> nn.Sequential:
     """Four blocks on two sizes of map; `bottleneck` is all that differs between the two networks."""
 
     def after(narrow: int, channels: int) -> Branch:

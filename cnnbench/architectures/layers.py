@@ -28,7 +28,7 @@ class Normalize(nn.Module):
         return (pixels - self.mean) / self.std
 
 
-def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+def conv_bn(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1) -> nn.Sequential:
     """Convolution with "same" padding and batch norm. No bias: batch norm would subtract it again.
 
     Shapes: `(N, in_channels, H, W)` -> `(N, out_channels, ceil(H / stride), ceil(W / stride))`, odd kernels.
@@ -39,9 +39,9 @@ def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int =
     )
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+def conv_bn_relu(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1) -> nn.Sequential:
     """`conv_bn` and ReLU."""
-    return conv_bn(in_channels, out_channels, kernel_size, stride).append(nn.ReLU())
+    return conv_bn(in_channels, out_channels, kernel_size=kernel_size, stride=stride).append(nn.ReLU())
 
 
 def he_init(network: nn.Module) -> nn.Module:

@@ -32,7 +32,7 @@ class PadTo(nn.Module):
         return F.pad(images, self.padding)
 
 
-def lenet(spec: ImageSpec, activation: Callable[[], nn.Module], pool: Callable[[int], nn.Module]) -> nn.Sequential:
+def lenet(spec: ImageSpec, *, activation: Callable[[], nn.Module], pool: Callable[[int], nn.Module]) -> nn.Sequential:
     """LeNet-5 with every map of the second convolution connected to every map of the first.
 
     The paper's sparse table of connections and its radial basis output are not reproduced.

@@ -6,7 +6,7 @@ networks of small images (20 to 110 layers), table 1 for those of ImageNet (18 t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
         return F.relu(self.residual(x) + self.shortcut(x))
 
 
-def two_convolutions(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+def two_convolutions(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
     """3x3 twice, the last without its ReLU: what a basic block adds, and a plain network stacks."""
     return nn.Sequential(
         conv_bn_relu(in_channels, channels, kernel_size=3, stride=stride),
@@ -55,30 +55,32 @@ def two_convolutions(in_channels: int, channels: int, stride: int) -> nn.Sequent
     )
 
 
-def cifar_block(in_channels: int, channels: int, stride: int) -> nn.Module:
+def cifar_block(in_channels: int, channels: int, *, stride: int) -> nn.Module:
     """A basic block whose shortcut has no parameters."""
     same = in_channels == channels and stride == 1
     shortcut = nn.Identity() if same else ZeroPadShortcut(channels - in_channels, stride)
-    return ResidualBlock(two_convolutions(in_channels, channels, stride), shortcut)
+    return ResidualBlock(two_convolutions(in_channels, channels, stride=stride), shortcut)
 
 
-def plain_block(in_channels: int, channels: int, stride: int) -> nn.Module:
+def plain_block(in_channels: int, channels: int, *, stride: int) -> nn.Module:
     """The same two convolutions with no way around them."""
-    return nn.Sequential(two_convolutions(in_channels, channels, stride), nn.ReLU())
+    return nn.Sequential(two_convolutions(in_channels, channels, stride=stride), nn.ReLU())
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def projection(in_channels: int, out_channels: int, *, stride: int) -> nn.Module:
     """The paper's option B: a 1x1 convolution where shapes differ."""
     same = in_channels == out_channels and stride == 1
     return nn.Identity() if same else conv_bn(in_channels, out_channels, kernel_size=1, stride=stride)
 
 
-def basic_block(in_channels: int, channels: int, stride: int) -> nn.Module:
+def basic_block(in_channels: int, channels: int, *, stride: int) -> nn.Module:
     """3x3 twice beside a projecting shortcut."""
-    return ResidualBlock(two_convolutions(in_channels, channels, stride), projection(in_channels, channels, stride))
+    return ResidualBlock(
+        two_convolutions(in_channels, channels, stride=stride), projection(in_channels, channels, stride=stride)
+    )
 
 
-def bottleneck_block(in_channels: int, channels: int, stride: int) -> nn.Module:
+def bottleneck_block(in_channels: int, channels: int, *, stride: int) -> nn.Module:
     """1x1 down, 3x3, 1x1 up to four times `channels`. The 3x3 strides, as in torchvision, not the paper's first 1x1."""
     out_channels = EXPANSION * channels
     residual = nn.Sequential(
@@ -86,28 +88,33 @@ def bottleneck_block(in_channels: int, channels: int, stride: int) -> nn.Module:
         conv_bn_relu(channels, channels, kernel_size=3, stride=stride),
         conv_bn(channels, out_channels, kernel_size=1),
     )
-    return ResidualBlock(residual, projection(in_channels, out_channels, stride))
+    return ResidualBlock(residual, projection(in_channels, out_channels, stride=stride))
 
 
 EXPANSION = 4
 
-Block = Callable[[int, int, int], nn.Module]
-"""Channels in, channels, stride -> a block."""
+
+class Block(Protocol):
+    """Makes a block from its channels in, its channels and its stride."""
+
+    def __call__(self, in_channels: int, channels: int, /, *, stride: int) -> nn.Module: ...
 
 
-def cifar_resnet(spec: ImageSpec, blocks_per_stage: int, block: Block = cifar_block) -> nn.Sequential:
+def cifar_resnet(spec: ImageSpec, *, blocks_per_stage: int, block: Block = cifar_block) -> nn.Sequential:
     """The paper's network of 6n + 2 weighted layers, with n blocks in each of three stages."""
     layers: list[nn.Module] = [conv_bn_relu(spec.channels, 16, kernel_size=3)]  # N, 16, H, W
     in_channels = 16
     for channels, stride in ((16, 1), (32, 2), (64, 2)):
         for index in range(blocks_per_stage):
-            layers.append(block(in_channels, channels, stride if index == 0 else 1))
+            layers.append(block(in_channels, channels, stride=stride if index == 0 else 1))
             in_channels = channels
     # N, 64, H / 4, W / 4
     return nn.Sequential(*layers, GlobalAveragePool(), nn.Linear(64, spec.num_classes))  # N, num_classes
 
 
-def imagenet_resnet(spec: ImageSpec, depths: tuple[int, int, int, int], block: Block, expansion: int) -> nn.Sequential:
+def imagenet_resnet(
+    spec: ImageSpec, depths: tuple[int, int, int, int], *, block: Block, expansion: int
+) -> nn.Sequential:
     """Four stages of `depths` blocks, 64 to 512 channels times `expansion`; a small-image stem keeps the size."""
     if spec.small:
         layers: list[nn.Module] = [conv_bn_relu(spec.channels, 64, kernel_size=3)]  # N, 64, H, W
@@ -117,7 +124,7 @@ def imagenet_resnet(spec: ImageSpec, depths: tuple[int, int, int, int], block: B
     in_channels = 64
     for channels, depth in zip((64, 128, 256, 512), depths, strict=True):
         for index in range(depth):
-            layers.append(block(in_channels, channels, 2 if index == 0 and channels > 64 else 1))
+            layers.append(block(in_channels, channels, stride=2 if index == 0 and channels > 64 else 1))
             in_channels = expansion * channels
     # N, expansion * 512, H / 8, W / 8 for small images, else H / 32, W / 32
     return nn.Sequential(*layers, GlobalAveragePool(), nn.Linear(in_channels, spec.num_classes))  # N, num_classes
@@ -168,28 +175,28 @@ def plain56(spec: ImageSpec) -> nn.Module:
 @architecture(params=11_173_962, macs=555_422_720)
 def resnet18(spec: ImageSpec) -> nn.Module:
     """Basic blocks (2, 2, 2, 2)."""
-    return imagenet_resnet(spec, (2, 2, 2, 2), basic_block, expansion=1)
+    return imagenet_resnet(spec, (2, 2, 2, 2), block=basic_block, expansion=1)
 
 
 @architecture(params=21_282_122, macs=1_159_402_496)
 def resnet34(spec: ImageSpec) -> nn.Module:
     """Basic blocks (3, 4, 6, 3)."""
-    return imagenet_resnet(spec, (3, 4, 6, 3), basic_block, expansion=1)
+    return imagenet_resnet(spec, (3, 4, 6, 3), block=basic_block, expansion=1)
 
 
 @architecture(params=23_520_842, macs=1_297_829_888)
 def resnet50(spec: ImageSpec) -> nn.Module:
     """Bottleneck blocks (3, 4, 6, 3)."""
-    return imagenet_resnet(spec, (3, 4, 6, 3), bottleneck_block, EXPANSION)
+    return imagenet_resnet(spec, (3, 4, 6, 3), block=bottleneck_block, expansion=EXPANSION)
 
 
 @architecture(params=42_512_970, macs=2_509_983_744)
 def resnet101(spec: ImageSpec) -> nn.Module:
     """Bottleneck blocks (3, 4, 23, 3)."""
-    return imagenet_resnet(spec, (3, 4, 23, 3), bottleneck_block, EXPANSION)
+    return imagenet_resnet(spec, (3, 4, 23, 3), block=bottleneck_block, expansion=EXPANSION)
 
 
 @architecture(params=58_156_618, macs=3_722_137_600)
 def resnet152(spec: ImageSpec) -> nn.Module:
     """Bottleneck blocks (3, 8, 36, 3)."""
-    return imagenet_resnet(spec, (3, 8, 36, 3), bottleneck_block, EXPANSION)
+    return imagenet_resnet(spec, (3, 8, 36, 3), block=bottleneck_block, expansion=EXPANSION)

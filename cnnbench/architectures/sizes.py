@@ -1,4 +1,4 @@
-"""Whether a network can take images of a size: one is sent through it on the meta device, without arithmetic."""
+"""Whether a network can take images of a size: a forward pass on the meta device, which computes shapes alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cnnbench.types import CnnbenchError, ImageSpec
 Builder = Callable[[ImageSpec], nn.Module]
 
 USUAL_SIDES = (2, 4, 8, 16, 28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)
-"""Tried in this order for one that is taken; a network that refuses even the last is not helped by larger images."""
+"""Sides that are tried, in this order; a network that refuses even the last is not helped by larger images."""
 
 
 class DoesNotFit(Exception):  # noqa: N818 - an answer, not an error of ours
-    """Carries the shapes up to the layer that refused, and its reason."""
+    """A layer refused its input: the shapes up to that layer, and its reason."""
 
     def __init__(self, trace: list[str], reason: str) -> None:
         super().__init__(reason)
@@ -27,14 +27,14 @@ class DoesNotFit(Exception):  # noqa: N818 - an answer, not an error of ours
         self.reason = reason
 
 
-def checked(name: str, builder: Builder, spec: ImageSpec) -> nn.Module:
-    """The network on the meta device, once an image has passed through it.
+def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
+    """The network on the meta device, checked with a forward pass.
 
     Raises:
-        CnnbenchError: It cannot take the images, or what it returns is not one logit a class (exit 2).
+        CnnbenchError: It cannot take the images, or what it returns is not one logit per class (exit 2).
     """
     try:
-        network, shape = send_through(builder, spec)
+        network, shape = probe_forward(builder, spec)
     except DoesNotFit as refusal:
         raise CnnbenchError(
             f"{name} cannot take {spec.size} images: {' -> '.join(refusal.trace)}: "
@@ -47,19 +47,19 @@ def checked(name: str, builder: Builder, spec: ImageSpec) -> nn.Module:
     return network
 
 
-def send_through(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
-    """The network, and the shape of what one image becomes in it (the type's name where that is no tensor).
+def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
+    """The network, and the shape of its output for one image (the type's name where that is no tensor).
 
     Raises:
-        DoesNotFit: A layer refuses what it is given.
+        DoesNotFit: A layer raises for the shape of its input.
     """
     trace = [spec.size]
     entered: list[str] = []
 
-    def before(layer: nn.Module, inputs: Any) -> None:
+    def note_layer(layer: nn.Module, inputs: Any) -> None:
         entered.append(type(layer).__name__)
 
-    def after(layer: nn.Module, inputs: Any, output: Any) -> None:
+    def note_shape(layer: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             sides = f"{output.shape[2]}x{output.shape[3]}"
             if sides != trace[-1].split(" ")[-1].rpartition("x")[0]:  # a step for each change of size, not each layer
@@ -72,7 +72,7 @@ def send_through(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
             network = builder(spec).eval()
             for layer in network.modules():
                 if not list(layer.children()):
-                    hooks += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
+                    hooks += [layer.register_forward_pre_hook(note_layer), layer.register_forward_hook(note_shape)]
             output = network(torch.empty(1, spec.channels, spec.height, spec.width))
         except CnnbenchError:
             raise
@@ -90,17 +90,17 @@ def _accepted(builder: Builder, spec: ImageSpec) -> str:
 
     def fits(side: int) -> bool:
         try:
-            send_through(builder, replace(spec, height=side, width=side))
+            probe_forward(builder, replace(spec, height=side, width=side))
         except DoesNotFit:
             return False
         return True
 
     refused = min(spec.height, spec.width)
-    taken = next((side for side in USUAL_SIDES if side > refused and fits(side)), None)
-    if taken is None:
+    accepted = next((side for side in USUAL_SIDES if side > refused and fits(side)), None)
+    if accepted is None:
         return ""
-    refused = max([refused, *(side for side in USUAL_SIDES if side < taken)])
-    while taken - refused > 1:
-        middle = (refused + taken) // 2
-        refused, taken = (refused, middle) if fits(middle) else (middle, taken)
-    return f"; the smallest square it takes is {taken}x{taken}"
+    refused = max([refused, *(side for side in USUAL_SIDES if side < accepted)])
+    while accepted - refused > 1:
+        middle = (refused + accepted) // 2
+        refused, accepted = (refused, middle) if fits(middle) else (middle, accepted)
+    return f"; the smallest square it takes is {accepted}x{accepted}"

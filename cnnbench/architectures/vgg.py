@@ -15,7 +15,7 @@ from cnnbench.types import ImageSpec
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg(spec: ImageSpec, depths: tuple[int, int, int, int, int], batch_norm: bool) -> nn.Module:
+def vgg(spec: ImageSpec, depths: tuple[int, int, int, int, int], *, batch_norm: bool) -> nn.Module:
     """Five stages of `depths` convolutions, each followed by pooling that halves the map.
 
     Small images keep the stages. Their last pooling is the mean over all positions, and one linear layer follows: of

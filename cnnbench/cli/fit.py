@@ -14,19 +14,17 @@ def main(arguments: list[str]) -> int:
         arguments: The command line after the verb.
     """
     config, options = lightning.parse("fit", arguments)
-    import msgspec
-
     from cnnbench.training import run
 
     record = run.fit(
         config,
-        runs_dir=options["runs_dir"],
-        overwrite=options["overwrite"],
-        resume=options["ckpt_path"],
-        test=options["test"],
+        runs_dir=options.runs_dir,
+        overwrite=options.overwrite,
+        resume=options.ckpt_path,
+        test=options.test,
     )
     if record:
-        lightning.show(msgspec.to_builtins(record), _text(record, options["runs_dir"]), options["format"])
+        lightning.show(_text(record, options.runs_dir), document=record, format=options.format)
     return Exit.OK
 
 

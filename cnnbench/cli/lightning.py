@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from cnnbench.records.schema import RunConfig
 from cnnbench.training import config, process
@@ -43,7 +45,17 @@ VERBS: dict[str, tuple[str, tuple[config.Flag, ...]]] = {
 }
 
 
-def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, dict[str, Any]]:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of a verb's own flags."""
+
+    runs_dir: str
+    format: Format
+    ckpt_path: str | None
+    overwrite: bool = False
+    test: bool = False
+
+
+def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, Options]:
     """The run's configuration and the verb's own options. Prepares the process for training, so call it first.
 
     Args:
@@ -56,7 +68,8 @@ def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, dict[str, Any
     process.prepare()
     sys.argv[1:] = [verb, *arguments]  # what DDP starts its other processes with
     description, flags = VERBS[verb]
-    return config.parse_with(flags, arguments, verb=verb, description=description)
+    configured, values = config.parse_with(flags, arguments, verb=verb, description=description)
+    return configured, msgspec.convert(values, Options)
 
 
 def parser(verb: str) -> ArgumentParser:
@@ -65,8 +78,8 @@ def parser(verb: str) -> ArgumentParser:
     return config.run_parser(flags, verb=verb, description=description)
 
 
-def show(content: Any, text: str, format: Format) -> None:
-    """Print a result, as text or as one JSON document. Of several processes the first one prints."""
+def show(text: str, *, document: object, format: Format) -> None:
+    """Print a result: the text, or the document as JSON. Of several processes the first one prints."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    rank_zero_only(print)(json.dumps(content, indent=2) if format == "json" else text)
+    rank_zero_only(print)(json.dumps(msgspec.to_builtins(document), indent=2) if format == "json" else text)

@@ -17,8 +17,8 @@ def main(arguments: list[str]) -> int:
 
     from cnnbench.training import run
 
-    path = run.predict(config, runs_dir=options["runs_dir"], checkpoint=options["ckpt_path"])
+    path = run.predict(config, runs_dir=options.runs_dir, checkpoint=options.ckpt_path)
     images = read_metadata(path).num_rows
     text = f"{path}: predictions of {images} test images"
-    lightning.show({"predictions": str(path), "images": images}, text, options["format"])
+    lightning.show(text, document={"predictions": str(path), "images": images}, format=options.format)
     return Exit.OK

@@ -14,13 +14,11 @@ def main(arguments: list[str]) -> int:
         arguments: The command line after the verb.
     """
     config, options = lightning.parse("test", arguments)
-    import msgspec
-
     from cnnbench.training import run
 
-    record = run.test(config, runs_dir=options["runs_dir"], checkpoint=options["ckpt_path"])
+    record = run.test(config, runs_dir=options.runs_dir, checkpoint=options.ckpt_path)
     if record:
-        lightning.show(msgspec.to_builtins(record), text(record), options["format"])
+        lightning.show(text(record), document=record, format=options.format)
     return Exit.OK
 
 

@@ -13,11 +13,9 @@ def main(arguments: list[str]) -> int:
         arguments: The command line after the verb.
     """
     config, options = lightning.parse("validate", arguments)
-    import msgspec
-
     from cnnbench.training import run
 
-    result = run.validate(config, runs_dir=options["runs_dir"], checkpoint=options["ckpt_path"])
+    result = run.validate(config, runs_dir=options.runs_dir, checkpoint=options.ckpt_path)
     accuracy = f"val accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, {result.images} images"
-    lightning.show(msgspec.to_builtins(result), f"{result.checkpoint}: {accuracy}", options["format"])
+    lightning.show(f"{result.checkpoint}: {accuracy}", document=result, format=options.format)
     return Exit.OK

@@ -16,7 +16,7 @@ from cnnbench.architectures import build
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps.plan import Planned, open_data
 from cnnbench.training.data import channels_first
-from cnnbench.training.precision import Precision, choose
+from cnnbench.training.precision import Precision, resolve_precision
 from cnnbench.types import CnnbenchError, Dataset
 
 START_SECONDS = 8  # Python, torch and Lightning; read off `time cnnbench fit` of one epoch on 2 cores
@@ -88,7 +88,7 @@ def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = data.spec
-    mixed = choose(precision, device.type).name == "bf16-mixed"
+    mixed = resolve_precision(precision, device.type).name == "bf16-mixed"
     network = build(arch, spec).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True, fused=True)
     pixels = channels_first(torch.rand(batch, spec.height, spec.width, spec.channels, device=device))

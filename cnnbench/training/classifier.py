@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Accuracy, MeanMetric, Metric
@@ -36,7 +36,7 @@ class Predictions(Metric):
         super().__init__()
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
-    def update(self, index: Tensor, labels: Tensor, logits: Tensor) -> None:
+    def update(self, index: Tensor, labels: Tensor, *, logits: Tensor) -> None:
         columns = torch.stack([index, labels, logits.argmax(dim=1)], dim=1).float()  # exact below 2 ** 24
         self.rows.append(torch.cat([columns, logits.float()], dim=1))
 
@@ -64,7 +64,7 @@ class Classifier(LightningModule):
 
     def __init__(self, arch: str, lr: float = 0.2, weight_decay: float = 5e-4, compile: bool = False) -> None:
         super().__init__()
-        architecture[arch]  # an unknown name is told before any data is read
+        architecture[arch]  # an unknown name fails before any data is read
         if not lr > 0 or not weight_decay >= 0:
             raise CnnbenchError(f"model.lr {lr}, model.weight_decay {weight_decay}: expected lr > 0, weight_decay >= 0")
         self.save_hyperparameters()
@@ -74,7 +74,7 @@ class Classifier(LightningModule):
         self.data: DataRecord | None = None
         self.class_names: tuple[str, ...] = ()
 
-    def build(self, spec: ImageSpec, data: DataRecord, class_names: tuple[str, ...]) -> None:
+    def build(self, spec: ImageSpec, *, data: DataRecord, class_names: tuple[str, ...]) -> None:
         """Build the network for `spec`; idempotent, as Lightning asks of `configure_model`."""
         if self.spec is not None:
             return
@@ -90,15 +90,42 @@ class Classifier(LightningModule):
         self.train_loss = torch.zeros(())
 
     def configure_model(self) -> None:
-        module: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.build(module.loaded.spec, module.description, module.loaded.class_names)
+        """Build the network for the Trainer's data.
+
+        Without a Trainer, as in `load_from_checkpoint`, `on_load_checkpoint` builds it.
+
+        Raises:
+            CnnbenchError: The Trainer was given no ImageData (exit 2).
+        """
+        trainer = self._attached_trainer()
+        if trainer is None:
+            return
+        module = trainer.datamodule  # type: ignore[attr-defined]
+        if module is None:
+            raise CnnbenchError("the Trainer has no data: call it with datamodule=ImageData(...)")
+        self.build(module.loaded.spec, data=module.description, class_names=module.loaded.class_names)
         self.network.to(memory_format=torch.channels_last)  # as the batches lie
         if self.compiled:
             # the network alone: the LightningModule around it is bookkeeping, which would be compiled again and again
             self.trained = torch.compile(self.network.forward)
 
+    def _attached_trainer(self) -> Trainer | None:
+        try:
+            return self.trainer
+        except RuntimeError:  # Lightning's, where there is none
+            return None
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """Raw logits `(N, num_classes)` of pixels `(N, C, H, W)` in [0, 1]."""
+        """Raw logits `(N, num_classes)` of pixels `(N, C, H, W)` in [0, 1].
+
+        Raises:
+            CnnbenchError: The network is not built yet, since the data is unknown (exit 2).
+        """
+        if self.spec is None:
+            raise CnnbenchError(
+                f"{self.arch} is not built yet: its data is unknown; call `build`, give it to a Trainer with an "
+                "ImageData, or load a checkpoint"
+            )
         logits: Tensor = self.network(pixels)
         return logits
 
@@ -142,7 +169,7 @@ class Classifier(LightningModule):
         logits = self.scored(pixels)
         self.test_accuracy.update(logits, labels)
         self.test_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
-        self.predictions.update(index, labels, logits)
+        self.predictions.update(index, labels, logits=logits)
         self.log("test/accuracy", self.test_accuracy)
         self.log("test/loss", self.test_loss)
 
@@ -151,7 +178,7 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, index = batch
-        self.predictions.update(index, labels, self.scored(pixels))
+        self.predictions.update(index, labels, logits=self.scored(pixels))
 
     def configure_optimizers(self) -> Any:
         weights = [p for p in self.parameters() if p.ndim > 1]
@@ -201,25 +228,27 @@ class Classifier(LightningModule):
             CnnbenchError: The checkpoint is of another architecture or data than the config names (exit 2), or
                 not one of ours (exit 3).
         """
-        made = checkpoint.get("cnnbench", {})
-        if made.get("schema") != CHECKPOINT_SCHEMA:
+        saved = checkpoint.get("cnnbench", {})
+        if saved.get("schema") != CHECKPOINT_SCHEMA:
             raise CnnbenchError(
-                f"the checkpoint has schema {made.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA!r}", Exit.DATA
+                f"the checkpoint has schema {saved.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA!r}",
+                Exit.DATA,
             )
-        if made["arch"] != self.arch:
+        if saved["arch"] != self.arch:
             raise CnnbenchError(
-                f"the checkpoint holds {made['arch']}, the config names {self.arch}: use the same --model.arch"
+                f"the checkpoint holds {saved['arch']}, the config names {self.arch}: use the same --model.arch"
             )
-        spec = ImageSpec(**made["spec"])
-        self.build(spec, msgspec.convert(made["data"], DataRecord), tuple(made["class_names"]))
+        spec = ImageSpec(**saved["spec"])
+        self.build(spec, data=msgspec.convert(saved["data"], DataRecord), class_names=tuple(saved["class_names"]))
         assert self.spec is not None
-        if (spec, tuple(made["class_names"])) != (self.spec, self.class_names):
+        if (spec, tuple(saved["class_names"])) != (self.spec, self.class_names):
             raise CnnbenchError(
-                f"the checkpoint was trained on {made['data']['name']} ({spec}), "
+                f"the checkpoint was trained on {saved['data']['name']} ({spec}), "
                 f"but the data is {self.data.name if self.data else '?'} ({self.spec}): "
                 "classes, size and normalisation must agree"
             )
-        if self._trainer is not None and self.trainer.state.fn == "fit":
+        trainer = self._attached_trainer()
+        if trainer is not None and trainer.state.fn == "fit":
             self._check_resumable(checkpoint)
 
     def _check_resumable(self, checkpoint: dict[str, Any]) -> None:

@@ -20,13 +20,16 @@ import msgspec
 
 from cnnbench import records, tasks
 from cnnbench.datasets.choice import default_name
-from cnnbench.records.schema import DataConfig, RunConfig
+from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
 from cnnbench.types import CnnbenchError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+OptionValue = str | bool | None
+"""A value of a verb's own flag."""
 
 MODEL, DATA, TRAINER = "Network and recipe", "Data", "Trainer options (from Lightning)"
 
@@ -150,7 +153,7 @@ def parse(flags: Sequence[str], *, verb: str = "fit") -> RunConfig:
 
 def parse_with(
     more: Sequence[Flag], arguments: Sequence[str], *, verb: str = "fit", description: str = "Train a network."
-) -> tuple[RunConfig, dict[str, Any]]:
+) -> tuple[RunConfig, dict[str, OptionValue]]:
     """The configuration in the arguments of a verb, and the values of its own flags by name (with underscores).
 
     Raises:
@@ -206,7 +209,7 @@ def task_name(config: RunConfig) -> str:
     return config.task or f"{data}_{config.model.arch}".replace("/", "-")  # of torchvision/<name>
 
 
-def trainer_options(config: RunConfig) -> dict[str, Any]:
+def trainer_options(config: RunConfig) -> dict[str, TrainerOption]:
     """Arguments for Lightning's Trainer: the configured ones over our defaults.
 
     Raises:

@@ -62,7 +62,7 @@ class TrainBatches:
         return len(self.labels) // (self.share * self.world)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = to_float_batches(self._batches(self.batch), self.images.device, self.device)
+        batches = to_float_batches(self._batches(self.batch), place=self.images.device, device=self.device)
         for number, batch in enumerate(batches, self.batch + 1):
             self.batch = number  # before the yield: a checkpoint taken during this step resumes after it
             yield batch
@@ -72,11 +72,11 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         count, place = len(self.labels), self.images.device
         order = torch.randperm(count, generator=generator)[self.rank :: self.world].to(place)
-        draws = augment.draw(self.transform, count, generator)[slice(self.rank, None, self.world)].to(place)
+        draws = augment.draw(self.transform, count, generator=generator)[slice(self.rank, None, self.world)].to(place)
         for batch in range(first, len(self)):
             part = slice(batch * self.share, (batch + 1) * self.share)
             index = order[part]
-            yield augment.apply(self.images[index], self.transform, draws[part]), self.labels[index], index
+            yield augment.apply(self.images[index], self.transform, draws=draws[part]), self.labels[index], index
 
     @property
     def sampler(self) -> TrainBatches:
@@ -112,7 +112,7 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         parts = torch.split(self.index, EVAL_BATCH_SIZE)
         batches = ((self.images[index], self.labels[index], index) for index in parts)
-        return to_float_batches(batches, self.images.device, self.device)
+        return to_float_batches(batches, place=self.images.device, device=self.device)
 
 
 def place_on_device(split: Split, device: torch.device) -> Tensor:
@@ -123,7 +123,7 @@ def place_on_device(split: Split, device: torch.device) -> Tensor:
     return images.to(device)
 
 
-def to_float_batches(batches: Iterable[Batch], place: torch.device, device: torch.device) -> Iterator[Batch]:
+def to_float_batches(batches: Iterable[Batch], *, place: torch.device, device: torch.device) -> Iterator[Batch]:
     """Batches of uint8 pixels `(n, H, W, C)` on `place`, as batches on `device` of float pixels in [0, 1]."""
     for images, labels, index in batches if place.type == device.type else prefetch_to_gpu(batches, device):
         yield to_float(images), labels, index

@@ -1,4 +1,4 @@
-"""Which numbers training computes with, where the user leaves it to us: bfloat16 where the hardware has it."""
+"""The precision of training where the user leaves it open: bfloat16 where the hardware has it."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ UNITS = ("amx_bf16", "avx512_bf16")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A precision as Lightning takes it, and why."""
+class ResolvedPrecision:
+    """A precision by Lightning's name, and why it was chosen."""
 
     name: str
     reason: str
 
 
-def choose(asked: Precision, accelerator: str) -> Chosen:
-    """What `asked` means on this machine.
+def resolve_precision(precision: str, accelerator: str) -> ResolvedPrecision:
+    """The precision to train in on this machine.
 
     `auto` is mixed precision (weights, their gradients and the sums of batch norm stay float32) with bfloat16 where the
     device multiplies it in hardware, else float32.
 
     Args:
-        asked: The value of --trainer.precision.
+        precision: The value of --trainer.precision.
         accelerator: The value of --trainer.accelerator.
     """
-    if asked != "auto":
-        return Chosen(asked, "asked for")
+    if precision != "auto":
+        return ResolvedPrecision(precision, "asked for")
     unit = bfloat16_unit(accelerator)
     if unit is None:
-        return Chosen("32-true", "auto: no bfloat16 in hardware")
-    return Chosen("bf16-mixed", f"auto: bfloat16 in hardware ({unit})")
+        return ResolvedPrecision("32-true", "auto: no bfloat16 in hardware")
+    return ResolvedPrecision("bf16-mixed", f"auto: bfloat16 in hardware ({unit})")
 
 
 def bfloat16_unit(accelerator: str) -> str | None:

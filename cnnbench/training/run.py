@@ -33,7 +33,7 @@ from cnnbench.training.config import task_name, trainer_options
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.identity import identity
-from cnnbench.training.precision import choose
+from cnnbench.training.precision import resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish, fit_state
 from cnnbench.types import CnnbenchError, Exit
@@ -275,7 +275,7 @@ def _open(config: RunConfig, folder: RunFolder, checkpoint: Path | None, *, fitt
     seed_everything(config.seed_everything, workers=True)
     classifier, data = Classifier(**msgspec.to_builtins(config.model)), ImageData(config.data)
     options = trainer_options(config)
-    precision = choose(options["precision"], options["accelerator"])
+    precision = resolve_precision(str(options["precision"]), str(options["accelerator"]))
     recorder = Recorder(
         folder,
         task=task_name(config),

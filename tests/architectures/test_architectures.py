@@ -100,12 +100,18 @@ def test_an_unknown_architecture_is_a_usage_error() -> None:
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 def test_same_padding_keeps_the_size_over_the_stride(kernel_size: int, stride: int) -> None:
     for make in (conv_bn, conv_bn_relu):
-        assert make(2, 3, kernel_size, stride)(torch.rand(2, 2, 9, 8)).shape == (2, 3, -(-9 // stride), 8 // stride)
+        layers = make(2, 3, kernel_size=kernel_size, stride=stride)
+        assert layers(torch.rand(2, 2, 9, 8)).shape == (
+            2,
+            3,
+            -(-9 // stride),
+            8 // stride,
+        )
 
 
 def test_only_conv_bn_relu_ends_in_relu() -> None:
     x = torch.randn(2, 2, 9, 8)
-    assert conv_bn(2, 3, 3)(x).min() < 0 == conv_bn_relu(2, 3, 3)(x).min()
+    assert conv_bn(2, 3, kernel_size=3)(x).min() < 0 == conv_bn_relu(2, 3, kernel_size=3)(x).min()
 
 
 def test_global_pooling_is_torch_s_own() -> None:

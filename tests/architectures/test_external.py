@@ -121,7 +121,7 @@ def test_a_stem_that_keeps_the_size_cannot_be_made_smaller() -> None:
 
 def test_a_network_without_convolutions_has_no_stem() -> None:
     with pytest.raises(CnnbenchError, match="no convolution to begin with"):
-        external.small_stem(nn.Linear(2, 2), "theirs/linear", COST_SPEC)
+        external.small_stem(nn.Linear(2, 2), COST_SPEC, name="theirs/linear")
 
 
 @pytest.mark.parametrize(

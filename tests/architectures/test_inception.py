@@ -96,8 +96,8 @@ def test_without_bottlenecks_nothing_else_differs() -> None:
 def test_a_bottleneck_costs_what_theory_says() -> None:
     spec = ImageSpec(28, 28, 256, 1)
     with torch.device("meta"):
-        direct = count(conv_bn_relu(256, 32, 5), spec)
-        through = count(nn.Sequential(conv_bn_relu(256, 16, 1), conv_bn_relu(16, 32, 5)), spec)
+        direct = count(conv_bn_relu(256, 32, kernel_size=5), spec)
+        through = count(nn.Sequential(conv_bn_relu(256, 16, kernel_size=1), conv_bn_relu(16, 32, kernel_size=5)), spec)
     pixels = 28 * 28
     assert direct.macs == pixels * 256 * 32 * 25 == 160_563_200
     assert through.macs == pixels * (256 * 16 + 16 * 32 * 25) == 13_246_464

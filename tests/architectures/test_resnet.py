@@ -76,7 +76,7 @@ def test_shortcut_option_a_takes_every_second_pixel_and_appends_zeros_without_pa
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("make", "c_out"), [(cifar_block, 32), (basic_block, 32), (bottleneck_block, 32 * 4)])
 def test_a_block_whose_residual_is_zero_is_its_shortcut(make, c_out: int, stride: int) -> None:  # type: ignore[no-untyped-def]
-    block, x = make(16, 32, stride).eval(), torch.rand(2, 16, 9, 8)
+    block, x = make(16, 32, stride=stride).eval(), torch.rand(2, 16, 9, 8)
     assert block(x).shape == (2, c_out, -(-9 // stride), -(-8 // stride))
     nn.init.zeros_(block.residual[-1][-1].weight)
     assert torch.equal(block(x), block.shortcut(x).relu())
@@ -84,17 +84,17 @@ def test_a_block_whose_residual_is_zero_is_its_shortcut(make, c_out: int, stride
 
 @pytest.mark.parametrize(("make", "channels"), [(cifar_block, 32), (basic_block, 32), (bottleneck_block, 8)])
 def test_where_shapes_agree_the_shortcut_is_the_identity(make, channels: int) -> None:  # type: ignore[no-untyped-def]
-    assert isinstance(make(32, channels, 1).shortcut, nn.Identity)
-    assert not isinstance(make(32, channels, 2).shortcut, nn.Identity)
+    assert isinstance(make(32, channels, stride=1).shortcut, nn.Identity)
+    assert not isinstance(make(32, channels, stride=2).shortcut, nn.Identity)
 
 
 def test_a_plain_block_is_two_convolutions_each_with_its_relu() -> None:
-    kinds = [type(module) for module in plain_block(16, 32, 2).modules() if not list(module.children())]
+    kinds = [type(module) for module in plain_block(16, 32, stride=2).modules() if not list(module.children())]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
 
 
 def test_a_bottleneck_is_1x1_down_3x3_with_the_stride_and_1x1_up_four_times() -> None:
-    block = bottleneck_block(256, 128, 2)
+    block = bottleneck_block(256, 128, stride=2)
     assert isinstance(block, ResidualBlock)
     convolutions = [module for module in block.residual.modules() if isinstance(module, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [

@@ -27,14 +27,14 @@ SMALLEST = {
 @every
 @pytest.mark.parametrize("size", ["28x28x1", "28x28x3", "64x64x3", "224x224x3"])
 def test_usual_sizes_beside_32x32x3_are_taken(name: str, size: str) -> None:
-    _, shape = sizes.send_through(architecture[name].load(), ImageSpec.of(size, 7))
+    _, shape = sizes.probe_forward(architecture[name].load(), ImageSpec.of(size, 7))
     assert shape == (1, 7)
 
 
 @every
 def test_the_smallest_size_is_taken_and_named_when_less_is_refused(name: str) -> None:
     side = SMALLEST.get(name, 1)
-    _, shape = sizes.send_through(architecture[name].load(), ImageSpec(side, side, 3, 2))
+    _, shape = sizes.probe_forward(architecture[name].load(), ImageSpec(side, side, 3, 2))
     assert shape == (1, 2)
     if side > 1:
         less = side - 1
@@ -96,13 +96,13 @@ def test_up_to_64_pixels_a_stem_keeps_the_size_that_the_original_shrinks(name: s
 def test_checking_a_size_leaves_the_random_numbers_alone(name: str) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    sizes.checked(name, architecture[name].load(), ImageSpec(32, 32, 3, 10))
+    sizes.build_on_meta(architecture[name].load(), ImageSpec(32, 32, 3, 10), name=name)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def fitted(network: nn.Module) -> str:
     with pytest.raises(CnnbenchError) as refused:
-        sizes.checked("theirs", lambda spec: network, ImageSpec(8, 8, 3, 10))
+        sizes.build_on_meta(lambda spec: network, ImageSpec(8, 8, 3, 10), name="theirs")
     assert refused.value.code == Exit.USAGE
     return str(refused.value)
 
@@ -123,7 +123,7 @@ def test_a_builder_s_own_refusal_is_passed_on() -> None:
         raise CnnbenchError("not today")
 
     with pytest.raises(CnnbenchError, match=r"^not today$"):
-        sizes.checked("theirs", refuses, ImageSpec(8, 8, 3, 10))
+        sizes.build_on_meta(refuses, ImageSpec(8, 8, 3, 10), name="theirs")
 
 
 def test_hooks_are_gone_after_the_check() -> None:

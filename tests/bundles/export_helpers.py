@@ -60,7 +60,7 @@ def untrained(run: Path, arch: str, choice: DataChoice) -> Path:
     data = open_choice(choice)
     torch.manual_seed(0)
     classifier = Classifier(arch)
-    classifier.build(data.spec, describe(data, choice), data.class_names)
+    classifier.build(data.spec, data=describe(data, choice), class_names=data.class_names)
     checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(checkpoint)
     folder = Path("runs") / f"{data.name}_{arch}" / "seed1"

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from builders import data_record
 from torch import Tensor
 from torch.nn import functional as F
 
 from cnnbench.__main__ import main
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.classifier import LABEL_SMOOTHING, MOMENTUM, Classifier, Predictions
 from cnnbench.types import CnnbenchError, ImageSpec
 
@@ -24,7 +26,7 @@ NAMES = tuple("0123456789")
 
 def built(arch: str = "lenet5") -> Classifier:
     classifier = Classifier(arch)
-    classifier.build(SPEC, {"name": "digits"}, NAMES)
+    classifier.build(SPEC, data=data_record("digits"), class_names=NAMES)
     return classifier
 
 
@@ -42,8 +44,10 @@ class FakeTrainer:
 def configured(arch: str = "lenet5", spec: ImageSpec = SPEC, **options: Any) -> Classifier:
     """As the trainer leaves it before the first step."""
     classifier, trainer = Classifier(arch, **options), FakeTrainer()
-    trainer.datamodule = SimpleNamespace(description={}, loaded=SimpleNamespace(spec=spec, class_names=NAMES))  # type: ignore[assignment,misc]
-    classifier._trainer = trainer  # type: ignore[assignment]
+    trainer.datamodule = SimpleNamespace(
+        description=data_record("digits"), loaded=SimpleNamespace(spec=spec, class_names=NAMES)
+    )  # type: ignore[assignment,misc]
+    classifier.trainer = trainer  # type: ignore[assignment]
     classifier.configure_model()
     return classifier
 
@@ -61,7 +65,7 @@ def test_training_loss_is_smoothed_cross_entropy_in_its_long_form() -> None:
 
 def test_optimizer_is_nesterov_sgd_with_decay_on_weights_alone() -> None:
     classifier = built("resnet20")
-    classifier._trainer = FakeTrainer()  # type: ignore[assignment]
+    classifier.trainer = FakeTrainer()  # type: ignore[assignment]
     (optimizer,), _ = classifier.configure_optimizers()
     decayed, others = optimizer.param_groups
     assert isinstance(optimizer, torch.optim.SGD)
@@ -78,14 +82,14 @@ def test_the_optimizer_is_one_kernel_unless_lightning_clips_gradients() -> None:
         classifier = built()
         trainer = FakeTrainer()
         trainer.gradient_clip_val = clip
-        classifier._trainer = trainer  # type: ignore[assignment]
+        classifier.trainer = trainer  # type: ignore[assignment]
         (optimizer,), _ = classifier.configure_optimizers()
         assert optimizer.param_groups[0]["fused"] is fused
 
 
 def test_learning_rate_rises_for_a_quarter_and_ends_near_zero() -> None:
     classifier = built()
-    classifier._trainer = FakeTrainer()  # type: ignore[assignment]
+    classifier.trainer = FakeTrainer()  # type: ignore[assignment]
     (optimizer,), (schedule,) = classifier.configure_optimizers()
     rates = []
     for _ in range(30):
@@ -102,7 +106,7 @@ def test_the_shortest_runs_have_a_schedule_too(steps: int) -> None:
     trainer = FakeTrainer()
     trainer.max_steps = steps
     classifier = built()
-    classifier._trainer = trainer  # type: ignore[assignment]
+    classifier.trainer = trainer  # type: ignore[assignment]
     (optimizer,), (schedule,) = classifier.configure_optimizers()
     for step in range(steps):
         assert 0 < optimizer.param_groups[0]["lr"] <= classifier.lr
@@ -118,7 +122,7 @@ def test_total_steps_follow_the_trainer_flags(limit: float, accumulate: int, max
     trainer = FakeTrainer()
     trainer.limit_train_batches, trainer.accumulate_grad_batches, trainer.max_steps = limit, accumulate, max_steps
     classifier = built()
-    classifier._trainer = trainer  # type: ignore[assignment]
+    classifier.trainer = trainer  # type: ignore[assignment]
     assert classifier._total_steps() == expected
 
 
@@ -126,7 +130,7 @@ def test_schedule_needs_a_number_of_epochs() -> None:
     trainer = FakeTrainer()
     trainer.max_epochs = -1
     classifier = built()
-    classifier._trainer = trainer  # type: ignore[assignment]
+    classifier.trainer = trainer  # type: ignore[assignment]
     with pytest.raises(CnnbenchError, match="max_epochs"):
         classifier._total_steps()
 
@@ -174,7 +178,7 @@ def test_impossible_hyper_parameters_are_refused(options: dict[str, float]) -> N
 def test_predictions_are_sorted_by_index_and_keep_the_argmax_of_the_logits() -> None:
     predictions = Predictions()
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 3.0000002]])
-    predictions.update(torch.tensor([5, 2]), torch.tensor([0, 2]), logits)
+    predictions.update(torch.tensor([5, 2]), torch.tensor([0, 2]), logits=logits)
     rows = predictions.compute()
     assert rows[:, :3].tolist() == [[2, 2, 2], [5, 0, 0]]
     torch.testing.assert_close(rows[:, 3:], logits.flip(0))
@@ -286,3 +290,25 @@ def test_compiled_steps_learn_what_plain_ones_do(tmp_path: Path, monkeypatch: py
     assert list((tmp_path / "compiled").rglob("*.cpp")), "nothing was compiled"
     plain, compiled_loss = losses
     assert compiled_loss == pytest.approx(plain, rel=1e-4)  # float32 sums in another order
+
+
+def test_a_network_without_its_data_says_what_it_needs() -> None:
+    with pytest.raises(CnnbenchError, match="lenet5 is not built yet"):
+        Classifier("lenet5")(torch.rand(1, 1, 28, 28))
+
+
+def test_a_trainer_without_data_says_what_it_needs() -> None:
+    trainer = FakeTrainer()
+    trainer.datamodule = None  # type: ignore[assignment,misc]
+    classifier = Classifier("lenet5")
+    classifier.trainer = trainer  # type: ignore[assignment]
+    with pytest.raises(CnnbenchError, match="datamodule=ImageData"):
+        classifier.configure_model()
+
+
+def test_lightning_s_own_way_to_load_a_checkpoint_works_without_a_trainer(run: Path) -> None:
+    loaded = Classifier.load_from_checkpoint(run / "best.ckpt", weights_only=True)
+    ours = load_classifier(run / "best.ckpt")
+    pixels = torch.rand(4, 1, 28, 28)
+    assert torch.equal(loaded.eval()(pixels), ours(pixels))
+    assert loaded.class_names == NAMES
