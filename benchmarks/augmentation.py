@@ -82,7 +82,7 @@ def main() -> None:
         name: lambda side=side: float(process([__file__, "--side", side, *sizes]))
         for name, side in {"ours": "ours", "DataLoader, 0 workers": "0", "DataLoader, 2 workers": "2"}.items()
     }
-    compared("crop and flip, 32x32x3", "images/s", interleaved(sides, chosen.rounds), "ours", least=10)
+    compared("crop and flip, 32x32x3", interleaved(sides, chosen.rounds), unit="images/s", ours="ours", least=10)
 
 
 if __name__ == "__main__":

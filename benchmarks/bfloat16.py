@@ -45,7 +45,7 @@ def main() -> None:
         return float(process(["benchmarks/loop.py", json.dumps(loop)]))
 
     found = interleaved({way: lambda way=way: rate(way) for way in WAYS}, chosen.rounds)
-    compared(f"{chosen.arch}, batch {chosen.batch}", "images/s", found, next(iter(WAYS)), least=2)
+    compared(f"{chosen.arch}, batch {chosen.batch}", found, unit="images/s", ours=next(iter(WAYS)), least=2)
     if chosen.seeds:
         print()
         accuracies(chosen.arch, chosen.folder, chosen.batch, chosen.seeds, chosen.images)
@@ -77,7 +77,7 @@ def accuracies(arch: str, folder: str, batch: int, seeds: int, images: int | Non
                     runs,
                     *(["--data.train_images", str(images)] if images else []),
                 ]
-                record = json.loads(process(["-m", "cnnbench", "fit", *arguments, "--test", "--json"]))
+                record = json.loads(process(["-m", "cnnbench", "fit", *arguments, "--test", "--format", "json"]))
             tested.append(100 * record["test"]["accuracy"])
         one, other = found["32-true"][-1], found["bf16-mixed"][-1]
         rows.append([str(seed), f"{one:.2f}", f"{other:.2f}", f"{other - one:+.2f}"])

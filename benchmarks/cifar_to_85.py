@@ -75,7 +75,7 @@ def trained(data: list[str], epochs: int, folder: Path) -> tuple[dict, float]:
     start = time.perf_counter()
     process(["-m", "cnnbench", "fit", *arguments])
     seconds = time.perf_counter() - start
-    return json.loads(process(["-m", "cnnbench", "test", *arguments, "--json"])), seconds
+    return json.loads(process(["-m", "cnnbench", "test", *arguments, "--format", "json"])), seconds
 
 
 if __name__ == "__main__":

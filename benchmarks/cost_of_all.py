@@ -2,9 +2,9 @@
 
     python benchmarks/cost_of_all.py [--rounds 5]
 
-Whole processes, all for 32 x 32 x 3 and 10 classes. The other side builds each network and runs one image through it
-while torch.utils.flop_counter counts. `list` alone reads what is declared beside each architecture, which tests hold
-against counts; `list --size` counts on the meta device. All three must name the same parameters and MACs.
+Whole processes, all for 32 x 32 x 3 and 10 classes. The other side builds every network and runs one image through it
+while torch.utils.flop_counter counts. `list` alone reads the costs declared beside each architecture, which tests
+compare with counts; `list --size` counts on the meta device. All three must give the same parameters and MACs.
 """
 
 import argparse
@@ -30,38 +30,38 @@ def run_each() -> Costs:
     from cnnbench.types import ImageSpec
 
     spec = ImageSpec(32, 32, 3, 10)
-    found = {}
+    costs = {}
     for name in architecture:
         network = build(name, spec).eval()
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, 3, 32, 32))
-        # the counter takes a multiply-add for two
-        found[name] = [sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2]
-    return found
+        # the counter counts a multiply-add as two operations
+        costs[name] = [sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2]
+    return costs
 
 
 @dataclass
 class Processes:
-    """One process after another, all of which must find the same costs."""
+    """Runs processes, all of which must print the same costs."""
 
     costs: Costs = field(default_factory=dict)
 
     def seconds(self, arguments: list[str]) -> float:
-        """Of a whole process. Exits with a line where it finds other costs than those before it."""
+        """Seconds of a whole process. Exits with a message if its costs differ from those of the processes before."""
         start = time.perf_counter()
         printed = process(arguments)
-        taken = time.perf_counter() - start
-        found = json.loads(printed)
+        seconds = time.perf_counter() - start
+        costs = json.loads(printed)
         if arguments is not RUN:
-            found = {row["arch"]: [row["params"], row["macs"]] for row in found}
-        self.costs = self.costs or found
-        for name in found.keys() | self.costs.keys():
-            if found.get(name) != self.costs.get(name):
+            costs = {row["arch"]: [row["params"], row["macs"]] for row in costs}
+        self.costs = self.costs or costs
+        for name in costs.keys() | self.costs.keys():
+            if costs.get(name) != self.costs.get(name):
                 sys.exit(
-                    f"params and MACs of {name} disagree: {found.get(name)} in {' '.join(arguments)}, "
+                    f"params and MACs of {name} disagree: {costs.get(name)} in {' '.join(arguments)}, "
                     f"{self.costs.get(name)} before"
                 )
-        return taken
+        return seconds
 
 
 def main() -> None:
@@ -72,19 +72,26 @@ def main() -> None:
     if chosen.run:
         print(json.dumps(run_each()))
         return
-    one = Processes()
-    against = "running each once"
+    processes = Processes()
+    other = "running each once"
     sides = {
-        "list": lambda: one.seconds(DECLARED),
-        "list --size 32x32x3": lambda: one.seconds(COUNTED),
-        against: lambda: one.seconds(RUN),
+        "list": lambda: processes.seconds(DECLARED),
+        "list --size 32x32x3": lambda: processes.seconds(COUNTED),
+        other: lambda: processes.seconds(RUN),
     }
-    for side in sides.values():  # not counted: it reads the files before, and compares the costs
+    for side in sides.values():  # not measured: it reads the files before, and compares the costs
         side()
-    found = interleaved(sides, chosen.rounds)
+    figures = interleaved(sides, chosen.rounds)
     for ours, least in (("list", 5), ("list --size 32x32x3", 1)):
-        what = f"{ours}, {len(one.costs)} architectures"
-        compared(what, "s", {ours: found[ours], against: found[against]}, ours, least, fewer_is_better=True)
+        what = f"{ours}, {len(processes.costs)} architectures"
+        compared(
+            what,
+            {name: figures[name] for name in (ours, other)},
+            unit="s",
+            ours=ours,
+            least=least,
+            fewer_is_better=True,
+        )
         print()
 
 

@@ -56,7 +56,7 @@ def main() -> None:
         "hand-written loop": lambda: float(process(["benchmarks/loop.py", json.dumps(loop)])),
     }
     what = f"fit, {chosen.arch}, {chosen.dataset}, batch {chosen.batch}, {chosen.precision}"
-    compared(what, "images/s", interleaved(sides, chosen.rounds), "fit", chosen.least)
+    compared(what, interleaved(sides, chosen.rounds), unit="images/s", ours="fit", least=chosen.least)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The tightest hand-written PyTorch loop for our recipe: what `fit` is held against.
+"""The tightest hand-written PyTorch loop for our recipe, which `fit` is compared with.
 
     python benchmarks/loop.py '{"arch": "lenet5", "data": {"dataset": "mnist"}, "batch": 512, "epochs": 3, "steps": 99}'
 
 The same tensors and the same arithmetic as `fit`: uint8 images in memory, a batch gathered by index, cropped and
-flipped as a whole, the same network, loss, optimizer and schedule; nothing else. Prints images a second over all
-epochs but the first.
+flipped as a whole, the same network, loss, optimizer and schedule; nothing else. Prints images per second
+over all epochs but the first.
 """
 
+import argparse
 import json
-import sys
 import time
 
 from cnnbench.training import process
@@ -17,6 +17,7 @@ from cnnbench.training import process
 def main(
     arch: str,
     data: dict,
+    *,
     batch: int,
     epochs: int,
     steps: int,
@@ -25,7 +26,7 @@ def main(
     compile: bool = False,
     prepared: bool = True,
 ) -> float:
-    """Train for some epochs of some steps; images a second."""
+    """Train for `epochs` epochs of `steps` steps; images per second after the first."""
     if prepared:
         process.prepare()  # as `fit` does, so that the loop around the arithmetic is all that differs
     import torch
@@ -58,7 +59,7 @@ def main(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.05, total_steps=epochs * steps, pct_start=0.25, cycle_momentum=False
     )
-    each = torch.arange(batch)
+    rows = torch.arange(batch)
     for epoch in range(epochs):
         if epoch == 1:
             start = time.perf_counter()
@@ -70,7 +71,7 @@ def main(
             x = images[order[part]]
             if pad:
                 windows = F.pad(x, (0, 0, pad, pad, pad, pad)).unfold(1, height, 1).unfold(2, width, 1)
-                x = windows.permute(0, 1, 2, 4, 5, 3)[each, dy[part], dx[part]]
+                x = windows.permute(0, 1, 2, 4, 5, 3)[rows, dy[part], dx[part]]
             if flip:
                 x = torch.where(flips[part].view(-1, 1, 1, 1), x.flip(2), x)
             x = x.permute(0, 3, 1, 2)
@@ -85,4 +86,6 @@ def main(
 
 
 if __name__ == "__main__":
-    print(main(**json.loads(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", type=json.loads, help="JSON object with the arguments of main()")
+    print(main(**parser.parse_args().arguments))

@@ -81,7 +81,7 @@ class Rounds:
         start = time.perf_counter()
         process(["-m", "cnnbench", "fit", *arguments])
         seconds = time.perf_counter() - start
-        record = json.loads(process(["-m", "cnnbench", "test", *arguments, "--json"]))
+        record = json.loads(process(["-m", "cnnbench", "test", *arguments, "--format", "json"]))
         self.accuracy.append(record["test"]["accuracy"])
         return seconds
 

@@ -44,7 +44,8 @@ def main() -> None:
         busy.kill()
         busy.wait()
     for where, found in (("alone", alone), ("beside a busy process", beside)):
-        compared(f"{chosen.arch}, batch {chosen.batch}, {where}", "images/s", found, "as fit sets it", least=1)
+        what = f"{chosen.arch}, batch {chosen.batch}, {where}"
+        compared(what, found, unit="images/s", ours="as fit sets it", least=1)
         print()
 
 

@@ -1,7 +1,7 @@
-"""Two or more sides measured in turns, each in a process of its own, and what is said of them: medians and ratios.
+"""Two or more sides measured in turns, each in its own process; medians and ratios.
 
-Shared by the scripts beside it. A round measures every side once, in random order, so that what else the machine does
-strikes all alike; the ratio is taken within a round, and its median and range over the rounds are reported.
+Shared by the scripts beside it. A round measures every side once, in random order, so that other load on the
+machine affects all alike; the ratio is taken within a round, and its median and range over the rounds are reported.
 """
 
 import argparse
@@ -21,20 +21,20 @@ Sides = dict[str, Callable[[], float]]
 
 
 def options(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """What every script takes."""
+    """A parser with the options of every script."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds of turns (default {rounds})")
     return parser
 
 
 def interleaved(sides: Sides, rounds: int) -> dict[str, list[float]]:
-    """Measure each side once a round; a line on stderr for each figure."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    """Measure each side once per round; a line on stderr per figure."""
+    figures: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in random.sample(list(sides), len(sides)):
-            found[name].append(sides[name]())
-            print(f"round {number + 1} of {rounds}: {name} {found[name][-1]:.6g}", file=sys.stderr)
-    return found
+            figures[name].append(sides[name]())
+            print(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.6g}", file=sys.stderr)
+    return figures
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
@@ -45,22 +45,28 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def compared(
-    what: str, unit: str, found: dict[str, list[float]], ours: str, least: float, fewer_is_better: bool = False
+    what: str,
+    figures: dict[str, list[float]],
+    *,
+    unit: str,
+    ours: str,
+    least: float,
+    fewer_is_better: bool = False,
 ) -> None:
-    """Print a row for each of the other sides: how many times as good `ours` is, and whether that was asked for."""
-    rows = [["what", "against", f"ours, {unit}", f"theirs, {unit}", "ratio: median (range)", "asked", "reached"]]
-    for name, theirs in found.items():
+    """Print a row for each of the other sides: how many times as good `ours` is, and whether that reaches `least`."""
+    rows = [["what", "against", f"ours, {unit}", f"other, {unit}", "ratio: median (range)", "required", "reached"]]
+    for name, others in figures.items():
         if name == ours:
             continue
-        pairs = list(zip(found[ours], theirs, strict=True))
+        pairs = list(zip(figures[ours], others, strict=True))
         ratios = [b / a if fewer_is_better else a / b for a, b in pairs]
         middle = median(ratios)
         rows.append(
             [
                 what,
                 name,
-                f"{median(found[ours]):,.4g}",
-                f"{median(theirs):,.4g}",
+                f"{median(figures[ours]):,.4g}",
+                f"{median(others):,.4g}",
                 f"{middle:.3g} ({min(ratios):.3g} to {max(ratios):.3g}) of {len(ratios)} rounds",
                 f"{least:g}",
                 "yes" if middle >= least else "no",
@@ -80,11 +86,11 @@ def machine() -> str:
 
 
 def process(arguments: Sequence[str]) -> str:
-    """Run Python with these arguments; what it prints to stdout. Its stderr is shown where it fails."""
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} exited with {done.returncode}:\n{done.stderr}")
-    return done.stdout
+    """The stdout of Python with these arguments. If it fails, the benchmark exits with its stderr."""
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"{' '.join(arguments)} exited with {result.returncode}:\n{result.stderr}")
+    return result.stdout
 
 
 def fit(arguments: Sequence[str]) -> dict:

@@ -28,7 +28,7 @@ def main() -> None:
     for side in sides.values():
         side()
     found = interleaved(sides, chosen.rounds)
-    compared("python -m cnnbench --help", "s", found, "--help", least=20, fewer_is_better=True)
+    compared("python -m cnnbench --help", found, unit="s", ours="--help", least=20, fewer_is_better=True)
     taken = median(found["--help"])
     print(f"--help takes {taken:.3f} s, asked under {MOST_SECONDS:g}: {'yes' if taken < MOST_SECONDS else 'no'}")
 

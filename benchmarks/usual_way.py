@@ -78,7 +78,8 @@ def main() -> None:
         "fit": lambda: images_per_second(fit(arguments)),
         "the usual way": lambda: float(process([__file__, "--side", "usual", "--root", chosen.root]).split()[-1]),
     }
-    compared("fit, lenet5, mnist, its defaults", "images/s", interleaved(sides, chosen.rounds), "fit", least=5)
+    figures = interleaved(sides, chosen.rounds)
+    compared("fit, lenet5, mnist, its defaults", figures, unit="images/s", ours="fit", least=5)
 
 
 if __name__ == "__main__":

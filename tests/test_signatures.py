@@ -18,15 +18,12 @@ KEPT = {
     "runtime/predict.py:decode": "its file travels in every bundle, which holds its hash",
 }
 LEFT = {
-    "analysis": 5,
     "architectures": 18,
     "bench": 22,
     "bundles": 18,
     "cli": 13,
     "datasets": 5,
-    "lab": 6,
     "page": 14,
-    "pictures.py": 1,
     "runtime": 2,
     "sweeps": 5,
     "tables": 2,

@@ -1,4 +1,4 @@
-"""The receptive fields that the formula gives against those that gradients show."""
+"""Receptive fields by the formula against those by gradients."""
 
 import dataclasses
 import math
@@ -71,13 +71,13 @@ def fields(network: nn.Module, side: int = 32) -> tuple[list[Layer], list[Field]
     [case(name, spec) for spec in (COST_SPEC, LARGE) for name in [*architecture, *OTHERS]],
     ids=str,
 )
-def test_the_formula_gives_what_gradients_show(name: str, spec: ImageSpec) -> None:
+def test_formula_and_gradients_agree(name: str, spec: ImageSpec) -> None:
     network, layers = apart(name, spec)
     for layer, found in zip(layers, measure_fields(network, spec, layers=layers), strict=True):
         assert found == (layer.field if layer.kind in KINDS else None), layer.name
 
 
-def test_where_only_values_move_or_attention_looks_nothing_is_measured() -> None:
+def test_attention_and_layers_that_only_move_values_are_not_measured() -> None:
     network, layers = apart(VIT, LARGE)
     assert set(measure_fields(network, LARGE, layers=layers)) == {None}
     assert layers[0].field == (16, 16)
@@ -118,7 +118,7 @@ def test_a_stack_sees_each_kernel_s_reach_times_the_strides_before(windows: list
     assert found == expected == [layer.field for layer in layers]
 
 
-def test_an_image_that_is_long_one_way_is_measured_as_any_other() -> None:
+def test_an_oblong_image_is_measured_like_a_square_one() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, (7, 3), stride=(2, 1)), nn.MaxPool2d(2))
     spec = ImageSpec(20, 150, 3, 10)
     layers = layers_of(network)
@@ -153,13 +153,13 @@ def test_joined_branches_see_what_the_larger_one_sees(join: object) -> None:
     assert fields(Function(function, wide, high))[1] == [(1, 9), (5, 1), (7, 3), (7, 9)]
 
 
-def test_the_weights_have_no_say() -> None:
+def test_fields_do_not_depend_on_weights() -> None:
     network = nn.Conv2d(3, 3, 3)
     nn.init.zeros_(network.weight)
     assert fields(network)[1] == [(3, 3)]
 
 
-def test_a_wrong_theory_is_noticed() -> None:
+def test_a_wrong_formula_is_detected() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 3, stride=2), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3), nn.MaxPool2d(2))
     layers = layers_of(network)
     for place in range(len(layers)):
@@ -171,7 +171,7 @@ def test_a_wrong_theory_is_noticed() -> None:
             assert found == [layer.field for layer in layers] != [layer.field for layer in tampered]
 
 
-def test_pixels_that_the_formula_does_not_count_are_noticed() -> None:
+def test_pixels_that_the_formula_misses_are_measured() -> None:
     def function(x: Tensor) -> Tensor:
         return torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]], dim=1)
 
@@ -180,7 +180,7 @@ def test_pixels_that_the_formula_does_not_count_are_noticed() -> None:
     assert (layers[-1].field, found[-1]) == ((1, 1), (2, 2))
 
 
-def test_another_order_of_layers_is_noticed() -> None:
+def test_another_order_of_layers_is_detected() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 5))
     layers = layers_of(network)
     swapped = nn.Sequential(network[1], network[0])

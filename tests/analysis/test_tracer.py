@@ -1,4 +1,4 @@
-"""What a network is taken apart into: on small networks with known answers, and on every architecture."""
+"""The layers of a network: on small networks with known answers, and on every architecture."""
 
 import itertools
 import math
@@ -65,12 +65,12 @@ def test_layers_hold_all_work(name: str, spec: ImageSpec) -> None:
 
 
 @every
-def test_the_last_layer_answers_for_each_class(name: str, spec: ImageSpec) -> None:
+def test_the_last_layer_has_an_output_per_class(name: str, spec: ImageSpec) -> None:
     assert apart(name, spec)[1][-1].output_shape == (spec.num_classes,)
 
 
 @pytest.mark.parametrize("name", [*architecture, *[name for name in OTHERS if name not in RESHAPING]])
-def test_a_layer_takes_what_the_one_before_gives(name: str) -> None:
+def test_the_input_of_a_layer_has_the_shape_of_its_source(name: str) -> None:
     layers = apart(name, COST_SPEC)[1]
     for layer in layers:
         if len(layer.sources) == 1 and layer.sources[0] >= 0:
@@ -89,12 +89,12 @@ def test_layers_read_the_image_or_what_came_before(name: str, spec: ImageSpec) -
     assert read == set(range(-1, len(layers) - 1)), "every output is read"
 
 
-def test_names_are_those_of_the_modules() -> None:
+def test_layers_have_the_names_of_their_modules() -> None:
     network = nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), nn.Flatten(), nn.Linear(675, 10))
     assert [layer.name for layer in layers_of(network)] == ["0", "1.1", "3"]
 
 
-def test_what_works_on_each_position_alone_is_told_beside_its_layer() -> None:
+def test_pointwise_operations_are_named_on_the_layer_before() -> None:
     (layer,) = layers_of(nn.Sequential(conv(channels=8, bias=False), nn.BatchNorm2d(8), nn.Dropout(), nn.ReLU()))
     assert layer.fused_ops == ("BatchNorm", "ReLU")
     assert (layer.weights, layer.params) == (8 * 3 * 9, 8 * 3 * 9 + 16)
@@ -147,7 +147,7 @@ def test_a_stack_sees_one_pixel_and_each_kernel_s_reach_times_the_strides_before
     assert (last.field, last.jump) == (tuple(expected), tuple(jump))
 
 
-def test_rows_and_columns_are_told_apart() -> None:
+def test_rows_and_columns_are_distinguished() -> None:
     layers = layers_of(
         nn.Sequential(conv((1, 7), stride=(1, 2), padding=(0, 3)), conv((5, 1), stride=(3, 1), dilation=(2, 1)))
     )
@@ -158,7 +158,7 @@ def test_rows_and_columns_are_told_apart() -> None:
     assert [layer.padding for layer in layers] == [(0, 3), (0, 0)]
 
 
-def test_functions_are_seen_as_modules_are() -> None:
+def test_functions_are_traced_like_modules() -> None:
     def function(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
         x = F.max_pool2d(F.relu(first(x)), 2)
         return F.avg_pool2d(torch.tanh(second(x)), kernel_size=3, stride=2, padding=1)
@@ -170,7 +170,7 @@ def test_functions_are_seen_as_modules_are() -> None:
     assert (layers[3].kernel, layers[3].stride, layers[3].padding) == ((3, 3), (2, 2), (1, 1))
 
 
-def test_work_in_place_is_seen_as_work_elsewhere_is() -> None:
+def test_in_place_operations_are_traced_like_others() -> None:
     def function(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
         x = F.relu_(first(x))
         y = second(x)
@@ -183,7 +183,7 @@ def test_work_in_place_is_seen_as_work_elsewhere_is() -> None:
     assert layers[2].sources == (1, 0)
 
 
-def test_where_two_paths_meet_the_larger_field_counts() -> None:
+def test_joined_branches_have_the_larger_field() -> None:
     network = Function(lambda x, a, b: a(x) + b(x), conv(5, padding=2), conv(3, padding=1))
     layers = layers_of(network)
     assert kinds(layers) == ["convolution", "convolution", "add"]

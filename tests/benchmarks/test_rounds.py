@@ -53,7 +53,7 @@ def test_the_ratio_is_taken_within_a_round(
 ) -> None:
     # the ratios of the rounds are 1, 2 and 3; the ratio of the medians would be 20 / 15
     found = {"ours": [20.0, 60.0, 15.0], "theirs": [20.0, 30.0, 5.0]}
-    rounds.compared("it", "images/s", found, "ours", least, fewer_is_better)
+    rounds.compared("it", found, unit="images/s", ours="ours", least=least, fewer_is_better=fewer_is_better)
     row = capsys.readouterr().out.splitlines()[2]
     assert f"| {ratio} of 3 rounds |" in row
     assert row.endswith(f"| {reached} |")
