@@ -10,15 +10,24 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+from cnnbench.types import CnnbenchError, Cost, Exit, Finding, ImageSpec
 
 if TYPE_CHECKING:
+    from cnnbench.analysis.description import describe_network
+    from cnnbench.analysis.listing import list_architectures
     from cnnbench.bench.measure import measure_latency
     from cnnbench.bench.plan import LatencyOptions
     from cnnbench.bench.regression import compare_bundles, compare_records
     from cnnbench.bench.robustness import measure_robustness
     from cnnbench.bundles.bundle import ExportOptions, export_run
     from cnnbench.bundles.verify import verify_bundle
+    from cnnbench.datasets.listing import list_datasets
+    from cnnbench.lab import run_lesson
+    from cnnbench.page.course import course_page
+    from cnnbench.page.explain import explain_page
+    from cnnbench.page.material import Material
+    from cnnbench.page.report import report_page
+    from cnnbench.page.write import write as write_page
     from cnnbench.records.schema import Manifest, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
     from cnnbench.tables.choose import Limits, choose_network
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from cnnbench.tables.gather import gather
     from cnnbench.tables.pair import compare_pair
     from cnnbench.tables.rows import rows_of
+    from cnnbench.tasks import list_tasks
     from cnnbench.training.config import parse as configure
     from cnnbench.training.run import fit, predict, test, validate
 
@@ -34,10 +44,12 @@ __all__ = [
     "Cost",
     "Exit",
     "ExportOptions",
+    "Finding",
     "ImageSpec",
     "LatencyOptions",
     "Limits",
     "Manifest",
+    "Material",
     "Model",
     "RunConfig",
     "RunRecord",
@@ -48,18 +60,27 @@ __all__ = [
     "compare_records",
     "configure",
     "cost",
+    "course_page",
+    "describe_network",
+    "diagnose",
+    "explain_page",
     "export_run",
     "fit",
     "gather",
     "list_architectures",
+    "list_datasets",
+    "list_tasks",
     "load",
     "measure_latency",
     "measure_robustness",
     "predict",
+    "report_page",
     "rows_of",
+    "run_lesson",
     "test",
     "validate",
     "verify_bundle",
+    "write_page",
 ]
 
 PLACES = {
@@ -67,6 +88,7 @@ PLACES = {
     "LatencyOptions": "cnnbench.bench.plan:LatencyOptions",
     "Limits": "cnnbench.tables.choose:Limits",
     "Manifest": "cnnbench.records.schema:Manifest",
+    "Material": "cnnbench.page.material:Material",
     "Model": "cnnbench.runtime.predict:Model",
     "RunConfig": "cnnbench.records.schema:RunConfig",
     "RunRecord": "cnnbench.records.schema:RunRecord",
@@ -76,16 +98,25 @@ PLACES = {
     "compare_pair": "cnnbench.tables.pair:compare_pair",
     "compare_records": "cnnbench.bench.regression:compare_records",
     "configure": "cnnbench.training.config:parse",
+    "course_page": "cnnbench.page.course:course_page",
+    "describe_network": "cnnbench.analysis.description:describe_network",
+    "explain_page": "cnnbench.page.explain:explain_page",
     "export_run": "cnnbench.bundles.bundle:export_run",
     "fit": "cnnbench.training.run:fit",
     "gather": "cnnbench.tables.gather:gather",
+    "list_architectures": "cnnbench.analysis.listing:list_architectures",
+    "list_datasets": "cnnbench.datasets.listing:list_datasets",
+    "list_tasks": "cnnbench.tasks:list_tasks",
     "measure_latency": "cnnbench.bench.measure:measure_latency",
     "measure_robustness": "cnnbench.bench.robustness:measure_robustness",
     "predict": "cnnbench.training.run:predict",
+    "report_page": "cnnbench.page.report:report_page",
     "rows_of": "cnnbench.tables.rows:rows_of",
+    "run_lesson": "cnnbench.lab:run_lesson",
     "test": "cnnbench.training.run:test",
     "validate": "cnnbench.training.run:validate",
     "verify_bundle": "cnnbench.bundles.verify:verify_bundle",
+    "write_page": "cnnbench.page.write:write",
 }
 """Where a public name is defined; the imports above say the same to type checkers."""
 
@@ -99,11 +130,13 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
         return getattr(importlib.import_module(module), attribute)
 
 
-def list_architectures() -> list[str]:
-    """Names of the registered architectures."""
-    from cnnbench.architectures import architecture
+def diagnose() -> list[Finding]:
+    """Findings about this machine: packages, devices, ONNX Runtime providers and datasets, each read whole."""
+    from cnnbench.datasets.check import check_datasets
+    from cnnbench.environment import check_machine, check_packages
+    from cnnbench.runtime.providers import check_providers
 
-    return list(architecture)
+    return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
 
 
 def cost(arch: str, *, height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> Cost:

@@ -54,6 +54,15 @@ def compared_records(world: World) -> bool:
     return cnnbench.compare_records(record, record).regression
 
 
+SPEC = cnnbench.ImageSpec(28, 28, 1, 10)
+
+
+def written_page(world: World) -> Path:
+    path = Path("report.html")
+    cnnbench.write_page(cnnbench.report_page(cnnbench.Material(gathered(world))), path)
+    return path
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "choose_network": lambda world: (
         cnnbench.choose_network(cnnbench.rows_of(gathered(world)), cnnbench.Limits()).chosen
@@ -67,7 +76,16 @@ CALLS: dict[str, Callable[[World], object]] = {
     "export_run": lambda world: cnnbench.export_run(world.run).task == "mnist5k_lenet5",
     "fit": lambda world: cnnbench.fit(cnnbench.configure(FLAGS)).fit.epochs == 1,  # type: ignore[union-attr]
     "gather": lambda world: gathered(world).runs[0].record.arch == "lenet5",
-    "list_architectures": lambda world: "lenet5" in cnnbench.list_architectures(),
+    "course_page": lambda world: cnnbench.course_page({"losses": cnnbench.run_lesson("losses")}).title == "Losses",
+    "describe_network": lambda world: cnnbench.describe_network("lenet5", SPEC).cost.params == 61_706,
+    "diagnose": lambda world: "provider cpu" in {finding.topic for finding in cnnbench.diagnose()},
+    "explain_page": lambda world: cnnbench.explain_page([cnnbench.describe_network("linear", SPEC)]).sections,
+    "list_architectures": lambda world: "lenet5" in {row.arch for row in cnnbench.list_architectures()},
+    "list_datasets": lambda world: "mnist5k" in {row.dataset for row in cnnbench.list_datasets()},
+    "list_tasks": lambda world: "mnist_lenet5" in {row.task for row in cnnbench.list_tasks()},
+    "report_page": lambda world: cnnbench.report_page(cnnbench.Material(gathered(world))).answers[0].name == "lenet5",
+    "run_lesson": lambda world: cnnbench.run_lesson("losses").holds,
+    "write_page": lambda world: written_page(world).is_file(),
     "load": lambda world: cnnbench.load(world.bundle).size == (28, 28, 1),
     "measure_latency": lambda world: (
         cnnbench.measure_latency([world.bundle], options=QUICK, out="l.json").rows[0].p50_ms

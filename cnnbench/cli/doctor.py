@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Literal
 
-from cnnbench.types import Exit, Finding
+from cnnbench.api import diagnose
+from cnnbench.types import Exit
 
 
 def doctor(*, format: Literal["text", "json"] = "text") -> int:
@@ -24,12 +25,3 @@ def doctor(*, format: Literal["text", "json"] = "text") -> int:
         wrong = [finding for finding in findings if finding.wrong]
         print("".join(f"\nWRONG {finding.topic}: {finding.wrong}" for finding in wrong) or "\nNothing is wrong.")
     return Exit.ENVIRONMENT if any(finding.wrong for finding in findings) else Exit.OK
-
-
-def diagnose() -> list[Finding]:
-    """Every finding about this machine: packages, devices, ONNX Runtime providers and datasets."""
-    from cnnbench.datasets.check import check_datasets
-    from cnnbench.environment import check_machine, check_packages
-    from cnnbench.runtime.providers import check_providers
-
-    return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
