@@ -9,7 +9,7 @@ from isolated import TORCH, cnnbench_without
 
 from cnnbench import pictures
 from cnnbench.__main__ import main
-from cnnbench.lab import Lesson, Numbers, lesson
+from cnnbench.lab import Claim, Lesson, Numbers, lesson
 from cnnbench.registry import Entry
 
 Capture = pytest.CaptureFixture[str]
@@ -33,7 +33,7 @@ def result(title: str, *claims: tuple[str, bool]) -> Lesson:
     figure, (axes,) = pictures.new(3, 2)
     axes.plot([0, 1])
     numbers = [Numbers("Some numbers", [{"word": "x", "count": 1_234_567, "share": 0.123456}, {"word": "y"}])]
-    return Lesson(title, f"All about {title}.", list(claims), numbers, figure, "A line")
+    return Lesson(title, f"All about {title}.", [Claim(*claim) for claim in claims], numbers, figure, "A line")
 
 
 def true() -> Lesson:
