@@ -18,11 +18,11 @@ CHANNELS, BLOCKS = 32, 10
 
 def block() -> nn.Module:
     """x + relu(bn(conv(x))). The sum's own ReLU changes nothing: both terms are zero or more from the first ReLU on."""
-    made = ResidualBlock(conv_bn_relu(CHANNELS, CHANNELS, kernel_size=3), nn.Identity())
-    for module in made.modules():
+    residual = ResidualBlock(conv_bn_relu(CHANNELS, CHANNELS, kernel_size=3), nn.Identity())
+    for module in residual.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, 0.1)  # or ten sums of terms above zero outgrow the layers behind
-    return made
+    return residual
 
 
 @architecture(params=159_594, macs=24_543_552)

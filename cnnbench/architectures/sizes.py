@@ -59,7 +59,7 @@ def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
     def note_layer(layer: nn.Module, inputs: Any) -> None:
         entered.append(type(layer).__name__)
 
-    def note_shape(layer: nn.Module, inputs: Any, output: Any) -> None:
+    def note_shape(layer: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             sides = f"{output.shape[2]}x{output.shape[3]}"
             if sides != trace[-1].split(" ")[-1].rpartition("x")[0]:  # a step for each change of size, not each layer

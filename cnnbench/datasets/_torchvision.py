@@ -47,7 +47,7 @@ def read(
     except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError) as error:
         reason = " ".join(str(error).split()) or "truncated file"
         failed, remedy = ("fetched into", "check the network, or ") if source.download else ("read from", "")
-        if not source.download and "not found" in reason.lower():
+        if not source.download and isinstance(error, RuntimeError):  # torchvision's, whose text advises to download
             reason = "a file is missing or damaged"
         raise CnnbenchError(
             f"{name} cannot be {failed} {folder} ({reason}; "

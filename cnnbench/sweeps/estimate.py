@@ -15,7 +15,6 @@ from cnnbench.analysis.cost import cost
 from cnnbench.architectures import build
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps.plan import Planned, open_data
-from cnnbench.training.data import channels_first
 from cnnbench.training.precision import Precision, resolve_precision
 from cnnbench.types import CnnbenchError, Dataset
 
@@ -91,7 +90,8 @@ def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision:
     mixed = resolve_precision(precision, device.type).name == "bf16-mixed"
     network = build(arch, spec).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True, fused=True)
-    pixels = channels_first(torch.rand(batch, spec.height, spec.width, spec.channels, device=device))
+    images = torch.rand(batch, spec.height, spec.width, spec.channels, device=device)
+    pixels = images.permute(0, 3, 1, 2)  # channels last in memory, as batches are
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     times: list[float] = []
     while len(times) < 2 or sum(times) < PROBE_SECONDS:

@@ -148,14 +148,6 @@ def prefetch_to_gpu(batches: Iterable[Batch], device: torch.device) -> Iterator[
             yield current[0], current[1], current[2]
 
 
-def channels_first(images: Tensor) -> Tensor:
-    """`(N, H, W, C)` as an image decoder gives them, viewed as the networks take them: `(N, C, H, W)`.
-
-    The memory stays as it is: channels last.
-    """
-    return images.permute(0, 3, 1, 2)
-
-
 class ImageData(LightningDataModule):
     """Images and labels of one dataset, for training, choosing and testing.
 

@@ -137,7 +137,7 @@ def _distribution(registry: Registry, name: str) -> dict[str, str]:
     if package in LIBRARIES:
         return {package: metadata.version(package)}
     distributions = (point.dist for point in metadata.entry_points(group=registry.package, name=name))
-    return {found.name: found.version for found in distributions if found}
+    return {distribution.name: distribution.version for distribution in distributions if distribution}
 
 
 def _file(module: str, packages: Iterable[str]) -> Path | None:

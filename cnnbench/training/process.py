@@ -1,4 +1,4 @@
-"""What a training process asks of the system before torch is loaded: cheap waiting, and memory that is kept.
+"""System settings of a training process, made before torch is loaded: threads wait cheaply, malloc reuses memory.
 
 Both matter because the steps of small networks are short: tens of parallel regions and tens of megabytes, again and
 again. `benchmarks/process_settings.py` measures both.
@@ -11,15 +11,15 @@ import os
 from typing import Any
 
 SPINS = "1000"
-"""A thread that waits for another looks so many times before it sleeps. GNU OpenMP's default of 300,000 costs dearly
-where another process holds one of the cores: the one who could go on is kept from it by the one who looks."""
+"""Spin count before a waiting OpenMP thread sleeps. GNU OpenMP's default of 300,000 is slow where another process uses
+one of the cores: the spinning thread holds the core that the working thread needs."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-KEPT_BYTES, HEAP_BYTES = 2**31 - 1, 2**30
+TRIM_BYTES, HEAP_BYTES = 2**31 - 1, 2**30
 
 
 def prepare() -> None:
-    """Set both, where the user has not; call it before torch is imported."""
+    """Make both settings, except where the user has; call it before torch is imported."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
@@ -33,7 +33,7 @@ def keep_freed_memory() -> bool:
         Whether this system's C library has such settings; GNU's has.
     """
     mallopt = _c_function("mallopt")
-    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, HEAP_BYTES) and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, HEAP_BYTES) and mallopt(M_TRIM_THRESHOLD, TRIM_BYTES))
 
 
 def release_freed_memory() -> None:

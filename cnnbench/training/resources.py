@@ -1,4 +1,4 @@
-"""What training takes from the machine besides time: memory and energy, measured or None with the reason."""
+"""Memory and energy of training: measured, or None with the reason."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass
 class Meter:
-    """Started before the first step, read after the last one.
+    """Measures memory and energy from `start`, before the first step, to `read`, after the last one.
 
     Memory on the CPU is the process's peak resident memory (Linux counts it, and lets a process reset it), on a GPU
-    what torch allocated; both above what was held before. Energy is counted by the hardware: NVML on the GPU that is
+    what torch allocated; both above what was in use before. Energy is counted by the hardware: NVML on the GPU that is
     trained on, else RAPL on the processor packages. It is never estimated.
     """
 
     device: torch.device
-    held: int | None = None
+    memory_before: int | None = None
     joules: dict[str, float] | None = None
     missing: str = field(default="", init=False)
 
     def start(self) -> None:
-        """Note what is held and spent so far."""
+        """Note the memory and energy used so far."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            self.held = torch.cuda.memory_allocated(self.device)
+            self.memory_before = torch.cuda.memory_allocated(self.device)
         else:
-            self.held = _reset_peak()
+            self.memory_before = _reset_peak()
         self.joules, self.missing = self._counters()
 
     def read(self) -> Resources:
-        """What was taken since `start`."""
+        """Memory and energy used since `start`."""
         memory, memory_kind = self._memory()
         energy, energy_kind = self._energy()
         return Resources(memory, memory_kind, energy, energy_kind)
 
     def _memory(self) -> tuple[int | None, str]:
         if self.device.type == "cuda":
-            assert self.held is not None
-            return torch.cuda.max_memory_allocated(self.device) - self.held, "allocated by torch on the GPU"
+            assert self.memory_before is not None
+            return torch.cuda.max_memory_allocated(self.device) - self.memory_before, "allocated by torch on the GPU"
         peak = _status("VmHWM")
-        if self.held is None or peak is None:
+        if self.memory_before is None or peak is None:
             return None, "this system does not tell a process its peak memory"
-        return max(0, peak - self.held), "resident memory of the process"
+        return max(0, peak - self.memory_before), "resident memory of the process"
 
     def _energy(self) -> tuple[float | None, str]:
         if self.joules is None:

@@ -97,7 +97,7 @@ def fit(
 
     Args:
         config: The configuration; see `training.config.parse`.
-        runs_dir: Folder of the
+        runs_dir: Folder of the runs.
         overwrite: Replace an earlier run of the same task and seed.
         resume: A checkpoint of this run to continue from; "last" is the newest.
         test: Afterwards score the best checkpoint on every test image, once.
@@ -158,7 +158,7 @@ def validate(
 
     Args:
         config: The configuration of its run.
-        runs_dir: Folder of the
+        runs_dir: Folder of the runs.
         checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
 
     Raises:
@@ -180,7 +180,7 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
 
     Args:
         config: The configuration of its run.
-        runs_dir: Folder of the
+        runs_dir: Folder of the runs.
         checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
 
     Returns:
@@ -217,7 +217,7 @@ def predict(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str
 
     Args:
         config: The configuration of its run.
-        runs_dir: Folder of the
+        runs_dir: Folder of the runs.
         checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
 
     Returns:

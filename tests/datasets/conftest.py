@@ -11,7 +11,7 @@ from dataset_helpers import Loaded, save_images
 
 from cnnbench.datasets import Source, dataset
 from cnnbench.datasets.choice import load
-from cnnbench.types import CnnbenchError, Dataset
+from cnnbench.types import Dataset, DatasetNotFoundError
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,9 +41,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             save_images(folder / "train" / name, 30, value)
     try:
         return _loaded(request.param, Source(root, folder))
-    except CnnbenchError as error:
-        if "not found" not in str(error):
-            raise
+    except DatasetNotFoundError:
         pytest.skip(f"CNNBENCH_DATA names no folder with {request.param}")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnbench.records.schema import DataConfig
 from cnnbench.training import data
-from cnnbench.training.data import EVAL_BATCH_SIZE, EvalBatches, ImageData, TrainBatches, channels_first
+from cnnbench.training.data import EVAL_BATCH_SIZE, EvalBatches, ImageData, TrainBatches
 from cnnbench.types import Augment, CnnbenchError, Split
 
 
@@ -112,15 +112,6 @@ def test_evaluation_batches_are_bounded() -> None:
     batches = EvalBatches(numbered(EVAL_BATCH_SIZE + 1))
     assert [len(labels) for _, labels, _ in batches] == [EVAL_BATCH_SIZE, 1]
     assert len(batches) == 2
-
-
-def test_channels_first_moves_the_last_axis_and_leaves_memory_as_it_is() -> None:
-    images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    moved = channels_first(images)
-    assert moved.shape == (2, 5, 3, 4)
-    assert moved[1, 2, 0, 3] == images[1, 0, 3, 2]
-    assert moved.is_contiguous(memory_format=torch.channels_last)
-    assert moved.data_ptr() == images.data_ptr()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
