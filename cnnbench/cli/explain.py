@@ -99,7 +99,7 @@ def _plain(description: NetworkDescription) -> dict[str, Any]:
         "size": [spec.height, spec.width, spec.channels],
         "classes": spec.num_classes,
         "cost": {**asdict(cost), **derived},
-        "layers": [_plain_layer(each) for each in description.layers],
+        "layers": [_plain_layer(layer) for layer in description.layers],
     }
 
 

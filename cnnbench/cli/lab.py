@@ -61,11 +61,11 @@ def lab(
     if html is not None and Path(html).is_dir():  # refused before minutes are spent
         raise CnnbenchError(f"cannot write {html}: it is a folder; expected the name of a file")
     names = [entry.name for entry in course()] if all else [lesson[str(name)].name]
-    lessons = {each: _run(each, Path(out), quiet=format == "json") for each in names}
+    lessons = {key: _run(key, Path(out), quiet=format == "json") for key in names}
     if html is not None:
         write(course_page(lessons), Path(html))
     if format == "json":
-        documents = [_plain(each, result) for each, result in lessons.items()]
+        documents = [_plain(key, result) for key, result in lessons.items()]
         print(json.dumps(documents if all else documents[0], indent=2))
     else:
         _print_end(lessons, html)

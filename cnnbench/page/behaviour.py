@@ -103,7 +103,7 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
     known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
     return [
-        Block(heading, notes, pictures=[_confusion(each, classes) for each in predicted]),
+        Block(heading, notes, pictures=[_confusion(network, classes) for network in predicted]),
         Block(pictures=[_by_class(predicted, classes)], layout="wide"),
     ]
 
@@ -140,9 +140,9 @@ def _confusion(predicted: Predicted, classes: Sequence[str]) -> Picture:
 
 
 def _by_class(predicted: Sequence[Predicted], classes: Sequence[str]) -> Picture:
-    points = [point for each in predicted for point in _class_errors(each, classes)]
+    points = [point for network in predicted for point in _class_errors(network, classes)]
     caption = "The share of each class that was classified wrongly, in percent: a hard class is coloured in every row."
-    networks = [each.group.name for each in predicted]
+    networks = [network.group.name for network in predicted]
     return charts.per_class(points, classes, networks=networks, title="Errors by class", caption=caption)
 
 
@@ -210,9 +210,9 @@ def calibration(material: Material) -> Section | None:
     blocks = []
     for dataset in material.datasets:
         predicted = _predicted(material, dataset)
-        points = [point for each in predicted for point in _bins(material, each)]
+        points = [point for network in predicted for point in _bins(material, network)]
         if points:
-            groups = [each.group for each in predicted]
+            groups = [network.group for network in predicted]
             known = [f"{group.name} {percent(group.row.ece)}" for group in groups if group.row.ece is not None]
             caption = (
                 "Images by the confidence of the network; on the dashed line it is right as often as its confidence "

@@ -77,7 +77,7 @@ TOTALS = {
 def explain_page(descriptions: Sequence[NetworkDescription]) -> Page:
     """The page of one network; of two also their comparison, in front."""
     names = " and ".join(description.arch for description in descriptions)
-    sections = [_section(f"network-{place}", each) for place, each in enumerate(descriptions, 1)]
+    sections = [_section(f"network-{place}", description) for place, description in enumerate(descriptions, 1)]
     if len(descriptions) == 2:
         blocks = [Block(table=table) for table in comparison_tables(*descriptions)]
         sections.insert(0, Section("comparison", "Side by side", "", blocks))
@@ -140,8 +140,8 @@ def _side_by_side(first: NetworkDescription, second: NetworkDescription) -> Tabl
             Column(f"{side}_macs", "MACs", "{:,}".format, right=True),
         ]
     rows = [
-        {"place": place, **_prefixed("first", one), **_prefixed("second", other)}
-        for place, (one, other) in enumerate(zip_longest(_rows(first), _rows(second)), start=1)
+        {"place": place, **_prefixed("first", left), **_prefixed("second", right)}
+        for place, (left, right) in enumerate(zip_longest(_rows(first), _rows(second)), start=1)
     ]
     return Table(columns, rows, "Layer by layer")
 
@@ -153,7 +153,7 @@ def _prefixed(side: str, row: LayerRow | None) -> dict[str, object]:
 
 
 def _rows(description: NetworkDescription) -> list[LayerRow]:
-    return [_row(place, each) for place, each in enumerate(description.layers, start=1)]
+    return [_row(place, described) for place, described in enumerate(description.layers, start=1)]
 
 
 def _row(place: int, described: LayerDescription) -> LayerRow:

@@ -49,9 +49,9 @@ def receptive_fields(description: NetworkDescription) -> Figure:
 
 def _steps(description: NetworkDescription) -> list[Step]:
     return [
-        Step(place, each.layer.kind, each.layer.field, each.measured_field)
-        for place, each in enumerate(description.layers, 1)
-        if isinstance(each.layer.field, tuple)
+        Step(place, described.layer.kind, described.layer.field, described.measured_field)
+        for place, described in enumerate(description.layers, 1)
+        if isinstance(described.layer.field, tuple)
     ]
 
 
@@ -106,7 +106,7 @@ def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> N
         axes.plot(*zip(*measured, strict=True), "o", ms=4, color=pictures.COLOURS[1], label="measured by gradient")
     height, layers = description.spec.height, description.layers
     axes.axhline(height, color="#666666", linestyle="--", linewidth=1, label=f"the image: {height}")
-    joining = next((place for place, each in enumerate(layers, 1) if each.layer.field == "image"), None)
+    joining = next((place for place, described in enumerate(layers, 1) if described.layer.field == "image"), None)
     if joining:
         axes.axvline(joining, color="#666666", linestyle=":", linewidth=1, label="from here on: the whole image")
     axes.set_xlim(0.5, len(layers) + 0.5)
@@ -127,9 +127,15 @@ def _example(spec: ImageSpec) -> np.ndarray:
 def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs"]) -> Figure:
     """One bar per layer, coloured by kind; parameters with what a fully connected layer would need."""
     figure, (axes,) = pictures.new(11.5, 4.2)
-    bars = [(place, each) for place, each in enumerate(description.layers, 1) if getattr(each.layer, figure_of)]
-    for kind in dict.fromkeys(each.layer.kind for _, each in bars):
-        heights = [(place, getattr(each.layer, figure_of)) for place, each in bars if each.layer.kind == kind]
+    bars = [
+        (place, described)
+        for place, described in enumerate(description.layers, 1)
+        if getattr(described.layer, figure_of)
+    ]
+    for kind in dict.fromkeys(described.layer.kind for _, described in bars):
+        heights = [
+            (place, getattr(described.layer, figure_of)) for place, described in bars if described.layer.kind == kind
+        ]
         axes.bar(*zip(*heights, strict=True), color=COLOURS.get(kind, pictures.COLOURS[2]), label=kind)
     label = {"params": "parameters", "macs": "MACs"}[figure_of]
     axes.set_title(f"{label} by layer: {getattr(description.cost, figure_of):,} in all")
@@ -156,6 +162,6 @@ def _layer_axis(axes: Axes, count: int) -> None:
 def _fully_connected(axes: Axes, bars: list[tuple[int, LayerDescription]]) -> None:
     """A mark per layer at the weights of a fully connected layer in its place, on a logarithmic axis."""
     axes.set_yscale("log")
-    marks = [(place, weights) for place, each in bars if (weights := each.layer.fully_connected)]
+    marks = [(place, weights) for place, described in bars if (weights := described.layer.fully_connected)]
     if marks:
         axes.plot(*zip(*marks, strict=True), "_", ms=8, color="#000000", label="a fully connected layer's")

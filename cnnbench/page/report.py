@@ -25,7 +25,7 @@ MEASURES = {
 def report_page(material: Material) -> Page:
     """The page of everything that was measured; a section without anything to show is left out."""
     recommendations = [recommend(material, dataset) for dataset in material.datasets]
-    chosen = [each.group for each in recommendations if each.group]
+    chosen = [recommendation.group for recommendation in recommendations if recommendation.group]
     sections = [
         accuracy.pareto(material),
         accuracy.table(material),
@@ -46,7 +46,7 @@ def report_page(material: Material) -> Page:
         "report",
         "Which network to choose",
         counts=_counts(material),
-        answers=[each.answer for each in recommendations],
+        answers=[recommendation.answer for recommendation in recommendations],
         sections=shown,
         missing=_missing(shown),
         origin=(
