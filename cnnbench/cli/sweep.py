@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.cli.table import Format, render
 from cnnbench.tables.columns import Column
+from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ RUNS = [
     Column("task", "task"),
     Column("seed", "seed", right=True),
     Column("state", "state"),
-    Column("accuracy", "test accuracy, %", lambda value: f"{100 * value:.2f}", right=True),
+    Column("accuracy", "test accuracy", percent_digits, unit="%", right=True),
     Column("seconds", "s", "{:.0f}".format, right=True),
     Column("reason", "reason"),
 ]

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from cnnbench import records
-from cnnbench.tables.columns import Column as Column
-from cnnbench.tables.columns import texts
+from cnnbench.tables.columns import Column, texts
 from cnnbench.types import CnnbenchError
 
 Format = Literal["table", "markdown", "csv", "json"]
