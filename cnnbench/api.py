@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from cnnbench.page.write import write as write_page
     from cnnbench.records.schema import Manifest, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
+    from cnnbench.sweeps.plan import plan as plan_sweep
+    from cnnbench.sweeps.sweep import run_sweep
+    from cnnbench.sweeps.sweep import survey as survey_sweep
     from cnnbench.tables.choose import Limits, choose_network
     from cnnbench.tables.collect import collect_records
     from cnnbench.tables.gather import gather
@@ -73,10 +76,13 @@ __all__ = [
     "load",
     "measure_latency",
     "measure_robustness",
+    "plan_sweep",
     "predict",
     "report_page",
     "rows_of",
     "run_lesson",
+    "run_sweep",
+    "survey_sweep",
     "test",
     "validate",
     "verify_bundle",
@@ -109,10 +115,13 @@ PLACES = {
     "list_tasks": "cnnbench.tasks:list_tasks",
     "measure_latency": "cnnbench.bench.measure:measure_latency",
     "measure_robustness": "cnnbench.bench.robustness:measure_robustness",
+    "plan_sweep": "cnnbench.sweeps.plan:plan",
     "predict": "cnnbench.training.run:predict",
     "report_page": "cnnbench.page.report:report_page",
     "rows_of": "cnnbench.tables.rows:rows_of",
     "run_lesson": "cnnbench.lab:run_lesson",
+    "run_sweep": "cnnbench.sweeps.sweep:run_sweep",
+    "survey_sweep": "cnnbench.sweeps.sweep:survey",
     "test": "cnnbench.training.run:test",
     "validate": "cnnbench.training.run:validate",
     "verify_bundle": "cnnbench.bundles.verify:verify_bundle",

@@ -63,6 +63,11 @@ def written_page(world: World) -> Path:
     return path
 
 
+def planned(world: World) -> Any:
+    overrides = ["trainer.max_epochs=2", "data.batch_size=128"]  # those of the run
+    return cnnbench.plan_sweep(["mnist5k_lenet5"], seeds=1, overrides=overrides, runs_dir=world.runs_dir)
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "choose_network": lambda world: (
         cnnbench.choose_network(cnnbench.rows_of(gathered(world)), cnnbench.Limits()).chosen
@@ -91,8 +96,11 @@ CALLS: dict[str, Callable[[World], object]] = {
         cnnbench.measure_latency([world.bundle], options=QUICK, out="l.json").rows[0].p50_ms
     ),
     "measure_robustness": lambda world: cnnbench.measure_robustness(world.run, images=10).images == 10,
+    "plan_sweep": lambda world: planned(world)[0].seed == 1,
     "predict": lambda world: cnnbench.predict(world.config, runs_dir=world.runs_dir).is_file(),
+    "run_sweep": lambda world: cnnbench.run_sweep(cnnbench.survey_sweep(planned(world)))[0].accuracy,
     "rows_of": lambda world: cnnbench.rows_of(gathered(world))[0].seeds == 1,
+    "survey_sweep": lambda world: cnnbench.survey_sweep(planned(world))[0].state == "done",
     "test": lambda world: cnnbench.test(world.config, runs_dir=world.runs_dir).test.images == 500,  # type: ignore[union-attr]
     "validate": lambda world: cnnbench.validate(world.config, runs_dir=world.runs_dir).images == 500,
     "verify_bundle": lambda world: cnnbench.verify_bundle(world.bundle),
