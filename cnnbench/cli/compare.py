@@ -1,4 +1,4 @@
-"""`compare`: the tables. Runs, bundles and latencies joined into one row per task; or two tasks side by side."""
+"""`compare`: one table and one picture of runs, bundles and latencies, or two tasks side by side."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def entry(verb: str) -> Callable[..., int]:
     if verb not in verbs():
         raise CnnbenchError(f"unknown verb {verb!r}: {hint(verb, list(verbs()))}")
     module = importlib.import_module(f"cnnbench.cli.{verb}")
-    for name in (verb, f"{verb}_", "main", "show"):
+    for name in (verb, f"{verb}_", "main"):
         function = vars(module).get(name)
         if isfunction(function) and function.__module__ == module.__name__:
             return function

@@ -67,8 +67,6 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> dict[str, Any]:
         SystemExit: `--help` was printed.
     """
     known = ["--help", *(_flag(parameter.name) for parameter in _split(function)[1])]
-    if _is_older(function):
-        arguments = [_dashed(argument, known) for argument in arguments]
     check_flags(verb, arguments, known=known)
     parser = parser_of(verb, function)
     usage = parser.format_usage().removeprefix("usage: ").strip()
@@ -101,7 +99,7 @@ def parser_of(verb: str, function: Verb) -> argparse.ArgumentParser:
         parser.add_argument(parameter.name, **options)
     for parameter in flags:
         options = _options(parameter, _kind(hints[parameter.name]), described.get(parameter.name, ""))
-        parser.add_argument(_flag(parameter.name), **_older_lists(function, parameter, options))
+        parser.add_argument(_flag(parameter.name), **options)
     return parser
 
 
@@ -169,8 +167,6 @@ def _kind(annotation: Any) -> Kind:
     if origin is list:
         item = _kind(inner[0])
         return replace(item, show=lambda values: ",".join(map(item.show, values)), several=True)
-    if origin is tuple:  # older form
-        return Kind(str)
     if annotation is bool:
         return Kind(str, switch=True)
     if annotation not in PLAIN:
@@ -260,9 +256,6 @@ def _reported(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _split(function: Verb) -> tuple[list[Parameter], list[Parameter]]:
     """The parameters that come without a flag, and the flags."""
     parameters = list(signature(function).parameters.values())
-    if _is_older(function):
-        first = int(not isinstance(parameters[0].default, bool))
-        return parameters[:first], parameters[first:]
     flags = [parameter for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
     return [parameter for parameter in parameters if parameter not in flags], flags
 
@@ -270,25 +263,3 @@ def _split(function: Verb) -> tuple[list[Parameter], list[Parameter]]:
 def _flag(name: str) -> str:
     """The flag of a parameter; one that is a keyword of Python's is written with an underscore at its end, `for_`."""
     return "--" + name.removesuffix("_").replace("_", "-")
-
-
-# The older form of a verb, without a `*`: several values follow a flag as words of their own. Goes with the last one.
-
-
-def _is_older(function: Verb) -> bool:
-    parameters = list(signature(function).parameters.values())
-    keywords = any(parameter.kind is Parameter.KEYWORD_ONLY for parameter in parameters)
-    return not keywords and (len(parameters) > 1 or isinstance(parameters[0].default, bool))
-
-
-def _dashed(argument: str, known: list[str]) -> str:
-    flag, equals, value = argument.partition("=")
-    dashed = flag.replace("_", "-")
-    return dashed + equals + value if dashed in known else argument
-
-
-def _older_lists(function: Verb, parameter: Parameter, options: dict[str, Any]) -> dict[str, Any]:
-    text = str(parameter.annotation)
-    if not _is_older(function) or not ("list[str]" in text or "tuple[str, str]" in text):
-        return options
-    return {**options, "action": "store", "type": str, "nargs": 2 if "tuple" in text else "+"}
