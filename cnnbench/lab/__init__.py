@@ -49,7 +49,7 @@ class Lesson:
     claims: list[Claim]
     numbers: list[Numbers]
     figure: Figure
-    shown: str
+    alt_text: str
     """What the figure shows, in words."""
 
     @property
