@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,45 @@ from cnnbench.training.folder import RunFolder
 from cnnbench.types import CnnbenchError, Exit
 
 
-def open_checkpoint(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint of ours, read as plain data."""
+
+    path: Path
+    content: dict[str, Any]
+    """As Lightning lays it out, with our part under "cnnbench"."""
+
+    @property
+    def arch(self) -> str:
+        name: str = self.content["cnnbench"]["arch"]
+        return name
+
+    @property
+    def epoch(self) -> int:
+        """The epoch it was taken in, from 0 on."""
+        epoch: int = self.content["epoch"]
+        return epoch
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps so far."""
+        steps: int = self.content["global_step"]
+        return steps
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether it is of the last step of its run.
+
+        Raises:
+            CnnbenchError: It does not say how many steps its run has (exit 3).
+        """
+        try:
+            return bool(self.steps >= self.content["lr_schedulers"][0]["total_steps"])
+        except (KeyError, IndexError, TypeError):
+            raise CnnbenchError(f"checkpoint {self.path} has no learning-rate schedule", Exit.DATA) from None
+
+
+def open_checkpoint(path: Path) -> StoredCheckpoint:
     """Load a checkpoint of ours without executing anything from it.
 
     Raises:
@@ -47,7 +86,7 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
         raise CnnbenchError(
             f"checkpoint {path} has schema {schema!r}; this version reads {CHECKPOINT_SCHEMA!r}", Exit.DATA
         )
-    return checkpoint
+    return StoredCheckpoint(path, checkpoint)
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -57,29 +96,16 @@ def load_classifier(path: Path) -> Classifier:
         CnnbenchError: See `open_checkpoint`; or weights and architecture do not fit (exit 3).
     """
     checkpoint = open_checkpoint(path)
-    made = checkpoint["cnnbench"]
-    classifier = Classifier(made["arch"])
-    classifier.on_load_checkpoint(checkpoint)
+    classifier = Classifier(checkpoint.arch)
+    classifier.on_load_checkpoint(checkpoint.content)
     try:
-        classifier.load_state_dict(checkpoint["state_dict"])
+        classifier.load_state_dict(checkpoint.content["state_dict"])
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[-1].strip()
         raise CnnbenchError(
-            f"checkpoint {path} does not hold the weights of {made['arch']}: {reason}", Exit.DATA
+            f"checkpoint {path} does not hold the weights of {checkpoint.arch}: {reason}", Exit.DATA
         ) from None
     return classifier.eval()
-
-
-def has_finished(checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint is of the last step of its run.
-
-    Raises:
-        CnnbenchError: It does not say how many steps its run has (exit 3).
-    """
-    try:
-        return bool(checkpoint["global_step"] >= checkpoint["lr_schedulers"][0]["total_steps"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise CnnbenchError(f"the checkpoint has no learning-rate schedule: {error!r}", Exit.DATA) from None
 
 
 class BestAndLast(Checkpoint):

@@ -16,7 +16,7 @@ from cnnbench.analysis.cost import fc_weights, total
 from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
 from cnnbench.records.schema import Environment, Epoch, FitResult, Resources, RunConfig, RunRecord, TestResult
-from cnnbench.training.checkpoints import has_finished, load_classifier, open_checkpoint
+from cnnbench.training.checkpoints import StoredCheckpoint, load_classifier, open_checkpoint
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
@@ -39,13 +39,13 @@ class FitState(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources
 
 
-def fit_state(checkpoint: dict[str, Any]) -> FitState:
+def fit_state(checkpoint: StoredCheckpoint) -> FitState:
     """What a checkpoint says of its run.
 
     Raises:
         CnnbenchError: It says nothing, or not what this version reads (exit 3).
     """
-    callbacks = checkpoint.get("callbacks")
+    callbacks = checkpoint.content.get("callbacks")
     return _fit_state(callbacks.get(Recorder.__qualname__) if isinstance(callbacks, dict) else None)
 
 
@@ -119,13 +119,13 @@ def finish(run: RunFolder) -> RunRecord | None:
     if run.result.is_file() or not run.best.is_file() or not run.last.is_file():
         return None
     checkpoint = open_checkpoint(run.last)
-    if not has_finished(checkpoint):
+    if not checkpoint.has_finished:
         return None
     record = fit_record(
         fit_state(checkpoint),
         load_classifier(run.last),
-        epochs=checkpoint["epoch"] + 1,
-        steps=checkpoint["global_step"],
+        epochs=checkpoint.epoch + 1,
+        steps=checkpoint.steps,
     )
     _write(run, record)
     return record

@@ -26,7 +26,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.records.schema import RunConfig, RunRecord
-from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, has_finished, open_checkpoint
+from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
 from cnnbench.training.claim import Claim, exclusive, is_first_process, remove_replaced
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
@@ -146,7 +146,7 @@ def _lacks_only_its_result(session: _Session, config: RunConfig) -> bool:
     if not folder.last.is_file() or (folder.result.is_file() and is_first_process()):
         return False
     checkpoint = open_checkpoint(folder.last)
-    if not has_finished(checkpoint):
+    if not checkpoint.has_finished:
         return False
     return fit_state(checkpoint).identity == identity(config, session.data.loaded)
 
@@ -255,7 +255,7 @@ def _checkpoint(name: str, folder: RunFolder) -> Path:
 
 
 def _check_same_architecture(checkpoint: Path, config: RunConfig) -> None:
-    arch = open_checkpoint(checkpoint)["cnnbench"]["arch"]
+    arch = open_checkpoint(checkpoint).arch
     if arch != config.model.arch:
         raise CnnbenchError(
             f"checkpoint {checkpoint} holds {arch}, but the config names {config.model.arch}: use the same --model.arch"

@@ -62,8 +62,8 @@ def test_an_interrupted_run_without_improvement_resumes_from_its_last_epoch(caps
     still = [*LINEAR, "--model.lr", "1e-9", "--trainer.max_epochs", "14"]  # the accuracy stays that of epoch 1
     assert main(["fit", *still, "--runs-dir", "undisturbed"]) == 0
     stopped_at(12, still)
-    assert open_checkpoint(RUN.best)["epoch"] == 0
-    assert open_checkpoint(RUN.last)["epoch"] == 11
+    assert open_checkpoint(RUN.best).epoch == 0
+    assert open_checkpoint(RUN.last).epoch == 11
     capsys.readouterr()
     assert main(["fit", *still, "--ckpt_path", "last"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
@@ -80,9 +80,9 @@ def test_best_is_the_earliest_of_the_best_validations_and_last_the_last_epoch(ev
     assert main(["fit", *LINEAR, "--trainer.max_epochs", "6", "--trainer.check_val_every_n_epoch", str(every)]) == 0
     fit = records.read(RUN.result, RunRecord).fit
     accuracies = [epoch.val_accuracy for epoch in fit.curve]
-    assert open_checkpoint(RUN.best)["epoch"] == fit.best_epoch
+    assert open_checkpoint(RUN.best).epoch == fit.best_epoch
     assert fit.curve[accuracies.index(max(accuracies))].epoch == fit.best_epoch + 1
-    assert open_checkpoint(RUN.last)["epoch"] == 5
+    assert open_checkpoint(RUN.last).epoch == 5
 
 
 # killed between the last checkpoint and result.json
@@ -181,7 +181,7 @@ def test_checkpoints_need_no_folder_for_temporary_files(monkeypatch: pytest.Monk
     with pytest.raises(FileNotFoundError):
         tempfile.mkstemp()  # else this test could not fail
     assert main(["fit", *SHORT]) == 0
-    assert open_checkpoint(RUN.last)["epoch"] == 2
+    assert open_checkpoint(RUN.last).epoch == 2
     assert not list(RUN.path.glob(".*"))
 
 
@@ -263,7 +263,7 @@ def test_a_killed_run_loses_at_most_the_epoch_it_was_in_and_its_folder_is_free_a
     finally:
         first.kill()
         first.communicate()
-    assert open_checkpoint(RUN.last)["epoch"] + 1 >= reached - 1
+    assert open_checkpoint(RUN.last).epoch + 1 >= reached - 1
     assert not is_locked(RUN)
     resumed = fit(*long, "--ckpt_path", "last")
     try:
