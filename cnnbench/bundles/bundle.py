@@ -57,6 +57,7 @@ class ExportOptions:
     max_accuracy_loss: float = 0.2
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_accuracy_loss", float(self.max_accuracy_loss))  # as it is read from a manifest
         if not 0 <= self.max_accuracy_loss <= 100:
             raise CnnbenchError(f"a maximum accuracy loss of {self.max_accuracy_loss:g} points: expected 0% to 100%")
 
