@@ -15,6 +15,7 @@ from builders import data_record
 import cnnbench
 from cnnbench import records
 from cnnbench.architectures import architecture
+from cnnbench.datasets import dataset
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.records.schema import DataConfig, ModelConfig, RunConfig
 from cnnbench.registry import Entry
@@ -164,6 +165,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = Path(cnnbench.__file__).parent
     files = shutil.ignore_patterns("__pycache__", "*.pyc")
     copied = Path(shutil.copytree(real, tmp_path / "cnnbench", ignore=files))
+    assert architecture.entries
+    assert dataset.entries  # read from the package itself, before its files are replaced by the copy
     find_spec = importlib.util.find_spec
 
     def found(name: str) -> object:
