@@ -53,7 +53,8 @@ def _dispatch(arguments: list[str]) -> int:
     if entry.__name__ == "main":  # reads its command line itself
         parser.check_flags(verb, words)
         return entry(words)
-    return entry(**parser.parse(verb, entry, arguments=words))
+    parsed = parser.parse(verb, entry, arguments=words)
+    return entry(*parsed.args, **parsed.kwargs)
 
 
 def _terminate(*_: Any) -> NoReturn:

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         page().print_help()
         return Exit.OK
-    return cnnbench(**parser.parse("", cnnbench, arguments=arguments))
+    return cnnbench(**parser.parse("", cnnbench, arguments=arguments).kwargs)
 
 
 def cnnbench(*, version: bool = False, debug: bool = False, print_completion: Shell | None = None) -> int:

@@ -11,7 +11,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from inspect import Parameter, signature
+from inspect import BoundArguments, Parameter, signature
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -59,8 +59,8 @@ class Kind:
     several: bool = False
 
 
-def parse(verb: str, function: Verb, *, arguments: list[str]) -> dict[str, Any]:
-    """The keyword arguments for `function` that a command line gives; those not given are left to its defaults.
+def parse(verb: str, function: Verb, *, arguments: list[str]) -> BoundArguments:
+    """The arguments of `function` that a command line gives; those not given are left to its defaults.
 
     Raises:
         CnnbenchError: An unknown or renamed flag, or a value that is not accepted (exit 2).
@@ -75,7 +75,8 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> dict[str, Any]:
         values = parser.parse_intermixed_args(arguments)  # flags may stand between paths
     except argparse.ArgumentError as error:
         raise _refusal(verb, f"{error.argument_name}: {error.message}") from None
-    return {name: value for name, value in vars(values).items() if value not in (None, [])}
+    given = {name: value for name, value in vars(values).items() if value not in (None, [])}
+    return signature(function).bind(**given)
 
 
 def parser_of(verb: str, function: Verb) -> argparse.ArgumentParser:
