@@ -1,5 +1,6 @@
 """What many tests share: one small trained run and its bundle, made once by the real verbs."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,12 +10,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import onnx
 import pytest
 import torch
 from filelock import FileLock
+from torch import Tensor, nn
 
 from cnnbench.__main__ import main
 from cnnbench.bench import plan
+from cnnbench.bundles import graph
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts us in the background lets us ignore Ctrl-C, and with us whatever the tests send it to
@@ -59,6 +63,39 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr("sys.argv", ["cnnbench"])
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_network_is_converted_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """torch's ONNX exporter takes seconds: the same weights in the same modules of ours give the graph made before.
+
+    tests/bundles/test_graph.py shows that converting twice gives the same bytes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "converted"
+    folder.mkdir(exist_ok=True)
+    convert = graph._convert
+
+    def convert_once(deployable: graph.Deployable, example: Tensor, *, outputs: list[str]) -> onnx.ModelProto:
+        if any(not of_ours(module) for module in deployable.modules()):
+            return convert(deployable, example, outputs=outputs)
+        form = f"{deployable.kind} {deployable.probabilities} {tuple(example.shape)} {example.dtype} {outputs}"
+        weights = graph.weights_sha256(deployable)
+        key = hashlib.sha256(f"{deployable} {form} {weights}".encode()).hexdigest()
+        file = folder / f"{key}.onnx"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                file.write_bytes(convert(deployable, example, outputs=outputs).SerializeToString())
+        return onnx.load_model_from_string(file.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_convert", convert_once)
+        yield
+
+
+def of_ours(module: nn.Module) -> bool:
+    """Whether a module is the package's or torch's, as it was defined."""
+    return type(module).__module__.startswith(("cnnbench.", "torch.nn.")) and "forward" not in vars(module)
 
 
 Make = Callable[[Path], None]

@@ -100,7 +100,7 @@ def locked(run: RunFolder) -> Iterator[None]:
     try:
         yield
     finally:
-        _unlock(run, lock)
+        lock.release()  # the file stays: whoever waits for it has it open, and a new one would be another lock
         with suppress(OSError):  # not empty: the run has its folder there
             if created:
                 task_folder.rmdir()
@@ -115,14 +115,8 @@ def is_locked(run: RunFolder) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    _unlock(run, lock)
-    return False
-
-
-def _unlock(run: RunFolder, lock: FileLock) -> None:
-    with suppress(OSError):
-        run.lock.unlink(missing_ok=True)  # FileLock opens a new file where the one it has opened is unlinked
     lock.release()
+    return False
 
 
 def find(source: str | Path) -> Path:

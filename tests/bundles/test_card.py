@@ -158,6 +158,7 @@ def commands(bundle: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("cnnbench ")]
 
 
+@pytest.mark.slow
 def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
     for command in commands(bundle):
         assert main(command) == 0

@@ -83,6 +83,7 @@ PUBLISHED = {
 """Parameters and thousand million multiply-adds of torchvision's model cards; without the heads for training only."""
 
 
+@pytest.mark.slow
 def test_at_224_pixels_the_list_has_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
     rows = listed(capsys, "--size", "224", "--classes", "1000")
     assert set(rows) == {*architecture, "torchvision/googlenet", "torchvision/inception_v3"}
