@@ -21,6 +21,7 @@ def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_here_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out

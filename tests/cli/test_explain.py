@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo import every_with_weights
 
 from cnnbench.__main__ import main
 from cnnbench.analysis import receptive_field
@@ -25,7 +26,7 @@ def explained(capsys: Capture, *arguments: str) -> Any:
     return json.loads(printed.out)
 
 
-@pytest.mark.parametrize("name", list(architecture))
+@every_with_weights
 def test_layers_add_up_to_the_cost(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in DEEP:
         monkeypatch.setattr(receptive_field, "measure_fields", lambda network, spec, layers: [None] * len(layers))

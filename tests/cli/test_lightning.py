@@ -297,6 +297,7 @@ def test_fast_dev_run_writes_nothing() -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run: Path) -> None:
     trained = subprocess.run(
         command("fit", *SHORT, *TWO_PROCESSES, "--test"), capture_output=True, text=True, timeout=300
@@ -315,6 +316,7 @@ def test_two_processes_train_and_count_every_test_image_once(runs_dir: Path, run
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_signals_end_a_run_with_their_code(sent: signal.Signals, code: int) -> None:
     process = subprocess.Popen(
         command("fit", *LENET, "--trainer.max_epochs", "500"),

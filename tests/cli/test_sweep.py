@@ -91,6 +91,7 @@ def timeless(result: Path) -> dict[str, Any]:
     return {"identity": record["identity"], "curve": curve, "fit": parts, "test": test}
 
 
+@pytest.mark.slow
 def test_a_sweep_does_what_fit_and_test_do_and_does_it_once(swept: Sweep, commands: list[list[str]]) -> None:
     code, rows, said = swept(*TWO, "--seeds", "2", *SHORT)
     assert code == Exit.OK
@@ -155,6 +156,7 @@ def test_one_failure_leaves_the_other_runs_alone(swept: Sweep) -> None:
     assert "1 of 2 runs failed" in said
 
 
+@pytest.mark.slow
 def test_a_run_of_something_else_is_refused_before_anything_starts_and_replaced_when_asked(
     swept: Sweep, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,6 +152,7 @@ def test_other_kernels_find_no_edges(monkeypatch: Patch) -> None:
     assert len(broken(filters.filters()).splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_a_network_that_knows_both_sides_or_neither_breaks_the_claims_on_translation(monkeypatch: Patch) -> None:
     monkeypatch.setattr(translation, "_train", lambda name, plan: translation.Scores(left=0.95, right=0.95))
     assert len(broken(translation.translation()).splitlines()) == 2

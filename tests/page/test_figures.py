@@ -41,6 +41,7 @@ def test_both_files_are_written_and_open(tmp_path: Path) -> None:
     assert ET.parse(paths[0]).getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_every_network_is_named_and_drawn(tmp_path: Path) -> None:
     svg, png = accuracy_against_cost(ROWS, tmp_path / "all", costs=COSTS)
     assert all(entry.arch in svg.read_text() for entry in ROWS)
