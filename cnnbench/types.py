@@ -24,6 +24,7 @@ class Exit(IntEnum):
     REGRESSION = 5  # slower than before, beyond the noise
     ENVIRONMENT = 6  # provider, GPU or extra not there, two machines compared, or `doctor` found something broken
     SWEEP = 7  # a sweep whose runs did not all succeed
+    LIMITS = 8  # `choose`: no network keeps the limits
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -32,6 +32,8 @@ def choose(
 ) -> int:
     """Name the cheapest network that keeps every limit, then the others, each with the reason why it was not chosen.
 
+    Where no network keeps them, the nearest one is named, and the exit code is 8.
+
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`.
         min_accuracy: Minimum of the mean test accuracy over seeds.
@@ -65,7 +67,7 @@ def choose(
         print(json.dumps(_document(choice), indent=2))
     else:
         _print(choice)
-    return Exit.OK
+    return Exit.OK if choice.chosen else Exit.LIMITS
 
 
 def _print(choice: Choice) -> None:

@@ -49,8 +49,10 @@ def write_three() -> None:
 def lines(
     capsys: pytest.CaptureFixture[str], *arguments: str, paths: tuple[str, ...] = ("runs", "exports")
 ) -> list[str]:
-    assert main(["choose", *paths, *arguments]) == 0
-    return capsys.readouterr().out.splitlines()
+    code = main(["choose", *paths, *arguments])
+    printed = capsys.readouterr().out.splitlines()
+    assert code == (8 if printed[0].startswith("none: ") else 0)
+    return printed
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
@@ -303,11 +305,12 @@ def test_json_holds_every_figure_and_every_reason(capsys: pytest.CaptureFixture[
         assert {key for key, value in expected.items() if value is not None} <= set(row)
 
 
-def test_none_is_null_in_json_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_none_is_null_in_json_with_the_nearest_and_exit_code_8(capsys: pytest.CaptureFixture[str]) -> None:
     write_three()
-    assert main(["choose", "runs", "exports", "--max-macs", "1", "--format", "json"]) == 0
+    assert main(["choose", "runs", "exports", "--max-macs", "1", "--format", "json"]) == 8
     found = json.loads(capsys.readouterr().out)
     assert found["chosen"] is None
+    assert found["nearest"] == "d_small"
     assert sorted(other["task"] for other in found["others"]) == ["d_large", "d_middle", "d_small"]
 
 
@@ -329,7 +332,7 @@ def test_runs_on_fewer_images_do_not_compete(capsys: pytest.CaptureFixture[str])
 
 def test_a_limit_that_is_missed_by_less_than_is_shown_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     write_run(run_record("a", 1, 90))
-    assert main(["choose", "runs", "--min-accuracy", "0.90001"]) == 0
+    assert main(["choose", "runs", "--min-accuracy", "0.90001"]) == 8
     assert "accuracy 0.9 is below 0.90001" in capsys.readouterr().out
 
 
