@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from cnnbench.tables.collect import collect_records
 from cnnbench.types import Exit
 
 
-def collect(paths: list[str], *, out: str = "results") -> int:
+def collect(paths: list[str], *, out: str = "results", format: Literal["text", "json"] = "text") -> int:
     """Copy the records of runs and bundles, without weights, predictions and the machine's paths.
 
     What lies in the folder already stays, unless the same run or bundle is collected again.
@@ -16,8 +20,12 @@ def collect(paths: list[str], *, out: str = "results") -> int:
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`.
         out: The folder; `compare`, `choose` and `report` read it like any other.
+        format: text for people, json for one JSON document with the counts.
     """
     collected = collect_records(paths, out=Path(out))
+    if format == "json":
+        print(json.dumps(msgspec.to_builtins(collected, enc_hook=str), indent=2))
+        return Exit.OK
     size = f"{collected.files} files, {collected.bytes / 1e6:.2f} MB"
     print(f"{collected.out}: {collected.runs} runs and {collected.bundles} bundles; {size}")
     return Exit.OK

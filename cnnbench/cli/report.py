@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Literal
 
 from cnnbench.cli.units import Accuracy
 from cnnbench.types import CnnbenchError, Exit
@@ -15,6 +17,7 @@ def report(
     target_accuracy: Accuracy | None = None,
     root: str | None = None,
     folder: str | None = None,
+    format: Literal["text", "json"] = "text",
 ) -> int:
     """Write one self-contained HTML page: the answer in words, the table, and charts of everything that was measured.
 
@@ -28,6 +31,7 @@ def report(
             took; by default the best of each dataset, rounded down.
         root: Folder of the downloaded datasets, for the pictures of mistakes.
         folder: Folder of your own images, likewise.
+        format: text for people, json for one JSON document.
     """
     if target_accuracy is not None and not 0 < target_accuracy < 1:
         raise CnnbenchError(f"--target-accuracy {target_accuracy:g}: expected more than 0 % and less than 100 %")
@@ -37,5 +41,5 @@ def report(
     from cnnbench.tables.gather import gather
 
     write(report_page(Material(gather(paths), target_accuracy, root, folder)), Path(out))
-    print(f"page: {out}")
+    print(json.dumps({"page": out}, indent=2) if format == "json" else f"page: {out}")
     return Exit.OK

@@ -30,6 +30,14 @@ def test_compare_prints_the_same_from_what_was_collected(capsys: pytest.CaptureF
     assert table("kept", capsys=capsys) == table("runs", "exports", capsys=capsys)
 
 
+def test_json_has_the_counts_of_what_was_collected(capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_record("a", 1, 90))
+    assert main(["collect", "runs", "--out", "kept", "--format", "json"]) == 0
+    size = Path("kept/d_a/seed1/result.json").stat().st_size
+    counts = {"out": "kept", "runs": 1, "bundles": 0, "files": 1, "bytes": size}
+    assert json.loads(capsys.readouterr().out) == counts
+
+
 def test_no_record_that_was_collected_names_a_place(capsys: pytest.CaptureFixture[str]) -> None:
     config = run_config()
     config = records.replace(config, data=records.replace(config.data, **PLACES))
