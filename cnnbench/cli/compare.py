@@ -28,13 +28,25 @@ from cnnbench.types import CnnbenchError, Exit
 
 View = Literal["summary", "seeds", "cost", "robustness", "precision"]
 
+ROW_FLAGS = ("--view", "--dataset", "--target-accuracy", "--out")
+TAKES = {
+    "--baseline": (),
+    "--pair": ("--pair", "--dataset"),
+    "--view summary": (*ROW_FLAGS, "--batch", "--picture"),
+    "--view seeds": ROW_FLAGS,
+    "--view cost": ROW_FLAGS,
+    "--view robustness": ROW_FLAGS,
+    "--view precision": ("--view", "--dataset", "--out"),
+}
+"""What each table takes of the flags that not every table takes."""
+
 
 def compare(
     paths: list[str],
     *,
     view: View = "summary",
     dataset: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     target_accuracy: Accuracy | None = None,
     pair: list[str] | None = None,
     baseline: str | None = None,
@@ -49,7 +61,7 @@ def compare(
         view: summary; seeds (every one); cost (of the network and its training); robustness (shifts, calibration);
             precision (every file of the bundles, kept or refused).
         dataset: Show only this dataset.
-        batch: The batch size whose latencies the table and the picture show; csv and json have all.
+        batch: The batch size whose latencies the table and the picture show, by default 1; csv and json have all.
         target_accuracy: Validation accuracy, such as 99%: adds what training took until it was first reached.
         pair: Two tasks or architectures, A,B: whether they differ, by how much, and how sure that is.
         baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
@@ -57,6 +69,11 @@ def compare(
         out: Also write every figure to this .csv, .json, .parquet or .md file.
         format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
     """
+    _check_flags(
+        "--baseline" if baseline else "--pair" if pair else f"--view {view}",
+        {"--view": view != "summary", "--pair": pair, "--dataset": dataset, "--batch": batch}
+        | {"--target-accuracy": target_accuracy, "--picture": picture, "--out": out},
+    )
     if baseline:
         return _print_baseline(paths, baseline, format)
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
@@ -64,23 +81,36 @@ def compare(
     gathered = gather(paths)
     if view == "precision":
         return _print_precisions(paths, gathered.bundles, dataset=dataset, out=out, format=format)
-    if not gathered.runs and not gathered.failures:
-        raise CnnbenchError(no_results_message(paths), Exit.DATA)
-    gathered = gathered if dataset is None else gathered.of_dataset(dataset)
+    gathered = _selected(gathered, paths, dataset)
     if pair:
-        return _print_pair(gathered, pair, out=out, format=format)
+        return _print_pair(gathered, pair, format=format)
     rows = rows_of(gathered, target=target_accuracy)
-    shown = _at(latency_keys(gathered), batch)
+    size = 1 if batch is None else batch
+    shown = _at(latency_keys(gathered), size) if view == "summary" else []
     every = every_column(latency_keys(gathered), with_target=target_accuracy is not None)
     if out:
         write(Path(out), columns=every, rows=rows)
     columns = every if format == "csv" else _columns(view, rows, latencies=shown, target=target_accuracy)
     json_rows = plain(every, rows)  # the latencies by the keys of their columns
     render(columns, json_rows if format == "json" else rows, title=TITLES[view], format=format)
-    drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=batch) if view == "summary" else []
+    drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=size) if view == "summary" else []
     if format == "table":
         _print_notes(rows, drawn)
     return Exit.OK
+
+
+def _check_flags(table: str, given: Mapping[str, object]) -> None:
+    """Refuse the first given flag that a table has no use for. Raises CnnbenchError (exit 2)."""
+    for flag, value in given.items():
+        if value is not None and value is not False and flag not in TAKES[table]:
+            raise CnnbenchError(f"{flag} does not apply to {table} (see `cnnbench compare --help`)")
+
+
+def _selected(gathered: Records, paths: list[str], dataset: str | None) -> Records:
+    """The records of a dataset. Raises CnnbenchError where there are none (exit 3), or none of it (exit 2)."""
+    if not gathered.runs and not gathered.failures:
+        raise CnnbenchError(no_results_message(paths), Exit.DATA)
+    return gathered if dataset is None else gathered.of_dataset(dataset)
 
 
 def _print_baseline(paths: list[str], baseline: str, format: Format) -> int:
@@ -113,12 +143,10 @@ def _print_precisions(
     return Exit.OK
 
 
-def _print_pair(gathered: Records, pair: list[str], *, out: str | None, format: Format) -> int:
+def _print_pair(gathered: Records, pair: list[str], *, format: Format) -> int:
     """Print the seeds side by side with McNemar's test, and the answer over seeds and images in one sentence."""
     if len(pair) != 2:
         raise CnnbenchError(f"--pair {','.join(pair)}: expected two tasks or architectures, such as lenet5,mlp")
-    if out:
-        raise CnnbenchError(f"--out {out}: --pair writes no file; `--format json` prints every figure of it")
     comparison = compare_pair(gathered, a=pair[0], b=pair[1])
     if format == "json":
         print(json.dumps(_document(comparison), indent=2))

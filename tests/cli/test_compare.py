@@ -354,7 +354,7 @@ def test_an_older_table_is_not_written_over_where_a_record_is_damaged(
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, str]]:
     """Rows of a Markdown table as a person reads them, by heading."""
-    assert main(["compare", *arguments, "--format", "markdown", "--picture", "picture"]) == 0
+    assert main(["compare", *arguments, "--format", "markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
@@ -512,6 +512,32 @@ def test_no_bundles_have_no_precisions(capsys: pytest.CaptureFixture[str]) -> No
     assert "no bundles of f below exports" in fails(capsys, "exports", "--view", "precision", "--dataset", "f")
 
 
-def test_a_baseline_is_held_against_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "flag", "table"),
+    [
+        (["--view", "precision", "--pair", "a,b"], "--view", "--pair"),
+        (["--view", "precision", "--batch", "1"], "--batch", "--view precision"),
+        (["--view", "precision", "--target-accuracy", "99%"], "--target-accuracy", "--view precision"),
+        (["--view", "cost", "--picture", "x.svg"], "--picture", "--view cost"),
+        (["--view", "seeds", "--batch", "64"], "--batch", "--view seeds"),
+        (["--pair", "a,b", "--target-accuracy", "99%"], "--target-accuracy", "--pair"),
+        (["--pair", "a,b", "--picture", "x.svg"], "--picture", "--pair"),
+        (["--baseline", "old.json", "--pair", "a,b"], "--pair", "--baseline"),
+        (["--baseline", "old.json", "--view", "cost"], "--view", "--baseline"),
+        (["--baseline", "old.json", "--out", "x.csv"], "--out", "--baseline"),
+        (["--baseline", "old.json", "--dataset", "d"], "--dataset", "--baseline"),
+    ],
+)
+def test_a_flag_that_does_not_apply_is_refused(
+    arguments: list[str], flag: str, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.write_run(made.run_record())
+    assert main(["compare", "runs", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"cnnbench: {flag} does not apply to {table} (see `cnnbench compare --help`)\n"
+
+
+def test_a_baseline_is_compared_with_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "new.json", "newer.json", "--baseline", "old.json"]) == 2
     assert "--baseline old.json: expected one latency file to compare with it, got 2" in capsys.readouterr().err

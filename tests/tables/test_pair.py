@@ -204,7 +204,7 @@ def test_two_names_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_pair_writes_no_file_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     write_answers("a", 1, first(80))
     write_answers("b", 1, first(80))
-    assert "--format json" in fails(capsys, 2, "a", "b", "--out", "pair.csv")
+    assert "--out does not apply to --pair" in fails(capsys, 2, "a", "b", "--out", "pair.csv")
     assert not Path("pair.csv").exists()
 
 
