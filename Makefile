@@ -7,7 +7,7 @@ DEMO := mnist5k_mlp mnist5k_lenet5 mnist5k_resnet20 mnist5k_inception_small
 
 .PHONY: demo test test-all quick check clean
 
-demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, prove, time, compare, and a page of it all
+demo: .venv/ready  ## four networks on 5,000 real digits: train, test, export, verify, time, compare, and a page of it all
 	@rm -rf demo
 	@echo "== train and test" && $(BIN)/cnnbench sweep $(DEMO) --seeds 1 --runs-dir demo/runs
 	@echo "== two more seeds of two" && $(BIN)/cnnbench sweep $(wordlist 1,2,$(DEMO)) --seeds 3 --runs-dir demo/runs

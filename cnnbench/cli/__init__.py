@@ -1,1 +1,1 @@
-"""HOW one asks: one file a verb, named for it."""
+"""HOW one asks: one file per verb, named for it."""

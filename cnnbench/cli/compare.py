@@ -91,8 +91,7 @@ def compare(
     if out:
         write(Path(out), columns=every, rows=rows)
     columns = every if format == "csv" else _columns(view, rows, latencies=shown, target=target_accuracy)
-    json_rows = plain(every, rows)  # the latencies by the keys of their columns
-    render(columns, json_rows if format == "json" else rows, title=TITLES[view], format=format)
+    render(columns, plain(every, rows) if format == "json" else rows, title=TITLES[view], format=format)
     drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=size) if view == "summary" else []
     if format == "table":
         _print_notes(rows, drawn)
