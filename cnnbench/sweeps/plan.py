@@ -176,9 +176,11 @@ def state(run: Planned) -> tuple[State, str]:
             if record.identity == run.identity:
                 return ("done" if record.test else "to test"), ""
             return "outdated", "holds a run of another configuration, data or code"
-        if folder.last.is_file():
-            interrupted = fit_state(open_checkpoint(folder.last)).identity
-            return ("to resume", "") if interrupted == run.identity else ("outdated", "holds another run")
+        newest = folder.last if folder.last.is_file() else folder.best
+        if newest.is_file():
+            if fit_state(open_checkpoint(newest)).identity != run.identity:
+                return "outdated", "holds another run"
+            return ("to resume" if newest == folder.last else "to do"), ""  # the second: killed in its first epoch
     except CnnbenchError as error:
         return "outdated", str(error)
     return "to do", ""

@@ -96,7 +96,7 @@ def _command(run: Planned, before: State) -> list[str]:
         "to test": ["test", *run.flags],
         "to resume": ["fit", *run.flags, "--test", "--ckpt_path", "last"],
         "outdated": ["fit", *run.flags, "--test", "--overwrite"],
-        "to do": ["fit", *run.flags, "--test"],
+        "to do": ["fit", *run.flags, "--test", *(["--overwrite"] if run.overwrite else [])],
     }
     return [sys.executable, "-m", "cnnbench", *more[before]]
 

@@ -32,23 +32,28 @@ def remove_replaced(run: RunFolder) -> None:
     shutil.rmtree(run.replaced, ignore_errors=True)
 
 
-class Claim:
+def _is_occupied(run: RunFolder) -> bool:
+    return any(path.exists() for path in (run.last, run.best, run.result))
+
+
+class FolderClaim:
     """A context in which a run folder belongs to this `fit`. Only the first of several processes acts.
 
     Args:
         run: The folder.
         overwrite: Whether an earlier run in the folder may be replaced; it is kept until the new one has a result.
-        resuming: Whether the earlier run is continued.
+        resuming: Whether the run in the folder is continued.
+        discards: Whether the folder holds only the beginning of a run that was killed, which is removed.
     """
 
-    def __init__(self, run: RunFolder, *, overwrite: bool, resuming: bool) -> None:
-        self.run, self.overwrite, self.resuming = run, overwrite, resuming
+    def __init__(self, run: RunFolder, *, overwrite: bool, resuming: bool, discards: bool = False) -> None:
+        self.run, self.overwrite, self.resuming, self.discards = run, overwrite, resuming, discards
         self.created = False
         """Whether this process created the folder, and may remove it again."""
         self.earlier_metrics: Path | None = None
         """Where the metrics of the interrupted run are now."""
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> FolderClaim:
         """Raises CnnbenchError: the folder holds another run, or cannot be written (exit 2)."""
         try:
             self._claim()
@@ -68,17 +73,10 @@ class Claim:
     def _claim(self) -> None:
         """Create the run folder; fail early if it is occupied."""
         path = self.run.path
-        if self.run.last.exists() and not self.resuming:
-            if not self.overwrite:
-                raise CnnbenchError(
-                    f"{path} already holds a run: give --overwrite to replace it, --ckpt_path last to resume it, "
-                    "or another --seed_everything, --task or --runs-dir"
-                )
-            if self.run.replaced.exists():
-                raise CnnbenchError(
-                    f"{self.run.replaced} is in the way: an earlier --overwrite did not finish; move or remove it"
-                )
-            path.rename(self.run.replaced)
+        if self.discards:
+            shutil.rmtree(path, ignore_errors=True)
+        if not self.resuming:
+            self._set_aside()
         self.created = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -88,6 +86,23 @@ class Claim:
             raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs-dir") from None
         for partial in path.glob(".*.ckpt"):  # of a process that was killed while it wrote one
             partial.unlink()
+
+    def _set_aside(self) -> None:
+        """Rename an earlier run, to keep it until the new one has a result; refuse it without `--overwrite`."""
+        run = self.run
+        if _is_occupied(run):
+            if not self.overwrite:
+                raise CnnbenchError(
+                    f"{run.path} already holds a run: give --overwrite to replace it, --ckpt_path last to resume it, "
+                    "or another --seed_everything, --task or --runs-dir"
+                )
+            shutil.rmtree(run.replaced, ignore_errors=True)  # what replaced it is complete
+            run.path.rename(run.replaced)
+        elif run.replaced.exists() and not self.overwrite:
+            raise CnnbenchError(
+                f"{run.replaced} holds the earlier run, which an --overwrite did not finish replacing: give "
+                f"--overwrite to replace it, or rename it to {run.path.name} to keep it"
+            )
 
     @rank_zero_only
     def _keep_metrics(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,10 +85,9 @@ def locked(run: RunFolder) -> Iterator[None]:
     Raises:
         CnnbenchError: Another process holds it, or the place cannot be written (exit 2).
     """
-    lock, task_folder = FileLock(run.lock), run.lock.parent
-    created = not task_folder.exists()
+    lock = FileLock(run.lock)
     try:
-        task_folder.mkdir(parents=True, exist_ok=True)
+        run.lock.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise CnnbenchError(
@@ -101,9 +100,6 @@ def locked(run: RunFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()  # the file stays: whoever waits for it has it open, and a new one would be another lock
-        with suppress(OSError):  # not empty: the run has its folder there
-            if created:
-                task_folder.rmdir()
 
 
 def is_locked(run: RunFolder) -> bool:

@@ -1,4 +1,4 @@
-"""When two runs must come out alike: the hash by which a sweep recognises a finished run.
+"""When two runs have the same outcome: the hash by which a sweep recognises a finished run.
 
 It covers the fields of `Identity`: the configuration, the images, the seed, versions, and the sources that training
 reads: the classifier, the data module, the files of this architecture and of this dataset (also where they are a
@@ -22,6 +22,7 @@ from cnnbench import records
 from cnnbench.architectures import architecture
 from cnnbench.datasets import dataset
 from cnnbench.records.schema import DataConfig, DataRecord, ModelConfig, RunConfig, TrainerOption
+from cnnbench.training.config import DECIDED_TRAINER_OPTIONS, TRAINER, TRAINER_FLAGS, run_flags
 from cnnbench.types import Augment, Dataset
 
 if TYPE_CHECKING:
@@ -36,20 +37,24 @@ BY_DEFINITION = ("cnnbench.records.schema", "cnnbench.types")
 from those that follow it."""
 LIBRARIES = ("torch", "torchvision", "timm")
 """Packages that are known by their version, not by their sources."""
-TRAINER = (
-    "max_epochs",
-    "max_steps",
-    "precision",
-    "limit_train_batches",
-    "check_val_every_n_epoch",
-    "limit_val_batches",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "overfit_batches",
-    "min_epochs",
+WITHOUT_EFFECT = frozenset(
+    {
+        "accelerator",
+        "benchmark",
+        "detect_anomaly",
+        "deterministic",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "fast_dev_run",
+        "limit_predict_batches",
+        "limit_test_batches",
+        "log_every_n_steps",
+        "num_sanity_val_steps",
+        "profiler",
+    }
+    | DECIDED_TRAINER_OPTIONS
 )
-"""Options of the trainer that change what comes out; the others change how fast, or what is printed."""
+"""Trainer options that change how fast a run is, how it rounds, or what is printed; all others count."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,8 +96,8 @@ def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
     arch, name = config.model.arch, config.data.dataset
     return Identity(
         model=config.model,
-        data=records.replace(config.data, root=None, folder=None, download=False),
-        trainer={key: config.trainer.get(key) for key in TRAINER},
+        data=_data_options(config),
+        trainer=_trainer_options(config),
         seed=config.seed_everything,
         images_sha256=data.sha256,
         augment=data.augment,
@@ -103,6 +108,49 @@ def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
         },
         sources=sources(arch, name),
     )
+
+
+def first_difference(before: RunConfig, now: RunConfig) -> tuple[str, object, object] | None:
+    """The first option on which the outcome depends and that two configurations set differently.
+
+    Returns:
+        Its name, such as model.lr, and its two values; None where there is none.
+    """
+    values, others = _options(before), _options(now)
+    return next(
+        (
+            (name, values.get(name), others.get(name))
+            for name in others | values
+            if values.get(name) != others.get(name)
+        ),
+        None,
+    )
+
+
+def _options(config: RunConfig) -> dict[str, object]:
+    """Every option on which the outcome depends, by its dotted name."""
+    parts = {"model": config.model, "data": _data_options(config), "trainer": _trainer_options(config)}
+    options = {
+        f"{part}.{key}": value for part, values in parts.items() for key, value in msgspec.to_builtins(values).items()
+    }
+    return {**options, "seed_everything": config.seed_everything}
+
+
+def _data_options(config: RunConfig) -> DataConfig:
+    """Without those that say where the images lie."""
+    return records.replace(config.data, root=None, folder=None, download=False)
+
+
+def _trainer_options(config: RunConfig) -> dict[str, TrainerOption]:
+    """Those that count and are set: a version of Lightning with one more option leaves the hash as it is."""
+    ours = {flag.name.removeprefix("trainer."): flag.default for flag in TRAINER_FLAGS}
+    usual = {flag.name.removeprefix("trainer."): flag.default for flag in run_flags() if flag.group == TRAINER}
+    options = {**ours, **config.trainer}
+    return {
+        key: value
+        for key, value in sorted(options.items())
+        if key not in WITHOUT_EFFECT and (key in ours or value != usual.get(key))
+    }
 
 
 def sources(arch: str, data: str) -> dict[str, str]:

@@ -27,15 +27,15 @@ from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
-from cnnbench.training.claim import Claim, exclusive, is_first_process, remove_replaced
+from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
-from cnnbench.training.identity import identity
 from cnnbench.training.precision import resolve_precision
 from cnnbench.training.predictions import write_predictions
-from cnnbench.training.recorder import Recorder, finish, fit_state
+from cnnbench.training.recorder import Recorder, finish
+from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -121,34 +121,34 @@ def fit(
         session.run("fit", checkpoint)
         return None
     with exclusive(folder), _compiler_errors():
-        if not overwrite and _lacks_only_its_result(session, config):
-            session.recorder.record = finish(folder)
-            session.trainer.loggers = []  # which would begin metrics.csv anew
-        else:
-            with Claim(folder, overwrite=overwrite, resuming=checkpoint is not None):
-                _save_config(config, folder, resuming=checkpoint is not None)
-                session.run("fit", checkpoint)
-        remove_replaced(folder)
-        if test:
-            session.recorder.checkpoint = folder.best
-            session.run("test", folder.best)
+        start = decide(folder, config, data=session.data, checkpoint=checkpoint, overwrite=overwrite)
+        with passed_on(start):
+            _train(session, config, start, overwrite=overwrite)
+            remove_replaced(folder)
+            if test:
+                session.recorder.checkpoint = folder.best
+                session.run("test", folder.best)
     return session.recorder.record
 
 
-def _lacks_only_its_result(session: _Session, config: RunConfig) -> bool:
-    """Whether the folder holds this very run, killed between its last checkpoint and its result.
-
-    All of several processes must agree; only the first has not written the result when they look.
-    """
+def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: bool) -> None:
+    """Train, or write the result of a run that was killed just before it did."""
     folder = session.folder
-    if session.checkpoint and session.checkpoint.resolve() != folder.last.resolve():
-        return False
-    if not folder.last.is_file() or (folder.result.is_file() and is_first_process()):
-        return False
-    checkpoint = open_checkpoint(folder.last)
-    if not checkpoint.has_finished:
-        return False
-    return fit_state(checkpoint).identity == identity(config, session.data.loaded)
+    if start.finishes:
+        _finish(session)
+        session.trainer.loggers = []  # which would begin metrics.csv anew
+        return
+    resuming = start.checkpoint is not None
+    with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
+        _save_config(config, folder, resuming=resuming)
+        session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
+
+
+@rank_zero_only
+def _finish(session: _Session) -> None:
+    session.recorder.record = finish(session.folder)
+    if session.recorder.record is None:
+        raise AssertionError(f"{session.folder.path} has nothing to finish")
 
 
 def validate(
@@ -352,7 +352,7 @@ def _quiet() -> None:
         ".*predict returned None.*",  # the predictions are gathered and written as one file
         "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
         ".*smaller than the logging interval.*",  # we log by epoch
-        ".*Checkpoint directory .* exists and is not empty.*",  # `Claim` has checked it
+        ".*Checkpoint directory .* exists and is not empty.*",  # `FolderClaim` has checked it
         ".*Experiment logs directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -233,7 +233,8 @@ def test_a_folder_that_another_process_uses_is_refused(
 
 def test_a_failed_run_leaves_no_lock_and_no_folder() -> None:
     assert main(["fit", *SHORT, "--model.lr", "1e30"]) == Exit.USAGE
-    assert not RUN.path.parent.exists()
+    assert not RUN.path.exists()
+    assert not is_locked(RUN)
 
 
 # the same with processes of their own, and SIGKILL

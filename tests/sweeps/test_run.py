@@ -248,6 +248,10 @@ def test_a_run_that_was_interrupted_goes_on_and_another_one_does_not(linear: Pla
     script(f'echo "$@" >> starts\n{leaving(linear)}')
     supervise(linear)
     assert Path("starts").read_text().endswith("--test --ckpt_path last\n")
+    (Path(linear.folder) / "result.json").unlink()
+    (Path(linear.folder) / "last.ckpt").unlink()  # killed in its first epoch, after a validation
+    assert state(linear)[0] == "to do"
+    assert state(dataclasses.replace(linear, identity="f" * 64)) == ("outdated", "holds another run")
 
 
 # the real thing
