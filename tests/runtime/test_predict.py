@@ -366,7 +366,7 @@ def test_it_resizes_and_converts_as_the_folder_dataset_does(
     model.manifest = {"spec": {"height": size, "width": size, "channels": channels}}
     read = model.read(io.BytesIO(file.getvalue()))
     assert read.dtype == np.uint8
-    assert np.array_equal(read[0], decode(io.BytesIO(file.getvalue()), size, channels))
+    assert np.array_equal(read[0], decode(io.BytesIO(file.getvalue()), size=size, channels=channels))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -375,7 +375,7 @@ def test_pixels_of_unknown_range_are_refused_by_both(mode: str, model: Model, tm
     with pytest.raises(OSError, match=f"mode {mode}"):
         model.read(tmp_path / "image.tiff")
     with pytest.raises(CnnbenchError, match=f"mode {mode}"):
-        decode(tmp_path / "image.tiff", 28, 1)
+        decode(tmp_path / "image.tiff", size=28, channels=1)
 
 
 def test_an_image_of_the_right_size_is_taken_as_it_is(model: Model, golden: SimpleNamespace, tmp_path: Path) -> None:
