@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -350,7 +350,7 @@ def looser(forger: Forger) -> None:
 
 
 def other_spec(forger: Forger) -> None:
-    forger.claim(spec=records.replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
+    forger.claim(spec=replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
 
 
 def another_architecture(forger: Forger) -> None:
