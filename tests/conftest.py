@@ -65,16 +65,24 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def real_convert() -> Callable[..., onnx.ModelProto]:
+    """torch's exporter, which most tests call only once per network."""
+    return graph._convert
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _each_network_is_converted_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+def _each_network_is_converted_once(
+    real_convert: Callable[..., onnx.ModelProto], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator[None]:
     """torch's ONNX exporter takes seconds: the same weights in the same modules of ours give the graph made before.
 
-    tests/bundles/test_graph.py shows that converting twice gives the same bytes.
+    tests/bundles/test_graph.py shows that converting twice gives the same bytes, by `real_convert`.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "converted"
     folder.mkdir(exist_ok=True)
-    convert = graph._convert
+    convert = real_convert
 
     def convert_once(deployable: graph.Deployable, example: Tensor, *, outputs: list[str]) -> onnx.ModelProto:
         if any(not of_ours(module) for module in deployable.modules()):

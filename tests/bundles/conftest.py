@@ -1,6 +1,7 @@
 """Bundles that several tests of `export` look at, made once by the real verb."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,34 @@ from cnnbench.datasets import shapes
 from cnnbench.datasets.choice import open_choice
 from cnnbench.types import Dataset
 
+Make = Callable[[Path], None]
+
 
 @pytest.fixture(scope="session")
-def three(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three(run: Path, once: Callable[[str, Make], Path]) -> Path:
     """A bundle with fp32, fp16 and int8.
 
     The race is decided for int8, which is not faster on every machine; and where a processor's 8-bit sums saturate,
     it loses more than a point of accuracy.
     """
-    out = tmp_path_factory.mktemp("three")
-    options = ExportOptions(precisions=PRECISIONS, max_accuracy_loss=5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "_race", lambda *_: Race(fp32=(0.25, 0.5, 0.75), candidate=(0.125, 0.25, 0.5)))
-        export_run(run, out=out, options=options)
-    return out / "mnist5k_lenet5"
+
+    def make(folder: Path) -> None:
+        options = ExportOptions(precisions=PRECISIONS, max_accuracy_loss=5)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parity, "_race", lambda *_: Race(fp32=(0.25, 0.5, 0.75), candidate=(0.125, 0.25, 0.5)))
+            export_run(run, out=folder, options=options)
+
+    return once("three", make) / "mnist5k_lenet5"
 
 
 @pytest.fixture(scope="session")
-def of_floats(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_floats(run: Path, once: Callable[[str, Make], Path]) -> Path:
     """A bundle that takes floats and returns probabilities, too."""
-    out = tmp_path_factory.mktemp("floats")
-    assert main(["export", str(run), "--out", str(out), "--input", "float", "--probabilities"]) == 0
-    return out / "mnist5k_lenet5"
+
+    def make(folder: Path) -> None:
+        assert main(["export", str(run), "--out", str(folder), "--input", "float", "--probabilities"]) == 0
+
+    return once("floats", make) / "mnist5k_lenet5"
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +62,15 @@ def earlier(bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
+def colour(once: Callable[[str, Make], Path]) -> Colour:
     """inception_small on some of the generated shapes, trained for one epoch."""
-    place = tmp_path_factory.mktemp("colour")
+    place = once("colour", make_colour)
+    task = "few_shapes_inception_small"
+    return Colour(place / "images", place / "runs" / task / "seed1" / "best.ckpt", place / "exports" / task)
+
+
+def make_colour(place: Path) -> None:
+    """The images, the run and the bundle of `colour`, in folders of `place`."""
     for part, count in (("train", 400), ("test", 200)):
         drawn = shapes.draw(count, np.random.RandomState(count))
         for index, (image, label) in enumerate(zip(drawn.images, drawn.labels, strict=True)):
@@ -74,7 +87,6 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
         assert main(["fit", *common, "--data.batch_size", "16", "--trainer.max_epochs", "1"]) == 0
         assert main(["test", *common]) == 0
         assert main(["export", str(run), "--out", str(place / "exports")]) == 0
-    return Colour(place / "images", run / "best.ckpt", place / "exports" / run.parent.name)
 
 
 MUTANTS = pytest.StashKey[list[str]]()

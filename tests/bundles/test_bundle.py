@@ -217,7 +217,13 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.setattr(graph.Deployable, "eval", lambda self: self.train())
 
 
-@pytest.mark.parametrize("name", SABOTAGE)
+REPEATED = ("height and width swapped", "no normalisation", "classes swapped")
+"""Other ways to be refused as "a changed weight" is."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in REPEATED else []) for name in SABOTAGE]
+)
 def test_a_broken_export_is_refused_and_the_earlier_bundle_stays(
     name: str, run: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +243,7 @@ def test_a_branch_on_a_batch_of_one_is_refused(
     fails(capsys, 4, run, "--out", "exports")
 
 
+@pytest.mark.slow
 def test_batch_norm_that_uses_the_batch_is_refused_and_nothing_is_left(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,6 +261,7 @@ def batch_statistics(self: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     return (x - mean) / (var + self.eps).sqrt() * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+@pytest.mark.slow
 def test_a_network_with_batch_norm_exports(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(untrained(run, "netresdeep", choice_of("mnist5k"))), "--out", "exports"]) == 0
     assert "0 flips by rounding, 0 beyond" in capsys.readouterr().out
@@ -322,7 +330,7 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.Captu
     ("where", "name", "error", "code"),
     [
         (records, "write", KeyboardInterrupt(), 130),  # the last file of a bundle
-        (graph, "save", OSError(28, "No space left on device"), 1),  # the first
+        pytest.param(graph, "save", OSError(28, "No space left on device"), 1, marks=pytest.mark.slow),  # the first
     ],
     ids=["Ctrl-C", "a full disk"],
 )

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_helpers import choice_of, content, fails, manifest_of, untrained
+from export_helpers import choice_of, content, fails, untrained
 from PIL import Image
 from torch import nn
 
 from cnnbench import records
-from cnnbench.__main__ import main
+from cnnbench.bundles.bundle import open_run
 from cnnbench.records.schema import RunRecord
 
 
@@ -34,8 +34,7 @@ def test_of_several_seeds_the_best_validation_accuracy_ships_whatever_the_test_s
             "test": records.replace(record.test, accuracy=test),
         }
         records.write(folder / "result.json", records.replace(record, seed=seed, **scores))
-    assert main(["export", str(mine.parent), "--out", "exports"]) == 0
-    assert manifest_of(Path("exports/mnist5k_lenet5")).seed == 2
+    assert open_run(mine.parent).record.seed == 2
 
 
 def flip_a_byte(path: Path) -> None:
@@ -90,17 +89,16 @@ def draw_folder(folder: Path) -> None:
 
 
 def test_images_changed_since_training_are_refused(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     draw_folder(tmp_path / "images")
     source = untrained(run, "mlp", choice_of("folder", tmp_path / "images"))
-    assert main(["export", str(source), "--out", "exports"]) == 0
-    before = content(Path("exports"))
-    capsys.readouterr()
+    assert open_run(source).data.name == "folder"
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "train" / "a" / "0.png")
-    assert "not the images of the record" in fails(capsys, 3, source, "--out", "exports")
-    assert content(Path("exports")) == before
+    before = content(earlier)
+    assert "not the images of the record" in fails(capsys, 3, source, "--out", earlier)
+    assert content(earlier) == before
 
 
 def test_a_checkpoint_that_was_not_the_one_tested_is_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,6 +159,7 @@ def commands(bundle: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
     for command in commands(bundle):
         assert main(command) == 0

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -13,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from zoo import heavy, with_weights
+from zoo import heavy
 
 import cnnbench
 from cnnbench.architectures import architecture, build
@@ -28,6 +29,8 @@ SPEC = ImageSpec(28, 28, 1, num_classes=10, mean=(0.1314,), std=(0.3086,))
 IMAGES = np.random.RandomState(0).randint(0, 256, size=(16, 28, 28, 1), dtype=np.uint8)
 METADATA = {"architecture": "tested", "class_names": '["a", "b"]'}
 PLACES = [Path.home(), Path.cwd(), sys.prefix, Path(cnnbench.__file__).parents[1], "site-packages"]
+
+Make = Callable[[Path], None]
 
 kinds = pytest.mark.parametrize("kind", get_args(contract.InputKind))
 
@@ -53,13 +56,20 @@ def untrained(arch: str) -> nn.Module:
     return network
 
 
-@pytest.fixture(scope="module", params=with_weights)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+FAST = ("linear", "lenet5", "resnet20", "inception_small", "fastnet")
+"""A layer, convolutions, and batch norm on a chain, beside a sum, and on joined branches: the others repeat these."""
+architectures = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in architecture]
+
+
+@pytest.fixture(scope="module", params=architectures)
+def exported(request: pytest.FixtureRequest, once: Callable[[str, Make], Path]) -> Exported:
     network = untrained(request.param)
-    model = graph.to_onnx(network.train(), SPEC, metadata=METADATA)
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    graph.save(model, path)
-    return Exported(request.param, network, model, path)
+
+    def make(folder: Path) -> None:
+        graph.save(graph.to_onnx(network.train(), SPEC, metadata=METADATA), folder / "model.onnx")
+
+    path = once(f"graph_{request.param}", make) / "model.onnx"
+    return Exported(request.param, network, onnx.load(path), path)
 
 
 def bound(network: nn.Module, reference: np.ndarray) -> float:
@@ -120,7 +130,10 @@ def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Export
     [pytest.param(name, marks=[] if name == "lenet5" else pytest.mark.slow) for name in architecture],
     indirect=True,
 )
-def test_exporting_again_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
+def test_exporting_again_gives_the_same_bytes(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_convert: Callable[..., onnx.ModelProto]
+) -> None:
+    monkeypatch.setattr(graph, "_convert", real_convert)
     graph.save(graph.to_onnx(exported.network, SPEC, metadata=METADATA), tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.path.read_bytes()
 
@@ -141,7 +154,9 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / f"1-{arch}.onnx").read_bytes() == (tmp_path / f"2-{arch}.onnx").read_bytes()
 
 
-@pytest.mark.parametrize(("kind", "probabilities"), [("uint8", True), ("float", True)], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "probabilities"), [("uint8", True), pytest.param("float", True, marks=pytest.mark.slow)], ids=str
+)
 def test_every_kind_of_input_and_output_is_the_same_network(kind: contract.InputKind, probabilities: bool) -> None:
     network = untrained("lenet5")
     model = graph.to_onnx(network, SPEC, metadata=METADATA, kind=kind, probabilities=probabilities)

@@ -116,6 +116,7 @@ def examine_many(request: Damaged) -> dict[str, int]:
     return answers
 
 
+@pytest.mark.slow
 def test_damaged_files_get_an_answer(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 of them. Where one kills the child, that is an answer too, and the others go on in a new one."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
