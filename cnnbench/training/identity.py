@@ -1,9 +1,9 @@
 """When two runs have the same outcome: the hash by which a sweep recognises a finished run.
 
 It covers the fields of `Identity`: the configuration, the images, the seed, versions, and the sources that training
-reads: the classifier, the data module, the files of this architecture and of this dataset (also where they are a
-plug-in's), and whatever those import from the same package. A commit that touches none of these leaves the hash as it
-is.
+reads: the classifier, the data module, checkpoints and precision, the files of this architecture and of this dataset
+(also where they are a plug-in's), and whatever those import from the same package. A commit that touches none of these
+leaves the hash as it is.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
 
 OURS = "cnnbench"
-ROOTS = ("cnnbench.training.classifier", "cnnbench.training.data")
-BY_DEFINITION = ("cnnbench.records.schema", "cnnbench.types")
-"""Modules with what every verb uses: of these only the definitions that training imports count. A module may import
-from those that follow it."""
+ROOTS = tuple(f"cnnbench.training.{name}" for name in ("classifier", "data", "checkpoints", "precision"))
+BY_DEFINITION = (
+    "cnnbench.training.folder",
+    "cnnbench.records.io",
+    "cnnbench.registry",
+    "cnnbench.records.schema",
+    "cnnbench.types",
+)
+"""Modules with what every verb uses: of these only the definitions that training imports count, without docstrings and
+messages of errors. A module may import from those that follow it."""
 LIBRARIES = ("torch", "torchvision", "timm")
 """Packages that are known by their version, not by their sources."""
 WITHOUT_EFFECT = frozenset(
@@ -227,7 +233,7 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_bytes())
+    tree = _WithoutText().visit(ast.parse(Path(spec.origin).read_bytes()))
     defined = {name: node for node in tree.body for name in _defines(node)}
     names = {name.rpartition(".")[2]: name for name in _imports(tree, module.rpartition(".")[0])}
     waiting = [name.removeprefix(f"{module}.") for name in imported if name.startswith(f"{module}.")]
@@ -242,6 +248,17 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
             foreign.add(names[name])
     text = "".join(ast.dump(defined[name]) for name in sorted(used))
     return hashlib.sha256(text.encode()).hexdigest(), tuple(foreign)
+
+
+class _WithoutText(ast.NodeTransformer):
+    """Removes docstrings and other bare strings, and what is raised: none of them changes an outcome."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Expr(ast.Constant(...)) if text else node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        return ast.Raise(exc=None, cause=None)
 
 
 def _defines(node: ast.stmt) -> list[str]:
