@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ class Recorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         assert pl_module.data is not None
-        self.identity = identity(self.config, pl_module.data)
+        self.identity = _joined(self.identity, identity(self.config, pl_module.data))
         self._environment = records.replace(
             environment.describe(),
             processes=trainer.world_size,
@@ -239,6 +240,7 @@ class Recorder(Callback):
         state = _fit_state(state_dict)
         self._train_seconds, self._validation_seconds = state.train_seconds, state.validation_seconds
         self._curve = [*state.curve]
+        self.identity = state.identity
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -284,6 +286,11 @@ class Recorder(Callback):
             write_predictions(run.predictions, self.predictions)
             records.write(run.result, self.record)
             self.recorded = True
+
+
+def _joined(before: str, now: str) -> str:
+    """The identity of a run that was begun under one identity and is resumed under another: neither of the two."""
+    return now if before in ("", now) else hashlib.sha256(f"{before} {now}".encode()).hexdigest()
 
 
 def _exact(accuracy: float, images: int) -> float:

@@ -1,6 +1,7 @@
 """result.json: what training did, against what Lightning logged and a clock that the test turns."""
 
 import csv
+import hashlib
 import json
 import signal
 from importlib import metadata
@@ -132,6 +133,22 @@ def test_an_interrupted_and_resumed_run_has_the_whole_curve(
     assert [known(epoch) for epoch in parts.curve] == [known(epoch) for epoch in whole.curve]
     assert [epoch.train_loss for epoch in parts.curve] == [epoch.train_loss for epoch in whole.curve]
     assert (parts.train_seconds, parts.validation_seconds) == (whole.train_seconds, whole.validation_seconds)
+
+
+def test_a_run_that_two_versions_of_the_code_trained_is_a_run_of_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: EpochLines, trainer: object, pl_module: object) -> None:
+        if trainer.current_epoch == 1:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "identity", lambda config, data: "first")
+        patch.setattr(EpochLines, "on_train_epoch_end", stop)
+        assert main(["fit", *LINEAR, "--trainer.max_epochs", "2"]) == 130
+    signal.signal(signal.SIGINT, handler)
+    monkeypatch.setattr(recorder, "identity", lambda config, data: "second")
+    assert main(["fit", *LINEAR, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 0
+    assert records.read("runs" / PLACE, RunRecord).identity == hashlib.sha256(b"first second").hexdigest()
 
 
 def known(epoch: Epoch) -> Epoch:
