@@ -22,7 +22,7 @@ from cnnbench.datasets.splits import evenly_spaced, subset
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE
-from cnnbench.training.folder import RunFolder
+from cnnbench.training.folder import RunFolder, is_set_aside, runs_below
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
 SHIFTS = tuple(range(-4, 5))
@@ -42,20 +42,14 @@ def find_tested_runs(paths: Sequence[str | Path]) -> list[Path]:
     """
     runs: dict[Path, None] = {}
     for path in map(Path, paths):
-        folders = [path, *(checkpoint.parent for checkpoint in sorted(path.rglob("seed*/best.ckpt")))]
-        trained = [folder for folder in folders if _has_result(folder)]
-        tested = [folder for folder in trained if records.read(RunFolder(folder).result, RunRecord).test]
+        runs_at_path = [] if is_set_aside(Path(path.name)) else [RunFolder(path)]
+        trained = [run for run in (*runs_at_path, *runs_below(path)) if run.best.is_file() and run.result.is_file()]
+        tested = [run.path for run in trained if records.read(run.result, RunRecord).test]
         if not tested:
             reason = "run `cnnbench test` first" if trained else "expected the folder of a run, or one above it"
             raise CnnbenchError(f"no tested run at {path}: {reason}", Exit.DATA)
         runs |= dict.fromkeys(tested)
     return list(runs)
-
-
-def _has_result(folder: Path) -> bool:
-    files = RunFolder(folder)
-    replaced = folder.name.endswith(".replaced")  # by `fit --overwrite`, which is still running
-    return files.best.is_file() and files.result.is_file() and not replaced
 
 
 def stored_robustness(run: Path, *, images: int) -> Robustness | None:

@@ -15,6 +15,7 @@ from cnnbench.analysis.cost import cost
 from cnnbench.architectures import build
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps.plan import Planned, open_data
+from cnnbench.training.folder import runs_of
 from cnnbench.training.precision import Precision, resolve_precision
 from cnnbench.types import CnnbenchError, Dataset
 
@@ -72,9 +73,9 @@ def disk_bytes(run: Planned, data: Dataset) -> int:
 
 def _earlier_seconds_per_epoch(run: Planned) -> float | None:
     """Seconds per epoch of another seed of this task, where one was trained here."""
-    for result in sorted(Path(run.folder).parent.glob("seed*/result.json")):
+    for earlier in runs_of(Path(run.folder).parent):
         try:
-            fit = records.read(result, RunRecord).fit
+            fit = records.read(earlier.result, RunRecord).fit
         except CnnbenchError:
             continue
         return fit.train_seconds / fit.epochs

@@ -16,6 +16,7 @@ from cnnbench import records
 from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.schema import Failure, Manifest, Robustness, RunRecord
+from cnnbench.training.folder import is_set_aside
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -120,8 +121,7 @@ def _below(path: Path) -> Iterator[Path]:
         yield path
         return
     for file in sorted(path.rglob("*.json")):
-        hidden = any(part.startswith(".") or part.endswith(".replaced") for part in file.relative_to(path).parts)
-        if not hidden and (file.name in NAMES or file.name.startswith("latency")):
+        if not is_set_aside(file.relative_to(path)) and (file.name in NAMES or file.name.startswith("latency")):
             yield file
 
 

@@ -115,6 +115,23 @@ def is_locked(run: RunFolder) -> bool:
     return False
 
 
+def is_set_aside(path: Path) -> bool:
+    """Whether a part of a relative path says that a folder is being written, or was replaced by `--overwrite`."""
+    return any(part.startswith(".") or part.endswith(".replaced") for part in path.parts)
+
+
+def runs_of(task_folder: Path) -> list[RunFolder]:
+    """The runs of a task that have a result, sorted by name; without those that `fit --overwrite` has set aside."""
+    results = sorted(task_folder.glob("seed*/result.json"))
+    return [RunFolder(path.parent) for path in results if not is_set_aside(path.relative_to(task_folder))]
+
+
+def runs_below(folder: Path) -> list[RunFolder]:
+    """The runs that have a result at any depth below a folder, sorted by path; without those that were set aside."""
+    results = sorted(folder.rglob("seed*/result.json"))
+    return [RunFolder(path.parent) for path in results if not is_set_aside(path.relative_to(folder))]
+
+
 def find(source: str | Path) -> Path:
     """The checkpoint that `source` names: a checkpoint, a run folder, or a task folder with one run a seed.
 
@@ -128,8 +145,7 @@ def find(source: str | Path) -> Path:
         return path
     if (path / "best.ckpt").is_file():
         return path / "best.ckpt"
-    runs = [RunFolder(result.parent) for result in sorted(path.glob("seed*/result.json"))]
-    runs = [run for run in runs if run.best.is_file()]
+    runs = [run for run in runs_of(path) if run.best.is_file()]
     if not runs:
         raise CnnbenchError(
             f"no checkpoint at {path}: expected a .ckpt file, or a folder that `fit` wrote, "

@@ -62,6 +62,10 @@ def test_an_earlier_seed_counts_more_than_a_few_steps(
     records.write(Path(second.folder).with_name("seed1") / "result.json", before)
     assert estimate.seconds(second, data, threads=1) == estimate.START_SECONDS + 10 * 48.0 / 4
     assert steps == []
+    folder = Path(second.folder)
+    folder.with_name("seed1").rename(folder.with_name("seed1.replaced"))
+    estimate.seconds(second, data, threads=1)
+    assert len(steps) == 1  # a run that was set aside does not count
 
 
 def test_an_earlier_seed_that_cannot_be_read_is_passed_over(data: Dataset, steps: list[tuple[str, int, int]]) -> None:

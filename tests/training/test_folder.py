@@ -7,7 +7,7 @@ import pytest
 
 from cnnbench import records
 from cnnbench.records.schema import RunRecord
-from cnnbench.training.folder import find
+from cnnbench.training.folder import find, runs_below, runs_of
 from cnnbench.types import CnnbenchError
 
 
@@ -29,8 +29,22 @@ def test_find_takes_the_seed_with_the_best_validation_accuracy(run: Path, tmp_pa
             record, fit=records.replace(record.fit, val_accuracy=val), test=records.replace(record.test, accuracy=test)
         )
         records.write(folder / "result.json", scored)
+    (tmp_path / "task" / "seed2").rename(tmp_path / "task" / "seed4.replaced")
+    assert find(tmp_path / "task") == tmp_path / "task" / "seed3" / "best.ckpt"
+    (tmp_path / "task" / "seed4.replaced").rename(tmp_path / "task" / "seed2")
     assert find(tmp_path / "task") == tmp_path / "task" / "seed2" / "best.ckpt"
     assert find(tmp_path / "task" / "seed1") == tmp_path / "task" / "seed1" / "best.ckpt"
+
+
+def test_runs_are_those_with_a_result_that_were_not_set_aside(tmp_path: Path) -> None:
+    for name in ("seed1", "seed2", "seed1.replaced", ".hidden", "other"):
+        (tmp_path / "task" / name).mkdir(parents=True)
+        (tmp_path / "task" / name / "result.json").touch()
+    (tmp_path / "task" / "seed3").mkdir()
+    expected = [tmp_path / "task" / name for name in ("seed1", "seed2")]
+    assert [run.path for run in runs_of(tmp_path / "task")] == expected
+    assert [run.path for run in runs_below(tmp_path)] == expected
+    assert runs_of(tmp_path / "nowhere") == []
 
 
 def test_find_says_what_it_expected(tmp_path: Path) -> None:
