@@ -31,10 +31,14 @@ test: .venv/ready .venv-oldest/ready  ## the fast tests: offline, no GPU needed
 test-all: .venv/ready .venv-oldest/ready  ## the slow tests too
 	$(BIN)/pytest $(PARALLEL) --slow
 
-quick: .venv/ready  ## the fast tests of what differs from the last commit: tests/<folder>/test_<file>.py for cnnbench/<folder>/<file>.py
-	@tests=$$({ git diff --name-only HEAD; git ls-files --others --exclude-standard; } | sed -nE \
-	  -e 's#^cnnbench/(.*/)?([^/]+)\.py$$#tests/\1test_\2.py#p' -e 's#^(tests/.*test_[^/]+\.py)$$#\1#p' | sort -u | xargs -r ls -d 2>/dev/null); \
-	  if [ -n "$$tests" ]; then $(BIN)/pytest $$tests; else echo "nothing changed that has tests of its own"; fi
+quick: .venv/ready  ## the fast tests of what differs from the last commit: of each file its own test file, else those of its folder
+	@tests=$$({ git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | while read -r file; do \
+	  case $$file in tests/*test_*.py) echo $$file; continue;; cnnbench/*) ;; *) continue;; esac; \
+	  file=$${file#cnnbench/}; folder=$$(dirname $$file); own=tests/$$folder/test_$$(basename $${file%.*}).py; \
+	  while [ ! -d tests/$$folder ]; do folder=$$(dirname $$folder); done; \
+	  if [ -f $$own ]; then echo $$own; elif [ $$folder = . ]; then ls tests/test_*.py; else echo tests/$$folder; fi; \
+	  done | sed 's#/\./#/#' | sort -u); \
+	  if [ -n "$$tests" ]; then $(BIN)/pytest $$tests; else echo "nothing changed that has tests"; fi
 
 check: .venv/ready  ## what pre-commit and CI run: format, lint, types
 	$(BIN)/ruff format --check .
