@@ -63,11 +63,13 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> BoundArguments:
     """The arguments of `function` that a command line gives; those not given are left to its defaults.
 
     Raises:
-        CnnbenchError: An unknown or renamed flag, or a value that is not accepted (exit 2).
+        CnnbenchError: An unknown or renamed flag, a value that is not accepted, or several words after a list flag
+            (exit 2).
         SystemExit: `--help` was printed.
     """
     known = ["--help", *(_flag(parameter.name) for parameter in _split(function)[1])]
     check_flags(verb, arguments, known=known)
+    _check_lists(verb, arguments, function)
     parser = parser_of(verb, function)
     usage = parser.format_usage().removeprefix("usage: ").strip()
     parser.usage = usage.replace("%", "%%")  # intermixed parsing would take its percent signs for formats
@@ -121,6 +123,34 @@ def check_flags(verb: str, arguments: list[str], *, known: Iterable[str] | None 
             raise _refusal(verb, f"{flag} {value if equals else following} is now {new}")
         if flag not in accepted:
             _refuse_unknown(verb, flag, accepted)
+
+
+def _check_lists(verb: str, arguments: list[str], function: Verb) -> None:
+    """Refuse a word that follows the value of a list flag and looks like its next item, as lists were written once.
+
+    Raises:
+        CnnbenchError: With the two ways to write several values (exit 2).
+    """
+    hints = get_type_hints(function, include_extras=True)
+    kinds = {_flag(parameter.name): _kind(hints[parameter.name]) for parameter in _split(function)[1]}
+    lists = {flag: kind for flag, kind in kinds.items() if kind.several}
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    words = [part for word in words for part in (word.split("=", 1) if word.split("=")[0] in lists else [word])]
+    for flag, value, word in zip(words, words[1:], words[2:], strict=False):
+        if flag in lists and not word.startswith("-") and _is_item(word, value, lists[flag]):
+            ways = f"separate several values by commas, {flag} {value},{word}, or repeat the flag"
+            raise _refusal(verb, f"{word!r} after {flag} {value} is no file or folder: {ways}")
+
+
+def _is_item(word: str, value: str, kind: Kind) -> bool:
+    """Whether a word after the value of a list flag is rather another value than an argument of the verb."""
+    if Path(word).exists():
+        return False
+    if "=" in value:
+        return "=" in word
+    if kind.read is _whole:
+        return word.replace(",", "").isdigit()
+    return "," not in value
 
 
 def _refuse_unknown(verb: str, flag: str, accepted: list[str]) -> None:
