@@ -15,7 +15,7 @@ from cnnbench.bench.plan import DEFAULT_BACKENDS, LatencyOptions, Provider
 from cnnbench.bench.regression import BundleComparison, compare_bundles, compare_records
 from cnnbench.cli.table import Format as TableFormat
 from cnnbench.cli.table import render
-from cnnbench.cli.units import Milliseconds
+from cnnbench.cli.units import Duration, Milliseconds
 from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
@@ -32,7 +32,7 @@ def bench(
     backend: list[str] = BACKENDS,
     precision: list[str] = PRECISIONS,
     provider: Provider = "cpu",
-    seconds: float = 5.0,
+    seconds: Duration = 5.0,
     processes: int = 2,
     scenario: list[str] = SCENARIOS,
     server_p99: Milliseconds | None = None,
@@ -50,7 +50,7 @@ def bench(
         backend: Any of torch, torch-compile, onnxruntime; torch-compile takes up to a minute to start.
         precision: Files of the bundles to measure, as fp32,int8; torch has fp32 only.
         provider: Where the network runs; on cuda images start and logits end in main memory.
-        seconds: Time in calls per case (one backend at one batch size), all its processes together.
+        seconds: Time in calls, 5s or 5, per case (one backend at one batch size), all its processes together.
         processes: Fresh processes that measure each case, so that differences between processes are known.
         scenario: Also report MLPerf's scenarios, any of SingleStream, Offline, Server.
         server_p99: Server: limit of the 99th percentile of the time from arrival to answer.

@@ -34,10 +34,12 @@ class Unit:
 
 
 def accuracy(text: str) -> float:
-    """A fraction, from `98%` or `0.98`; a bare number above 1 has two readings and is refused."""
+    """A fraction, from `98%` or `0.98`; a bare `98` or `1` has two readings and is refused."""
     number, unit = _split(text)
     if number is None or unit not in ("", "%"):
         raise ValueError(f"{text!r} is not an accuracy: expected 98% or 0.98")
+    if unit == "" and number == 1 and "." not in text:
+        raise ValueError(f"{text} has two readings: expected 100% or 1%")
     if unit == "" and number > 1:
         readings = f"{_plain(number)}% or {_plain(number / 100)}" if number <= 100 else "98% or 0.98"
         raise ValueError(f"{text} is more than 1: expected {readings}")
@@ -62,6 +64,12 @@ def points(text: str) -> float:
 def seconds(text: str) -> float:
     """Seconds, from `90s`, `30m`, `2h`, `500ms` or `20us`."""
     return float(_time(text, example="30m, 90s or 2h"))
+
+
+def duration(text: str) -> float:
+    """Seconds, from `5s`, `500ms` and the like, or from a plain number of seconds."""
+    number, unit = _split(text)
+    return float(number) if number is not None and unit == "" else seconds(text)
 
 
 def milliseconds(text: str) -> float:
@@ -118,6 +126,7 @@ def _exact(value: float, factor: int) -> str:
 ACCURACY = Unit("98%", accuracy, lambda value: f"{_exact(value, 100)}%")
 POINTS = Unit("0.2%", points, lambda value: f"{_exact(value, 1)}%")
 SECOND = Unit("30m", seconds, lambda value: f"{_exact(value, 1)}s")
+DURATION = Unit("5s", duration, SECOND.show)
 MILLISECOND = Unit("2ms", milliseconds, lambda value: f"{_exact(value, 1)}ms")
 SIZE = Unit("1MB", size, lambda value: f"{value:.0f}B")
 
@@ -127,6 +136,8 @@ Points: TypeAlias = Annotated[float, POINTS]
 """Percentage points in [0, 100], written 0.2%."""
 Seconds: TypeAlias = Annotated[float, SECOND]
 """Seconds above 0, written 30m, 90s or 2h."""
+Duration: TypeAlias = Annotated[float, DURATION]
+"""Seconds, written 5s, 500ms or as a plain number of seconds."""
 Milliseconds: TypeAlias = Annotated[float, MILLISECOND]
 """Milliseconds above 0, written 2ms or 0.5s."""
 Bytes: TypeAlias = Annotated[int, SIZE]

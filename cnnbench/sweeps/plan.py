@@ -5,6 +5,7 @@ A run is recognised by its identity (`training.identity`), so the same sweep sta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,14 @@ def plan(
         overwrite: Whether a run of another configuration, data or code may be replaced.
 
     Raises:
-        CnnbenchError: A name, key or value is unknown (exit 2), or data are missing (exit 3).
+        CnnbenchError: A name, key or value is unknown, or the folder of the runs cannot be written (exit 2); or data
+            are missing (exit 3).
     """
     root = Path(runs_dir).resolve()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CnnbenchError(f"cannot write to {runs_dir}: {error.strerror}; choose another --runs-dir") from None
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        why = "cannot be written" if existing.is_dir() else "is a file"
+        raise CnnbenchError(f"cannot write to {runs_dir}: {existing} {why}; choose another --runs-dir")
     loaded: dict[str, Dataset] = {}
     common = _override_flags(overrides)
     planned = []

@@ -292,7 +292,9 @@ def _given(arguments: Sequence[str], flags: Mapping[str, Flag], verb: str) -> It
             )
         name, equals, value = argument.removeprefix("--").partition("=")
         if name not in flags and name != "config":
-            raise CnnbenchError(f"{verb}: unknown option --{name}: {_nearest(name, flags)}")
+            raise CnnbenchError(
+                f"{verb}: unknown option --{name}: {_nearest(name, {**flags, 'config': None, 'print_config': None})}"
+            )
         if name in flags and flags[name].switch:
             yield name, True
             continue

@@ -62,6 +62,7 @@ def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
         (["--model.arch", "resnet81"], 2, ["unknown architecture 'resnet81'", "did you mean resnet18"]),
         ([*LENET, "--data.dataset", "mnist6k"], 2, ["unknown dataset 'mnist6k'", "did you mean mnist5k"]),
         ([*LENET, "--model.lrr", "1"], 2, ["--model.lrr", "did you mean model.lr?"]),
+        ([*LENET, "--print-config"], 2, ["--print-config", "did you mean print_config?"]),
         ([*LENET, "--trainer.max_epochs", "many"], 2, ["max_epochs", "many"]),
         ([*LENET, "--trainer.accelerator", "abacus"], 2, ["abacus"]),
         ([*LENET, "--trainer.devices", "3", "--trainer.accelerator", "gpu"], 6, ["gpu"]),

@@ -201,6 +201,7 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
     _, rows, _ = swept(*pairs, "--dry-run")
     tasks = [f"mnist5k_{arch}_n{count}" for arch in ("linear", "resnet32") for count in (100, 300)]
     assert [row["task"] for row in rows] == tasks
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,7 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
         (["mnist5k_linear", "--train-images", "4001"], 2, "data.train_images is 4001: expected 10"),
         (["mnist5k_linear", "--runs-dir", "file/below"], 2, "cannot write to file/below"),
         (["mnist_linear", "--override", "data.root=nowhere"], 3, "nowhere"),
+        (["mnist5k_linear", "--override", "a=1", "b=2"], 2, "separate several values by commas"),
         (["mnist5k_linear", "--sedes", "2"], 2, "did you mean --seeds"),
     ],
 )
