@@ -30,7 +30,7 @@ class Exit(IntEnum):
 
 
 class CnnbenchError(Exception):
-    """A mistake the user can mend: one line that says what, where, and what would be accepted.
+    """A mistake that the user can correct: one line that says what, where, and what would be accepted.
 
     Args:
         message: The line shown on stderr, without a trailing period.
@@ -60,7 +60,7 @@ class Finding:
     topic: str
     fact: str
     wrong: str = ""
-    """What is wrong and how to mend it; empty where nothing is."""
+    """What is wrong and how to correct it; empty where nothing is."""
 
 
 SMALL_SIDE = 64

@@ -31,7 +31,6 @@ LARGEST_SAMPLES = 200_000
 """Of one process; enough to fill its seconds."""
 PROCESSES = 2
 """Of each bundle; between them nothing differs but the process, so their difference is noise."""
-REGRESSION = "regression"
 NAMES = ("A", "A again", "B", "B again")
 
 
@@ -272,7 +271,7 @@ def _key(case: LatencyCase) -> tuple[str | int, ...]:
 def _change(new: LatencyCase, old: LatencyCase) -> CaseChange:
     medians = [float(np.median(case.seconds)) for case in (new, old)]
     noise = _noise(new, old)
-    answer = _answer(medians, [percentile(case.seconds, 50) for case in (new, old)], noise)
+    answer, is_regression = _answer(medians, [percentile(case.seconds, 50) for case in (new, old)], noise)
     return CaseChange(
         task=new.task,
         backend=new.backend,
@@ -285,7 +284,7 @@ def _change(new: LatencyCase, old: LatencyCase) -> CaseChange:
         ratio=medians[0] / medians[1],
         noise=noise,
         answer=answer,
-        regression=answer == REGRESSION,
+        regression=is_regression,
     )
 
 
@@ -295,17 +294,18 @@ def _noise(new: LatencyCase, old: LatencyCase) -> float | None:
     return max(max(case.process_medians) / min(case.process_medians) - 1 for case in (new, old))
 
 
-def _answer(medians: Sequence[float], intervals: Sequence[Percentile], noise: float | None) -> str:
+def _answer(medians: Sequence[float], intervals: Sequence[Percentile], noise: float | None) -> tuple[str, bool]:
+    """The answer in words, and whether it is a regression."""
     if noise is None:
-        return "not judged: noise needs at least two processes in each record"
+        return "no answer: noise needs at least two processes in each record", False
     new, old = intervals
     if new.low_seconds is None or old.low_seconds is None or new.high_seconds is None or old.high_seconds is None:
-        return f"not judged: {new.reason or old.reason}"
+        return f"no answer: {new.reason or old.reason}", False
     if medians[0] > medians[1] * (1 + noise) and new.low_seconds > old.high_seconds:
-        return REGRESSION
+        return "regression", True
     if medians[1] > medians[0] * (1 + noise) and old.low_seconds > new.high_seconds:
-        return "faster"
-    return "no difference above the noise"
+        return "faster", False
+    return "no difference above the noise", False
 
 
 def _notes(new: LatencyRecord, old: LatencyRecord) -> tuple[str, ...]:

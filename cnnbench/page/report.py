@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnbench.page import accuracy, behaviour, shipping
+from cnnbench.page import accuracy, behaviour, exports
 from cnnbench.page.answer import recommend
 from cnnbench.page.material import Material
 from cnnbench.page.section import Missing, Page, Section
@@ -36,10 +36,10 @@ def report_page(material: Material) -> Page:
         behaviour.shifts(material),
         behaviour.errors(material, chosen),
         behaviour.calibration(material),
-        shipping.latency(material),
-        shipping.verdicts(material),
-        shipping.failures(material),
-        shipping.environment(material),
+        exports.latency(material),
+        exports.verdicts(material),
+        exports.failures(material),
+        exports.environment(material),
     ]
     shown = [section for section in sections if section]
     return Page(

@@ -159,7 +159,7 @@ class FileHash(Part, frozen=True):
 
 
 class Epoch(Part, frozen=True):
-    """Where training stood when the images were validated: what had been spent, and what it had bought."""
+    """The state of training at one validation: epochs, steps, seconds and images so far, and the scores reached."""
 
     epoch: int
     """Epochs finished."""

@@ -241,9 +241,9 @@ def test_overlapping_intervals_are_no_regression() -> None:
 
 def test_too_few_processes_or_samples_give_no_answer(old: dict[str, Any]) -> None:
     (row,) = changes(old, written([samples(CASE, 2e-3)])).rows
-    assert (row.noise, row.answer) == (None, "not judged: noise needs at least two processes in each record")
+    assert (row.noise, row.answer) == (None, "no answer: noise needs at least two processes in each record")
     (row,) = changes(old, written([samples(CASE, 2e-3, calls=5)] * 2)).rows
-    assert row.answer.startswith("not judged: p50 needs 11 samples, 10 were taken in ")
+    assert row.answer.startswith("no answer: p50 needs 11 samples, 10 were taken in ")
     assert not row.regression
 
 

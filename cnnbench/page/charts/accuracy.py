@@ -39,7 +39,7 @@ def pareto(points: Sequence[Point], palette: Palette, *, axis: str, title: str, 
     Args:
         points: `cost`, `error`, `name`, `group`, `accuracy` and `figure` (of the tooltip); `low_error` and
             `high_error` where there is an interval.
-        colours: Of the page.
+        palette: Colours of the page.
         axis: Title of the cost's axis.
         title: Of the picture.
         caption: Of the picture.
@@ -122,7 +122,7 @@ def curves(points: Sequence[Point], palette: Palette, *, axis: str, log: bool, t
 
     Args:
         points: `run` (one per line), `name`, `group`, `spent`, `error`, `accuracy`, `when`.
-        colours: Of the page.
+        palette: Colours of the page.
         axis: Title of the axis of `spent`.
         log: Whether that axis is logarithmic.
         title: Of the picture.
