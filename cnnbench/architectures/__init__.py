@@ -1,4 +1,4 @@
-"""WHAT is compared: one family a file, each architecture a decorated function from an `ImageSpec` to a network.
+"""WHAT is compared: one file per family, each architecture a decorated function from an `ImageSpec` to a network.
 
 A builder takes the spec alone and returns a module that maps normalised pixels `(N, C, H, W)` to raw logits
 `(N, num_classes)`, in training and in eval. `build` puts the normalisation in front. Names with a slash,

@@ -1,4 +1,4 @@
-"""ON WHAT: one file a source, each dataset a decorated function that finds, reads and checks its images.
+"""ON WHAT: one file per source, each dataset a decorated function that finds, reads and checks its images.
 
 A builder takes a `Source` and returns `Decoded`. `choice.load` checks the hash where we have seen the data, splits
 validation off the training images, and returns a `Dataset`. Arrays are numpy, so nothing here needs torch unless a

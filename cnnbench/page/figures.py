@@ -17,7 +17,7 @@ AREA = 0.45  # of a disc, in square points, for the square root of its parameter
 
 
 def accuracy_against_cost(rows: Sequence[Row], stem: Path, *, costs: Sequence[Column]) -> list[Path]:
-    """Accuracy of the rows of `compare` against each cost, one panel a cost.
+    """Accuracy of the rows of `compare` against each cost, one panel per cost.
 
     A disc's area grows with the square root of the parameters; bars are one standard deviation over seeds.
 

@@ -17,7 +17,7 @@ from cnnbench.types import CnnbenchError, Exit
 
 
 def write_predictions(path: Path, rows: Tensor) -> None:
-    """Parquet with one row an image: index, label, prediction (int32), probabilities and logits (lists of float32).
+    """Parquet with one row per image: index, label, prediction (int32), probabilities and logits (lists of float32).
 
     Args:
         path: The file to write.

@@ -1,4 +1,4 @@
-"""`robustness`: one row a run, measured once."""
+"""`robustness`: one row per run, measured once."""
 
 import json
 import shutil
