@@ -171,15 +171,12 @@ def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") 
         CnnbenchError: It is no bundle or is damaged (exit 3), has no such file (exit 2), or the provider cannot be
             used here (exit 6).
     """
-    from cnnbench import records
-    from cnnbench.records.schema import Manifest
+    from cnnbench.bundles.manifest import open_manifest
     from cnnbench.runtime.predict import Model
     from cnnbench.runtime.providers import open_session
 
     path = Path(bundle)
-    if not (path / "manifest.json").is_file():
-        raise CnnbenchError(f"{bundle} is not a bundle: it has no manifest.json", Exit.DATA)
-    files = {file.precision: file.file for file in records.read(path / "manifest.json", Manifest).kept}
+    files = {file.precision: file.file for file in open_manifest(path).kept}
     if precision not in files:
         raise CnnbenchError(f"{bundle} has no {precision} file: expected {' or '.join(files)}")
     return Model(path, open_session(path / files[precision], provider), precision)

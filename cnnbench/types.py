@@ -53,6 +53,11 @@ class DatasetNotFoundError(CnnbenchError):
         super().__init__(message, Exit.DATA)
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message that is not blank, else the name of its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class Finding:
     """A fact about this machine or installation."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.records.schema import Reference
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
@@ -17,6 +17,20 @@ def test_exit_codes_are_the_documented_ones() -> None:
 def test_an_error_is_a_usage_error_unless_it_says_otherwise() -> None:
     assert CnnbenchError("x").code == Exit.USAGE
     assert CnnbenchError("x", Exit.DATA).code == Exit.DATA
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one"), "one"),
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  \n one \ntwo"), "one"),
+        (ValueError(" \n"), "ValueError"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_the_first_line_of_an_error_is_never_empty(error: Exception, line: str) -> None:
+    assert first_line(error) == line
 
 
 @pytest.mark.parametrize("name", ["height", "width", "channels", "num_classes"])

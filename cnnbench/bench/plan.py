@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cnnbench import records
+from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
 from cnnbench.records.schema import Manifest
 from cnnbench.registry import hint
 from cnnbench.types import CnnbenchError, Exit
@@ -122,11 +123,11 @@ def setups(paths: Sequence[str | Path], options: LatencyOptions) -> list[Setup]:
     """
     bundles = find_bundles(paths)
     _require_cores(max(options.threads))
-    manifests = {bundle: records.read(bundle / "manifest.json", Manifest) for bundle in bundles}
+    manifests = {bundle: open_manifest(bundle) for bundle in bundles}
     _require_different_tasks(list(manifests.values()))
     for bundle, manifest in manifests.items():
-        for precision in options.precisions:
-            _require_unedited(model_file(bundle, precision=precision), manifest)
+        for precision in dict.fromkeys(options.precisions):
+            _require_unedited(_file_of(bundle, manifest, precision), manifest)
     planned = [setup for bundle, manifest in manifests.items() for setup in _setups(bundle, manifest, options)]
     if not planned:
         raise CnnbenchError(
@@ -173,12 +174,8 @@ def find_bundles(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _bundles_at(path: Path) -> list[Path]:
-    if (path / "manifest.json").is_file():
-        return [path]
-    bundles = bundles_in(path)
-    if not bundles:
-        raise CnnbenchError(f"{path} is not a bundle: it has no manifest.json; `cnnbench export` writes one", Exit.DATA)
-    return bundles
+    bundles = [] if is_bundle(path) else bundles_in(path)
+    return bundles or [require_bundle(path)]
 
 
 def bundles_in(folder: Path) -> list[Path]:
@@ -192,7 +189,10 @@ def model_file(bundle: Path, *, precision: str) -> Path:
     Raises:
         CnnbenchError: It has none (exit 2), or the manifest cannot be read (exit 3).
     """
-    manifest = records.read(bundle / "manifest.json", Manifest)
+    return _file_of(bundle, open_manifest(bundle), precision)
+
+
+def _file_of(bundle: Path, manifest: Manifest, precision: str) -> Path:
     name = next((entry.file for entry in manifest.kept if entry.precision == precision), None)
     if name is None:
         raise CnnbenchError(f"{bundle} holds no {precision} model: it was not exported, or was refused")

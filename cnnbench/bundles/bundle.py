@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnbench import environment, records
 from cnnbench.bundles import contract, quantise, targets
+from cnnbench.bundles.manifest import is_bundle
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
@@ -157,11 +158,6 @@ def export_for(
         if target == "triton":
             return targets.triton(Path(temporary), Path(out))
     return (targets.safetensors(run.classifier, Path(out), weights_sha256=manifest.weights_sha256),)
-
-
-def is_bundle(source: str | Path) -> bool:
-    """Whether `source` is a folder with a manifest."""
-    return (Path(source) / "manifest.json").is_file()
 
 
 def usable_providers() -> tuple[str, ...]:

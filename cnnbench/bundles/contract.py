@@ -10,7 +10,7 @@ from typing import Literal
 import onnx
 
 from cnnbench.records.schema import Contract, Manifest, TensorSpec
-from cnnbench.types import CnnbenchError, Exit, ImageSpec
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
 
 INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
 OPSET = 18
@@ -103,7 +103,7 @@ def read(path: Path) -> onnx.ModelProto:
     except MemoryError:
         raise
     except Exception as error:  # protobuf's classes differ between its implementations
-        raise CnnbenchError(f"{path} is not a readable ONNX file: {_first_line(error)}", Exit.DATA) from None
+        raise CnnbenchError(f"{path} is not a readable ONNX file: {first_line(error)}", Exit.DATA) from None
     model.DiscardUnknownFields()  # protobuf carries along what it does not know, anywhere in a message
     if excess := len(data) - model.ByteSize():
         raise CnnbenchError(f"{path} holds {excess:,} bytes that are no part of its ONNX model", Exit.DATA)
@@ -123,7 +123,7 @@ def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str
     except MemoryError:
         raise
     except Exception as error:  # ValidationError, InferenceError, and what a hostile file provokes besides
-        raise _refused(f"the ONNX checker refuses it: {_first_line(error)}") from None
+        raise _refused(f"the ONNX checker refuses it: {first_line(error)}") from None
     _check_contract(model, contract)
     for node in _nodes(model):
         training = any(a.name == "training_mode" and a.i for a in node.attribute)
@@ -193,10 +193,6 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _refused(reason: str) -> CnnbenchError:

@@ -16,7 +16,7 @@ import onnx
 
 from cnnbench.bundles import contract
 from cnnbench.pixels import to_graph_input
-from cnnbench.types import SEED, CnnbenchError, Exit
+from cnnbench.types import SEED, CnnbenchError, Exit, first_line
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -63,8 +63,7 @@ def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dt
     except MemoryError:
         raise
     except Exception as error:  # whatever the converters meet in a graph that they do not know
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CnnbenchError(f"it cannot be made: {reason}", Exit.VERDICT) from None
+        raise CnnbenchError(f"it cannot be made: {first_line(error)}", Exit.VERDICT) from None
 
 
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:

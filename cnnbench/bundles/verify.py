@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.bundles import card, contract
+from cnnbench.bundles.manifest import open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
@@ -24,7 +25,7 @@ from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import FileHash, Manifest, PrecisionFile
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require
-from cnnbench.types import CnnbenchError, Exit, Split
+from cnnbench.types import CnnbenchError, Exit, Split, first_line
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
@@ -86,13 +87,10 @@ def verify_bundle(
             cannot be used (exit 6).
     """
     path = Path(path)
-    if not (path / "manifest.json").is_file():
-        raise CnnbenchError(
-            f"no bundle at {path}: expected a folder with manifest.json, as `export` writes it", Exit.DATA
-        )
+    require_bundle(path)
     if provider != "cpu":
         require(provider)
-    bundle = _Bundle(path, records.read(path / "manifest.json", Manifest), provider)
+    bundle = _Bundle(path, open_manifest(path), provider)
     manifest = bundle.manifest
     checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle)]
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
@@ -377,8 +375,7 @@ def _arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
                 raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
             return [stored[name] for name in names]
     except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckError(check, f"{path} cannot be read: {reason}", Exit.DATA) from None
+        raise CheckError(check, f"{path} cannot be read: {first_line(error)}", Exit.DATA) from None
 
 
 def _failed(check: str, message: str) -> CheckError:

@@ -18,7 +18,7 @@ import onnxruntime
 
 from cnnbench import environment
 from cnnbench.runtime import sandbox
-from cnnbench.types import CnnbenchError, Exit, Finding
+from cnnbench.types import CnnbenchError, Exit, Finding, first_line
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -67,7 +67,7 @@ def open_session(
         if provider != "cpu":
             raise _unusable(provider, str(error)) from None
         where = "the model" if isinstance(model, bytes) else str(model)
-        raise CnnbenchError(f"{where} is not a readable ONNX file: {_first_line(str(error))}", Exit.DATA) from None
+        raise CnnbenchError(f"{where} is not a readable ONNX file: {first_line(error)}", Exit.DATA) from None
     if session.get_providers()[0] != name:
         raise _unusable(provider, f"ONNX Runtime chose {session.get_providers()[0]}")
     return session
@@ -145,7 +145,7 @@ def tiny_model() -> bytes:
 
 def _unusable(provider: str, message: str) -> CnnbenchError:
     reason = sandbox.call(logged_reason, provider, about=f"provider {provider}")
-    return CnnbenchError(f"provider {provider} cannot be used here: {reason or _first_line(message)}", Exit.ENVIRONMENT)
+    return CnnbenchError(f"provider {provider} cannot be used here: {reason or first_line(message)}", Exit.ENVIRONMENT)
 
 
 def logged_reason(provider: str) -> str:
@@ -166,7 +166,3 @@ def logged_reason(provider: str) -> str:
     return "; ".join(
         [*(loading or [cause for cause in causes if cause][:1]), *([f"it needs {needs[1]}"] if needs else [])]
     )
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from cnnbench.sweeps.plan import Planned
 from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, first_line
 
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
@@ -109,13 +109,13 @@ def _ray(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise CnnbenchError(f"no Ray cluster at {address}: {_first_line(error)}", Exit.ENVIRONMENT) from None
+        raise CnnbenchError(f"no Ray cluster at {address}: {first_line(error)}", Exit.ENVIRONMENT) from None
     try:
         threads = max(1, int(settings["num_cpus"]))
         task = ray.remote(supervise).options(**settings)
     except (ValueError, TypeError) as error:
         ray.shutdown()
-        raise CnnbenchError(f"--executor-options: {_first_line(error)}") from None
+        raise CnnbenchError(f"--executor-options: {first_line(error)}") from None
     try:
         waiting = {task.remote(run, threads=threads, data_root=data_root()): run for run in planned}
         while waiting:
@@ -124,7 +124,7 @@ def _ray(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
             try:
                 yield ray.get(ended)
             except ray.exceptions.RayError as error:
-                yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {_first_line(error)}")
+                yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {first_line(error)}")
     finally:
         ray.shutdown()
 
@@ -153,9 +153,9 @@ def _slurm(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**settings)
     except RuntimeError as error:
-        raise CnnbenchError(f"Slurm cannot be used: {_first_line(error)}", Exit.ENVIRONMENT) from None
+        raise CnnbenchError(f"Slurm cannot be used: {first_line(error)}", Exit.ENVIRONMENT) from None
     except (NameError, TypeError, ValueError) as error:
-        raise CnnbenchError(f"--executor-options: {_first_line(error)}") from None
+        raise CnnbenchError(f"--executor-options: {first_line(error)}") from None
     place = {"threads": settings["cpus_per_task"], "data_root": data_root()}
     jobs = {executor.submit(supervise, run, **place): run for run in planned}
     try:
@@ -165,7 +165,7 @@ def _slurm(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
                 try:
                     yield job.result()
                 except Exception as error:  # whatever submitit makes of a job that died
-                    yield Outcome(run.task, run.seed, None, 0.0, f"the job gave no result: {_first_line(error)}")
+                    yield Outcome(run.task, run.seed, None, 0.0, f"the job gave no result: {first_line(error)}")
             time.sleep(1.0)
     finally:
         for job in jobs:
@@ -180,7 +180,3 @@ def _imported(extra: str) -> Any:
     except ImportError:
         name = {"submitit": "slurm"}.get(extra, extra)
         raise CnnbenchError(f"{extra} is not installed: pip install 'cnnbench[{name}]'", Exit.ENVIRONMENT) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -36,8 +36,8 @@ def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no bundle at" in verify_fails(capsys, 3, tmp_path / "nowhere")
-    assert "no bundle at" in verify_fails(capsys, 3, tmp_path)
+    assert "is not a bundle" in verify_fails(capsys, 3, tmp_path / "nowhere")
+    assert "is not a bundle" in verify_fails(capsys, 3, tmp_path)
 
 
 def test_an_unknown_provider_is_refused_by_name(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

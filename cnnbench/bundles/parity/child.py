@@ -19,7 +19,7 @@ from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.schema import Contract, Share
 from cnnbench.runtime import providers
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, first_line
 
 PROFILED_IMAGES = 64
 RACE_ROUNDS, RACE_SECONDS = 5, 0.3
@@ -134,8 +134,9 @@ def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> 
     except (CnnbenchError, MemoryError):
         raise
     except Exception as failure:  # ONNX Runtime's exception classes are private
-        reason = str(failure).strip().split("\n")[0]
-        raise CnnbenchError(f"the graph does not run with a batch of {size}: {reason}", Exit.VERDICT) from None
+        raise CnnbenchError(
+            f"the graph does not run with a batch of {size}: {first_line(failure)}", Exit.VERDICT
+        ) from None
 
 
 def _placement(model: Path, request: Examination, optimized: bool, images: np.ndarray) -> dict[str, Share]:

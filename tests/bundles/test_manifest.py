@@ -1,0 +1,39 @@
+"""How every reader opens a manifest: a folder without one is no bundle, in the same words everywhere."""
+
+from pathlib import Path
+
+import pytest
+from builders import run_record, write_bundle
+
+from cnnbench.bench import plan
+from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
+from cnnbench.bundles.verify import verify_bundle
+from cnnbench.types import CnnbenchError, Exit
+
+
+def test_a_bundle_is_opened_by_its_folder() -> None:
+    folder = write_bundle(run_record())
+    assert is_bundle(folder)
+    assert require_bundle(str(folder)) == folder
+    assert open_manifest(str(folder)).task == "d_a"
+
+
+@pytest.mark.parametrize(
+    "reader", [require_bundle, open_manifest, verify_bundle, lambda path: plan.find_bundles([path])]
+)
+@pytest.mark.parametrize("name", ["empty", "nowhere"])
+def test_a_folder_without_a_manifest_is_refused(reader: object, name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert not is_bundle(tmp_path / name)
+    with pytest.raises(CnnbenchError, match=f"{name} is not a bundle: it has no manifest.json; ") as refused:
+        reader(tmp_path / name)  # type: ignore[operator]
+    assert refused.value.code == Exit.DATA
+
+
+def test_a_measurement_reads_each_manifest_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_bundle(run_record())
+    opened = []
+    monkeypatch.setattr(plan, "open_manifest", lambda path: opened.append(path) or open_manifest(path))
+    monkeypatch.setattr(plan, "_require_unedited", lambda *_: None)
+    plan.setups([folder], plan.LatencyOptions(precisions=["fp32", "fp32"], threads=[1, 1]))
+    assert opened == [folder]
