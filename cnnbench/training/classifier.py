@@ -187,7 +187,7 @@ class Classifier(LightningModule):
         fused = not self.trainer.gradient_clip_val  # one kernel for all weights, where Lightning may not clip gradients
         optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
         steps = self._total_steps()
-        # a warm-up of one step alone is no way from one rate to another: torch would divide by its length, 0
+        # a warm-up of a single step has length 0, by which torch would divide
         warm_up = WARM_UP if WARM_UP * steps != 1 else 2 * WARM_UP
         # the momentum stays where it is: the recipe cycles the learning rate alone
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -252,7 +252,7 @@ class Classifier(LightningModule):
             self._check_resumable(checkpoint)
 
     def _check_resumable(self, checkpoint: dict[str, Any]) -> None:
-        """Optimizer and schedule bring their own figures: refuse to go on where the config says others."""
+        """A checkpoint restores optimizer and schedule with their settings: refuse a config with other ones."""
         before, schedule = checkpoint["hyper_parameters"], checkpoint["lr_schedulers"][0]
         stated = {
             "model.lr": (before["lr"], self.lr),
@@ -263,7 +263,7 @@ class Classifier(LightningModule):
             if was != now:
                 raise CnnbenchError(
                     f"the interrupted run had {name} {was}, the config says {now}: a one-cycle schedule cannot be "
-                    "changed on the way; go on with the same figures or train afresh"
+                    "changed during a run; resume with the same settings, or train afresh"
                 )
         if checkpoint["global_step"] >= self._total_steps():
             raise CnnbenchError("the run is finished; nothing to resume")

@@ -51,7 +51,7 @@ class Meter:
             return torch.cuda.max_memory_allocated(self.device) - self.memory_before, "allocated by torch on the GPU"
         peak = _status("VmHWM")
         if self.memory_before is None or peak is None:
-            return None, "this system does not tell a process its peak memory"
+            return None, "this system does not report the peak memory of a process"
         return max(0, peak - self.memory_before), "resident memory of the process"
 
     def _energy(self) -> tuple[float | None, str]:
@@ -59,10 +59,10 @@ class Meter:
             return None, self.missing
         after, missing = self._counters()
         if after is None or after.keys() != self.joules.keys():
-            return None, missing or "the energy counters changed on the way"
+            return None, missing or "the energy counters changed during training"
         spent = sum((after[name] - self.joules[name]) % _range(name) for name in after)
         if spent == float("inf"):
-            return None, "an energy counter fell, and does not say where it begins anew"
+            return None, "an energy counter decreased, and its range is unknown"
         return spent, "NVML, the whole GPU" if self.device.type == "cuda" else "RAPL, the whole processor package"
 
     def _counters(self) -> tuple[dict[str, float] | None, str]:
@@ -100,7 +100,7 @@ def _rapl() -> tuple[dict[str, float] | None, str]:
 
 
 def _range(name: str) -> float:
-    """Where a counter begins anew, in joules; NVML's does not."""
+    """Joules after which a counter restarts from 0; infinite where that is unknown, and for NVML, which does not."""
     with suppress(OSError):
         return int((Path(name) / "max_energy_range_uj").read_text()) / 1e6
     return float("inf")

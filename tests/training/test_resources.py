@@ -48,7 +48,7 @@ def test_a_counter_that_falls_without_a_range_gives_no_energy_but_the_reason(pow
     meter = Meter(CPU)
     meter.start()
     count(powercap / "intel-rapl:0", 0)
-    assert (meter.read().energy_joules, "fell" in meter.read().energy_kind) == (None, True)
+    assert (meter.read().energy_joules, "decreased" in meter.read().energy_kind) == (None, True)
 
 
 def test_without_counters_there_is_no_energy_but_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_counter_that_goes_away_on_the_way_gives_no_energy_but_the_reason(powe
     (powercap / "intel-rapl:1").rename(powercap / "gone")
     spent = meter.read()
     assert spent.energy_joules is None
-    assert spent.energy_kind == "the energy counters changed on the way"
+    assert spent.energy_kind == "the energy counters changed during training"
 
 
 def linux() -> bool:
@@ -132,7 +132,7 @@ def test_a_system_without_proc_tells_no_memory_but_the_reason(tmp_path: Path, mo
     meter.start()
     taken = meter.read()
     assert taken.memory_bytes is None
-    assert taken.memory_kind == "this system does not tell a process its peak memory"
+    assert taken.memory_kind == "this system does not report the peak memory of a process"
 
 
 class Gpu:
