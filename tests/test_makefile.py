@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -53,6 +54,7 @@ def repository(tmp_path: Path) -> Path:
 def test_quick_runs_the_tests_of_what_changed(repository: Path, changed: list[str], tests: str) -> None:
     for name in changed:
         (repository / name).write_text("# changed\n")
-    command = ["make", "--old-file=.venv/ready", "quick", "BIN=bin"]
-    printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "--old-file=.venv/ready", "quick", "BIN=bin"]
+    outside = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True, env=outside)
     assert " ".join(printed.stdout.split()) == tests

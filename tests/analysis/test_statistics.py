@@ -199,7 +199,7 @@ def test_the_interval_is_deterministic_antisymmetric_and_permutation_invariant(
     per_seed = a.mean(axis=1) - b.mean(axis=1)
     if seeds > 1:  # other images may only widen what other seeds leave open
         half = stats.t.ppf(0.975, seeds - 1) * stats.sem(per_seed)
-        assert result.high - result.mean >= 0.97 * half
+        assert result.high - result.mean >= 0.97 * half - 1e-12  # seeds that are all equal differ by rounding
 
 
 @pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)

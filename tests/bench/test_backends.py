@@ -120,7 +120,9 @@ def test_a_process_that_fails_at_one_batch_goes_on_with_the_others(process: Back
 
 
 def test_a_process_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"^cannot read .*manifest.json: No such file or directory$"):
+    with pytest.raises(
+        BackendError, match=r"^.* is not a bundle: it has no manifest.json; `cnnbench export` writes one$"
+    ):
         BackendProcess(setup_of(tmp_path))
 
 
