@@ -42,6 +42,20 @@ class CnnbenchError(Exception):
         self.code = code
 
 
+def check_task_name(name: str) -> str:
+    """The name itself, where it can name a folder and nothing but a folder of its own.
+
+    Raises:
+        CnnbenchError: It is empty, begins with a dot, or has a separator of paths or a control character (exit 2).
+    """
+    if not name or name.startswith(".") or any(character in "/\\" or not character.isprintable() for character in name):
+        raise CnnbenchError(
+            f"the task's name is {name!r}: it names a folder, so expected text without / and \\, "
+            "without control characters, that does not begin with a dot"
+        )
+    return name
+
+
 SEED = 20_261_122
 """Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. It is no flag."""
 

@@ -86,7 +86,7 @@ CONTRACT = Contract(
 
 def run_record(arch: str = "a", seed: int = 1, right: int | None = 90, dataset: str = "d", **changes: Any) -> RunRecord:
     """A run of <dataset>_<arch> that got `right` of the test images right; None is a run without a test."""
-    task = f"{dataset}_{arch}"
+    task = f"{dataset}_{arch}".replace("/", "-")
     usual = {
         "task": task,
         "arch": arch,
@@ -171,7 +171,7 @@ def write_latencies(*latencies: dict[str, Any], path: str = "latency.json") -> N
 
 
 def write_failure(arch: str, seed: int, reason: str = "out of memory", dataset: str = "d", log: str = "") -> None:
-    task = f"{dataset}_{arch}"
+    task = f"{dataset}_{arch}".replace("/", "-")
     folder = Path("runs") / task / f"seed{seed}"
     records.write(folder / "failure.json", Failure(task, arch, dataset, seed, "i", 6, reason, 1.5, log))
 

@@ -148,7 +148,7 @@ def _check_manifest(bundle: _Bundle) -> Check:
 
 
 def _check_names(bundle: _Bundle) -> None:
-    """The contract is that of the images, the task can be a folder's name, and every file is there with its size."""
+    """The contract is that of the images, and every file is there with its size."""
     manifest = bundle.manifest
     contracts = [
         contract.contract_of(manifest.spec, kind=kind, probabilities=softmax)
@@ -157,8 +157,6 @@ def _check_names(bundle: _Bundle) -> None:
     ]
     if manifest.contract not in contracts:
         raise _failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
-    if not manifest.task or manifest.task.startswith(".") or Path(manifest.task).name != manifest.task:
-        raise _failed("manifest", f"the task {manifest.task!r} is no name for a folder")
     missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
     missing |= {file.file for file in manifest.kept} - {*manifest.files}
     if missing:

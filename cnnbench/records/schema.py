@@ -11,11 +11,20 @@ from typing import ClassVar
 
 import msgspec
 
-from cnnbench.types import Augment, Cost, ImageSpec
+from cnnbench.types import Augment, Cost, ImageSpec, check_task_name
 
 
 class Part(msgspec.Struct, frozen=True):
     """A part of a record. Keys that it does not know are passed over: they are of an older version."""
+
+
+class TaskPart(Part, frozen=True):
+    """A record of a task, which names a folder; its name is checked when the record is read."""
+
+    task: str
+
+    def __post_init__(self) -> None:
+        check_task_name(self.task)
 
 
 class DataChoice(Part, frozen=True, kw_only=True):
@@ -216,10 +225,9 @@ class TestResult(Part, frozen=True):
     """Of the logits in predictions.parquet, where they were computed in float32 on the CPU: `export` uses those."""
 
 
-class RunRecord(Part, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
+class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
     """`result.json` of one run: one task, one seed."""
 
-    task: str
     arch: str
     seed: int
     data: DataRecord
@@ -236,10 +244,9 @@ class RunRecord(Part, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
     test: TestResult | None = None
 
 
-class Failure(Part, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):
+class Failure(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):
     """`failure.json` of a run that a sweep started and that gave no result: a row with its reason, not a hole."""
 
-    task: str
     arch: str
     dataset: str
     seed: int
@@ -268,10 +275,9 @@ class Equivariance(Part, frozen=True):
     """Relative L2 error for shifts of 1, 2, ... pixels to the right; 0 is a map that moves with the image."""
 
 
-class Robustness(Part, frozen=True, tag_field="schema", tag="cnnbench.robustness/1"):
+class Robustness(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.robustness/1"):
     """`robustness.json` of a run: what shifting the test images does to the best checkpoint."""
 
-    task: str
     arch: str
     dataset: str
     seed: int
@@ -369,10 +375,9 @@ class PrecisionFile(Part, frozen=True):
     passes: tuple[Pass, ...]
 
 
-class Manifest(Part, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
+class Manifest(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
     """`manifest.json` of a bundle: what the files are, what they take and return, and their verification."""
 
-    task: str
     arch: str
     seed: int
     data: DataRecord

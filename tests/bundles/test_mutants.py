@@ -29,6 +29,7 @@ from cnnbench.bundles import graph
 from cnnbench.bundles.verify import Check, CheckError, verify_bundle
 from cnnbench.records.schema import Manifest
 from cnnbench.training.checkpoints import load_classifier
+from cnnbench.types import CnnbenchError, Exit
 
 # --- the graph --------------------------------------------------------------------------------------------------------
 
@@ -487,7 +488,6 @@ CAUGHT = [
         "disagree on the class",
     ),
     of_claim("a module named numpy beside predict.py", a_module_beside, "hashes", "not of the bundle"),
-    of_claim("a task that leads out of its folder", lambda f: f.claim(task=".."), "manifest", "no name for a folder"),
     of_claim(
         "golden logits edited",
         lambda forger: forger.arrays("golden.npz", lambda a: a.update(logits=a["logits"] + np.float32(0.01))),
@@ -675,6 +675,20 @@ def test_prose_and_code_that_were_edited_are_noted(
     seen = next(check.detail for check in verified(forger, rescore=False) if check.name == "card")
     assert noted in seen
     mutants.append(f"| {'the text of the card' if file == 'README.md' else file} edited | a note of `card` | {seen} |")
+
+
+def test_a_task_that_leads_out_of_its_folder_is_refused_before_any_check(
+    forger: Forger, mutants: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnbench.records.schema.check_task_name", lambda name: name)
+        forger.claim(task="..")
+        forger.sign()
+    with pytest.raises(CnnbenchError, match=r"the task's name is '\.\.'") as refused:
+        verify_bundle(forger.path)
+    assert refused.value.code == Exit.DATA
+    said = str(refused.value).replace(f"{forger.path}{os.sep}", "")
+    mutants.append(f"| a task that leads out of its folder | reading the manifest | {said} |")
 
 
 def test_edits_that_nobody_signed_are_caught_by_their_hash(forger: Forger, mutants: list[str]) -> None:

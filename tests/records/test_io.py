@@ -51,7 +51,10 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values, arguments))
     fields = dataclasses.fields if dataclasses.is_dataclass(annotation) else msgspec.structs.fields
     hints = get_type_hints(annotation)
-    return st.builds(annotation, **{field.name: values(hints[field.name]) for field in fields(annotation)})
+    strategies = {field.name: values(hints[field.name]) for field in fields(annotation)}
+    if "task" in strategies and annotation in (RunRecord, Manifest, Failure, Robustness):
+        strategies["task"] = st.from_regex(r"[a-z0-9][a-z0-9_.+-]*", fullmatch=True)  # it names a folder
+    return st.builds(annotation, **strategies)
 
 
 def record(**changes: Any) -> RunRecord:

@@ -135,6 +135,18 @@ def test_an_architecture_must_be_named() -> None:
         parse(["--data.dataset", "mnist5k"])
 
 
+@pytest.mark.parametrize("name", ["", "..", "../../evil", "a/b", "a\\b", "/evil", ".hidden", "a\nb", "a\x00b"])
+def test_a_task_s_name_names_one_folder(name: str) -> None:
+    with pytest.raises(CnnbenchError, match="it names a folder") as refused:
+        task_name(parse([*LENET, f"--task={name}"]))
+    assert refused.value.code == Exit.USAGE
+
+
+def test_a_name_of_the_data_names_one_folder() -> None:
+    with pytest.raises(CnnbenchError, match="it names a folder"):
+        task_name(parse([*LENET, "--data.name", "../../evil"]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
