@@ -9,7 +9,9 @@ from PIL import Image
 
 from cnnbench.datasets import Decoded, Source
 from cnnbench.datasets.choice import load
-from cnnbench.types import CnnbenchError, Dataset, Exit
+from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
+
+SPEC = ImageSpec(2, 2, 1, num_classes=3)
 
 
 class Loaded(NamedTuple):
@@ -36,3 +38,11 @@ def refusal(name: str, source: Source, code: Exit = Exit.DATA) -> str:
 
 def per_class(labels: np.ndarray) -> list[int]:
     return np.bincount(labels).tolist()
+
+
+def fake(labels: list[int], shift: int = 0) -> Split:
+    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1) + shift
+    return Split(images.astype(np.uint8), np.asarray(labels, dtype=np.int64))
+
+
+DECODED = Decoded(SPEC, ("a", "b", "c"), train=fake([0, 1, 2] * 10), test=fake([0, 1, 2], shift=120))

@@ -10,32 +10,21 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from dataset_helpers import Loaded, per_class, refusal
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from dataset_helpers import DECODED, Loaded, fake, per_class, refusal
 
 from cnnbench import records
 from cnnbench.datasets import Decoded, Source, dataset
 from cnnbench.datasets.choice import content_hash, data_root, describe, load, open_choice, open_recorded
-from cnnbench.datasets.splits import holdout, subsample, with_pixel_stats
+from cnnbench.datasets.splits import with_pixel_stats
 from cnnbench.records.schema import DataChoice, DataRecord
 from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
 
 Register = Callable[..., None]
 NOWHERE = Source(Path("nowhere"))
-SPEC = ImageSpec(2, 2, 1, num_classes=3)
 
 
 def splits(data: Dataset) -> list[Split]:
     return [data.train, data.val, data.test]
-
-
-def fake(labels: list[int], shift: int = 0) -> Split:
-    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1) + shift
-    return Split(images.astype(np.uint8), np.asarray(labels, dtype=np.int64))
-
-
-DECODED = Decoded(SPEC, ("a", "b", "c"), train=fake([0, 1, 2] * 10), test=fake([0, 1, 2], shift=120))
 
 
 @pytest.fixture
@@ -110,93 +99,6 @@ def test_the_split_depends_on_no_seed(mnist5k: Dataset) -> None:
             assert np.array_equal(ours.images, theirs.images)
 
 
-def test_splitting_leaves_global_random_numbers_alone() -> None:
-    np.random.seed(0)
-    holdout(DECODED.train, fraction=0.1)
-    after = np.random.random()
-    np.random.seed(0)
-    assert after == np.random.random()
-
-
-def test_holdout_takes_a_rounded_share_of_each_class_and_keeps_order() -> None:
-    split = fake([0] * 14 + [1] * 16 + [2] * 4)
-    rest, held = holdout(split, fraction=0.1)
-    assert (per_class(rest.labels), per_class(held.labels)) == ([13, 14, 3], [1, 2, 1])
-    for part in (rest, held):
-        places = part.images[:, 0, 0, 0].astype(int) // 4
-        assert (np.diff(places) > 0).all()
-        assert np.array_equal(split.labels[places], part.labels)
-    together = np.concatenate([rest.images, held.images])
-    assert np.array_equal(np.unique(together), np.unique(split.images))
-
-
-@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0]])
-def test_a_class_too_small_to_split_is_refused(labels: list[int]) -> None:
-    with pytest.raises(CnnbenchError, match="too few images") as refused:
-        holdout(fake(labels), fraction=0.1)
-    assert refused.value.code == Exit.DATA
-
-
-@st.composite
-def classes_and_counts(draw: st.DrawFn) -> tuple[list[int], int, int]:
-    """Images in each class, and two numbers of images to draw, the smaller first."""
-    sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=6))
-    counts = st.integers(len(sizes), sum(sizes))
-    return sizes, *sorted((draw(counts), draw(counts)))
-
-
-def numbered(sizes: list[int]) -> Split:
-    """Images that hold their own number; classes take turns as far as they last."""
-    turns = [(turn, label) for label, size in enumerate(sizes) for turn in range(size)]
-    labels = np.array([label for _, label in sorted(turns)], dtype=np.int64)
-    return Split(np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
-
-
-@settings(deadline=None, max_examples=100)
-@given(drawn=classes_and_counts())
-def test_fewer_images_are_stratified_nested_and_hold_every_class(drawn: tuple[list[int], int, int]) -> None:
-    sizes, small, large = drawn
-    whole = numbered(sizes)
-    places = []
-    for count in (small, large):
-        part = subsample(whole, count)
-        chosen = part.images[:, 0, 0, 0].astype(int)
-        places.append(set(chosen.tolist()))
-        assert len(part) == len(places[-1]) == count
-        assert (np.diff(chosen) > 0).all(), "the order is kept"
-        assert np.array_equal(part.labels, whole.labels[chosen])
-        taken, of = np.bincount(part.labels, minlength=len(sizes)), np.array(sizes)
-        assert taken.min() >= 1
-        # all classes are filled to the same level, each rounded up: one image too many at most, and what those of the
-        # other classes take away is shared in proportion
-        excess = taken - count * of / of.sum()
-        assert (excess <= 1).all()
-        assert (excess >= -len(sizes) * of / of.sum()).all()
-    assert places[0] <= places[1]
-
-
-def test_fewer_images_of_equal_classes_are_as_many_of_each() -> None:
-    assert per_class(subsample(numbered([20] * 5), 50).labels) == [10] * 5
-
-
-def test_fewer_is_a_fixed_draw_that_is_not_just_the_first_images() -> None:
-    whole = numbered([60, 60])
-    np.random.seed(0)
-    first = subsample(whole, 20)
-    np.random.seed(1)
-    again = subsample(whole, 20)
-    assert np.array_equal(first.images, again.images)
-    assert first.images.max() > 60
-
-
-@pytest.mark.parametrize("count", [-1, 0, 2, 31])
-def test_more_images_than_there_are_or_fewer_than_classes_are_refused(count: int) -> None:
-    with pytest.raises(CnnbenchError) as refused:
-        subsample(DECODED.train, count)
-    assert refused.value.code == Exit.USAGE
-    assert f"data.train_images is {count}: expected 3 (one per class) to 30 (all of them)" in str(refused.value)
-
-
 def test_fewer_training_images_leave_validation_and_test_whole(register: Register) -> None:
     register(DECODED)
     whole, part = load("fake", NOWHERE), load("fake", NOWHERE, train_images=9)
@@ -207,20 +109,6 @@ def test_fewer_training_images_leave_validation_and_test_whole(register: Registe
         assert np.array_equal(getattr(part, name).labels, getattr(whole, name).labels)
     taken, images = ({image.tobytes() for image in data.train.images} for data in (part, whole))
     assert taken < images
-
-
-def test_measured_is_numpy_s_mean_and_std() -> None:
-    images = np.random.RandomState(1).randint(0, 256, (50, 7, 5, 3)).astype(np.uint8)
-    counted = with_pixel_stats(ImageSpec(7, 5, 3, 2), Split(images, np.zeros(50, dtype=np.int64)))
-    np.testing.assert_allclose(counted.mean, (images / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(counted.std, (images / 255).std(axis=(0, 1, 2)), rtol=1e-12)
-
-
-def test_a_constant_channel_has_a_standard_deviation_to_divide_by() -> None:
-    constant = Split(np.full((3, 2, 2, 1), 51, dtype=np.uint8), np.zeros(3, dtype=np.int64))
-    counted = with_pixel_stats(SPEC, constant)
-    assert counted.mean == pytest.approx((0.2,))
-    assert 0 < counted.std[0] <= 1e-3
 
 
 @pytest.mark.parametrize("label", [-1, 3])
