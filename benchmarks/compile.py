@@ -9,7 +9,7 @@ for the rate.
 import time
 from statistics import median
 
-from rounds import fit, images_per_second, interleaved, options, table
+from rounds import fit, fit_flags, images_per_second, interleaved, options, table
 
 
 def main() -> None:
@@ -27,26 +27,15 @@ def main() -> None:
 
         def rate(compiled: bool, arch: str = arch, starts: dict[bool, list[float]] = starts) -> float:
             begin = time.perf_counter()
-            record = fit(
-                [
-                    "--model.arch",
-                    arch,
-                    "--model.lr",
-                    "0.05",
-                    "--model.compile",
-                    str(compiled).lower(),
-                    "--data.dataset",
-                    chosen.dataset,
-                    "--data.batch_size",
-                    str(chosen.batch),
-                    "--trainer.max_epochs",
-                    str(chosen.epochs),
-                    "--trainer.limit_train_batches",
-                    str(chosen.steps),
-                    "--trainer.limit_val_batches",
-                    "1",
-                ]
+            flags = fit_flags(
+                arch,
+                dataset=chosen.dataset,
+                batch=chosen.batch,
+                epochs=chosen.epochs,
+                steps=chosen.steps,
+                validate=False,
             )
+            record = fit([*flags, "--model.compile", str(compiled).lower()])
             whole = time.perf_counter() - begin
             curve = record["fit"]["curve"]
             starts[compiled].append(whole - (curve[-1]["train_seconds"] - curve[0]["train_seconds"]))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from statistics import median
 
-from rounds import fit, interleaved, options, table
+from rounds import fit, fit_flags, interleaved, options, table
 
 IMPORTS = ["-c", "import cnnbench.training.run"]
 IMAGES_BYTES = 60_000 * 32 * 32 * 3
@@ -37,22 +37,7 @@ def main() -> None:
     chosen = parser.parse_args()
 
     def arguments(arch: str) -> list[str]:
-        return [
-            "--model.arch",
-            arch,
-            "--model.lr",
-            "0.05",
-            "--data.dataset",
-            "folder",
-            "--data.folder",
-            chosen.folder,
-            "--data.batch_size",
-            str(chosen.batch),
-            "--trainer.max_epochs",
-            "2",
-            "--trainer.limit_train_batches",
-            str(chosen.steps),
-        ]
+        return fit_flags(arch, dataset="folder", folder=chosen.folder, batch=chosen.batch, epochs=2, steps=chosen.steps)
 
     def fitted(arch: str) -> float:
         with tempfile.TemporaryDirectory() as runs:

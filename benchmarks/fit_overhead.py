@@ -8,7 +8,7 @@ and saves checkpoints. The first epoch of each is not counted, and neither are `
 
 import json
 
-from rounds import compared, fit, images_per_second, interleaved, options, process
+from rounds import compared, fit, fit_flags, images_per_second, interleaved, options, process
 
 
 def main() -> None:
@@ -32,25 +32,16 @@ def main() -> None:
         "steps": chosen.steps,
         "precision": chosen.precision,
     }
-    arguments = [
-        "--model.arch",
+    flags = fit_flags(
         chosen.arch,
-        "--model.lr",
-        "0.05",
-        "--data.dataset",
-        chosen.dataset,
-        *(["--data.folder", chosen.folder] if chosen.folder else []),
-        "--data.batch_size",
-        str(chosen.batch),
-        "--trainer.max_epochs",
-        str(chosen.epochs),
-        "--trainer.limit_train_batches",
-        str(chosen.steps),
-        "--trainer.limit_val_batches",
-        "1",
-        "--trainer.precision",
-        chosen.precision,
-    ]
+        dataset=chosen.dataset,
+        folder=chosen.folder,
+        batch=chosen.batch,
+        epochs=chosen.epochs,
+        steps=chosen.steps,
+        validate=False,
+    )
+    arguments = [*flags, "--trainer.precision", chosen.precision]
     sides = {
         "fit": lambda: images_per_second(fit(arguments)),
         "hand-written loop": lambda: float(process(["benchmarks/loop.py", json.dumps(loop)])),

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from rounds import interleaved, options, process, table
+from rounds import fit_flags, interleaved, options, process, table
 
 TARGET = 0.99
 MOST_EPOCHS = 14  # as in the example
@@ -112,20 +112,8 @@ def main() -> None:
     if chosen.example:
         print(json.dumps(example(chosen.root, chosen.seed, chosen.example)))
         return
-    arguments = [
-        "--model.arch",
-        chosen.arch,
-        "--model.lr",
-        str(chosen.lr),
-        "--data.dataset",
-        "mnist",
-        "--data.root",
-        chosen.root,
-        "--data.batch_size",
-        str(chosen.batch),
-        "--trainer.max_epochs",
-        str(chosen.epochs),
-    ]
+    flags = fit_flags(chosen.arch, lr=chosen.lr, dataset="mnist", batch=chosen.batch, epochs=chosen.epochs)
+    arguments = [*flags, "--data.root", chosen.root]
     with tempfile.TemporaryDirectory() as folder:
         rounds = Rounds(arguments, chosen.root, Path(folder))
         sides = {"ours": rounds.ours} | ({} if chosen.ours_alone else {"PyTorch's example": rounds.theirs})

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rounds import options, table
+from rounds import fit_flags, options, table
 
 from cnnbench.types import ImageSpec
 
@@ -44,23 +44,8 @@ def main() -> None:
     parser.add_argument("flags", nargs="*", help="more flags of fit, after --")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [
-            "fit",
-            "--model.arch",
-            chosen.arch,
-            "--model.lr",
-            "0.05",
-            "--data.dataset",
-            chosen.dataset,
-            "--data.batch_size",
-            str(chosen.batch),
-            "--trainer.max_epochs",
-            str(chosen.epochs),
-            "--runs-dir",
-            folder,
-            *chosen.flags,
-        ]
-        stats, whole = profiled(arguments)
+        flags = fit_flags(chosen.arch, dataset=chosen.dataset, batch=chosen.batch, epochs=chosen.epochs)
+        stats, whole = profiled(["fit", *flags, "--runs-dir", folder, *chosen.flags])
         from cnnbench import records
         from cnnbench.records.schema import RunRecord
 

@@ -101,6 +101,31 @@ def fit(arguments: Sequence[str]) -> dict:
         return json.loads(record.read_text())
 
 
+def fit_flags(
+    arch: str,
+    *,
+    dataset: str,
+    batch: int,
+    epochs: int,
+    lr: float = 0.05,
+    folder: str | None = None,
+    steps: float | None = None,
+    validate: bool = True,
+) -> list[str]:
+    """Flags of `fit` for a measurement. `steps` limits an epoch; without `validate`, one batch is scored per epoch."""
+    flags = {
+        "model.arch": arch,
+        "model.lr": lr,
+        "data.dataset": dataset,
+        "data.folder": folder,
+        "data.batch_size": batch,
+        "trainer.max_epochs": epochs,
+        "trainer.limit_train_batches": steps,
+        "trainer.limit_val_batches": None if validate else 1,
+    }
+    return [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
+
+
 def images_per_second(record: dict) -> float:
     """Of a run, from the end of its first epoch to the end of its last, validation passes excluded."""
     first, last = record["fit"]["curve"][0], record["fit"]["curve"][-1]

@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rounds import fit, images_per_second, interleaved, machine, options, table
+from rounds import fit, fit_flags, images_per_second, interleaved, machine, options, table
 
 from cnnbench import pictures
 
@@ -91,23 +91,8 @@ class Curve:
 
 def arguments(arch: str, batch: int, *more: str, epochs: int = 2, steps: float = 1.0) -> tuple[str, ...]:
     """Of `fit`; an epoch has `steps` batches, 1.0 is all."""
-    return (
-        "--model.arch",
-        arch,
-        "--model.lr",
-        "0.01",
-        "--data.dataset",
-        "mnist",
-        "--data.batch_size",
-        str(batch),
-        "--trainer.max_epochs",
-        str(epochs),
-        "--trainer.limit_train_batches",
-        str(steps),
-        "--trainer.limit_val_batches",
-        "1",
-        *more,
-    )
+    flags = fit_flags(arch, lr=0.01, dataset="mnist", batch=batch, epochs=epochs, steps=steps, validate=False)
+    return (*flags, *more)
 
 
 def axes() -> dict[str, Axis]:
