@@ -16,7 +16,7 @@ CONTENTS = {
     "model.onnx": "the network in float32: the file to deploy",
     "model_fp16.onnx": "weights and arithmetic in float16, float32 outside",
     "model_int8.onnx": "weights in int8 per channel, activations in uint8, calibrated on training images",
-    "manifest.json": "contract, cost, proof, hashes of every file, environment",
+    "manifest.json": "contract, cost, verification, hashes of every file, environment",
     "golden.npz": "a few test images and some noise, with PyTorch's logits, and each smaller file's own",
     "reference.npz": "labels and PyTorch's predictions of every test image",
     "flips.csv": "every test image whose class differs from PyTorch's, with its margin",

@@ -46,7 +46,8 @@ class Figure:
     column: Column
     name: str
     measured_by: str
-    plural: bool = True
+    counted: bool = True
+    """Whether it is a count ("fewest"), not a measure ("lowest")."""
 
     def show(self, value: Any) -> str:
         if self.column.key == "accuracy":
@@ -173,7 +174,7 @@ def _figures(latency: LatencyKey) -> dict[str, Figure]:
     return {
         "accuracy": Figure(CATALOGUE["accuracy"], "accuracy", "cnnbench test"),
         "latency": Figure(
-            latency_column(latency, 90), "p90 latency", "cnnbench bench; a p90 needs 64 calls", plural=False
+            latency_column(latency, 90), "p90 latency", "cnnbench bench; a p90 needs 64 calls", counted=False
         ),
         "bytes": Figure(CATALOGUE["model_bytes"], "ONNX bytes", "cnnbench export"),
         "macs": Figure(CATALOGUE["macs"], "MACs", "cnnbench fit"),
@@ -226,15 +227,14 @@ def _reason(row: Row, chosen: Row | None, limits: Sequence[Limit], cost: Figure)
     if value == least:
         less = "but is less accurate" if accuracy < chosen_accuracy else "and is as accurate"
         return f"{keeps} at the same {cost.name}, {less}"
-    verb = "are" if cost.plural else "is"
-    return f"{keeps}, but its {cost.name} {verb} {cost.show(value)}, {value / least:.2f} times as much"
+    return f"{keeps}, but has {value / least:.3g}x the {cost.name} ({cost.show(value)})"
 
 
 def _answer(chosen: Row | None, cost: Figure, shown: Sequence[Figure], limits: Sequence[Limit]) -> str:
-    wanted = ", ".join(limit.text for limit in limits) or "no limits"
+    wanted = ", ".join(limit.text for limit in limits)
     if chosen is None:
         measured = "" if cost.name in ("MACs", "parameters") else f" and has its {cost.name} measured"
-        return f"none: no network keeps {wanted}{measured}"
+        return f"none: no network keeps {wanted or 'no limits'}{measured}"
     if chosen.accuracy_low is None or chosen.accuracy_high is None:
         spread = "one seed"
     else:
@@ -243,4 +243,6 @@ def _answer(chosen: Row | None, cost: Figure, shown: Sequence[Figure], limits: S
     values = [(figure, figure.column.value(chosen)) for figure in shown]
     figures = [f"{figure.name} {figure.show(value)}" for figure, value in values if value]
     accuracy = f"accuracy {percent(chosen.accuracy or 0)} ({spread})"
-    return f"{chosen.task}: the least {cost.name} for {wanted}; {', '.join([accuracy, *figures])}"
+    cheapest = f"{'fewest' if cost.counted else 'lowest'} {cost.name}"
+    asked = f"with {wanted}" if wanted else "(no limits given)"
+    return f"{chosen.task}: {cheapest} {asked}; {', '.join([accuracy, *figures])}"

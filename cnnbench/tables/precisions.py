@@ -33,7 +33,7 @@ PRECISION_COLUMNS = [
     Column("lost_points", "points lost", "{:.2f}".format, right=True),
     Column("bytes", "bytes", count, right=True),
     Column("latency_ms", "1 image, 1 thread", "{:.3f}".format, unit="ms", right=True),
-    Column("fp32_latency_ms", "fp32 in turn with it", "{:.3f}".format, unit="ms", right=True),
+    Column("fp32_latency_ms", "fp32, interleaved", "{:.3f}".format, unit="ms", right=True),
     Column("fate", "kept or refused"),
 ]
 

@@ -133,9 +133,10 @@ def test_it_tells_the_accuracy_the_cost_and_the_classes(three: Path) -> None:
     manifest = manifest_of(three)
     text = " ".join((three / "README.md").read_text().split())
     reference = manifest.reference
-    assert f"Of {reference.images} test images it names {reference.correct} rightly: {reference.accuracy:.2%}" in (
-        text.replace(" %", "%")
+    sentence = (
+        f"Of {reference.images} test images it classifies {reference.correct} correctly: {reference.accuracy:.2%}"
     )
+    assert sentence in text.replace(" %", "%")
     assert f"{manifest.cost.params:,} parameters, {manifest.cost.macs:,} multiply-adds" in text
     assert "Classes, in order: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in text
     assert manifest.weights_sha256 in text
