@@ -87,7 +87,7 @@ def write(path: Path, record: msgspec.Struct) -> None:
     """
     content = msgspec.to_builtins(record)
     with replacing(path) as partial:
-        partial.write_text(json.dumps({**content, "seal": _seal(content)}, indent=2, allow_nan=False) + "\n")
+        partial.write_text(json.dumps({**content, "seal": seal(content)}, indent=2, allow_nan=False) + "\n")
 
 
 def read(path: Path, kind: type[Record]) -> Record:
@@ -101,7 +101,7 @@ def read(path: Path, kind: type[Record]) -> Record:
     content = read_json(path)
     if content.get("schema") != schema:
         raise CnnbenchError(f"{path} has schema {content.get('schema')!r}; this version reads {schema!r}", Exit.DATA)
-    if content.pop("seal", None) != _seal(content):
+    if content.pop("seal", None) != seal(content):
         raise CnnbenchError(
             f"{path} was edited after it was written: its content does not match its seal", Exit.VERDICT
         )
@@ -130,5 +130,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _seal(content: dict[str, Any]) -> str:
+def seal(content: dict[str, Any]) -> str:
+    """SHA-256 of a record's content without its `seal`; it shows an edit by accident, not by a forger."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -186,7 +186,7 @@ class Classifier(LightningModule):
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
         fused = not self.trainer.gradient_clip_val  # one kernel for all weights, where Lightning may not clip gradients
         optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
-        steps = self._total_steps()
+        steps = self.total_steps()
         # a warm-up of a single step has length 0, by which torch would divide
         warm_up = WARM_UP if WARM_UP * steps != 1 else 2 * WARM_UP
         # the momentum stays where it is: the recipe cycles the learning rate alone
@@ -195,8 +195,8 @@ class Classifier(LightningModule):
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    def _total_steps(self) -> int:
-        """Optimizer steps of the whole run.
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, under the Trainer's flags.
 
         Not trainer.estimated_stepping_batches: reading it in configure_optimizers makes Lightning 2.6.6 forget the
         loader's state when a run is resumed.
@@ -257,7 +257,7 @@ class Classifier(LightningModule):
         stated = {
             "model.lr": (before["lr"], self.lr),
             "model.weight_decay": (before["weight_decay"], self.weight_decay),
-            "number of steps (trainer.max_epochs, data.batch_size)": (schedule["total_steps"], self._total_steps()),
+            "number of steps (trainer.max_epochs, data.batch_size)": (schedule["total_steps"], self.total_steps()),
         }
         for name, (was, now) in stated.items():
             if was != now:
@@ -265,5 +265,5 @@ class Classifier(LightningModule):
                     f"the interrupted run had {name} {was}, the config says {now}: a one-cycle schedule cannot be "
                     "changed during a run; resume with the same settings, or train afresh"
                 )
-        if checkpoint["global_step"] >= self._total_steps():
+        if checkpoint["global_step"] >= self.total_steps():
             raise CnnbenchError("the run is finished; nothing to resume")

@@ -128,11 +128,12 @@ def finish(run: RunFolder) -> RunRecord | None:
         epochs=checkpoint.epoch + 1,
         steps=checkpoint.steps,
     )
-    _write(run, record)
+    write_result(run, record)
     return record
 
 
-def _write(run: RunFolder, record: RunRecord) -> None:
+def write_result(run: RunFolder, record: RunRecord) -> None:
+    """Write result.json; a failure of an earlier attempt is removed."""
     records.write(run.result, record)
     run.failure.unlink(missing_ok=True)
 
@@ -247,7 +248,7 @@ class Recorder(Callback):
             return
         assert isinstance(pl_module, Classifier)
         self.record = fit_record(self.state(), pl_module, epochs=trainer.current_epoch, steps=trainer.global_step)
-        _write(self.run, self.record)
+        write_result(self.run, self.record)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)

@@ -283,7 +283,7 @@ def resealed(bundle: Path, change: Callable[[Content], object]) -> None:
     content = json.loads((bundle / "manifest.json").read_text())
     del content["seal"]
     change(content)
-    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": io._seal(content)}))
+    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": io.seal(content)}))
 
 
 def leave_the_folder(content: Content) -> None:
@@ -388,7 +388,7 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
         del parent[key]
     else:
         parent[key] = data.draw(values)
-    (without_children / "manifest.json").write_text(json.dumps({**content, "seal": io._seal(content)}))
+    (without_children / "manifest.json").write_text(json.dumps({**content, "seal": io.seal(content)}))
     try:
         verify.verify_bundle(without_children)
     except CnnbenchError as error:

@@ -105,7 +105,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "_write", stop)
+        patch.setattr(recorder, "write_result", stop)
         assert main(["fit", *SHORT]) == Exit.INTERRUPTED
     signal.signal(signal.SIGINT, handler)
     assert not RUN.result.exists()
@@ -278,7 +278,7 @@ def test_a_killed_run_loses_at_most_the_epoch_it_was_in_and_its_folder_is_free_a
 @pytest.mark.slow
 def test_a_run_that_sigkill_ends_before_its_result_is_finished(complete: Path) -> None:
     kill = "import os, signal, sys; from cnnbench.training import recorder; from cnnbench.__main__ import main; "
-    kill += "recorder._write = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
+    kill += "recorder.write_result = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", kill, "fit", *SHORT], capture_output=True, check=False, timeout=300)
     assert done.returncode == -signal.SIGKILL
     assert RUN.last.is_file()

@@ -187,7 +187,7 @@ def test_reformatting_is_no_edit(written: Path) -> None:
 
 def test_a_sealed_record_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
     content = {"schema": "cnnbench.run/2", "task": "t"}
-    (tmp_path / "r.json").write_text(json.dumps({**content, "seal": io._seal(content)}))
+    (tmp_path / "r.json").write_text(json.dumps({**content, "seal": io.seal(content)}))
     assert refusal(tmp_path / "r.json").code == Exit.DATA
 
 

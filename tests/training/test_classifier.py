@@ -123,7 +123,7 @@ def test_total_steps_follow_the_trainer_flags(limit: float, accumulate: int, max
     trainer.limit_train_batches, trainer.accumulate_grad_batches, trainer.max_steps = limit, accumulate, max_steps
     classifier = built()
     classifier.trainer = trainer  # type: ignore[assignment]
-    assert classifier._total_steps() == expected
+    assert classifier.total_steps() == expected
 
 
 def test_schedule_needs_a_number_of_epochs() -> None:
@@ -132,7 +132,7 @@ def test_schedule_needs_a_number_of_epochs() -> None:
     classifier = built()
     classifier.trainer = trainer  # type: ignore[assignment]
     with pytest.raises(CnnbenchError, match="max_epochs"):
-        classifier._total_steps()
+        classifier.total_steps()
 
 
 def test_a_loss_that_is_not_finite_stops_training_with_advice() -> None:
