@@ -14,11 +14,13 @@ import onnx
 import pytest
 import torch
 from filelock import FileLock
+from preloaded import Preloaded
 from torch import Tensor, nn
 
 from cnnbench.__main__ import main
 from cnnbench.bench import plan
 from cnnbench.bundles import graph
+from cnnbench.runtime import sandbox
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts us in the background lets us ignore Ctrl-C, and with us whatever the tests send it to
@@ -99,6 +101,28 @@ def _each_network_is_converted_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_convert", convert_once)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded() -> Iterator[Preloaded]:
+    """The sandbox's child starts as a fork, with numpy and onnxruntime imported: a fresh process takes half a second.
+
+    tests/runtime/test_sandbox.py shows that both keep the same limits; `real_sandbox` has the fresh process.
+    """
+    forked = Preloaded()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "_spawn", forked.spawn)
+        yield forked
+    forked.close()
+
+
+_spawn = sandbox._spawn
+
+
+@pytest.fixture
+def real_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox's child is a fresh process, as it is for users."""
+    monkeypatch.setattr(sandbox, "_spawn", _spawn)
 
 
 def of_ours(module: nn.Module) -> bool:

@@ -80,21 +80,28 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """The child's process, ended: `document` on its stdin, an empty folder around it."""
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as empty:
         try:
-            return subprocess.run(
-                [sys.executable, "-P", "-m", "cnnbench.runtime.sandbox", target],
-                input=json.dumps(document),
-                capture_output=True,
-                text=True,
-                errors="replace",  # native code prints what it finds in a file
-                timeout=seconds,
-                cwd=empty,
-                env={**os.environ, "PYTHONPATH": path},
-                check=False,
-            )
+            return _spawn(target, json.dumps(document), folder=empty, environment=environment, seconds=seconds)
         except subprocess.TimeoutExpired:
             raise CnnbenchError(f"{about} was stopped: it ran for more than {seconds:g} s", Exit.DATA) from None
+
+
+def _spawn(
+    target: str, text: str, *, folder: str, environment: dict[str, str], seconds: float | None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "cnnbench.runtime.sandbox", target],
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="replace",  # native code prints what it finds in a file
+        timeout=seconds,
+        cwd=folder,
+        env=environment,
+        check=False,
+    )
 
 
 def _serve(target: str) -> None:
