@@ -4,22 +4,18 @@ Runs are done in this process, which saves the seconds that Python, torch and Li
 their own are tested in tests/training, and by the slow test here.
 """
 
-import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sweeping import in_this_process
 
 from cnnbench.__main__ import main
-from cnnbench.sweeps import estimate, executors
-from cnnbench.sweeps import run as sweep_run
 from cnnbench.types import Exit
 
 TWO = ["mnist5k_linear", "mnist5k_mlp"]
@@ -27,35 +23,10 @@ SHORT = ["--override", "trainer.max_epochs=1"]
 JSON = ["--format", "json"]
 
 
-class AtOnce(Executor):
-    """Does what it is given when it is given: only the main thread may set signal handlers, as a verb does."""
-
-    def __init__(self, jobs: int) -> None:
-        assert jobs == 1
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The runs that were started, in this process."""
-    started: list[list[str]] = []
-
-    def watched(command: list[str], stream: Any, environ: dict[str, str]) -> int:
-        started.append(command)
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
-            code = main(command[3:])
-        stream.write(said.getvalue().encode())
-        return int(code)
-
-    monkeypatch.setattr(sweep_run, "_watched", watched)
-    monkeypatch.setattr(executors, "ThreadPoolExecutor", AtOnce)
-    monkeypatch.setattr(estimate, "_step_seconds", lambda *_: 0.01)
-    return started
+    return in_this_process(monkeypatch)
 
 
 Rows = list[dict[str, Any]]

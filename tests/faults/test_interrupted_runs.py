@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from sweeping import in_this_process
 
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.records.schema import FitResult, RunRecord
+from cnnbench.training import folder as run_folder
 from cnnbench.training import recorder
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
 from cnnbench.training.folder import RunFolder, is_locked, locked
@@ -88,28 +91,36 @@ def test_best_is_the_earliest_of_the_best_validations_and_last_the_last_epoch(ev
 # killed between the last checkpoint and result.json
 
 
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def complete(once: Once) -> Path:
     """The folder of a run that nothing disturbed."""
-    runs_dir = tmp_path_factory.mktemp("complete")
-    assert main(["fit", *SHORT, "--runs-dir", str(runs_dir)]) == 0
-    return runs_dir / "mnist5k_linear" / "seed1"
+
+    def make(folder: Path) -> None:
+        assert main(["fit", *SHORT, "--runs-dir", str(folder)]) == 0
+
+    return once("complete", make) / "mnist5k_linear" / "seed1"
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """A run that was stopped when it would have written its result."""
+def killed(once: Once) -> RunFolder:
+    """A run that was stopped when it would have written its result: a copy of its own for each test."""
+    shutil.copytree(once("killed", stopped_before_its_result), "runs")
+    assert not RUN.result.exists()
+    return RUN
 
+
+def stopped_before_its_result(folder: Path) -> None:
     def stop(run: RunFolder, record: RunRecord) -> None:
         raise KeyboardInterrupt
 
     handler = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "write_result", stop)
-        assert main(["fit", *SHORT]) == Exit.INTERRUPTED
+        assert main(["fit", *SHORT, "--runs-dir", str(folder)]) == Exit.INTERRUPTED
     signal.signal(signal.SIGINT, handler)
-    assert not RUN.result.exists()
-    return RUN
 
 
 @pytest.mark.parametrize(
@@ -124,8 +135,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     ids=["fit from last", "fit", "fit with test", "test", "sweep"],
 )
 def test_a_run_killed_before_its_result_is_finished_by_the_next_command(
-    verb: list[str], tested: bool, killed: RunFolder, complete: Path
+    verb: list[str], tested: bool, killed: RunFolder, complete: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    in_this_process(monkeypatch)
     left = {name: (killed.path / name).read_bytes() for name in ("best.ckpt", "last.ckpt", "metrics.csv")}
     assert main(verb) == 0
     record, expected = (records.read(path / "result.json", RunRecord) for path in (killed.path, complete))
@@ -215,8 +227,9 @@ def test_what_a_killed_process_left_half_written_is_removed_by_the_next(complete
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
 def test_a_folder_that_another_process_uses_is_refused(
-    verb: str, complete: Path, capsys: pytest.CaptureFixture[str]
+    verb: str, complete: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run_folder, "LOCK_SECONDS", 0.1)
     shutil.copytree(complete, RUN.path)
     before = {path: path.read_bytes() for path in RUN.path.iterdir()}
     with locked(RUN):
