@@ -21,8 +21,15 @@ def heavy(name: str) -> bool:
     return declared["macs"] > 60_000_000 or declared["params"] > 5_000_000
 
 
+DEEP = {"plain56", "resnet44", "resnet56", "resnet101", "resnet110", "resnet152"}
+"""Their layers are those of a sibling with fewer, and take the longer for it."""
+
+
 with_weights = [pytest.param(name, marks=[pytest.mark.slow] * heavy(name)) for name in architecture]
 every = pytest.mark.parametrize("name", list(architecture))
+every_but_deep = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in architecture]
+)
 every_with_weights = pytest.mark.parametrize("name", with_weights)
 at_sizes = pytest.mark.parametrize("spec", [GRAY, COLOUR], ids=["28x28x1", "32x32x3"])
 

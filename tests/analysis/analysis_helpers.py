@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from torch import nn
+from zoo import DEEP
 
 from cnnbench.analysis.layer import Layer
 from cnnbench.analysis.tracer import trace
@@ -20,12 +21,20 @@ OTHERS = [
     "timm/resnet10t",
 ]
 VIT = "torchvision/vit_b_16"
+SHALLOW = {"alexnet", "inception_small", "lenet5", "resnet18", "vgg11"}
+"""One of each family, for images larger than the usual ones."""
+
+
+def case(name: str, spec: ImageSpec) -> object:
+    slow = name in DEEP or name == "torchvision/densenet121" or (spec != COST_SPEC and name not in SHALLOW)
+    return pytest.param(name, spec, marks=[pytest.mark.slow] * slow)
+
 
 every = pytest.mark.parametrize(
     ("name", "spec"),
     [
-        *[(name, spec) for spec in (COST_SPEC, LARGE) for name in architecture],
-        *[(name, COST_SPEC) for name in OTHERS],
+        *[case(name, spec) for spec in (COST_SPEC, LARGE) for name in architecture],
+        *[case(name, COST_SPEC) for name in OTHERS],
         (VIT, LARGE),
     ],
     ids=str,

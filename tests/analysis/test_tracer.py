@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from analysis_helpers import LARGE, OTHERS, VIT, apart, every, layers_of
+from analysis_helpers import LARGE, OTHERS, VIT, apart, case, every, layers_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -56,7 +56,9 @@ def test_layers_hold_all_parameters(name: str, spec: ImageSpec) -> None:
     assert sum(layer.params for layer in layers) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize(("name", "spec"), [*[(name, COST_SPEC) for name in (*architecture, *OTHERS)], (VIT, LARGE)])
+@pytest.mark.parametrize(
+    ("name", "spec"), [*[case(name, COST_SPEC) for name in (*architecture, *OTHERS)], (VIT, LARGE)], ids=str
+)
 def test_layers_hold_all_work(name: str, spec: ImageSpec) -> None:
     network, layers = apart(name, spec)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -69,9 +71,11 @@ def test_the_last_layer_has_an_output_per_class(name: str, spec: ImageSpec) -> N
     assert apart(name, spec)[1][-1].output_shape == (spec.num_classes,)
 
 
-@pytest.mark.parametrize("name", [*architecture, *[name for name in OTHERS if name not in RESHAPING]])
-def test_the_input_of_a_layer_has_the_shape_of_its_source(name: str) -> None:
-    layers = apart(name, COST_SPEC)[1]
+@pytest.mark.parametrize(
+    ("name", "spec"), [case(name, COST_SPEC) for name in (*architecture, *OTHERS) if name not in RESHAPING], ids=str
+)
+def test_the_input_of_a_layer_has_the_shape_of_its_source(name: str, spec: ImageSpec) -> None:
+    layers = apart(name, spec)[1]
     for layer in layers:
         if len(layer.sources) == 1 and layer.sources[0] >= 0:
             given_to = layers[layer.sources[0]].output_shape

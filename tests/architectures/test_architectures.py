@@ -10,6 +10,7 @@ from zoo import (
     at_sizes,
     cost,
     every,
+    every_but_deep,
     every_with_weights,
     furthest,
     network,
@@ -30,7 +31,7 @@ def test_declared_cost_is_what_is_counted(name: str) -> None:
     assert (declared["params"], declared["macs"]) == (counted.params, counted.macs)
 
 
-@every
+@every_but_deep
 def test_every_parameter_has_a_part_in_the_logits_of_training(name: str) -> None:
     made = on_meta(name, COLOUR).train()
     logits = made(no_pixels(COLOUR, count=2))

@@ -30,6 +30,16 @@ SAMPLE = [
     "timm/vit_tiny_patch16_224",
 ]
 
+LIGHT = {
+    "torchvision/alexnet",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/resnet18",
+    "torchvision/squeezenet1_1",
+    "torchvision/vit_b_16",
+    "timm/mobilenetv3_small_100",
+    "timm/resnet18",
+}
+
 
 def refusal(name: str, spec: ImageSpec = COST_SPEC, code: Exit = Exit.USAGE) -> str:
     with pytest.raises(CnnbenchError) as refused:
@@ -39,7 +49,7 @@ def refusal(name: str, spec: ImageSpec = COST_SPEC, code: Exit = Exit.USAGE) -> 
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in LIGHT)) for n in SAMPLE])
 def test_other_libraries_networks_give_one_logit_a_class_of_gray_images(name: str) -> None:
     spec = ImageSpec(224, 224, 1, 7)
     made = on_meta(name, spec)
@@ -83,10 +93,10 @@ def pools_before_the_second_convolution(made: nn.Module) -> int:
     [
         ("torchvision/alexnet", 3),
         ("torchvision/googlenet", 1),
-        ("torchvision/mobilenet_v2", 3),
+        pytest.param("torchvision/mobilenet_v2", 3, marks=pytest.mark.slow),
         ("torchvision/resnet18", 1),
         ("torchvision/vgg11", 1),
-        ("timm/mobilenetv3_small_100", 1),
+        pytest.param("timm/mobilenetv3_small_100", 1, marks=pytest.mark.slow),
         ("timm/resnet18", 3),
     ],
 )
@@ -107,7 +117,14 @@ def test_small_is_a_3x3_stem_that_keeps_the_size(name: str, channels: int) -> No
     assert kinds[0] == kinds[1], "the rest is left alone"
 
 
-@pytest.mark.parametrize("name", ["torchvision/vit_b_16", "torchvision/convnext_tiny", "timm/vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision/vit_b_16",
+        "torchvision/convnext_tiny",
+        pytest.param("timm/vit_tiny_patch16_224", marks=pytest.mark.slow),
+    ],
+)
 def test_patches_cannot_be_made_smaller(name: str) -> None:
     side = first_convolution(on_meta(name, ImageSpec(224, 224, 3, 2))).stride[0]
     line = f"{name}+small: its first convolution cuts the image into patches of {side}x{side} pixels"
@@ -167,7 +184,11 @@ def test_training_one_of_timm_without_it_is_an_environment_error(
 
 @pytest.mark.parametrize(
     ("name", "size", "smallest"),
-    [("torchvision/alexnet", "62", 63), ("torchvision/vgg11", "31", 32), ("torchvision/vit_b_16", "33", 48)],
+    [
+        ("torchvision/alexnet", "62", 63),
+        pytest.param("torchvision/vgg11", "31", 32, marks=pytest.mark.slow),
+        ("torchvision/vit_b_16", "33", 48),
+    ],
 )
 def test_a_size_that_they_cannot_take_is_refused_with_one_that_they_can(name: str, size: str, smallest: int) -> None:
     line = refusal(name, ImageSpec.of(size, 10))

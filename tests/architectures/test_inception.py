@@ -1,5 +1,7 @@
 """Inception blocks and the networks made of them, against the paper's table 1."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ TABLE_1 = {
 """Szegedy et al. 2014, table 1: blocks 3a to 5b."""
 
 
+@functools.cache
 def blocks(name: str, spec: ImageSpec) -> list[tuple[InceptionBlock, tuple[int, ...]]]:
     """The network's Inception blocks and the shapes of what they make of one image."""
     found: list[tuple[InceptionBlock, tuple[int, ...]]] = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from zoo import IMAGENET, cost, furthest, network, on_meta, pixels
+from zoo import DEEP, IMAGENET, cost, furthest, network, on_meta, pixels
 
 from cnnbench.types import COST_SPEC, ImageSpec
 
@@ -27,7 +27,7 @@ CARDS = {
 """Parameters and thousand million multiply-adds of torchvision's model cards, and the layers that the name counts."""
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in CARDS])
 def test_cost_at_224_pixels_is_the_published_one(name: str) -> None:
     params, giga, depth = CARDS[name]
     counted = cost(name, IMAGENET)

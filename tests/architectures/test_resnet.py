@@ -57,7 +57,7 @@ def additions(name: str) -> int:
     return sum(layer.kind == "add" for layer in trace(on_meta(name, COST_SPEC), COST_SPEC))
 
 
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
 def test_plain_networks_are_the_residual_ones_without_their_additions(depth: int) -> None:
     assert cost(f"plain{depth}", COST_SPEC) == cost(f"resnet{depth}", COST_SPEC)
     assert additions(f"plain{depth}") == 0

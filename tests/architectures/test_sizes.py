@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from zoo import every, no_pixels, on_meta
+from zoo import every, every_but_deep, no_pixels, on_meta
 
 from cnnbench.architectures import architecture, build, sizes
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
@@ -24,7 +24,7 @@ SMALLEST = {
 """2 to the number of poolings that halve, rounding down; googlenet's round up, but find nothing at 1 x 1."""
 
 
-@every
+@every_but_deep
 @pytest.mark.parametrize("size", ["28x28x1", "28x28x3", "64x64x3", "224x224x3"])
 def test_usual_sizes_beside_32x32x3_are_taken(name: str, size: str) -> None:
     _, shape = sizes.probe_forward(architecture[name].load(), ImageSpec.of(size, 7))
