@@ -1,5 +1,6 @@
 """Pages as tests read them, and records of everything that a report can show."""
 
+import io
 import json
 from contextlib import chdir
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ class Page(HTMLParser):
 
 
 NASTY = "<script>alert(1)</script>"
+HOSTILE = [
+    NASTY,
+    "</script><img src=x onerror=alert(1)>",
+    "\"><svg onload='alert(1)'>",
+    "<!--<script>",
+    "{{ 7 * 7 }}{% x %}",
+    "a &amp; b]]>",
+    "</title></style></textarea>",
+]
 SURE = 0.7  # in the middle of one of 15 bins
 MACS = {"small": 9_000, "middle": 20_000, "large": 1_200_000}  # in another order as words than as figures
 TOOK = (5.5, 9.5, 6.5)  # seconds to 90 %, of each seed
@@ -180,12 +190,23 @@ def fit(seconds: float) -> FitResult:
     return records.replace(made.FIT, curve=(made.CURVE[0], records.replace(made.CURVE[1], train_seconds=seconds)))
 
 
+SKETCH = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
+"""A picture, for tests that do not look at it; matplotlib takes half a second for one, Vega a tenth."""
+
+
+def sketch(figure: object, target: Path | io.BytesIO, format: str) -> None:
+    """In place of `pictures._save`: write a sketch at once."""
+    if isinstance(target, Path):
+        target.write_text(SKETCH)
+    else:
+        target.write(SKETCH.encode())
+
+
 FOLDERS = ["runs", "exports", "latency.json"]
 
 
-def everything_told(folder: Path) -> Path:
-    """The page of `everything`, whose records are written into `folder` too."""
+def tell_everything(folder: Path) -> None:
+    """Write the records of `everything` into the folder, and their page, report.html."""
     with chdir(folder):
         everything()
         assert main(["report", *FOLDERS, "--target-accuracy", "90%"]) == 0
-    return folder / "report.html"

@@ -25,19 +25,24 @@ def drawn(slope: int = 1) -> Figure:
     return figure
 
 
-def test_both_files_are_written_and_open(tmp_path: Path) -> None:
-    paths = pictures.write(drawn(), tmp_path / "new" / "picture.v1")
-    assert paths == [tmp_path / "new" / "picture.v1.svg", tmp_path / "new" / "picture.v1.png"]
-    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
-    assert ET.parse(paths[0]).getroot().tag.endswith("svg")
-    with Image.open(paths[1]) as image:
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of `drawn()`, written once, in a folder that was not there."""
+    return pictures.write(drawn(), tmp_path_factory.mktemp("first") / "new" / "picture.v1")
+
+
+def test_both_files_are_written_and_open(first: list[Path]) -> None:
+    folder = first[0].parent
+    assert first == [folder / "picture.v1.svg", folder / "picture.v1.png"]
+    assert sorted(folder.iterdir()) == sorted(first)
+    assert ET.parse(first[0]).getroot().tag.endswith("svg")
+    with Image.open(first[1]) as image:
         assert (image.format, image.size) == ("PNG", (750, 450))
 
 
-def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, again = (pictures.write(drawn(), tmp_path / name) for name in ("a", "b"))
+def test_the_same_figure_gives_the_same_bytes(first: list[Path], tmp_path: Path) -> None:
+    again = pictures.write(drawn(), tmp_path / "again")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-    assert pictures.inline(drawn()) == pictures.inline(drawn())
 
 
 def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
@@ -45,24 +50,24 @@ def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from cnnbench import pictures; figure, (axes,) = pictures.new(3, 2);"
         "axes.plot([0, 1]); pictures.write(figure, Path(sys.argv[1]))"
     )
-    for name in ("a", "b"):
-        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True, timeout=120)
-    for suffix in (".svg", ".png"):
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    subprocess.run([sys.executable, "-c", code, tmp_path / "there"], check=True, timeout=120)
+    figure, (axes,) = pictures.new(3, 2)
+    axes.plot([0, 1])
+    for here, suffix in zip(pictures.write(figure, tmp_path / "here"), (".svg", ".png"), strict=True):
+        assert here.read_bytes() == (tmp_path / f"there{suffix}").read_bytes()
 
 
-def test_another_figure_gives_others(tmp_path: Path) -> None:
-    first, other = (pictures.write(drawn(slope), tmp_path / str(slope)) for slope in (1, -1))
-    for one, two in zip(first, other, strict=True):
+def test_another_figure_gives_others(first: list[Path], tmp_path: Path) -> None:
+    for one, two in zip(first, pictures.write(drawn(-1), tmp_path / "other"), strict=True):
         assert one.read_bytes() != two.read_bytes()
 
 
-def test_inline_is_the_drawing_that_is_written(tmp_path: Path) -> None:
+def test_inline_is_the_drawing_that_is_written(first: list[Path]) -> None:
     kind, _, content = pictures.inline(drawn()).partition(",")
     assert kind == "data:image/svg+xml;base64"
     decoded = base64.b64decode(content, validate=True)
     assert ET.fromstring(decoded).tag == "{http://www.w3.org/2000/svg}svg"
-    assert decoded == pictures.write(drawn(), tmp_path / "picture")[0].read_bytes()
+    assert decoded == first[0].read_bytes()
 
 
 @pytest.mark.parametrize(("panels", "rows"), [(1, 1), (3, 1), (3, 2), (5, 2)])
@@ -75,7 +80,7 @@ def test_as_many_panels_as_asked_for_are_to_be_filled(panels: int, rows: int) ->
 def test_no_figure_is_left_open() -> None:
     from matplotlib import pyplot as plt
 
-    pictures.inline(drawn())
+    pictures.inline(pictures.new(2, 2)[0])
     assert plt.get_fignums() == []
 
 
@@ -86,5 +91,5 @@ def test_colours_differ() -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CnnbenchError, match="cannot write") as caught:
-        pictures.write(drawn(), tmp_path / "file" / "picture")
+        pictures.write(pictures.new(2, 2)[0], tmp_path / "file" / "picture")
     assert caught.value.code == Exit.USAGE

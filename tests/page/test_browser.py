@@ -67,9 +67,9 @@ def watched(page: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(world: Path) -> Path:
     """The page of everything."""
-    return made.everything_told(tmp_path_factory.mktemp("world"))
+    return world / "report.html"
 
 
 def column(page: Any, key: str) -> list[str]:
@@ -98,14 +98,6 @@ def enlivened(page: Any) -> int:
     )
     count: int = charts.count()
     return count
-
-
-def drawn_chart(page: Any) -> Any:
-    """The first chart of accuracy against cost, drawn by the script."""
-    chart = page.locator("#cost .chart").first
-    chart.scroll_into_view_if_needed()
-    chart.locator(".vega-embed svg").wait_for()
-    return chart
 
 
 def luminance(colour: str) -> float:
@@ -210,43 +202,54 @@ def test_one_dataset_can_be_chosen_and_filtered_and_sorted(sheet: Any) -> None:
 # --- charts ---
 
 
-def test_every_chart_is_drawn_by_the_script_in_place_of_its_still(visit: Visit, path: Path) -> None:
+@pytest.fixture(scope="module")
+def alive(visit: Visit, path: Path) -> Iterator[Any]:
+    """The page, opened once, with every chart drawn by the script."""
     with visit(path) as page:
-        assert enlivened(page) == page.locator("main .chart svg.marks:visible").count() > 10
-        assert page.locator(".still").count() == 0
+        enlivened(page)
+        yield page
 
 
-def test_hovering_tells_the_network_and_its_figures(visit: Visit, path: Path) -> None:
-    with visit(path) as page:
-        chart = drawn_chart(page)
-        told = []
-        for mark in chart.locator(MARKS).all():
-            mark.hover(force=True)
-            tooltip = page.locator("#vg-tooltip-element.visible")
-            tooltip.wait_for()
-            told.append(tooltip.inner_text())
-            page.mouse.move(0, 0)
-            tooltip.wait_for(state="hidden")
-        assert len(told) == 3
-        for name, accuracy, macs in (
-            ("small", "89.00 %", "9,000"),
-            ("middle", "94.00 %", "20,000"),
-            ("large", "96.00 %", "1,200,000"),
-        ):
-            assert len([text for text in told if name in text and accuracy in text and macs in text]) == 1
+@pytest.fixture
+def lively(alive: Any) -> Iterator[Any]:
+    """The page with its charts, which is left as it was: light, on a screen, the mouse beside the charts."""
+    yield alive
+    alive.emulate_media(color_scheme="light", media="screen")
+    alive.mouse.move(0, 0)
 
 
-def test_a_name_that_is_markup_is_shown_as_text_everywhere(visit: Visit, path: Path) -> None:
-    with visit(path) as page:
-        enlivened(page)  # or the still under the mouse may be replaced meanwhile
-        assert made.NASTY in column(page, "name")
-        assert page.locator("#failures td", has_text=made.NASTY).count() == 1
-        mark = page.locator(f'#cost .chart [aria-label*="{made.NASTY}"]').first
-        mark.scroll_into_view_if_needed()
+def test_every_chart_is_drawn_by_the_script_in_place_of_its_still(lively: Any) -> None:
+    assert lively.locator(".chart").count() == lively.locator("main .chart svg.marks:visible").count() > 10
+    assert lively.locator(".still").count() == 0
+
+
+def test_hovering_tells_the_network_and_its_figures(lively: Any) -> None:
+    told = []
+    for mark in lively.locator("#cost .chart").first.locator(MARKS).all():
         mark.hover(force=True)
-        tooltip = page.locator("#vg-tooltip-element.visible", has_text=made.NASTY)
+        tooltip = lively.locator("#vg-tooltip-element.visible")
         tooltip.wait_for()
-        assert page.locator("#vg-tooltip-element script").count() == 0
+        told.append(tooltip.inner_text())
+        lively.mouse.move(0, 0)
+        tooltip.wait_for(state="hidden")
+    assert len(told) == 3
+    for name, accuracy, macs in (
+        ("small", "89.00 %", "9,000"),
+        ("middle", "94.00 %", "20,000"),
+        ("large", "96.00 %", "1,200,000"),
+    ):
+        assert len([text for text in told if name in text and accuracy in text and macs in text]) == 1
+
+
+def test_a_name_that_is_markup_is_shown_as_text_everywhere(lively: Any) -> None:
+    assert made.NASTY in column(lively, "name")
+    assert lively.locator("#failures td", has_text=made.NASTY).count() == 1
+    mark = lively.locator(f'#cost .chart [aria-label*="{made.NASTY}"]').first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    tooltip = lively.locator("#vg-tooltip-element.visible", has_text=made.NASTY)
+    tooltip.wait_for()
+    assert lively.locator("#vg-tooltip-element script").count() == 0
 
 
 # --- other readers ---
@@ -262,37 +265,36 @@ def test_without_scripts_tables_and_pictures_are_there_and_nothing_that_does_not
 
 def test_a_phone_shows_the_page_without_scrolling_aside(visit: Visit, path: Path) -> None:
     with visit(path, viewport=PHONE) as page:
-        for drawn in (False, True):
-            if drawn:
-                enlivened(page)
-            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(visit: Visit, path: Path) -> None:
+@pytest.mark.slow
+def test_a_phone_shows_every_chart_without_scrolling_aside(visit: Visit, path: Path) -> None:
+    with visit(path, viewport=PHONE) as page:
+        enlivened(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(lively: Any) -> None:
     """Text has a contrast of 4.5 at least (WCAG 2.2, success criterion 1.4.3), in charts too, which are drawn once."""
-    with visit(path) as page:
-        drawn_chart(page)
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            ground, card = style(page, "body", "backgroundColor"), style(page, "figure", "backgroundColor")
-            assert (luminance(ground) < 0.1) == (luminance(card) < 0.1) == (scheme == "dark")
-            written = [(style(page, selector, "color"), ground) for selector in ("body", ".lead", ".answer h2")]
-            written += [
-                (style(page, f".chart .vega-embed {text}", "fill"), card) for text in ("text", ".role-mark text")
-            ]
-            for colour, behind in written:
-                low, high = sorted((luminance(colour), luminance(behind)))
-                assert (high + 0.05) / (low + 0.05) >= 4.5
+    for scheme in ("light", "dark"):
+        lively.emulate_media(color_scheme=scheme)
+        ground, card = style(lively, "body", "backgroundColor"), style(lively, "figure", "backgroundColor")
+        assert (luminance(ground) < 0.1) == (luminance(card) < 0.1) == (scheme == "dark")
+        written = [(style(lively, selector, "color"), ground) for selector in ("body", ".lead", ".answer h2")]
+        written += [(style(lively, f".chart .vega-embed {text}", "fill"), card) for text in ("text", ".role-mark text")]
+        for colour, behind in written:
+            low, high = sorted((luminance(colour), luminance(behind)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
-def test_the_page_prints(visit: Visit, path: Path) -> None:
-    with visit(path) as page:
-        page.emulate_media(media="print")
-        assert not page.get_by_role("searchbox").is_visible()
-        assert page.locator("main table:visible").count() == 6
-        printed = page.pdf()
-        assert printed.startswith(b"%PDF-")
-        assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 1
+def test_the_page_prints(lively: Any) -> None:
+    lively.emulate_media(media="print")
+    assert not lively.get_by_role("searchbox").is_visible()
+    assert lively.locator("main table:visible").count() == 6
+    printed = lively.pdf()
+    assert printed.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 1
 
 
 # --- little and much ---

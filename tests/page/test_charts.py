@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import HOSTILE
 
 from cnnbench.architectures import architecture
 from cnnbench.page.charts import accuracy, base, behaviour
@@ -163,6 +164,15 @@ def test_names_are_text_in_specification_and_picture(name: str) -> None:
     assert name in [each["name"] for each in json.loads(picture.spec)["datasets"].values() for each in each]
     assert not list(ET.fromstring(picture.svg).iter("{http://www.w3.org/2000/svg}script"))
     assert base.shortened(name) in texts(picture) or not name
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_adds_no_element_to_the_picture(name: str) -> None:
+    plain, other = (
+        ET.fromstring(pareto([point(called, 1e5, 0.05), point("other", 1e6, 0.01)]).svg) for called in ("plain", name)
+    )
+    assert [node.tag for node in other.iter()] == [node.tag for node in plain.iter()]
+    assert not [key for node in other.iter() for key in node.attrib if key.startswith("on")]
 
 
 def test_right_answers_are_muted_and_only_mistakes_are_counted() -> None:

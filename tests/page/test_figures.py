@@ -26,24 +26,30 @@ COSTS = [MACS, SECONDS]
 ROWS = [row("lenet5"), row("resnet20", 0.95, macs=40_000_000, accuracy_std=0.01), row("mlp", 0.85, macs=700_000)]
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The picture of ROWS against COSTS, drawn once: .svg and .png, alone in their folder."""
+    return accuracy_against_cost(ROWS, tmp_path_factory.mktemp("drawn") / "picture.v1", costs=COSTS)
+
+
 def colours(path: Path) -> int:
     with Image.open(path) as image:
         return len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0))
 
 
-def test_both_files_are_written_and_open(tmp_path: Path) -> None:
-    paths = accuracy_against_cost(ROWS, tmp_path / "picture.v1", costs=COSTS)
-    assert paths == [tmp_path / "picture.v1.svg", tmp_path / "picture.v1.png"]
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-    with Image.open(paths[1]) as image:
+def test_both_files_are_written_and_open(drawn: list[Path]) -> None:
+    folder = drawn[0].parent
+    assert drawn == [folder / "picture.v1.svg", folder / "picture.v1.png"]
+    assert sorted(folder.iterdir()) == sorted(drawn)
+    with Image.open(drawn[1]) as image:
         assert image.format == "PNG"
         assert min(image.size) > 500
-    assert ET.parse(paths[0]).getroot().tag.endswith("svg")
+    assert ET.parse(drawn[0]).getroot().tag.endswith("svg")
 
 
 @pytest.mark.slow
-def test_every_network_is_named_and_drawn(tmp_path: Path) -> None:
-    svg, png = accuracy_against_cost(ROWS, tmp_path / "all", costs=COSTS)
+def test_every_network_is_named_and_drawn(drawn: list[Path], tmp_path: Path) -> None:
+    svg, png = drawn
     assert all(entry.arch in svg.read_text() for entry in ROWS)
     _, fewer = accuracy_against_cost(ROWS[:1], tmp_path / "one", costs=COSTS)
     assert colours(png) > colours(fewer) > 10
@@ -56,10 +62,10 @@ def test_with_several_datasets_a_disc_is_named_for_its_task(tmp_path: Path) -> N
     assert "e_mlp" in text
 
 
-@pytest.mark.parametrize("costs", [COSTS, [MACS, ENERGY]])
-def test_what_was_not_measured_is_said(costs: list[Column], tmp_path: Path) -> None:
-    text = accuracy_against_cost(ROWS, tmp_path / "picture", costs=costs)[0].read_text()
-    assert ("not measured" in text) == (ENERGY in costs)
+def test_what_was_not_measured_is_said(drawn: list[Path], tmp_path: Path) -> None:
+    assert "not measured" not in drawn[0].read_text()
+    text = accuracy_against_cost(ROWS[:1], tmp_path / "picture", costs=[MACS, ENERGY])[0].read_text()
+    assert "not measured" in text
 
 
 def test_names_of_networks_that_score_alike_do_not_overlap(tmp_path: Path) -> None:
@@ -83,26 +89,26 @@ def test_nothing_to_draw_is_an_empty_picture(rows: list[Row], tmp_path: Path) ->
     assert "not measured" in accuracy_against_cost(rows, tmp_path / "empty", costs=COSTS)[0].read_text()
 
 
-def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(tmp_path: Path) -> None:
+def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(drawn: list[Path], tmp_path: Path) -> None:
     failed = Row(task="e_x", arch="failed_net", dataset="other_set")
     text = accuracy_against_cost([*ROWS, failed], tmp_path / "with", costs=COSTS)[0].read_text()
-    assert text == accuracy_against_cost(ROWS, tmp_path / "without", costs=COSTS)[0].read_text()
+    assert text == drawn[0].read_text()
 
 
-def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    first, again = (accuracy_against_cost(ROWS, tmp_path / name, costs=COSTS) for name in ("a", "b"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+def test_the_same_rows_give_the_same_bytes(drawn: list[Path], tmp_path: Path) -> None:
+    again = accuracy_against_cost(ROWS, tmp_path / "again", costs=COSTS)
+    assert [path.read_bytes() for path in drawn] == [path.read_bytes() for path in again]
 
 
 def test_no_figure_is_left_open(tmp_path: Path) -> None:
     from matplotlib import pyplot as plt
 
-    accuracy_against_cost(ROWS, tmp_path / "picture", costs=COSTS)
+    accuracy_against_cost(ROWS[:1], tmp_path / "picture", costs=[MACS])
     assert plt.get_fignums() == []
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CnnbenchError, match="cannot write") as caught:
-        accuracy_against_cost(ROWS, tmp_path / "file" / "picture", costs=COSTS)
+        accuracy_against_cost([], tmp_path / "file" / "picture", costs=[MACS])
     assert caught.value.code == Exit.USAGE

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from pages import Page
+from pages import Page, sketch
 
 from cnnbench import pictures
 from cnnbench.__main__ import main
@@ -38,7 +38,7 @@ def section(heading: str = "Heading", *, anchor: str = "here", claims: tuple[Cla
 
 @pytest.fixture(scope="module", params=["parts", "explain", "compare", "lab"])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """A page of each verb that writes one."""
+    """A page of each verb that writes one; the pictures of `compare`, which are those of `explain`, are sketches."""
     path = tmp_path_factory.mktemp("pages") / "page.html"
     if request.param == "parts":
         claims = (Claim("so it is", holds=True),)
@@ -48,7 +48,10 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "compare": ["explain", "--compare", "lenet5,mlp"],
         "lab": ["lab", "losses", "--out", str(path.parent)],
     }[request.param]
-    assert main([*arguments, "--html", str(path)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "compare":
+            patch.setattr(pictures, "_save", sketch)
+        assert main([*arguments, "--html", str(path)]) == 0
     return Page(path)
 
 
@@ -118,7 +121,8 @@ def test_every_row_has_a_cell_a_column(real: Page) -> None:
     assert all(head == cell for head, cell in widths)
 
 
-def test_sections_with_one_heading_have_two_anchors(tmp_path: Path) -> None:
+def test_sections_with_one_heading_have_two_anchors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_save", sketch)
     path = tmp_path / "page.html"
     assert main(["explain", "--compare", "linear,linear", "--html", str(path)]) == 0
     page = Page(path)

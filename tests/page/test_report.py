@@ -6,24 +6,27 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 
 import builders as made
 import numpy as np
 import pytest
 import torch
+import vl_convert
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pages import (
     FOLDERS,
+    HOSTILE,
     MACS,
     NASTY,
     SECONDS,
     SHIFTED,
+    SKETCH,
     SURE,
     TOOK,
     Report,
-    everything_told,
     fit,
     network,
 )
@@ -47,14 +50,14 @@ from cnnbench.types import Cost
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of `everything` and its page, report.html."""
-    return everything_told(tmp_path_factory.mktemp("world")).parent
-
-
-@pytest.fixture(scope="module")
 def page(world: Path) -> Report:
     return Report(world / "report.html")
+
+
+@pytest.fixture(autouse=True)
+def _stills_are_drawn_on_the_page_of_everything_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`test_charts.py` looks at others."""
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: SKETCH)
 
 
 def written(*paths: str, target: float | None = None) -> Report:
@@ -69,8 +72,13 @@ def material(*made_runs: RunRecord, target: float | None = None) -> Material:
     return Material(Records([Run(record, Path(record.task) / str(record.seed)) for record in made_runs]), target)
 
 
+def answers(found: Material) -> list[Answer]:
+    """The answers of a page, without its sections."""
+    return [recommend(found, dataset).answer for dataset in found.datasets]
+
+
 def answer(*made_runs: RunRecord, target: float | None = None) -> Answer:
-    (found,) = report_page(material(*made_runs, target=target)).answers
+    (found,) = answers(material(*made_runs, target=target))
     return found
 
 
@@ -148,7 +156,7 @@ def paired(small: np.ndarray, large: np.ndarray) -> str:
     for arch, right in (("small", small), ("large", large)):
         for seed in (1, 2, 3):
             made.write_certain(made.write_run(network(arch, seed, int(right.sum()))), right)
-    (found,) = report_page(Material(gather(["runs"]), 0.5)).answers
+    (found,) = answers(Material(gather(["runs"]), 0.5))
     assert found.name == "small"
     return " ".join(found.sentences)
 
@@ -183,7 +191,7 @@ def test_smaller_and_faster_ones_are_named_where_they_are_others() -> None:
         made.write_bundle(record)
     times = {"small": 0.004, "lean": 0.003, "large": 0.002}
     made.write_latencies(*(made.measured(network(arch), [seconds] * 20) for arch, seconds in times.items()))
-    (found,) = report_page(Material(gather(FOLDERS), 0.9)).answers
+    (found,) = answers(Material(gather(FOLDERS), 0.9))
     said = " ".join(found.sentences)
     assert found.name == "small"
     assert re.search(r"smallest is lean with 7 param", said)
@@ -192,9 +200,9 @@ def test_smaller_and_faster_ones_are_named_where_they_are_others() -> None:
 
 
 def test_every_dataset_has_its_answer_the_one_with_the_most_networks_first() -> None:
-    found = report_page(
+    found = answers(
         material(network("small", right=50, dataset="c"), network("small", right=91), network("large", right=95))
-    ).answers
+    )
     assert [each.dataset for each in found] == ["d", "c"]
 
 
@@ -536,32 +544,27 @@ def test_every_chart_has_a_still_picture_and_a_specification(world: Path, page: 
         assert ET.fromstring(still).findall(".//{http://www.w3.org/2000/svg}path")
 
 
-HOSTILE = [
-    NASTY,
-    "</script><img src=x onerror=alert(1)>",
-    "\"><svg onload='alert(1)'>",
-    "<!--<script>",
-    "{{ 7 * 7 }}{% x %}",
-    "a &amp; b]]>",
-    "</title></style></textarea>",
-]
+def page_called(called: str) -> Report:
+    """The page of records that have this name wherever they have one."""
+    runs = []
+    for arch in (called, "other"):
+        for seed in (1, 2):
+            environment = made.environment(cpu=called, git=Commit(called, False))
+            changes = {"dataset": called, "environment": environment}
+            runs.append(Run(network(arch, seed, 90 + seed, **changes), Path()))
+    failure = made.Failure(called.replace("/", "-"), called, called, 1, "i", 6, called, 1.0)
+    found = Records(runs, [failure])
+    write(report_page(Material(found, 0.9)), Path("report.html"))
+    return Report(Path("report.html"))
+
+
+plain_page = cache(page_called)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_records_say_is_text(name: str) -> None:
-    pages = []
-    for called in ("plain", name):
-        runs = []
-        for arch in (called, "other"):
-            for seed in (1, 2):
-                environment = made.environment(cpu=called, git=Commit(called, False))
-                changes = {"dataset": called, "environment": environment}
-                runs.append(Run(network(arch, seed, 90 + seed, **changes), Path()))
-        failure = made.Failure(called.replace("/", "-"), called, called, 1, "i", 6, called, 1.0)
-        found = Records(runs, [failure])
-        write(report_page(Material(found, 0.9)), Path("report.html"))
-        pages.append(Report(Path("report.html")))
-    plain, other = pages
+    """The still pictures are `test_charts.py`'s."""
+    plain, other = plain_page("plain"), page_called(name)
     assert sorted(tag for tag, _ in other.tags) == sorted(tag for tag, _ in plain.tags)
     assert not [name for _, found in other.tags for name in found if name.startswith("on")]
     assert {row["dataset"] for row in other.cells("table")} == {name}
