@@ -291,7 +291,7 @@ def test_an_option_or_value_that_is_none_is_refused(
     assert "macs" in err or arguments[0] != "--by"
 
 
-def test_json_holds_every_figure_and_every_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_holds_every_figure_and_every_reason(undrawn: None, capsys: pytest.CaptureFixture[str]) -> None:
     write_three()
     assert main(["choose", "runs", "exports", "--min-accuracy", "0.85", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)

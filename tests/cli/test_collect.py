@@ -11,6 +11,8 @@ from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.records.schema import Failure, RunRecord
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PLACES = {"root": "/home/me", "folder": "/home/me/pets"}
 
 

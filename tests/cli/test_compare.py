@@ -20,6 +20,8 @@ from cnnbench.records.schema import Manifest, RunConfig, RunRecord
 from cnnbench.tables import rows as tables_rows
 from cnnbench.tables.gather import gather
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ACCURACIES = [0.91, 0.94, 0.925]
 SECONDS = np.random.RandomState(0).lognormal(-8, 0.3, size=101)
 
@@ -244,13 +246,15 @@ def test_an_edited_record_is_told(bundle: Path, record: RunRecord, capsys: pytes
 
 
 def test_the_real_run_and_bundle_give_the_run_s_accuracy(
-    run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, bundle: Path, drawn: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = records.read(run / "result.json", RunRecord)
     manifest = records.read(bundle / "manifest.json", Manifest)
     assert record.test is not None
     (row,) = rows_of(capsys, run, bundle, "--picture", "picture")
     assert row["accuracy"] == record.test.accuracy == manifest.reference.accuracy
+    assert Path("picture.svg").read_bytes().startswith(b"<?xml")
+    assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def write_all() -> list[str]:

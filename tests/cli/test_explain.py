@@ -102,6 +102,7 @@ def test_a_network_of_another_library_is_explained(capsys: Capture) -> None:
     assert (document["cost"]["params"], document["cost"]["macs"]) == (11_689_512, 1_814_073_344)
 
 
+@pytest.mark.slow
 def test_resnet50_at_224_pixels_has_the_published_figures(capsys: Capture) -> None:
     document = explained(capsys, "resnet50", "--size", "224x224x3", "--classes", "1000")
     assert document["cost"]["params"] == sum(layer["params"] for layer in document["layers"]) == 25_557_032
@@ -162,6 +163,7 @@ def test_what_cannot_be_explained_is_refused_and_a_page_there_is_kept(
     assert list(tmp_path.iterdir()) == [page]
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("place", ["file/page.html", "folder"])
 def test_a_page_that_cannot_be_written_is_refused(place: str, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -174,6 +176,7 @@ def test_a_page_that_cannot_be_written_is_refused(place: str, tmp_path: Path, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"], "nothing is left behind"
 
 
+@pytest.mark.usefixtures("sketched")
 def test_the_page_is_named_and_holds_each_network(tmp_path: Path, capsys: Capture) -> None:
     assert main(["explain", "--compare", "lenet5,linear", "--html", "deep/page.html"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "page: deep/page.html"
@@ -183,6 +186,7 @@ def test_the_page_is_named_and_holds_each_network(tmp_path: Path, capsys: Captur
     assert "62,006" in text
 
 
+@pytest.mark.usefixtures("sketched")
 def test_with_json_the_page_is_written_and_nothing_else_is_printed(tmp_path: Path, capsys: Capture) -> None:
     assert explained(capsys, "linear", "--html", "page.html")["arch"] == "linear"
     assert (tmp_path / "page.html").is_file()

@@ -123,12 +123,14 @@ def test_a_lesson_leaves_a_page_and_its_figure_twice(tmp_path: Path, capsys: Cap
     assert "Run it: cnnbench lab losses" in text
 
 
+@pytest.mark.usefixtures("sketched")
 def test_figures_are_kept_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch, true)
     assert main(["lab", "true"]) == 0
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == ["lab/true.png", "lab/true.svg"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_json_has_claims_and_numbers_and_nothing_else_is_printed(capsys: Capture) -> None:
     assert main(["lab", "losses", "--format", "json", "--html", "page.html"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -141,6 +143,7 @@ def test_json_has_claims_and_numbers_and_nothing_else_is_printed(capsys: Capture
     assert max(losses) - min(losses) < 1e-12
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     "arguments", [["false"], ["--all"], ["false", "--format=json"], ["--all", "--format=json"]], ids=" ".join
 )
@@ -160,6 +163,7 @@ def test_a_claim_that_does_not_hold_fails_the_lesson(
     assert (tmp_path / "page.html").read_text().count("DOES NOT HOLD") == 1, "the page says so, too"
 
 
+@pytest.mark.usefixtures("sketched")
 def test_all_lessons_run_in_the_order_of_the_course(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -184,6 +188,7 @@ def test_all_lessons_run_in_the_order_of_the_course(
     assert [document["lesson"] for document in json.loads(capsys.readouterr().out)] == ran == ["second", "first"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_numbers_are_shown_to_be_read(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     enter(monkeypatch, true)
     assert main(["lab", "true"]) == 0
@@ -195,6 +200,7 @@ def test_numbers_are_shown_to_be_read(monkeypatch: pytest.MonkeyPatch, capsys: C
     assert rows == [{"word": "x", "count": 1_234_567, "share": 0.123456}, {"word": "y"}]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_lesson_that_breaks_leaves_the_last_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -208,6 +214,7 @@ def test_a_lesson_that_breaks_leaves_the_last_page(
     assert page.read_text() == "the last one"
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_folder_that_cannot_be_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
