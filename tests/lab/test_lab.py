@@ -11,9 +11,12 @@ from cnnbench.types import CnnbenchError
 
 TRAINS = [name for name, entry in lesson.entries.items() if entry.declared.get("trains")]
 
+LONG = [*TRAINS, "receptive-field"]
+"""Those that train, and the one that measures the fields of six networks at full size."""
+
 each = pytest.mark.parametrize("name", list(lesson))
 each_run = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINS)) for name in lesson]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in lesson]
 )
 
 
@@ -69,6 +72,13 @@ def test_a_figure_is_drawn(name: str) -> None:
     result = result_of(name)
     assert [axes for axes in result.figure.axes if axes.has_data()]
     assert result.alt_text
+    assert pictures.inline(result.figure).startswith("data:image/svg+xml")
+
+
+def test_claims_on_receptive_fields_hold_for_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnbench.lab.receptive_field.NETWORKS", (("lenet5", 32), ("resnet20", 32)))
+    result = run_lesson("receptive-field")
+    assert [claim.holds for claim in result.claims] == [True] * 4
     assert pictures.inline(result.figure).startswith("data:image/svg+xml")
 
 
