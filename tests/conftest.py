@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock
 from preloaded import Preloaded
 from torch import Tensor, nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from cnnbench.__main__ import main
 from cnnbench.bench import plan
@@ -105,6 +106,8 @@ def _each_network_is_converted_once(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_convert", convert_once)
+        # torch reads its table of operators anew for each network, which takes longer than a small network itself
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
         yield
 
 
