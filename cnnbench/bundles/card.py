@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from cnnbench.bundles.parity import comparison
 from cnnbench.records.schema import Manifest
@@ -74,13 +75,10 @@ def read_front_matter(path: Path) -> Any:
 def _body(manifest: Manifest) -> str:
     spec, kind = manifest.spec, manifest.contract.input.dtype
     verified = [file for file in manifest.variants if file.passes]
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
-        (Path(__file__).parent / "card.md").read_text()
-    )
     providers = {figures.provider for file in verified for figures in file.passes}
     fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "verified": verified}
     contents = [(name, CONTENTS[name]) for name in CONTENTS if name in {*manifest.files, "manifest.json", "README.md"}]
-    return template.render(
+    return _template().render(
         **fields | {"files": contents},
         dataset=manifest.data.name,
         example=(1, *manifest.contract.input.shape[1:]),
@@ -96,3 +94,9 @@ def _body(manifest: Manifest) -> str:
         runtime=next((v for k, v in manifest.environment.packages.items() if k.startswith("onnxruntime")), ""),
         gpu="" if "cuda" in providers else "It was not run on a GPU.",
     )
+
+
+@cache
+def _template() -> Template:
+    text = (Path(__file__).parent / "card.md").read_text()
+    return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text)
