@@ -56,8 +56,8 @@ def untrained(arch: str) -> nn.Module:
     return network
 
 
-FAST = ("linear", "lenet5", "resnet20", "inception_small", "fastnet")
-"""A layer, convolutions, and batch norm on a chain, beside a sum, and on joined branches: the others repeat these."""
+FAST = ("linear", "lenet5", "fastnet")
+"""A layer, convolutions, and batch norm on a chain and beside a sum; test_mutants.py exports joined branches."""
 architectures = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in architecture]
 
 
