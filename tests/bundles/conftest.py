@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_helpers import Colour, choice_of
+from export_helpers import Colour, choice_of, one_block
 from PIL import Image
 
 from cnnbench.__main__ import main
@@ -63,7 +63,7 @@ def earlier(bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def colour(once: Callable[[str, Make], Path]) -> Colour:
-    """inception_small on some of the generated shapes, trained for one epoch."""
+    """One block of inception_small on some of the generated shapes, trained for one epoch."""
     place = once("colour", make_colour)
     task = "few_shapes_inception_small"
     return Colour(place / "images", place / "runs" / task / "seed1" / "best.ckpt", place / "exports" / task)
@@ -80,7 +80,7 @@ def make_colour(place: Path) -> None:
     data = ["--data.dataset", "folder", "--data.folder", str(place / "images"), "--data.size", "32"]
     common = [*data, "--model.arch", "inception_small", "--data.name", "few_shapes", "--runs-dir", str(place / "runs")]
     run = place / "runs" / "few_shapes_inception_small" / "seed1"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, one_block():
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         patch.setattr("sys.argv", ["cnnbench"])
         patch.chdir(place)

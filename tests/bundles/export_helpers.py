@@ -1,6 +1,7 @@
 """What the tests of bundles share: runs without training, and bundles changed and signed anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.cost import cost
+from cnnbench.architectures import inception
+from cnnbench.architectures.layers import GlobalAveragePool, conv_bn_relu
 from cnnbench.bundles import card, contract, graph
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.records.schema import DataChoice, FileHash, Manifest, RunRecord
 from cnnbench.training.classifier import Classifier
+from cnnbench.types import ImageSpec
 
 FILES = {"model.onnx", "manifest.json", "golden.npz", "reference.npz", "flips.csv", "predict.py", "README.md"}
 
@@ -92,6 +97,24 @@ class Colour:
     images: Path
     checkpoint: Path
     bundle: Path
+
+
+def narrow(spec: ImageSpec, **_: bool) -> nn.Module:
+    return nn.Sequential(
+        conv_bn_relu(spec.channels, 32, kernel_size=3),
+        nn.MaxPool2d(2),
+        inception.InceptionBlock(32, ones=16, threes=(16, 32), fives=(16, 16), pooled=16),
+        GlobalAveragePool(),
+        nn.Linear(80, spec.num_classes),
+    )
+
+
+@contextmanager
+def one_block() -> Iterator[None]:
+    """`inception_small` has one block for its four: torch exports it in a third of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "small", narrow)
+        yield
 
 
 class Forger:

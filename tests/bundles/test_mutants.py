@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_helpers import Arrays, Colour, Forger, Graph
+from export_helpers import Arrays, Colour, Forger, Graph, one_block
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -159,7 +159,8 @@ def in_training(colour: Colour, once: Callable[[str, Callable[[Path], None]], Pa
 
 
 def export_in_training(colour: Colour, kind: type[Functional], place: Path) -> None:
-    classifier = load_classifier(colour.checkpoint)
+    with one_block():
+        classifier = load_classifier(colour.checkpoint)
     network = classifier.network
     assert network is not None
     assert classifier.spec is not None
