@@ -19,6 +19,12 @@ from cnnbench.types import CnnbenchError, Exit
 NASTY = "<b>&\"'</b><script>alert(1)</script>"
 
 
+@pytest.fixture(autouse=True)
+def _figures_are_sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those on the pages of `real` are drawn, all but one verb's."""
+    monkeypatch.setattr(pictures, "_save", sketch)
+
+
 def written(path: Path, sections: list[Section], title: str = "Title", lead: str = "Lead") -> Page:
     write(Parts("verb", title, lead, sections=sections), path)
     return Page(path)
@@ -121,8 +127,7 @@ def test_every_row_has_a_cell_a_column(real: Page) -> None:
     assert all(head == cell for head, cell in widths)
 
 
-def test_sections_with_one_heading_have_two_anchors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_save", sketch)
+def test_sections_with_one_heading_have_two_anchors(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     assert main(["explain", "--compare", "linear,linear", "--html", str(path)]) == 0
     page = Page(path)
