@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench.training import resources
+from cnnbench.training import process, resources
 from cnnbench.training.resources import Meter
 
 CPU = torch.device("cpu")
@@ -119,6 +119,19 @@ print(meter.read().memory_bytes)
 """
 
 
+def test_what_was_freed_before_is_given_back_before_the_peak_is_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "status").write_text("VmRSS:\t7 kB\n")
+    monkeypatch.setattr(resources, "PROCESS", tmp_path)
+    reset: list[bool] = []
+    monkeypatch.setattr(process, "release_freed_memory", lambda: reset.append((tmp_path / "clear_refs").exists()))
+    Meter(CPU).start()
+    assert reset == [False]
+    assert (tmp_path / "clear_refs").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not linux(), reason="this system does not let a process reset its peak memory")
 def test_memory_that_was_freed_before_does_not_hide_what_training_takes() -> None:
     done = subprocess.run([sys.executable, "-c", FREED_BEFORE], capture_output=True, text=True, timeout=120)
