@@ -221,7 +221,7 @@ def _fewer_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_fewer_replicates")
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_true_difference_is_covered_if_seeds_dominate(seeds: int) -> None:
     """Percentiles of three seeds cover 75 % here."""
     assert coverage(seeds, of_seeds=0.3, of_images=0.1, times=300) >= 0.93

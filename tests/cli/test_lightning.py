@@ -48,10 +48,11 @@ def test_config_file_task_name_and_flags_mean_the_same(capsys: pytest.CaptureFix
     assert "lr: 0.05" in capsys.readouterr().out
 
 
-def test_the_saved_config_repeats_the_run(run: Path, tmp_path: Path) -> None:
-    arguments = ["fit", "--config", str(run / "config.yaml"), "--runs-dir", str(tmp_path)]
-    assert main(arguments) == 0
-    repeated = torch.load(tmp_path / "mnist5k_lenet5" / "seed1" / "last.ckpt", weights_only=True)["state_dict"]
+def test_the_saved_config_repeats_the_run() -> None:
+    assert main(["fit", *SHORT, "--model.lr", "0.05"]) == 0
+    run = Path("runs/mnist5k_lenet5/seed1")
+    assert main(["fit", "--config", str(run / "config.yaml"), "--runs-dir", "again"]) == 0
+    repeated = torch.load("again/mnist5k_lenet5/seed1/last.ckpt", weights_only=True)["state_dict"]
     original = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(repeated[name], original[name]) for name in original)
 
@@ -132,7 +133,7 @@ def test_an_earlier_run_is_replaced_only_when_asked_and_only_by_a_finished_one(
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [*LENET, "--trainer.max_epochs", "3", "--trainer.limit_train_batches", "5"]
+    arguments = ["--model.arch", "linear", "--trainer.max_epochs", "3", "--trainer.limit_train_batches", "5"]
     assert main(["fit", *arguments, "--runs-dir", "whole"]) == 0
 
     def stop(self: EpochLines, trainer: object, pl_module: object) -> None:
@@ -144,7 +145,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(monkeypatch: pytest.Monk
         handler = signal.getsignal(signal.SIGINT)
         assert main(["fit", *arguments, "--runs-dir", "parts"]) == 130
         signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
-    place = Path("mnist5k_lenet5/seed1")
+    place = Path("mnist5k_linear/seed1")
     assert not (Path("parts") / place / "result.json").exists()
     assert main(["fit", *arguments, "--runs-dir", "parts", "--ckpt_path", "last"]) == 0
     whole, parts = (torch.load(Path(name) / place / "last.ckpt", weights_only=True) for name in ("whole", "parts"))
@@ -160,8 +161,12 @@ def test_checkpoint_and_config_must_name_the_same_architecture(capsys: pytest.Ca
     assert "holds lenet5, but the config names mlp" in line
 
 
-def test_checkpoint_and_data_must_agree(capsys: pytest.CaptureFixture[str], run: Path) -> None:
-    arguments = [*LENET, "--data.dataset", "shapes", "--ckpt_path", str(run / "best.ckpt")]
+def test_checkpoint_and_data_must_agree(
+    capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
+    _tiny_folder(Path("tiny"))
+    arguments = [*LENET, *TINY, "--ckpt_path", str(run / "best.ckpt")]
     assert "trained on mnist5k" in refused(capsys, 2, "test", *arguments)
 
 
@@ -186,7 +191,7 @@ def test_a_moved_run_goes_on_and_keeps_its_best(monkeypatch: pytest.MonkeyPatch)
         if trainer.current_epoch == 1:  # type: ignore[attr-defined]
             raise SystemExit(143)
 
-    arguments = [*LENET, "--trainer.max_epochs", "4"]
+    arguments = [*LENET, "--trainer.max_epochs", "4", "--trainer.limit_train_batches", "12"]
     with monkeypatch.context() as patch:
         patch.setattr(EpochLines, "on_train_epoch_end", stop)
         assert main(["fit", *arguments, "--runs-dir", "here"]) == 143
