@@ -125,7 +125,11 @@ def test_every_public_function_is_called_below() -> None:
     assert set(CALLS) == {name for name in cnnbench.__all__ if inspect.isfunction(getattr(cnnbench, name))}
 
 
-@pytest.mark.parametrize("name", CALLS)
+SLOW = ("compare_bundles", "diagnose", "measure_latency")
+"""Functions that measure or read every dataset; `bench`, `doctor` and `compare_records` call them in the fast tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in CALLS])
 def test_a_public_function_works_after_every_submodule_was_imported(name: str, world: World) -> None:
     assert CALLS[name](world)
 

@@ -193,7 +193,16 @@ def test_the_last_map_of_real_networks(arch: str, name: str, columns: int, strid
     assert (last.name, last.columns, last.stride) == (name, columns, stride)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "googlenet", "vgg11_bn", "fastnet", "torchvision/resnet18"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param("resnet18", marks=pytest.mark.slow),
+        pytest.param("googlenet", marks=pytest.mark.slow),
+        "vgg11_bn",
+        "fastnet",
+        "torchvision/resnet18",
+    ],
+)
 def test_convolutional_networks_have_an_error_at_every_shift(arch: str) -> None:
     torch.manual_seed(0)
     spec = ImageSpec(32, 32, 3, num_classes=10)

@@ -38,14 +38,25 @@ def mine(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "exports" / bundle.name))
 
 
-def test_each_file_is_checked_and_scored_again_without_torch(three: Path) -> None:
-    done = cnnbench_without(TORCH, "verify", three, "--rescore", "--format", "json")
-    assert (done.returncode, done.stderr) == (0, "")
-    document = json.loads(done.stdout)
+def assert_three_files_were_checked_and_scored_again(printed: str) -> None:
+    document = json.loads(printed)
     for name in ("golden", "rescore"):
         files = [seen.split(":")[0] for seen in document["checks"][name]]
         assert files == ["model.onnx", "model_fp16.onnx", "model_int8.onnx"]
     assert document["checks"]["graph"] == ["3 valid ONNX, contract and metadata as stated, weights inside"]
+
+
+def test_each_file_is_checked_and_scored_again(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(three), "--rescore", "--format", "json"]) == 0
+    assert_three_files_were_checked_and_scored_again(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_each_file_is_checked_and_scored_again_without_torch(three: Path) -> None:
+    """tests/cli/test_verify.py shows it of a bundle with one file."""
+    done = cnnbench_without(TORCH, "verify", three, "--rescore", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_three_files_were_checked_and_scored_again(done.stdout)
 
 
 def test_the_parent_never_parses_a_graph(mine: Path) -> None:
