@@ -48,7 +48,7 @@ def interrupted(arguments: list[str], where: Any, name: str, *, epoch: int | Non
 
 
 def before_its_result(arguments: list[str]) -> None:
-    interrupted(arguments, recorder, "_write")
+    interrupted(arguments, recorder, "write_result")
     assert not RUN.result.exists()
 
 
