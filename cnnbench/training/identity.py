@@ -233,7 +233,7 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = _WithoutText().visit(ast.parse(Path(spec.origin).read_bytes()))
+    tree = _without_text(Path(spec.origin))
     defined = {name: node for node in tree.body for name in _defines(node)}
     names = {name.rpartition(".")[2]: name for name in _imports(tree, module.rpartition(".")[0])}
     waiting = [name.removeprefix(f"{module}.") for name in imported if name.startswith(f"{module}.")]
@@ -248,6 +248,12 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
             foreign.add(names[name])
     text = "".join(ast.dump(defined[name]) for name in sorted(used))
     return hashlib.sha256(text.encode()).hexdigest(), tuple(foreign)
+
+
+@cache
+def _without_text(path: Path) -> ast.Module:
+    tree: ast.Module = _WithoutText().visit(ast.parse(path.read_bytes()))
+    return tree
 
 
 class _WithoutText(ast.NodeTransformer):

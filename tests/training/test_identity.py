@@ -1,5 +1,6 @@
 """A run's hash changes with what its outcome depends on, and with nothing else."""
 
+import functools
 import importlib.util
 import shutil
 import sys
@@ -124,6 +125,12 @@ def test_the_hash_is_a_sha256_in_hexadecimal() -> None:
     assert len(bytes.fromhex(identity(CONFIG, DATA))) == 32
 
 
+def forget() -> None:
+    """A process keeps what it has read of files, which do not change while it runs."""
+    for read in (module._read, module._without_text):
+        read.cache_clear()
+
+
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An installed package with an architecture of its own, which imports a helper and leaves another file alone."""
@@ -139,9 +146,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (distribution / "entry_points.txt").write_text("[cnnbench.architectures]\ntheirs = their_nets.nets:theirs\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(architecture.entries, "theirs", Entry("theirs", "their_nets.nets", "theirs"))
-    module._read.cache_clear()
+    forget()
     yield package
-    module._read.cache_clear()
+    forget()
     for name in [name for name in sys.modules if name.partition(".")[0] == "their_nets"]:
         del sys.modules[name]
 
@@ -195,18 +202,25 @@ def edit(file: Path, before: str = "", after: str = "\n# edited\n") -> None:
     text = file.read_text()
     assert before in text
     file.write_text(text.replace(before, after, 1) if before else text + after)
-    module._read.cache_clear()  # it keeps what a process has read, whose files do not change
+    forget()
+
+
+RUNS = [("resnet20", "mnist5k"), ("lenet5", "mnist5k"), ("resnet20", "shapes")]
+
+
+@functools.cache
+def of_a_copy() -> list[dict[str, str]]:
+    """The sources of the runs in a copy that nobody has edited, the same in each."""
+    return [sources(*run) for run in RUNS]
 
 
 def moved(package: Path, file: str, *change: str) -> set[str]:
     """Which of some runs an edit makes others."""
-    runs = [("resnet20", "mnist5k"), ("lenet5", "mnist5k"), ("resnet20", "shapes")]
-    module._read.cache_clear()
-    before = [sources(*run) for run in runs]
+    before = of_a_copy()
     edit(package / file, *change)
-    after = [sources(*run) for run in runs]
-    module._read.cache_clear()
-    return {" ".join(run) for run, old, new in zip(runs, before, after, strict=True) if old != new}
+    after = [sources(*run) for run in RUNS]
+    forget()
+    return {" ".join(run) for run, old, new in zip(RUNS, before, after, strict=True) if old != new}
 
 
 ALL = {"resnet20 mnist5k", "lenet5 mnist5k", "resnet20 shapes"}
