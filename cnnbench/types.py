@@ -42,15 +42,19 @@ class CnnbenchError(Exception):
         self.code = code
 
 
-def check_task_name(name: str) -> str:
+def check_name(name: str, what: str = "the task's name") -> str:
     """The name itself, where it can name a folder and nothing but a folder of its own.
+
+    Args:
+        name: The name of a task, of an architecture, or of a dataset.
+        what: What it is, for the message.
 
     Raises:
         CnnbenchError: It is empty, begins with a dot, or has a separator of paths or a control character (exit 2).
     """
     if not name or name.startswith(".") or any(character in "/\\" or not character.isprintable() for character in name):
         raise CnnbenchError(
-            f"the task's name is {name!r}: it names a folder, so expected text without / and \\, "
+            f"{what} is {name!r}: it names a folder, so expected text without / and \\, "
             "without control characters, that does not begin with a dot"
         )
     return name

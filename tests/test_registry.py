@@ -2,9 +2,10 @@
 
 import importlib
 import pkgutil
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,7 +131,14 @@ def test_a_name_registered_twice_is_our_fault_and_names_both_places(package: Pat
         list(Registry("thing", "zoo_for_tests"))
 
 
-def install(folder: Path, name: str) -> None:
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    """Each test writes a module of its own."""
+    yield
+    sys.modules.pop("theirs_for_tests", None)
+
+
+def install(folder: Path, name: str, target: str = "theirs_for_tests:make") -> None:
     """What pip leaves of a package that offers an architecture."""
     (folder / "theirs_for_tests.py").write_text(
         "from torch import nn\n\ndef make(spec):\n"
@@ -140,7 +148,7 @@ def install(folder: Path, name: str) -> None:
     info = folder / "theirs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[cnnbench.architectures]\n{name} = theirs_for_tests:make\n")
+    (info / "entry_points.txt").write_text(f"[cnnbench.architectures]\n{name} = {target}\n")
 
 
 def test_an_installed_package_adds_its_own_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +168,120 @@ def test_an_installed_package_may_have_a_slash_in_its_names(tmp_path: Path, monk
     assert Architectures("architecture", "cnnbench.architectures")["theirs/net"].module == "theirs_for_tests"
 
 
-def test_an_installed_package_cannot_take_one_of_our_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_with_a_name_of_ours_is_left_out_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     install(tmp_path, "lenet5")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match=r"'lenet5' is registered by cnnbench\.architectures\.lenet and by theirs"):
-        list(Registry("architecture", "cnnbench.architectures"))
+    fresh = Registry("architecture", "cnnbench.architectures")
+    assert fresh["lenet5"].module == "cnnbench.architectures.lenet"
+    assert capsys.readouterr().err == (
+        "cnnbench: architecture 'lenet5' of the package theirs is left out: the name is that of "
+        "cnnbench.architectures.lenet\n"
+    )
+
+
+def test_a_name_of_two_packages_is_refused_where_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "their_net")
+    other = tmp_path / "others-1.0.dist-info"
+    shutil.copytree(tmp_path / "theirs-1.0.dist-info", other)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry("architecture", "cnnbench.architectures")
+    assert fresh["lenet5"].load()
+    with pytest.raises(CnnbenchError, match="their_net is registered by others and by theirs") as refused:
+        fresh["their_net"].load()
+    assert refused.value.code == Exit.ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "reason"),
+    [
+        ("theirs_for_tests:make", "raise RuntimeError('no licence')\n", "cannot be loaded: RuntimeError: no licence"),
+        ("theirs_for_tests:make", "import sys\nsys.exit('bye')\n", "cannot be loaded: SystemExit: bye"),
+        ("theirs_for_tests:make", "def make(\n", "cannot be loaded: SyntaxError: "),
+        ("theirs_for_tests:nothing", "", "cannot be loaded: AttributeError: "),
+        ("gone_for_tests:make", "", "cannot be loaded: ModuleNotFoundError: No module named 'gone_for_tests'"),
+        ("theirs_for_tests", "", "is theirs_for_tests, a module: expected a function"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_used_names_its_package_and_breaks_no_other_name(
+    target: str, source: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "their_net", target)
+    (tmp_path / "theirs_for_tests.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry("architecture", "cnnbench.architectures")
+    assert fresh["lenet5"].load()
+    with pytest.raises(CnnbenchError) as refused:
+        fresh["their_net"].load()
+    assert str(refused.value).startswith("their_net of the package theirs ")
+    assert reason in str(refused.value)
+    assert refused.value.code == Exit.ENVIRONMENT
+
+
+def test_what_a_package_declares_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "their_net", "theirs_for_tests:Nets.make")
+    (tmp_path / "theirs_for_tests.py").write_text(
+        "import nowhere\nclass Nets:\n    @staticmethod\n    @cnnbench.register_architecture(macs=7, name='x')\n"
+        '    def make(spec):\n        """Seven.\n\n        More."""\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = Registry("architecture", "cnnbench.architectures")["their_net"]
+    assert (entry.summary, entry.declared) == ("Seven. (from theirs)", {"macs": 7})
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry of the architectures that forgets what a test registers."""
+    return Registry("architecture", "cnnbench.architectures")
+
+
+def test_a_function_is_registered_at_once_with_or_without_arguments(fresh: Registry) -> None:
+    @fresh
+    def bare(spec: ImageSpec) -> None:
+        """The bare one.
+
+        More.
+        """
+
+    @fresh(name="with-name", macs=3)
+    def called(spec: ImageSpec) -> None: ...
+
+    assert fresh["bare"].load() is bare
+    assert fresh["bare"].summary == "The bare one."
+    assert fresh["with-name"].load() is called
+    assert fresh["with-name"].declared == {"macs": 3}
+
+
+def test_a_second_registration_by_the_same_module_replaces_the_first(fresh: Registry) -> None:
+    def first(spec: ImageSpec) -> None: ...
+    def second(spec: ImageSpec) -> None: ...
+
+    fresh(name="net")(first)
+    fresh(name="net")(second)
+    assert fresh["net"].load() is second
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("lenet5", "there already, of cnnbench.architectures.lenet"), ("../x", "names a folder")]
+)
+def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Registry, name: str, words: str) -> None:
+    with pytest.raises(CnnbenchError, match=words) as refused:
+        fresh(name=name)(lambda spec: None)
+    assert refused.value.code == Exit.USAGE
+    assert fresh["lenet5"].module == "cnnbench.architectures.lenet"
+
+
+def test_importing_a_package_that_decorates_its_entry_point_adds_no_second_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "their_net")
+    source = (tmp_path / "theirs_for_tests.py").read_text()
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry("architecture", "cnnbench.architectures")
+    monkeypatch.setattr(importlib.import_module("cnnbench.architectures"), "architecture", fresh)
+    decorated = source.replace("def make", "from cnnbench.architectures import architecture\n@architecture\ndef make")
+    (tmp_path / "theirs_for_tests.py").write_text(decorated)
+    assert fresh["their_net"].load().declared == {}  # type: ignore[attr-defined]
+    assert "make" not in fresh.entries

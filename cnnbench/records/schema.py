@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from cnnbench.types import Augment, Cost, ImageSpec, check_task_name
+from cnnbench.types import Augment, Cost, ImageSpec, check_name
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class TaskPart(Part, frozen=True):
     task: str
 
     def __post_init__(self) -> None:
-        check_task_name(self.task)
+        check_name(self.task)
 
 
 class DataChoice(Part, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
-from cnnbench.types import CnnbenchError, check_task_name
+from cnnbench.types import CnnbenchError, check_name
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -210,9 +210,9 @@ def task_name(config: RunConfig) -> str:
         CnnbenchError: It cannot name a folder (exit 2).
     """
     if config.task is not None:
-        return check_task_name(config.task)
+        return check_name(config.task)
     data = config.data.name or default_name(config.data.dataset, config.data.split)
-    return check_task_name(f"{data}_{config.model.arch}".replace("/", "-"))  # of torchvision/<name>
+    return check_name(f"{data}_{config.model.arch}".replace("/", "-"))  # of torchvision/<name>
 
 
 def trainer_options(config: RunConfig) -> dict[str, TrainerOption]:

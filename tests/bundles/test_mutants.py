@@ -682,7 +682,7 @@ def test_a_task_that_leads_out_of_its_folder_is_refused_before_any_check(
     forger: Forger, mutants: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("cnnbench.records.schema.check_task_name", lambda name: name)
+        patch.setattr("cnnbench.records.schema.check_name", lambda name: name)
         forger.claim(task="..")
         forger.sign()
     with pytest.raises(CnnbenchError, match=r"the task's name is '\.\.'") as refused:

@@ -23,7 +23,7 @@ def test_a_record_whose_task_names_no_folder_of_its_own_is_refused(
 ) -> None:
     kind, path = type(record), Path("record.json")
     with monkeypatch.context() as patch:
-        patch.setattr("cnnbench.records.schema.check_task_name", lambda name: name)
+        patch.setattr("cnnbench.records.schema.check_name", lambda name: name)
         records.write(path, records.replace(record, task=name))
     assert json.loads(path.read_text())["task"] == name
     with pytest.raises(CnnbenchError, match=r"record\.json is not a .* record: the task's name is") as refused:
