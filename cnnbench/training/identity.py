@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,9 @@ from cnnbench import records
 from cnnbench.architectures import architecture
 from cnnbench.datasets import dataset
 from cnnbench.records.schema import DataConfig, DataRecord, ModelConfig, RunConfig, TrainerOption
+from cnnbench.registry import LocalEntry
 from cnnbench.training.config import DECIDED_TRAINER_OPTIONS, TRAINER, TRAINER_FLAGS, run_flags
+from cnnbench.training.interactive import interactive_source
 from cnnbench.types import Augment, Dataset
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
 
 OURS = "cnnbench"
+INTERACTIVE = "__main__"
+"""The module of a script or a notebook, whose builders are known by what they use of it, not by its file."""
 ROOTS = tuple(f"cnnbench.training.{name}" for name in ("classifier", "data", "checkpoints", "precision"))
 BY_DEFINITION = (
     "cnnbench.training.folder",
@@ -164,11 +169,17 @@ def sources(arch: str, data: str) -> dict[str, str]:
 
     A file counts as a whole; of the modules in `BY_DEFINITION` only what the others import counts.
     """
-    builders = (architecture[arch].module, dataset[data].module)
-    packages = {OURS, *(module.partition(".")[0] for module in builders)} - {*LIBRARIES}
+    entries = (architecture[arch], dataset[data])
+    builders = [entry.module for entry in entries]
+    packages = {OURS, *(name for module in builders for name in _packages_with(module))} - {*LIBRARIES}
     hashes: dict[str, str] = {}
     imported: set[str] = set()
     waiting = [*ROOTS, *builders]
+    for entry in entries:
+        if isinstance(entry, LocalEntry) and entry.module == INTERACTIVE:
+            source = interactive_source(entry.load())
+            hashes[f"{INTERACTIVE}.{entry.name}"] = hashlib.sha256(source.text.encode()).hexdigest()
+            waiting += source.modules
     while waiting:
         module = waiting.pop()
         path = _file(module, packages)
@@ -181,6 +192,24 @@ def sources(arch: str, data: str) -> dict[str, str]:
         hashes[module], names = _definitions(module, imported)
         imported.update(names)
     return hashes
+
+
+def _packages_with(module: str) -> list[str]:
+    """The package of a module, and where it lies among files of the user, those beside it."""
+    package = module.partition(".")[0]
+    if package == OURS:
+        return [package]
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None and package != INTERACTIVE:
+        spec = importlib.util.find_spec(package)
+        file = spec.origin if spec else None
+    beside = Path(file).resolve().parent if file else Path.cwd()
+    if file and Path(file).name == "__init__.py":
+        beside = beside.parent
+    if beside.name in ("site-packages", "dist-packages") or not beside.is_dir():
+        return [package]
+    places = [path for path in beside.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    return [package, *(path.stem for path in places)]
 
 
 def _distribution(registry: Registry, name: str) -> dict[str, str]:

@@ -274,7 +274,7 @@ def test_an_edit_touches_the_runs_that_read_the_file(package: Path, file: str, e
         ("records/io.py", "choose a folder you can write to", "choose another", set()),
         ("records/io.py", "            os.fsync(file.fileno())", "            pass", ALL),
         ("registry.py", "unknown {self.kind}", "no {self.kind}", set()),
-        ("registry.py", "if self.module.startswith", "if not self.module.startswith", ALL),
+        ("registry.py", "importlib.import_module(self.module)", "importlib.import_module(self.name)", ALL),
         ("training/folder.py", "is in use: another", "is held: another", set()),
         ("training/folder.py", "LOCK_SECONDS = 1.0", "LOCK_SECONDS = 2.0", set()),
         ("training/folder.py", '"last.ckpt"', '"newest.ckpt"', ALL),

@@ -1,0 +1,86 @@
+"""A builder of a notebook is known by all that it computes with, and by nothing else."""
+
+import linecache
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cnnbench.training.interactive import interactive_source
+
+CELLS = """
+import math
+from pathlib import Path
+
+WIDTH = 8
+UNUSED = 1
+
+class Base:
+    def base(self):
+        return 1
+
+class Block(Base):
+    def __init__(self, width):
+        self.width = helper(width)
+
+    @property
+    def half(self):
+        return self.width / 2
+
+def helper(width):
+    return math.floor(width)
+
+def unused():
+    return 2
+
+def net(spec):
+    inner = lambda x: Block(WIDTH)
+    return inner, Path
+"""
+
+
+@pytest.fixture
+def cell() -> Callable[[str], Callable[..., object]]:
+    """The function `net` of a cell, as a notebook runs it: no file, its lines where tracebacks find them."""
+
+    def run(text: str) -> Callable[..., object]:
+        name = f"<cell {hash(text)}>"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, name, "exec"), space)
+        net: Callable[..., object] = space["net"]
+        return net
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "part_of_it"),
+    [
+        ("WIDTH = 8", "WIDTH = 9", True),
+        ("math.floor(width)", "math.ceil(width)", True),
+        ("return 1", "return 3", True),
+        ("self.width / 2", "self.width / 3", True),
+        ("Block(WIDTH)", "Block(WIDTH + 1)", True),
+        ("UNUSED = 1", "UNUSED = 2", False),
+        ("return 2", "return 4", False),
+    ],
+)
+def test_what_a_builder_uses_is_part_of_it(
+    before: str, after: str, part_of_it: bool, cell: Callable[[str], Callable[..., object]]
+) -> None:
+    first, second = (interactive_source(cell(text)) for text in (CELLS, CELLS.replace(before, after)))
+    assert (first.text != second.text) == part_of_it
+
+
+def test_the_modules_that_it_uses_are_named(cell: Callable[[str], Callable[..., object]]) -> None:
+    assert interactive_source(cell(CELLS)).modules == ("math", "pathlib")
+
+
+def test_without_any_source_the_byte_code_stands_for_it() -> None:
+    texts = []
+    for value in (1, 2):
+        space: dict[str, object] = {"__name__": "__main__"}
+        exec(f"def net(spec):\n    return {value}\n", space)
+        texts.append(interactive_source(space["net"]).text)  # type: ignore[arg-type]
+    assert texts[0] != texts[1]
