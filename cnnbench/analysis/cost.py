@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from cnnbench.analysis.layer import Layer
-from cnnbench.analysis.tracer import trace
-from cnnbench.architectures import build
+from cnnbench.analysis.tracer import trace, trace_architecture
+from cnnbench.architectures.handling import copy_network
 from cnnbench.types import COST_SPEC, Cost, ImageSpec
 
 
@@ -17,14 +16,17 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
     Raises:
         CnnbenchError: Unknown architecture, or a size it cannot take (exit 2).
     """
-    with torch.device("meta"):  # it catches every call, and so slows what it is not needed for: counting
-        network = build(arch, spec)
-    return count(network, spec)
+    return total(*trace_architecture(arch, spec))
 
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:
-    """Count a network whose parameters live on the meta device."""
-    return total(network, trace(network, spec))
+    """What a network costs for one image of `spec`; the network is left as it is."""
+    copy = copy_network(network)
+    try:
+        copy = copy.to("meta")
+        return total(copy, trace(copy, spec))
+    except (RuntimeError, NotImplementedError):  # it reads the values of tensors
+        return total(network, trace(copy_network(network).cpu(), spec))
 
 
 def total(network: nn.Module, layers: list[Layer]) -> Cost:

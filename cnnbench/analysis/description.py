@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from cnnbench.analysis import receptive_field
 from cnnbench.analysis.cost import total
 from cnnbench.analysis.layer import Field, Layer
-from cnnbench.analysis.tracer import trace
-from cnnbench.architectures import build
+from cnnbench.analysis.tracer import trace_architecture
 from cnnbench.types import Cost, ImageSpec
 
 
@@ -47,9 +44,7 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
     Raises:
         CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
     """
-    with torch.device("meta"):
-        network = build(arch, spec)
-        layers = trace(network, spec)
+    network, layers = trace_architecture(arch, spec)
     fields = receptive_field.measure_fields(network, spec, layers=layers)
     cost = total(network, layers)
     described = tuple(

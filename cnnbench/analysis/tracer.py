@@ -20,13 +20,36 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.analysis.layer import Field, Layer, Sides, largest_field, tensors_in
 from cnnbench.analysis.operators import POINTWISE, Call, both_steps, is_column_step, is_row_step, layer_of
+from cnnbench.architectures import build
 from cnnbench.types import ImageSpec
 
 
+def trace_architecture(arch: str, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
+    """The network `arch` on the meta device, and its layers in the order in which it runs them.
+
+    Raises:
+        CnnbenchError: Unknown architecture, or a size it cannot take (exit 2).
+    """
+    with torch.device("meta"):  # it catches every call, and so slows what it is not needed for: tracing
+        network = build(arch, spec)
+    try:
+        return network, trace(network, spec)
+    except (RuntimeError, NotImplementedError):  # a network of others that reads the values of tensors
+        with torch.random.fork_rng(devices=[]):
+            layers = trace(build(arch, spec), spec)
+        return network, layers
+
+
 def trace(network: nn.Module, spec: ImageSpec) -> list[Layer]:
-    """The layers of a network that lives on the meta device, in the order in which it runs them."""
+    """The layers of a network, in the order in which it runs them.
+
+    On the meta device no arithmetic is done; a network that reads the values of tensors is traced on the CPU.
+    """
     network.eval()  # batch norm in training mode refuses a single value per channel
-    pixels = torch.empty(1, spec.channels, spec.height, spec.width, device="meta")
+    device = next((parameter.device for parameter in network.parameters()), torch.device("meta"))
+    pixels = torch.empty(1, spec.channels, spec.height, spec.width, device=device)
+    if device.type != "meta":
+        pixels.fill_(0.5)
     path: list[str] = []
     with ExitStack() as stack, torch.no_grad(), FlopCounterMode(display=False) as counter:
         for name, module in network.named_modules():

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench.types import CnnbenchError, ImageSpec
+from cnnbench.types import CnnbenchError, ImageSpec, first_line
 
 Builder = Callable[[ImageSpec], nn.Module]
 
 USUAL_SIDES = (2, 4, 8, 16, 28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)
 """Sides that are tried, in this order; a network that refuses even the last is not helped by larger images."""
 
+LARGEST_ON_CPU = 224
+"""The largest side that is tried where a network may have to run on the CPU."""
+
 
 class DoesNotFit(Exception):  # noqa: N818 - an answer, not an error of ours
-    """A layer refused its input: the shapes up to that layer, and its reason."""
+    """A network refused its input, or could not be built: the shapes up to the layer that refused, and its reason."""
 
     def __init__(self, trace: list[str], reason: str) -> None:
         super().__init__(reason)
@@ -31,15 +34,16 @@ def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
     """The network on the meta device, checked with a forward pass.
 
     Raises:
-        CnnbenchError: It cannot take the images, or what it returns is not one logit per class (exit 2).
+        CnnbenchError: It cannot be built or cannot take the images, or what it returns is not one logit per class
+            (exit 2).
     """
     try:
         network, shape = probe_forward(builder, spec)
     except DoesNotFit as refusal:
-        raise CnnbenchError(
-            f"{name} cannot take {spec.size} images: {' -> '.join(refusal.trace)}: "
-            f"{refusal.reason}{_accepted(builder, spec)}"
-        ) from None
+        steps = " -> ".join([spec.size, *refusal.trace])
+        accepted = _accepted(builder, spec)
+        fails = f"cannot take {spec.size} images" if accepted else f"fails on {spec.size} images"
+        raise CnnbenchError(f"{name} {fails}: {steps}: {refusal.reason}{accepted}") from None
     if shape != (1, spec.num_classes):
         raise CnnbenchError(
             f"{name} is not an image classifier: for one image it returns {shape}, expected (1, {spec.num_classes})"
@@ -48,12 +52,31 @@ def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
 
 
 def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
-    """The network, and the shape of its output for one image (the type's name where that is no tensor).
+    """The network on the meta device, and the shape of its output for one image (a type's name if it is no tensor).
+
+    A network of others that the meta device cannot build or run, since it reads the values of tensors, is built and run
+    on the CPU.
 
     Raises:
-        DoesNotFit: A layer raises for the shape of its input.
+        DoesNotFit: The builder or a layer raises.
     """
-    trace = [spec.size]
+    try:
+        return _probe(builder, spec, "meta")
+    except DoesNotFit:
+        if _is_ours(builder):
+            raise
+    with torch.random.fork_rng(devices=[]):
+        network, shape = _probe(builder, spec, "cpu")
+    return network.to("meta"), shape
+
+
+def _is_ours(builder: Builder) -> bool:
+    """Whether a builder is known to need no values of tensors; `external` has its own way for those that do."""
+    return getattr(builder, "func", builder).__module__.startswith("cnnbench.")
+
+
+def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, Any]:
+    trace: list[str] = []
     entered: list[str] = []
 
     def note_layer(layer: nn.Module, inputs: Any) -> None:
@@ -62,23 +85,25 @@ def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
     def note_shape(layer: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             sides = f"{output.shape[2]}x{output.shape[3]}"
-            if sides != trace[-1].split(" ")[-1].rpartition("x")[0]:  # a step for each change of size, not each layer
+            last = trace[-1] if trace else spec.size
+            if sides != last.split(" ")[-1].rpartition("x")[0]:  # a step for each change of size, not each layer
                 trace.append(f"{type(layer).__name__} {sides}x{output.shape[1]}")
 
-    with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+    with torch.device(device), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers without inputs
         hooks = []
         try:
-            network = builder(spec).eval()
-            for layer in network.modules():
+            network = builder(spec)
+            if not isinstance(network, nn.Module):
+                raise CnnbenchError(f"the builder returned a {type(network).__name__}: expected a torch.nn.Module")
+            for layer in network.eval().modules():
                 if not list(layer.children()):
                     hooks += [layer.register_forward_pre_hook(note_layer), layer.register_forward_hook(note_shape)]
-            output = network(torch.empty(1, spec.channels, spec.height, spec.width))
+            output = network(torch.empty(1, spec.channels, spec.height, spec.width).fill_(0.5))
         except CnnbenchError:
             raise
         except Exception as error:  # whatever a layer, ours or another library's, raises for a shape it cannot take
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise DoesNotFit([*trace, *entered[-1:]], reason[0].rstrip(".")) from None
+            raise DoesNotFit([*trace, *entered[-1:]], first_line(error).rstrip(".")) from None
         finally:
             for hook in hooks:
                 hook.remove()
@@ -95,11 +120,12 @@ def _accepted(builder: Builder, spec: ImageSpec) -> str:
             return False
         return True
 
+    sides = [side for side in USUAL_SIDES if side <= LARGEST_ON_CPU or _is_ours(builder)]
     refused = min(spec.height, spec.width)
-    accepted = next((side for side in USUAL_SIDES if side > refused and fits(side)), None)
+    accepted = next((side for side in sides if side > refused and fits(side)), None)
     if accepted is None:
         return ""
-    refused = max([refused, *(side for side in USUAL_SIDES if side < accepted)])
+    refused = max([refused, *(side for side in sides if side < accepted)])
     while accepted - refused > 1:
         middle = (refused + accepted) // 2
         refused, accepted = (refused, middle) if fits(middle) else (middle, accepted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from cnnbench import environment, pixels, records
 from cnnbench.analysis.confidence import read_predictions
 from cnnbench.analysis.tracer import trace
+from cnnbench.architectures.handling import copy_network
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.datasets.splits import evenly_spaced, subset
 from cnnbench.records.schema import Equivariance, Robustness, RunRecord
@@ -213,7 +213,7 @@ def feature_maps(network: nn.Module, spec: ImageSpec) -> list[FeatureMap]:
     Left out are those whose stride is not known or not the same both ways.
     """
     with torch.device("meta"):
-        twin = copy.deepcopy(network).to("meta")
+        twin = copy_network(network).to("meta")
         layers = trace(twin, spec)
         empty = torch.empty(1, spec.channels, spec.height, spec.width)
     jumps: dict[tuple[int, ...], tuple[int, int]] = {

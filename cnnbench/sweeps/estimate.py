@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cnnbench import records
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import build
+from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps.plan import Planned, open_data
 from cnnbench.training.folder import runs_of
@@ -89,7 +90,7 @@ def _step_seconds(arch: str, data: Dataset, batch: int, threads: int, precision:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = data.spec
     mixed = resolve_precision(precision, device.type).name == "bf16-mixed"
-    network = build(arch, spec).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = to_channels_last(build(arch, spec).train().to(device))
     optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, nesterov=True, fused=True)
     images = torch.rand(batch, spec.height, spec.width, spec.channels, device=device)
     pixels = images.permute(0, 3, 1, 2)  # channels last in memory, as batches are

@@ -15,6 +15,7 @@ from torchmetrics import Accuracy, MeanMetric, Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from cnnbench.architectures import architecture, build
+from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
@@ -104,7 +105,7 @@ class Classifier(LightningModule):
         if module is None:
             raise CnnbenchError("the Trainer has no data: call it with datamodule=ImageData(...)")
         self.build(module.loaded.spec, data=module.description, class_names=module.loaded.class_names)
-        self.network.to(memory_format=torch.channels_last)  # as the batches lie
+        to_channels_last(self.network)  # as the batches lie
         if self.compiled:
             # the network alone: the LightningModule around it is bookkeeping, which would be compiled again and again
             self.trained = torch.compile(self.network.forward)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnnbench import environment, records
 from cnnbench.analysis.cost import fc_weights, total
-from cnnbench.analysis.tracer import trace
-from cnnbench.architectures import build
+from cnnbench.analysis.tracer import trace_architecture
 from cnnbench.records.schema import Environment, Epoch, FitResult, Resources, RunConfig, RunRecord, TestResult
 from cnnbench.training.checkpoints import StoredCheckpoint, load_classifier, open_checkpoint
 from cnnbench.training.classifier import Classifier
@@ -79,9 +77,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             "training ended without a validation pass, so there is no best epoch: "
             "see --trainer.check_val_every_n_epoch, --trainer.limit_val_batches and --trainer.max_epochs"
         )
-    with torch.device("meta"):
-        network = build(classifier.arch, classifier.spec)
-        layers = trace(network, classifier.spec)
+    network, layers = trace_architecture(classifier.arch, classifier.spec)
     best = max(state.curve, key=lambda epoch: epoch.val_accuracy)  # the earliest of equals
     return RunRecord(
         task=state.task,

@@ -1,12 +1,13 @@
 """Which sizes of image the networks take, and what is said of the others."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from zoo import every, every_but_deep, no_pixels, on_meta
 
 from cnnbench.architectures import architecture, build, sizes
@@ -114,8 +115,48 @@ def test_what_is_no_classifier_is_refused() -> None:
 
 
 def test_a_network_that_no_size_helps_names_none() -> None:
-    assert fitted(nn.Conv2d(4, 10, 1)).startswith("theirs cannot take 8x8x3 images: 8x8x3 -> Conv2d: ")
+    assert fitted(nn.Conv2d(4, 10, 1)).startswith("theirs fails on 8x8x3 images: 8x8x3 -> Conv2d: ")
     assert "the smallest square it takes is" not in fitted(nn.Conv2d(4, 10, 1))
+
+
+def reads_values(spec: ImageSpec, *, before: int = 0) -> nn.Module:
+    """A network that reads values of tensors, which meta ones have not, while it is built and while it runs."""
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
+            self.layers = nn.Sequential(*map(nn.Dropout, rates), nn.Flatten(), nn.LazyLinear(10))
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.layers(x if x.mean().item() > 0 else -x)
+            return logits
+
+    assert spec.height > before
+    return Reads()
+
+
+def test_a_network_that_reads_values_is_built_and_run_on_the_cpu_and_leaves_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    network = sizes.build_on_meta(reads_values, ImageSpec(8, 8, 3, 10), name="theirs")
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_of_a_network_that_reads_values_the_size_is_blamed_only_where_it_is_the_reason() -> None:
+    with pytest.raises(CnnbenchError, match=r"cannot take 8x8x3 images: 8x8x3: .*; the smallest square it takes is 13x"):
+        sizes.build_on_meta(partial(reads_values, before=12), ImageSpec(8, 8, 3, 10), name="theirs")
+
+    def broken(spec: ImageSpec) -> nn.Module:
+        raise KeyError("width")
+
+    with pytest.raises(CnnbenchError, match=r"^theirs fails on 8x8x3 images: 8x8x3: 'width'$"):
+        sizes.build_on_meta(broken, ImageSpec(8, 8, 3, 10), name="theirs")
+
+
+def test_a_builder_of_something_else_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match=r"the builder returned a NoneType: expected a torch.nn.Module"):
+        sizes.build_on_meta(lambda spec: None, ImageSpec(8, 8, 3, 10), name="theirs")  # type: ignore[arg-type,return-value]
 
 
 def test_a_builder_s_own_refusal_is_passed_on() -> None:

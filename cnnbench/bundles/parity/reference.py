@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnbench.architectures.handling import copy_network, to_channels_last
 from cnnbench.pixels import to_float
 
 CHUNK = 16
@@ -22,7 +22,7 @@ def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
     One single-threaded call per core rather than one call on all: small layers gain little from several threads.
     """
-    network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)  # as decoded images lie in memory
+    network = to_channels_last(copy_network(network).eval())  # as decoded images lie in memory
 
     def logits(start: int) -> np.ndarray:
         with torch.inference_mode():
@@ -35,7 +35,7 @@ def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """The same in float64: how far float32 logits are from these is the network's rounding error."""
-    network = copy.deepcopy(network).eval().double()
+    network = copy_network(network).eval().double()
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # for constants that a forward pass makes
     try:
