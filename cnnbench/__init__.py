@@ -12,9 +12,15 @@ from cnnbench.api import __all__
 
 if TYPE_CHECKING:
     from cnnbench.api import *  # noqa: F403
+
+    __version__: str
 else:  # type checkers would believe that every name exists
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("cnnbench")
         if name not in __all__:
             raise AttributeError(f"module 'cnnbench' has no attribute {name!r}")
         from cnnbench import api
@@ -23,4 +29,4 @@ else:  # type checkers would believe that every name exists
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

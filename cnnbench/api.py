@@ -7,20 +7,31 @@ takes no time. Those that compose several folders are defined here.
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.types import CnnbenchError, Cost, Exit, Finding, ImageSpec
+from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, Finding, ImageSpec, Split
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.description import describe_network
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+    from torch import nn
+
+    from cnnbench.analysis.description import NetworkDescription
     from cnnbench.analysis.listing import list_architectures
+    from cnnbench.architectures import architecture as register_architecture
     from cnnbench.bench.measure import measure_latency
     from cnnbench.bench.plan import LatencyOptions
     from cnnbench.bench.regression import compare_bundles, compare_records
     from cnnbench.bench.robustness import measure_robustness
     from cnnbench.bundles.bundle import ExportOptions, export_run
-    from cnnbench.bundles.verify import verify_bundle
+    from cnnbench.bundles.dry_run import dry_export
+    from cnnbench.bundles.verify import verify_bundle as verify
+    from cnnbench.datasets import Decoded, Source
+    from cnnbench.datasets import dataset as register_dataset
     from cnnbench.datasets.listing import list_datasets
     from cnnbench.lab import run_lesson
     from cnnbench.page.course import course_page
@@ -28,35 +39,44 @@ if TYPE_CHECKING:
     from cnnbench.page.material import Material
     from cnnbench.page.report import report_page
     from cnnbench.page.write import write as write_page
-    from cnnbench.records.schema import Manifest, RunConfig, RunRecord
+    from cnnbench.records.schema import Manifest, NetworkChecks, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
+    from cnnbench.sweeps.executors import Executor, Option
     from cnnbench.sweeps.plan import plan as plan_sweep
-    from cnnbench.sweeps.sweep import run_sweep
+    from cnnbench.sweeps.run import Outcome
+    from cnnbench.sweeps.sweep import Progress
     from cnnbench.sweeps.sweep import survey as survey_sweep
-    from cnnbench.tables.choose import Limits, choose_network
+    from cnnbench.tables.choose import By, Choice
     from cnnbench.tables.collect import collect_records
-    from cnnbench.tables.gather import gather
     from cnnbench.tables.pair import compare_pair
-    from cnnbench.tables.rows import rows_of
+    from cnnbench.tables.results import Results, read_results
     from cnnbench.tasks import list_tasks
-    from cnnbench.training.config import parse as configure
-    from cnnbench.training.run import fit, predict, test, validate
+    from cnnbench.training.classifier import Classifier
+    from cnnbench.training.config import OptionValue, configure
+    from cnnbench.training.data import ImageData
+    from cnnbench.training.run import ValidationResult
 
 __all__ = [
+    "Classifier",
     "CnnbenchError",
     "Cost",
+    "Decoded",
     "Exit",
     "ExportOptions",
     "Finding",
+    "ImageData",
     "ImageSpec",
     "LatencyOptions",
-    "Limits",
     "Manifest",
     "Material",
     "Model",
+    "Results",
     "RunConfig",
     "RunRecord",
-    "choose_network",
+    "Source",
+    "Split",
+    "build",
+    "choose",
     "collect_records",
     "compare_bundles",
     "compare_pair",
@@ -64,12 +84,12 @@ __all__ = [
     "configure",
     "cost",
     "course_page",
-    "describe_network",
     "diagnose",
+    "dry_export",
+    "explain",
     "explain_page",
     "export_run",
     "fit",
-    "gather",
     "list_architectures",
     "list_datasets",
     "list_tasks",
@@ -78,53 +98,54 @@ __all__ = [
     "measure_robustness",
     "plan_sweep",
     "predict",
+    "read_results",
+    "register_architecture",
+    "register_dataset",
     "report_page",
-    "rows_of",
     "run_lesson",
-    "run_sweep",
     "survey_sweep",
+    "sweep",
     "test",
     "validate",
-    "verify_bundle",
+    "verify",
     "write_page",
 ]
 
 PLACES = {
+    "Classifier": "cnnbench.training.classifier:Classifier",
+    "Decoded": "cnnbench.datasets:Decoded",
     "ExportOptions": "cnnbench.bundles.bundle:ExportOptions",
+    "ImageData": "cnnbench.training.data:ImageData",
     "LatencyOptions": "cnnbench.bench.plan:LatencyOptions",
-    "Limits": "cnnbench.tables.choose:Limits",
     "Manifest": "cnnbench.records.schema:Manifest",
     "Material": "cnnbench.page.material:Material",
     "Model": "cnnbench.runtime.predict:Model",
+    "Results": "cnnbench.tables.results:Results",
     "RunConfig": "cnnbench.records.schema:RunConfig",
     "RunRecord": "cnnbench.records.schema:RunRecord",
-    "choose_network": "cnnbench.tables.choose:choose_network",
+    "Source": "cnnbench.datasets:Source",
     "collect_records": "cnnbench.tables.collect:collect_records",
     "compare_bundles": "cnnbench.bench.regression:compare_bundles",
     "compare_pair": "cnnbench.tables.pair:compare_pair",
     "compare_records": "cnnbench.bench.regression:compare_records",
-    "configure": "cnnbench.training.config:parse",
+    "configure": "cnnbench.training.config:configure",
     "course_page": "cnnbench.page.course:course_page",
-    "describe_network": "cnnbench.analysis.description:describe_network",
+    "dry_export": "cnnbench.bundles.dry_run:dry_export",
     "explain_page": "cnnbench.page.explain:explain_page",
     "export_run": "cnnbench.bundles.bundle:export_run",
-    "fit": "cnnbench.training.run:fit",
-    "gather": "cnnbench.tables.gather:gather",
     "list_architectures": "cnnbench.analysis.listing:list_architectures",
     "list_datasets": "cnnbench.datasets.listing:list_datasets",
     "list_tasks": "cnnbench.tasks:list_tasks",
     "measure_latency": "cnnbench.bench.measure:measure_latency",
     "measure_robustness": "cnnbench.bench.robustness:measure_robustness",
     "plan_sweep": "cnnbench.sweeps.plan:plan",
-    "predict": "cnnbench.training.run:predict",
+    "read_results": "cnnbench.tables.results:read_results",
+    "register_architecture": "cnnbench.architectures:architecture",
+    "register_dataset": "cnnbench.datasets:dataset",
     "report_page": "cnnbench.page.report:report_page",
-    "rows_of": "cnnbench.tables.rows:rows_of",
     "run_lesson": "cnnbench.lab:run_lesson",
-    "run_sweep": "cnnbench.sweeps.sweep:run_sweep",
     "survey_sweep": "cnnbench.sweeps.sweep:survey",
-    "test": "cnnbench.training.run:test",
-    "validate": "cnnbench.training.run:validate",
-    "verify_bundle": "cnnbench.bundles.verify:verify_bundle",
+    "verify": "cnnbench.bundles.verify:verify_bundle",
     "write_page": "cnnbench.page.write:write",
 }
 """Where a public name is defined; the imports above say the same to type checkers."""
@@ -139,6 +160,10 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
         return getattr(importlib.import_module(module), attribute)
 
 
+Size = str | int | ImageSpec
+"""Of images: "28x28x1", 224 for 224x224x3, or an ImageSpec, which has the number of classes too."""
+
+
 def diagnose() -> list[Finding]:
     """Findings about this machine: packages, devices, ONNX Runtime providers and datasets, each read whole."""
     from cnnbench.datasets.check import check_datasets
@@ -148,15 +173,316 @@ def diagnose() -> list[Finding]:
     return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
 
 
-def cost(arch: str, *, height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> Cost:
-    """Parameters, MACs, activations and depth of an architecture for one image, counted without running it.
+def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> nn.Module:
+    """An untrained network: from float pixels `(N, C, H, W)` in [0, 1] to raw logits `(N, num_classes)`.
+
+    Args:
+        name: A registered architecture, `torchvision/<name>` or `timm/<name>`.
+        size: Of the images; by default 32x32x3.
+        num_classes: By default 10, or those of `size` where it is an ImageSpec.
+
+    Raises:
+        CnnbenchError: The name is unknown, or the network cannot take images of this size (exit 2).
+    """
+    from cnnbench.architectures import build as build_architecture
+
+    return build_architecture(name, _spec(size, num_classes))
+
+
+def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int | None = None) -> Cost:
+    """Parameters, MACs, activations and depth for one image, counted without arithmetic.
+
+    Args:
+        network: The name of an architecture, or a module that takes `(1, C, H, W)`, which is left as it is.
+        size: Of the images; by default 32x32x3.
+        num_classes: By default 10, or those of `size` where it is an ImageSpec.
 
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
     """
-    from cnnbench.analysis.cost import cost as count
+    from cnnbench.analysis.cost import cost as cost_of_architecture
+    from cnnbench.analysis.cost import count
 
-    return count(arch, ImageSpec(height, width, channels, num_classes))
+    spec = _spec(size, num_classes)
+    return cost_of_architecture(network, spec) if isinstance(network, str) else count(network, spec)
+
+
+def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> NetworkDescription:
+    """A network layer by layer: shapes, receptive fields in pixels, parameters and MACs. Its `str` is a table.
+
+    Args:
+        arch: The name of an architecture.
+        size: Of the images; by default 32x32x3.
+        num_classes: By default 10, or those of `size` where it is an ImageSpec.
+
+    Raises:
+        CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
+    """
+    from cnnbench.analysis.description import describe_network
+
+    return describe_network(arch, _spec(size, num_classes))
+
+
+def _spec(size: Size, num_classes: int | None) -> ImageSpec:
+    if isinstance(size, ImageSpec):
+        spec = size
+        return spec if num_classes is None else ImageSpec(spec.height, spec.width, spec.channels, num_classes)
+    return ImageSpec.of(str(size), num_classes)
+
+
+def fit(
+    task: str | Path | RunConfig | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    overwrite: bool = False,
+    resume: str | Path | None = None,
+    test: bool = False,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    skip_checks: bool = False,
+    **options: OptionValue,
+) -> RunRecord | None:
+    """Train a network on the training images, in the folder <runs_dir>/<task>/seed<k>.
+
+    A network that is not one of ours is tried first, in training and in evaluation, and exported untrained; see
+    `training.preflight`. That is done once per source, images and version of torch.
+
+    Args:
+        task: A task's name, `<dataset>_<arch>`, a YAML file, or a configuration; see `configure`.
+        runs_dir: Folder of the runs.
+        overwrite: Replace an earlier run of the same task and seed.
+        resume: A checkpoint of this run to continue from; "last" is the newest.
+        test: Afterwards score the best checkpoint on every test image, once.
+        callbacks: More callbacks for Lightning's Trainer.
+        loggers: More loggers for it.
+        skip_checks: Do not try a network of others; the record says so.
+        options: See `configure`.
+
+    Returns:
+        The record in result.json; None under `fast_dev_run`, which writes nothing, and in processes but the first.
+
+    Raises:
+        CnnbenchError: The configuration, the data, the network or the folder cannot be used, or training diverged
+            (exit 2); images are missing or altered (exit 3); the network is no function of the image (exit 4).
+    """
+    from cnnbench.records.schema import NetworkChecks
+    from cnnbench.training import preflight, run
+
+    config = _configured(task, options)
+    checks = None
+    if not preflight.is_ours(config.model.arch):
+        checks = NetworkChecks(skipped=True) if skip_checks else _checked(config)
+    return run.fit(
+        config,
+        runs_dir=runs_dir,
+        overwrite=overwrite,
+        resume=resume,
+        test=test,
+        callbacks=callbacks,
+        loggers=loggers,
+        checks=checks,
+    )
+
+
+def _checked(config: RunConfig) -> NetworkChecks:
+    """What is found when a network is tried, each warning a line on stderr."""
+    from cnnbench.bundles.dry_run import dry_export_warnings
+    from cnnbench.training import preflight
+    from cnnbench.training.data import ImageData
+
+    arch, spec = config.model.arch, ImageData(config.data).loaded.spec
+    checks = preflight.check_once(arch, spec, more=dry_export_warnings)
+    for warning in checks.warnings:
+        print(f"cnnbench: {arch}: {warning}", file=sys.stderr)
+    return checks
+
+
+def validate(
+    task: str | Path | RunConfig | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    checkpoint: str | Path | None = None,
+    **options: OptionValue,
+) -> ValidationResult:
+    """Score a checkpoint on the validation images.
+
+    Args:
+        task: As for `fit`: the configuration of its run.
+        runs_dir: Folder of the runs.
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+        options: See `configure`.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    from cnnbench.training import run
+
+    return run.validate(_configured(task, options), runs_dir=runs_dir, checkpoint=checkpoint)
+
+
+def test(
+    task: str | Path | RunConfig | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    checkpoint: str | Path | None = None,
+    **options: OptionValue,
+) -> RunRecord | None:
+    """Score a checkpoint on every test image, once; for a run's best checkpoint the result is recorded.
+
+    Args:
+        task: As for `fit`: the configuration of its run.
+        runs_dir: Folder of the runs.
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+        options: See `configure`.
+
+    Returns:
+        The run's record with the result; None in processes but the first.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    from cnnbench.training import run
+
+    return run.test(_configured(task, options), runs_dir=runs_dir, checkpoint=checkpoint)
+
+
+def predict(
+    task: str | Path | RunConfig | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    checkpoint: str | Path | None = None,
+    **options: OptionValue,
+) -> Path:
+    """Write the predictions for every test image to predict.parquet, beside the checkpoint; returns the file.
+
+    Args:
+        task: As for `fit`: the configuration of its run.
+        runs_dir: Folder of the runs.
+        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
+        options: See `configure`.
+
+    Raises:
+        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    """
+    from cnnbench.training import run
+
+    return run.predict(_configured(task, options), runs_dir=runs_dir, checkpoint=checkpoint)
+
+
+def _configured(task: str | Path | RunConfig | None, options: Mapping[str, OptionValue]) -> RunConfig:
+    from cnnbench.records.schema import RunConfig
+    from cnnbench.training.config import configure
+
+    if not isinstance(task, RunConfig):
+        return configure(task, **options)
+    if options:
+        raise CnnbenchError(f"{next(iter(options))} is given beside a configuration: set it in there, with `configure`")
+    return task
+
+
+def sweep(
+    tasks: str | Sequence[str],
+    *,
+    seeds: int = 3,
+    overrides: Sequence[str] = (),
+    train_images: Sequence[int] = (),
+    runs_dir: str | Path = "runs",
+    overwrite: bool = False,
+    executor: Executor = "local",
+    jobs: int = 1,
+    options: Mapping[str, Option] | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> list[Outcome]:
+    """Train and test every task with every seed, each run in a process of its own; the same call later resumes.
+
+    Args:
+        tasks: Tasks by name or file, or `<dataset>_<arch>`.
+        seeds: Number of seeds, from 1 on.
+        overrides: Flags of `fit` as `key=value`, for all runs.
+        train_images: Numbers of training images; empty takes all images.
+        runs_dir: Folder of the runs.
+        overwrite: Whether a run of another configuration, data or code may be replaced.
+        executor: "local", "ray" or "slurm".
+        jobs: Runs at a time on this machine.
+        options: For ray and slurm; see `sweeps.executors.execute`.
+        report: Called as each run ends.
+
+    Returns:
+        One outcome per run; a failed run is an outcome with its reason.
+
+    Raises:
+        CnnbenchError: A name, key or value is unknown, a name is registered in this process alone, or a run is in the
+            way (exit 2); data are missing (exit 3); the executor cannot be used (exit 6).
+    """
+    from cnnbench.sweeps.plan import plan
+    from cnnbench.sweeps.sweep import run_sweep, survey
+
+    planned = plan(
+        [tasks] if isinstance(tasks, str) else tasks,
+        seeds=seeds,
+        overrides=overrides,
+        train_images=train_images,
+        runs_dir=runs_dir,
+        overwrite=overwrite,
+    )
+    return run_sweep(survey(planned, jobs=jobs), executor=executor, jobs=jobs, options=options, report=report)
+
+
+def choose(
+    results: Results | str | Path | Sequence[str | Path],
+    *,
+    min_accuracy: float | None = None,
+    max_latency_ms: float | None = None,
+    max_bytes: int | None = None,
+    max_macs: int | None = None,
+    max_params: int | None = None,
+    by: By = "macs",
+    dataset: str | None = None,
+    backend: str = "onnxruntime",
+    provider: str = "cpu",
+    threads: int = 1,
+) -> Choice:
+    """The cheapest network that keeps every limit, and why the others were not chosen.
+
+    Args:
+        results: From `read_results`, or the paths to read.
+        min_accuracy: Minimum of the mean test accuracy over seeds, a fraction.
+        max_latency_ms: Maximum of the 90th percentile of one call with one image.
+        max_bytes: Maximum size of the ONNX file.
+        max_macs: Maximum of multiply-adds for one image.
+        max_params: Maximum of parameters.
+        by: What cheap means: "macs", "latency", "bytes" or "params".
+        dataset: Which one, where there are several.
+        backend: Whose latency counts.
+        provider: Of the latency that counts.
+        threads: Of the latency that counts.
+
+    Returns:
+        The choice; `chosen` is None where no network keeps the limits, and `nearest` the one that misses the fewest.
+
+    Raises:
+        CnnbenchError: A limit is impossible, the dataset is not named or unknown, or the latency was not measured
+            (exit 2); there are no results (exit 3).
+    """
+    from cnnbench.tables.choose import Limits, check_measured, choose_network, comparable_rows
+    from cnnbench.tables.results import Results, read_results
+    from cnnbench.tables.rows import LatencyKey
+
+    limits = Limits(
+        min_accuracy=min_accuracy,
+        max_latency_ms=max_latency_ms,
+        max_bytes=max_bytes,
+        max_macs=max_macs,
+        max_params=max_params,
+    )
+    read = results if isinstance(results, Results) else read_results(results)
+    rows = comparable_rows(read.rows, dataset)
+    if not rows:
+        raise CnnbenchError("there are bundles but no runs to choose from; `cnnbench sweep` makes them", Exit.DATA)
+    latency = LatencyKey(backend, provider, threads=threads)
+    if max_latency_ms is not None or by == "latency":
+        check_measured(read.records, latency)
+    return choose_network(rows, limits, by=by, latency=latency)
 
 
 def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") -> Model:

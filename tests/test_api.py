@@ -20,7 +20,7 @@ import cnnbench
 from cnnbench import api
 from cnnbench.types import CnnbenchError, Exit
 
-FLAGS = ["--model.arch", "linear", "--data.train_images", "64", "--trainer.max_epochs", "1"]
+SMALL: dict[str, Any] = {"arch": "linear", "train_images": 64, "max_epochs": 1}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class World:
 
     @property
     def config(self) -> cnnbench.RunConfig:
-        return cnnbench.configure(["--model.arch", "lenet5", "--trainer.max_epochs", "2"])
+        return cnnbench.configure(arch="lenet5", max_epochs=2)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ QUICK = cnnbench.LatencyOptions(backends=["onnxruntime"], batches=[1], seconds=0
 
 
 def gathered(world: World) -> Any:
-    return cnnbench.gather([str(world.run)])
+    return cnnbench.read_results(world.run).records
 
 
 def compared_records(world: World) -> bool:
@@ -68,29 +68,35 @@ def planned(world: World) -> Any:
     return cnnbench.plan_sweep(["mnist5k_lenet5"], seeds=1, overrides=overrides, runs_dir=world.runs_dir)
 
 
+def swept(world: World) -> Any:
+    (outcome,) = cnnbench.sweep(
+        "mnist5k_lenet5",
+        seeds=1,
+        overrides=["trainer.max_epochs=2", "data.batch_size=128"],  # those of the run
+        runs_dir=world.runs_dir,
+    )
+    return outcome
+
+
 CALLS: dict[str, Callable[[World], object]] = {
-    "choose_network": lambda world: (
-        cnnbench.choose_network(cnnbench.rows_of(gathered(world)), cnnbench.Limits()).chosen
-    ),
+    "build": lambda world: len(list(cnnbench.build("lenet5", size=28).parameters())) == 10,
+    "choose": lambda world: cnnbench.choose(world.run).chosen,
     "collect_records": lambda world: cnnbench.collect_records([str(world.run)], out=Path("kept")).runs == 1,
     "compare_bundles": lambda world: cnnbench.compare_bundles(world.bundle, world.bundle, options=QUICK),
     "compare_pair": lambda world: cnnbench.compare_pair(gathered(world), a="lenet5", b="lenet5").a == "mnist5k_lenet5",
     "compare_records": lambda world: not compared_records(world),
     "configure": lambda world: world.config.model.arch == "lenet5",
-    "cost": lambda world: cnnbench.cost("lenet5", height=28, width=28, channels=1).params == 61_706,
-    "export_run": lambda world: cnnbench.export_run(world.run).task == "mnist5k_lenet5",
-    "fit": lambda world: cnnbench.fit(cnnbench.configure(FLAGS)).fit.epochs == 1,  # type: ignore[union-attr]
-    "gather": lambda world: gathered(world).runs[0].record.arch == "lenet5",
+    "cost": lambda world: cnnbench.cost("lenet5", size="28x28x1").params == 61_706,
     "course_page": lambda world: cnnbench.course_page({"losses": cnnbench.run_lesson("losses")}).title == "Losses",
-    "describe_network": lambda world: cnnbench.describe_network("lenet5", SPEC).cost.params == 61_706,
     "diagnose": lambda world: "provider cpu" in {finding.topic for finding in cnnbench.diagnose()},
-    "explain_page": lambda world: cnnbench.explain_page([cnnbench.describe_network("linear", SPEC)]).sections,
+    "dry_export": lambda world: cnnbench.dry_export("linear", SPEC).largest_error < 1e-3,
+    "explain": lambda world: cnnbench.explain("lenet5", size=SPEC).cost.params == 61_706,
+    "explain_page": lambda world: cnnbench.explain_page([cnnbench.explain("linear", size=SPEC)]).sections,
+    "export_run": lambda world: cnnbench.export_run(world.run).task == "mnist5k_lenet5",
+    "fit": lambda world: cnnbench.fit(**SMALL).fit.epochs == 1,  # type: ignore[union-attr]
     "list_architectures": lambda world: "lenet5" in {row.arch for row in cnnbench.list_architectures()},
     "list_datasets": lambda world: "mnist5k" in {row.dataset for row in cnnbench.list_datasets()},
     "list_tasks": lambda world: "mnist_lenet5" in {row.task for row in cnnbench.list_tasks()},
-    "report_page": lambda world: cnnbench.report_page(cnnbench.Material(gathered(world))).answers[0].name == "lenet5",
-    "run_lesson": lambda world: cnnbench.run_lesson("losses").holds,
-    "write_page": lambda world: written_page(world).is_file(),
     "load": lambda world: cnnbench.load(world.bundle).size == (28, 28, 1),
     "measure_latency": lambda world: (
         cnnbench.measure_latency([world.bundle], options=QUICK, out="l.json").rows[0].p50_ms
@@ -98,12 +104,15 @@ CALLS: dict[str, Callable[[World], object]] = {
     "measure_robustness": lambda world: cnnbench.measure_robustness(world.run, images=10).images == 10,
     "plan_sweep": lambda world: planned(world)[0].seed == 1,
     "predict": lambda world: cnnbench.predict(world.config, runs_dir=world.runs_dir).is_file(),
-    "run_sweep": lambda world: cnnbench.run_sweep(cnnbench.survey_sweep(planned(world)))[0].accuracy,
-    "rows_of": lambda world: cnnbench.rows_of(gathered(world))[0].seeds == 1,
+    "read_results": lambda world: cnnbench.read_results([world.run])[0].seeds == 1,
+    "report_page": lambda world: cnnbench.report_page(cnnbench.Material(gathered(world))).answers[0].name == "lenet5",
+    "run_lesson": lambda world: cnnbench.run_lesson("losses").holds,
     "survey_sweep": lambda world: cnnbench.survey_sweep(planned(world))[0].state == "done",
+    "sweep": lambda world: swept(world).accuracy > 0.5,
     "test": lambda world: cnnbench.test(world.config, runs_dir=world.runs_dir).test.images == 500,  # type: ignore[union-attr]
     "validate": lambda world: cnnbench.validate(world.config, runs_dir=world.runs_dir).images == 500,
-    "verify_bundle": lambda world: cnnbench.verify_bundle(world.bundle),
+    "verify": lambda world: cnnbench.verify(world.bundle),
+    "write_page": lambda world: written_page(world).is_file(),
 }
 """Every public function, called so that what comes back can be judged."""
 
@@ -146,7 +155,7 @@ def test_type_checkers_see_the_names_that_are_imported_when_used() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == api.PLACES
+    assert {name: seen[name] for name in api.PLACES} == api.PLACES
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -37,6 +37,19 @@ class NetworkDescription:
     layers: tuple[LayerDescription, ...]
     """In the order of execution."""
 
+    def __str__(self) -> str:
+        """A line per layer: name, kind, shape of its output, receptive field by formula, parameters, MACs."""
+        cells = [("layer", "kind", "output", "field", "parameters", "MACs")]
+        for described in self.layers:
+            layer = described.layer
+            shape = "x".join(map(str, layer.output_shape))
+            field = "x".join(map(str, layer.field)) if isinstance(layer.field, tuple) else str(layer.field or "-")
+            cells.append((layer.name, layer.kind, shape, field, f"{layer.params:,}", f"{layer.macs:,}"))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+        total = f"{self.arch} for {self.spec}: {self.cost.params:,} parameters, {self.cost.macs:,} MACs"
+        return "\n".join([*lines, total])
+
 
 def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
     """Trace a network on the meta device, count its cost and measure its receptive fields.

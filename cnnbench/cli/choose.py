@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from cnnbench.cli.table import plain
+from cnnbench import api
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
-from cnnbench.tables.choose import By, Choice, Limits, check_measured, choose_network, comparable_rows
-from cnnbench.tables.columns import every_column
-from cnnbench.tables.gather import gather, no_results_message
-from cnnbench.tables.rows import LatencyKey, Row, rows_of
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.tables.choose import By, Choice
+from cnnbench.tables.columns import every_column, plain
+from cnnbench.tables.rows import Row
+from cnnbench.types import Exit
 
 
 def choose(
@@ -48,21 +47,19 @@ def choose(
         threads: Of the latency that counts.
         format: How to print: text, or one JSON document with every figure.
     """
-    limits = Limits(
+    choice = api.choose(
+        paths,
         min_accuracy=min_accuracy,
         max_latency_ms=max_latency,
         max_bytes=max_bytes,
         max_macs=max_macs,
         max_params=max_params,
+        by=by,
+        dataset=dataset,
+        backend=backend,
+        provider=provider,
+        threads=threads,
     )
-    gathered = gather(paths)
-    rows = comparable_rows(rows_of(gathered), dataset)
-    if not rows:
-        raise CnnbenchError(no_results_message(paths), Exit.DATA)
-    latency = LatencyKey(backend, provider, threads=threads)
-    if max_latency is not None or by == "latency":
-        check_measured(gathered, latency)
-    choice = choose_network(rows, limits, by=by, latency=latency)
     if format == "json":
         print(json.dumps(_document(choice), indent=2))
     else:

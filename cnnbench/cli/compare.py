@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-from cnnbench.cli.table import Format, plain, render, write
+from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
 from cnnbench.records.schema import Manifest
 from cnnbench.tables.columns import (
@@ -17,6 +17,7 @@ from cnnbench.tables.columns import (
     every_column,
     latency_column,
     latency_pair_column,
+    plain,
     select,
     target_columns,
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.cli.units import Points
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
     from cnnbench.records.schema import Manifest, PrecisionFile
@@ -27,6 +29,9 @@ def export(
     for_: Literal["triton", "safetensors"] | None = None,
     root: str | None = None,
     folder: str | None = None,
+    dry_run: bool = False,
+    size: str | None = None,
+    classes: int | None = None,
     format: Format = "text",
 ) -> int:
     """Turn a run into a verified ONNX bundle: exports/<task>/.
@@ -50,8 +55,18 @@ def export(
             torch.
         root: Folder of the downloaded datasets, if it is not the one the run used.
         folder: Folder of your own images, if it is not the one the run used.
-        format: text for people, json for one JSON document: the manifest, or the paths that --for wrote.
+        dry_run: Only try whether an architecture exports: SOURCE is its name, its weights are untrained, and nothing
+            is written.
+        size: With --dry-run, images of HEIGHTxWIDTHxCHANNELS; by default 32x32x3.
+        classes: With --dry-run, the number of classes; by default 10.
+        format: text for people, json for one JSON document: the manifest, the paths that --for wrote, or the figures of
+            --dry-run.
     """
+    if dry_run:
+        given = {"--out": out, "--precision": precision, "--provider": provider, "--for": for_, "--root": root}
+        _refuse({**given, "--folder": folder, "--probabilities": probabilities}, "--dry-run")
+        return _print_dry_run(source, ImageSpec.of(size, classes), format)
+    _refuse({"--size": size, "--classes": classes}, "a run, which knows its images")
     from cnnbench.bundles import bundle, quantise
 
     options = bundle.ExportOptions(
@@ -70,6 +85,27 @@ def export(
     out = "exports" if out is None else out
     manifest = bundle.export_run(source, out=out, options=options, root=root, folder=folder)
     _print_bundle(Path(out) / manifest.task, manifest, format)
+    return Exit.OK
+
+
+def _refuse(flags: Mapping[str, object], what: str) -> None:
+    """Raises CnnbenchError for the first flag that is given (exit 2)."""
+    for flag, value in flags.items():
+        if value:
+            raise CnnbenchError(f"{flag} does not apply to {what} (see `cnnbench export --help`)")
+
+
+def _print_dry_run(arch: str, spec: ImageSpec, format: Format) -> int:
+    from cnnbench.bundles.dry_run import dry_export
+
+    tried = dry_export(arch, spec)
+    if format == "json":
+        print(json.dumps(asdict(tried), indent=2))
+    else:
+        print(
+            f"{arch} for {spec}, untrained, exports to {tried.bytes:,} bytes: on {tried.images} random images the "
+            f"largest logit error is {tried.largest_error:.1e} (bound {tried.error_bound:.1e})"
+        )
     return Exit.OK
 
 

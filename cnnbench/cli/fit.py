@@ -14,14 +14,15 @@ def main(arguments: list[str]) -> int:
         arguments: The command line after the verb.
     """
     config, options = lightning.parse("fit", arguments)
-    from cnnbench.training import run
+    from cnnbench import api
 
-    record = run.fit(
+    record = api.fit(
         config,
         runs_dir=options.runs_dir,
         overwrite=options.overwrite,
         resume=options.ckpt_path,
         test=options.test,
+        skip_checks=options.skip_checks,
     )
     if record:
         lightning.show(_text(record, options.runs_dir), document=record, format=options.format)

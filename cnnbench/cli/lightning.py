@@ -33,6 +33,9 @@ VERBS: dict[str, tuple[str, tuple[config.Flag, ...]]] = {
             config.Flag("overwrite", bool, False, "Replace an earlier run of the same task and seed.", switch=True),
             config.Flag("ckpt_path", str | None, None, "Checkpoint of this run to resume from; last is the newest."),
             config.Flag("test", bool, False, "Then score the best checkpoint on every test image, once.", switch=True),
+            config.Flag(
+                "skip-checks", bool, False, "Do not try a network of others before its first epoch.", switch=True
+            ),
             FORMAT,
         ),
     ),
@@ -53,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ckpt_path: str | None
     overwrite: bool = False
     test: bool = False
+    skip_checks: bool = False
 
 
 def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, Options]:

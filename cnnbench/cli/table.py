@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from cnnbench import records
-from cnnbench.tables.columns import Column, texts
+from cnnbench.tables.columns import Column, plain, texts
 from cnnbench.types import CnnbenchError
 
 Format = Literal["table", "markdown", "csv", "json"]
@@ -53,11 +53,6 @@ def write(path: Path, *, columns: Sequence[Column], rows: Rows) -> None:
             pq.write_table(pa.Table.from_pylist(plain(columns, rows)), partial)
         else:
             partial.write_text(writers[path.suffix](columns, rows).rstrip("\n") + "\n")
-
-
-def plain(columns: Sequence[Column], rows: Rows) -> list[Mapping[str, object]]:
-    """The figures of the columns by key, in full precision; a missing value is None."""
-    return [{column.key: msgspec.to_builtins(column.value(row)) for column in columns} for row in rows]
 
 
 def _json(columns: Sequence[Column], rows: Rows) -> str:

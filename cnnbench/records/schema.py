@@ -225,6 +225,14 @@ class TestResult(Part, frozen=True):
     """Of the logits in predictions.parquet, where they were computed in float32 on the CPU: `export` uses those."""
 
 
+class NetworkChecks(Part, frozen=True):
+    """What was found when a network of others was tried before its first epoch; see `training.preflight`."""
+
+    warnings: tuple[str, ...] = ()
+    skipped: bool = False
+    """Whether the user asked not to try it."""
+
+
 class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
     """`result.json` of one run: one task, one seed."""
 
@@ -242,6 +250,8 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     fc_weights: int
     """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
     test: TestResult | None = None
+    checks: NetworkChecks | None = None
+    """Of a network of others; None for those of cnnbench, which its tests try."""
 
 
 class Failure(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):

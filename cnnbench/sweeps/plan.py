@@ -13,11 +13,13 @@ from typing import Literal
 
 import msgspec
 
-from cnnbench import datasets, records, tasks
+from cnnbench import datasets, records
+from cnnbench.architectures import architecture
 from cnnbench.datasets.choice import open_choice
 from cnnbench.records.schema import RunConfig, RunRecord
+from cnnbench.registry import LocalEntry
 from cnnbench.training.checkpoints import open_checkpoint
-from cnnbench.training.config import parse, task_name
+from cnnbench.training.config import parse, task_flags, task_name
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.recorder import fit_state
@@ -91,7 +93,7 @@ def plan(
     planned = []
     for name in names:
         for count in train_images or (None,):
-            flags = [*_task_flags(name), *common]
+            flags = [*task_flags(name), *common]
             flags += _equal_step_flags(flags, count, loaded) if count is not None else []
             for seed in range(1, seeds + 1):
                 planned.append(_planned([*flags, "--seed_everything", str(seed)], root, overwrite, loaded))
@@ -104,6 +106,12 @@ def plan(
 
 def _planned(flags: list[str], runs_dir: Path, overwrite: bool, loaded: dict[str, Dataset]) -> Planned:
     config = parse(flags, verb="sweep")
+    for entry in (architecture[config.model.arch], datasets.dataset[config.data.dataset]):
+        if isinstance(entry, LocalEntry):
+            raise CnnbenchError(
+                f"{entry.name} is registered in this process alone, and each run of a sweep has its own: put it into a "
+                "package (docs/bring-your-own.md), or call `fit` for each seed"
+            )
     data = open_data(config, loaded)
     task, seed = task_name(config), config.seed_everything
     return Planned(
@@ -132,16 +140,6 @@ def _override_flags(overrides: Sequence[str]) -> list[str]:
             value = str(Path(value).expanduser().resolve())
         flags.append(f"--{key}={value}")
     return flags
-
-
-def _task_flags(name: str) -> list[str]:
-    """The flags for a task's name or file, else for `<dataset>_<architecture>`, which needs no file."""
-    known = tasks.names()
-    for dataset in datasets.dataset.entries:
-        arch = name.removeprefix(f"{dataset}_")
-        if name not in known and not Path(name).is_file() and arch != name:
-            return [f"--data.dataset={dataset}", f"--model.arch={arch}"]
-    return [f"--config={tasks.find(name).resolve()}"]
 
 
 def _equal_step_flags(flags: list[str], count: int, loaded: dict[str, Dataset]) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import KW_ONLY, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cnnbench.tables.text import count, interval, percent, percent_digits
 
 if TYPE_CHECKING:  # a table of other rows needs neither numpy nor the readers of records
@@ -61,6 +63,11 @@ class Column:
 def texts(columns: Sequence[Column], row: object) -> list[str]:
     """The cells of a row as people read them."""
     return [column.text(row) for column in columns]
+
+
+def plain(columns: Sequence[Column], rows: Sequence[object]) -> list[Mapping[str, object]]:
+    """The figures of the columns by key, in full precision; a missing value is None."""
+    return [{column.key: msgspec.to_builtins(column.value(row)) for column in columns} for row in rows]
 
 
 def select(*keys: str) -> list[Column]:

@@ -221,6 +221,14 @@ class Classifier(LightningModule):
             "class_names": list(self.class_names),
             "data": msgspec.to_builtins(self.data),
         }
+        unsaved = self._unsaved_buffers()
+        if unsaved:
+            checkpoint["cnnbench"]["buffers"] = unsaved
+
+    def _unsaved_buffers(self) -> dict[str, Tensor]:
+        """Buffers that `state_dict` leaves out, as their modules ask for; a rebuilt network may draw other values."""
+        saved = self.state_dict().keys()
+        return {name: buffer for name, buffer in self.network.named_buffers(prefix="network") if name not in saved}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network if nothing has, and refuse weights made for another one.
@@ -248,6 +256,11 @@ class Classifier(LightningModule):
                 f"but the data is {self.data.name if self.data else '?'} ({self.spec}): "
                 "classes, size and normalisation must agree"
             )
+        unsaved = self._unsaved_buffers()
+        for name, values in saved.get("buffers", {}).items():
+            if name not in unsaved or unsaved[name].shape != values.shape:
+                raise CnnbenchError(f"the checkpoint holds a buffer {name} that {self.arch} has not", Exit.DATA)
+            unsaved[name].copy_(values)
         trainer = self._attached_trainer()
         if trainer is not None and trainer.state.fn == "fit":
             self._check_resumable(checkpoint)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 import msgspec
 
-from cnnbench import records, tasks
+from cnnbench import datasets, records, tasks
 from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
@@ -28,8 +28,8 @@ from cnnbench.types import CnnbenchError, check_name
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-OptionValue = str | bool | None
-"""A value of a verb's own flag."""
+OptionValue = str | bool | int | float | Path | None
+"""A value of a flag."""
 
 MODEL, DATA, TRAINER = "Network and recipe", "Data", "Trainer options (from Lightning)"
 
@@ -149,6 +149,42 @@ def parse(flags: Sequence[str], *, verb: str = "fit") -> RunConfig:
         CnnbenchError: A flag, a key of a YAML file, or a value is not accepted (exit 2).
     """
     return parse_with((), flags, verb=verb)[0]
+
+
+def configure(task: str | Path | None = None, /, **options: OptionValue) -> RunConfig:
+    """The configuration of a run, from Python.
+
+    Args:
+        task: A task's name, `<dataset>_<architecture>` of registered ones, or a YAML file.
+        options: Values of flags by their last part, such as `arch="lenet5"`, `dataset="mnist5k"`, `max_epochs=2`,
+            `lr=0.1`; `seed` is the run's seed, `name` the data's, `task_name` the task's.
+
+    Raises:
+        CnnbenchError: An option, a key of the file, or a value is not accepted, or no architecture is named (exit 2).
+    """
+    names = {flag.name.rpartition(".")[2]: flag.name for flag in reversed(run_flags())}
+    names |= {flag.name: flag.name for flag in run_flags()} | {"seed": "seed_everything", "task_name": "task"}
+    flags = [] if task is None else task_flags(str(task))
+    for key, value in options.items():
+        if key not in names:
+            raise CnnbenchError(f"unknown option {key!r}: {hint(key, sorted(names))}")
+        if value is not None:
+            flags.append(f"--{names[key]}={value if isinstance(value, str) else json.dumps(value, default=str)}")
+    return parse(flags)
+
+
+def task_flags(name: str) -> list[str]:
+    """The flags for a task's name or file, else for `<dataset>_<architecture>`, which needs no file.
+
+    Raises:
+        CnnbenchError: There is no such task (exit 2).
+    """
+    known = tasks.names()
+    for dataset in datasets.dataset.entries:
+        arch = name.removeprefix(f"{dataset}_")
+        if name not in known and not Path(name).is_file() and arch != name:
+            return [f"--data.dataset={dataset}", f"--model.arch={arch}"]
+    return [f"--config={tasks.find(name).resolve()}"]
 
 
 def parse_with(

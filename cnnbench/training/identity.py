@@ -114,7 +114,7 @@ def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
         augment=data.augment,
         versions={
             "torch": metadata.version("torch"),
-            **_distribution(architecture, arch),
+            **versions_of(arch),
             **_distribution(dataset, name),
         },
         sources=sources(arch, name),
@@ -164,12 +164,17 @@ def _trainer_options(config: RunConfig) -> dict[str, TrainerOption]:
     }
 
 
-def sources(arch: str, data: str) -> dict[str, str]:
-    """SHA-256 of every source that training `arch` on `data` reads, by module.
+def versions_of(arch: str) -> dict[str, str]:
+    """Name and version of the distribution that an architecture comes from; none for ours."""
+    return _distribution(architecture, arch)
+
+
+def sources(arch: str, data: str | None = None) -> dict[str, str]:
+    """SHA-256 of every source that training `arch` on `data`, if given, reads, by module.
 
     A file counts as a whole; of the modules in `BY_DEFINITION` only what the others import counts.
     """
-    entries = (architecture[arch], dataset[data])
+    entries = [architecture[arch], *([dataset[data]] if data else [])]
     builders = [entry.module for entry in entries]
     packages = {OURS, *(name for module in builders for name in _packages_with(module))} - {*LIBRARIES}
     hashes: dict[str, str] = {}

@@ -14,7 +14,16 @@ from torch import Tensor
 from cnnbench import environment, records
 from cnnbench.analysis.cost import fc_weights, total
 from cnnbench.analysis.tracer import trace_architecture
-from cnnbench.records.schema import Environment, Epoch, FitResult, Resources, RunConfig, RunRecord, TestResult
+from cnnbench.records.schema import (
+    Environment,
+    Epoch,
+    FitResult,
+    NetworkChecks,
+    Resources,
+    RunConfig,
+    RunRecord,
+    TestResult,
+)
 from cnnbench.training.checkpoints import StoredCheckpoint, load_classifier, open_checkpoint
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.folder import RunFolder
@@ -36,6 +45,7 @@ class FitState(msgspec.Struct, frozen=True, kw_only=True):
     validation_seconds: float
     curve: tuple[Epoch, ...]
     resources: Resources
+    checks: NetworkChecks | None = None
 
 
 def fit_state(checkpoint: StoredCheckpoint) -> FitState:
@@ -102,6 +112,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             curve=state.curve,
             resources=state.resources,
         ),
+        checks=state.checks,
     )
 
 
@@ -144,6 +155,7 @@ class Recorder(Callback):
         config: The resolved configuration.
         precision_reason: Why training computes with the numbers that it does.
         checkpoint: For `test`, the checkpoint that is read.
+        checks: What was found when the network was tried, where it is not one of ours.
     """
 
     def __init__(
@@ -155,8 +167,9 @@ class Recorder(Callback):
         config: RunConfig,
         precision_reason: str,
         checkpoint: Path | None = None,
+        checks: NetworkChecks | None = None,
     ) -> None:
-        self.precision_reason = precision_reason
+        self.precision_reason, self.checks = precision_reason, checks
         self.run, self.task, self.seed, self.config, self.checkpoint = run, task, seed, config, checkpoint
         self.record: RunRecord | None = None
         self.recorded = False
@@ -225,6 +238,7 @@ class Recorder(Callback):
             validation_seconds=self._validation_seconds,
             curve=tuple(self._curve),
             resources=self._meter.read(),
+            checks=self.checks,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
-from cnnbench.records.schema import RunConfig, RunRecord
+from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
@@ -39,7 +39,7 @@ from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Verb = Literal["fit", "validate", "test", "predict"]
 
@@ -92,6 +92,9 @@ def fit(
     overwrite: bool = False,
     resume: str | Path | None = None,
     test: bool = False,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    checks: NetworkChecks | None = None,
 ) -> RunRecord | None:
     """Train a network on the training images, in the folder <runs_dir>/<task>/seed<k>.
 
@@ -101,6 +104,9 @@ def fit(
         overwrite: Replace an earlier run of the same task and seed.
         resume: A checkpoint of this run to continue from; "last" is the newest.
         test: Afterwards score the best checkpoint on every test image, once.
+        callbacks: More callbacks for Lightning's Trainer.
+        loggers: More loggers for it.
+        checks: What was found when the network was tried, where it is not one of ours; see `training.preflight`.
 
     Returns:
         The record in result.json; None under `fast_dev_run`, which writes nothing, and in processes but the first.
@@ -116,7 +122,7 @@ def fit(
             raise CnnbenchError(
                 f"{checkpoint} is not of this run, which lies in {folder.path}: name its --task, --runs-dir and seed"
             )
-    session = _open(config, folder, checkpoint, fitting=True)
+    session = _open(config, folder, checkpoint, fitting=True, checks=checks, callbacks=callbacks, loggers=loggers)
     if trainer_options(config).get("fast_dev_run"):
         session.run("fit", checkpoint)
         return None
@@ -269,7 +275,16 @@ def _open_trained(config: RunConfig, runs_dir: str | Path, checkpoint: str | Pat
     return _open(config, folder, path, fitting=False)
 
 
-def _open(config: RunConfig, folder: RunFolder, checkpoint: Path | None, *, fitting: bool) -> _Session:
+def _open(
+    config: RunConfig,
+    folder: RunFolder,
+    checkpoint: Path | None,
+    *,
+    fitting: bool,
+    checks: NetworkChecks | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> _Session:
     """Build trainer, classifier, data and recorder, seeded."""
     _quiet()
     seed_everything(config.seed_everything, workers=True)
@@ -283,27 +298,40 @@ def _open(config: RunConfig, folder: RunFolder, checkpoint: Path | None, *, fitt
         config=config,
         precision_reason=precision.reason,
         checkpoint=checkpoint,
+        checks=checks,
     )
-    trainer = _trainer({**options, "precision": precision.name}, folder, recorder, fitting=fitting)
+    trainer = _trainer(
+        {**options, "precision": precision.name},
+        folder,
+        [recorder, *callbacks],
+        fitting=fitting,
+        loggers=loggers,
+    )
     return _Session(folder, checkpoint, trainer, classifier, data, recorder)
 
 
-def _trainer(options: dict[str, Any], folder: RunFolder, recorder: Recorder, *, fitting: bool) -> Trainer:
+def _trainer(
+    options: dict[str, Any],
+    folder: RunFolder,
+    callbacks: list[Callback],
+    *,
+    fitting: bool,
+    loggers: Sequence[Logger] = (),
+) -> Trainer:
     """A trainer with our callbacks and loggers, writing into the run folder alone."""
     bar = fitting and options.get("enable_progress_bar") is not False and sys.stderr.isatty()
-    callbacks: list[Callback] = [recorder]
-    loggers: list[Logger] = []
+    ours: list[Logger] = []
     if fitting:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if bar else EpochLines())
     if fitting and not options.get("fast_dev_run"):
         callbacks.append(BestAndLast(folder))
         parent, name = folder.path.parent, folder.path.name
-        loggers = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
+        ours = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
     try:
         return Trainer(
             **{**options, "enable_progress_bar": bar},
             callbacks=callbacks,
-            logger=loggers,
+            logger=[*ours, *loggers],
             default_root_dir=folder.path,
             plugins=[AtomicCheckpointIO()],
             use_distributed_sampler=False,  # our loaders share the images out themselves

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.cli.table import plain, render, write
-from cnnbench.tables.columns import Column
+from cnnbench.cli.table import render, write
+from cnnbench.tables.columns import Column, plain
 from cnnbench.types import CnnbenchError, Exit
 
 COLUMNS = [
