@@ -83,7 +83,10 @@ def _support(output: Tensor, pixels: Tensor, axis: int) -> int | None:
     """Extent of the pixels that the middle unit of `output` depends on."""
     middle: Any = (0, slice(None), *(side // 2 for side in output.shape[2:]))
     unit = output[middle].sum()
-    (gradient,) = torch.autograd.grad(unit, pixels, retain_graph=True, allow_unused=True)
+    try:
+        (gradient,) = torch.autograd.grad(unit, pixels, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # a network that has taken its output off the graph, or written over what the graph needs
+        return None
     if gradient is None:
         return None
     reached = gradient[0, 0].abs().sum(dim=1 - axis).nonzero().flatten()
