@@ -228,9 +228,14 @@ def flags_of(config: RunConfig) -> list[str]:
         for key, value in msgspec.to_builtins(values).items():
             name = f"{part}.{key}"
             if value is not None and name in defaults and value != defaults[name]:
-                flags += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
-    flags += ["--task", config.task] if config.task else []
+                flags += _flag(name, value if isinstance(value, str) else json.dumps(value))
+    flags += _flag("task", config.task) if config.task else []
     return [*flags, "--seed_everything", str(config.seed_everything)]
+
+
+def _flag(name: str, text: str) -> list[str]:
+    """A flag with its value, which alone would be taken for a flag where it begins with a dash."""
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def portable(config: RunConfig) -> RunConfig:

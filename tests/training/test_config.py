@@ -25,6 +25,8 @@ LENET = ["--model.arch", "lenet5"]
         (["--task", "a task; rm"], ["--task 'a task; rm'"]),
         (["--data.dataset", "folder", "--data.folder", "mine"], ["--data.dataset folder", "--data.folder FOLDER"]),
         (["--data.name", "Größe \"1\" and 'two'"], []),
+        (["--data.name=-:"], ["--data.name=-:"]),
+        (["--task=--a"], ["--task=--a"]),
         (["--data.name", "back\\slash"], []),
         (["--data.root", "elsewhere"], []),
         (["--trainer.gradient_clip_val", "0.5"], ["--trainer.gradient_clip_val 0.5"]),
