@@ -10,7 +10,7 @@ import numpy as np
 import platformdirs
 
 from cnnbench import records
-from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets import Decoded, Source, contract, dataset
 from cnnbench.datasets.splits import holdout, subsample
 from cnnbench.records.schema import DataChoice, DataRecord
 from cnnbench.registry import hint
@@ -84,14 +84,14 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         CnnbenchError: Unknown name, or more training images wanted than there are (exit 2); missing, truncated or
             altered data, or a label out of range (exit 3).
     """
-    builder = dataset[name].load()
+    entry = dataset[name]
+    builder = entry.load()
     declared = getattr(builder, "declared", {})
     splits = declared.get("splits", {})
     if source.split and source.split not in splits:
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
         raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
-    decoded: Decoded = builder(source)
-    _check_arrays(name, decoded)
+    decoded = contract.decode(name, builder, source)
     digest = content_hash(decoded)
     expected = splits[source.split] if source.split else declared.get("sha256")
     if expected and digest != expected:
@@ -100,6 +100,10 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
             "remove the files and fetch them again",
             Exit.DATA,
         )
+    if not entry.module.startswith("cnnbench."):
+        contract.check_repeatable(name, builder, source, sha256=digest, content_hash=content_hash)
+        if not decoded.spec.mean:
+            contract.say_unnormalised(name)
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
     if train_images not in (None, len(train)):  # all of them need no copy
         train = subsample(train, train_images)
@@ -132,20 +136,3 @@ def content_hash(decoded: Decoded) -> str:
 
 def _splits(decoded: Decoded) -> list[Split]:
     return [split for split in (decoded.train, decoded.val, decoded.test) if split is not None]
-
-
-def _check_arrays(name: str, decoded: Decoded) -> None:
-    spec = decoded.spec
-    for split in _splits(decoded):
-        if not len(split) or split.images.shape != (len(split), spec.height, spec.width, spec.channels):
-            raise CnnbenchError(
-                f"{name} has images of shape {split.images.shape} and {len(split)} labels; "
-                f"expected (N, {spec.height}, {spec.width}, {spec.channels}) with N labels",
-                Exit.DATA,
-            )
-        if split.labels.min() < 0 or split.labels.max() >= spec.num_classes:
-            raise CnnbenchError(
-                f"{name} has labels from {split.labels.min()} to {split.labels.max()}; "
-                f"expected 0 to {spec.num_classes - 1}",
-                Exit.DATA,
-            )

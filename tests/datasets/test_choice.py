@@ -31,9 +31,13 @@ def splits(data: Dataset) -> list[Split]:
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers a builder named `fake` that returns what it is given."""
 
+    monkeypatch.setattr(dataset, "entries", dict(dataset.entries))
+
     def add(decoded: Decoded, **declared: object) -> None:
         builder = dataset(**declared)(lambda _: decoded)
-        monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder))
+        monkeypatch.setitem(
+            dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake")
+        )
 
     return add
 
@@ -226,8 +230,9 @@ def test_a_record_from_before_splits_had_names_opens(register: Register) -> None
 
 def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121))
+    monkeypatch.setattr(dataset, "entries", dict(dataset.entries))
     builder = dataset(splits={"other": content_hash(other)})(lambda source: other if source.split else DECODED)
-    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder))
+    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake"))
     choice = records.replace(CHOICE, name=None, split="other")
     recorded = describe(open_choice(choice), choice)
     assert (recorded.name, recorded.split) == ("fake_other", "other")

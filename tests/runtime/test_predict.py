@@ -387,3 +387,9 @@ def test_the_shipped_file_imports_nothing_of_ours() -> None:
     assert "cnnbench" not in {
         word for line in Path(predict.__file__).read_text().splitlines() if "import" in line for word in line.split()
     }
+
+
+def test_a_network_of_other_channels_than_photos_have_is_refused_in_one_line(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+    with pytest.raises(OSError, match=r"^the network takes 12 channels, image files have 1 or 3: give an array to"):
+        predict.decode(tmp_path / "photo.png", 4, 4, 12)

@@ -1,0 +1,153 @@
+"""What the builder of a dataset must return; each fault is one line (exit 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from cnnbench.datasets import Decoded, Source
+from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split, first_line
+
+Builder = Callable[[Source], Any]
+
+
+def decode(name: str, builder: Builder, source: Source) -> Decoded:
+    """What a builder returns, checked; labels as int64.
+
+    Raises:
+        CnnbenchError: It raises, or returns something else than images and labels that fit together (exit 3).
+    """
+    try:
+        decoded = builder(source)
+    except CnnbenchError:
+        raise
+    except (ImportError, MemoryError):  # the environment's fault, not the data's
+        raise
+    except Exception as error:
+        raise CnnbenchError(
+            f"dataset {name} cannot be read: {type(error).__name__}: {first_line(error)}", Exit.DATA
+        ) from None
+    if not isinstance(decoded, Decoded):
+        raise _fault(name, f"returned a {type(decoded).__name__}: expected a Decoded")
+    _check_spec(name, decoded)
+    for part in ("train", "val", "test"):
+        split = getattr(decoded, part)
+        if split is not None or part != "val":
+            _check_split(name, part, split, decoded.spec)
+    _check_classes(name, decoded)
+    return replace(
+        decoded,
+        train=_as_int64(decoded.train),
+        val=None if decoded.val is None else _as_int64(decoded.val),
+        test=_as_int64(decoded.test),
+    )
+
+
+def _as_int64(split: Split) -> Split:
+    return split if split.labels.dtype == np.int64 else replace(split, labels=split.labels.astype(np.int64))
+
+
+def _fault(name: str, what: str) -> CnnbenchError:
+    return CnnbenchError(f"dataset {name} {what}", Exit.DATA)
+
+
+def _require(name: str, what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise _fault(name, f"has a {what} of type {type(value).__name__}: expected {kind.__name__}")
+
+
+def _check_spec(name: str, decoded: Decoded) -> None:
+    _require(name, "spec", decoded.spec, ImageSpec)
+    _require(name, "augment", decoded.augment, Augment)
+    spec = decoded.spec
+    for channel, std in enumerate(spec.std):
+        if not (np.isfinite(std) and std > 0):
+            raise _fault(name, f"states a standard deviation of {std:g} for channel {channel}: expected more than 0")
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=False)):
+        if not (0 <= mean <= 1 and std <= 1):
+            raise _fault(
+                name,
+                f"states a mean of {mean:g} and a standard deviation of {std:g} for channel {channel}: "
+                "expected those of pixels in [0, 1]",
+            )
+    if bool(spec.mean) != bool(spec.std):
+        raise _fault(name, "states one of mean and standard deviation: expected both, or neither")
+
+
+def _check_split(name: str, part: str, split: object, spec: ImageSpec) -> None:
+    _require(name, part, split, Split)
+    assert isinstance(split, Split)
+    for what, array in (("images", split.images), ("labels", split.labels)):
+        if not isinstance(array, np.ndarray):
+            raise _fault(name, f"has {part} {what} of type {type(array).__name__}: expected a numpy array")
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8:
+        raise _fault(name, f"has {part} images of {images.dtype}: expected uint8, from 0 to 255")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise _fault(name, f"has {part} labels of {labels.dtype} {labels.shape}: expected whole numbers (N,)")
+    if not len(labels) or images.shape != (len(labels), spec.height, spec.width, spec.channels):
+        raise _fault(
+            name,
+            f"has {part} images of shape {images.shape} and {len(labels)} labels; "
+            f"expected (N, {spec.height}, {spec.width}, {spec.channels}) with N labels",
+        )
+    if labels.min() < 0 or labels.max() >= spec.num_classes:
+        raise _fault(
+            name, f"has {part} labels from {labels.min()} to {labels.max()}; expected 0 to {spec.num_classes - 1}"
+        )
+
+
+def _check_classes(name: str, decoded: Decoded) -> None:
+    names, count = tuple(decoded.class_names), decoded.spec.num_classes
+    if len(names) != count or not all(isinstance(label, str) for label in names):
+        raise _fault(name, f"has {len(names)} class names for {count} classes: expected one text per class")
+    if len({*names}) < count:
+        twice = next(label for label in names if names.count(label) > 1)
+        raise _fault(name, f"has two classes named {twice!r}")
+    missing = np.setdiff1d(np.arange(count), decoded.train.labels)
+    if len(missing):
+        raise _fault(name, f"has no training image of class {missing[0]} ({names[missing[0]]})")
+    first = decoded.train.images[:1]
+    if len(decoded.train) > 1 and all(
+        np.array_equal(part, np.broadcast_to(first, part.shape))
+        for part in np.array_split(decoded.train.images, max(1, len(decoded.train) // 4096))
+    ):
+        raise _fault(name, "has the same image everywhere in train")
+
+
+def check_repeatable(
+    name: str, builder: Builder, source: Source, *, sha256: str, content_hash: Callable[[Decoded], str]
+) -> None:
+    """Call a builder of others again, once per content: the same images must come.
+
+    Raises:
+        CnnbenchError: Others came (exit 3).
+    """
+    key = hashlib.sha256(f"{name} {sha256}".encode()).hexdigest()
+    known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{key}.data"
+    if known.exists():
+        return
+    again = content_hash(decode(name, builder, source))
+    if again != sha256:
+        raise _fault(
+            name, f"gives other images at a second call ({sha256[:12]}, then {again[:12]}): draw them by a fixed seed"
+        )
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+    except OSError:  # it is read twice the next time, too
+        pass
+
+
+@cache
+def say_unnormalised(name: str) -> None:
+    """Say, once per process, that pixels are not normalised."""
+    print(f"cnnbench: dataset {name} states no mean and standard deviation: pixels are not normalised", file=sys.stderr)
