@@ -10,9 +10,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from cnnbench import records
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.pixels import to_float
 from cnnbench.records.schema import DataConfig, DataRecord
+from cnnbench.registry import hint
 from cnnbench.training import augment
 from cnnbench.types import Augment, CnnbenchError, Dataset, Split
 
@@ -153,14 +155,19 @@ class ImageData(LightningDataModule):
 
     Args:
         config: Which images, and how training reads them; or the name of a registered dataset.
+        options: Fields of `DataConfig` to set, such as `batch_size=64` or `folder="pets"`.
 
     Raises:
-        CnnbenchError: The batch size is less than 1 (exit 2).
+        CnnbenchError: An option is unknown, or the batch size is less than 1 (exit 2).
     """
 
-    def __init__(self, config: DataConfig | str) -> None:
+    def __init__(self, config: DataConfig | str, **options: Any) -> None:
         super().__init__()
-        self.config = DataConfig(dataset=config) if isinstance(config, str) else config
+        fields = DataConfig.__struct_fields__
+        for name in options:
+            if name not in fields:
+                raise CnnbenchError(f"unknown option {name!r} of ImageData: {hint(name, list(fields))}")
+        self.config = records.replace(DataConfig(dataset=config) if isinstance(config, str) else config, **options)
         if self.config.batch_size < 1:
             raise CnnbenchError(f"data.batch_size is {self.config.batch_size}: expected at least 1")
         self._loaded: Dataset | None = None

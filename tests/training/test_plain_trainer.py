@@ -1,0 +1,99 @@
+"""The classifier and its data without our verbs: in a notebook, or under a Trainer of the user's own."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+import cnnbench
+from cnnbench.types import CnnbenchError, Exit
+
+SMALL: dict[str, Any] = {"train_images": 200, "batch_size": 50}
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+}
+
+
+def test_batches_need_no_trainer() -> None:
+    pixels, labels, index = next(iter(cnnbench.ImageData("mnist5k", batch_size=32).train_dataloader()))
+    assert (pixels.shape, labels.shape, index.shape) == ((32, 1, 28, 28), (32,), (32,))
+    assert (pixels.dtype, float(pixels.min()), float(pixels.max())) == (torch.float32, 0.0, 1.0)
+
+
+def test_an_unknown_option_of_the_data_is_refused_with_the_nearest() -> None:
+    with pytest.raises(CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size or size\?"):
+        cnnbench.ImageData("mnist5k", batchsize=3)
+
+
+def test_a_classifier_without_data_says_what_is_missing() -> None:
+    with pytest.raises(CnnbenchError, match="lenet5 is not built yet: its data is unknown") as refused:
+        cnnbench.Classifier("lenet5")(torch.zeros(1, 1, 28, 28))
+    assert refused.value.code == Exit.USAGE
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+def test_a_plain_trainer_trains_to_the_weights_of_fit() -> None:
+    cnnbench.fit(arch="lenet5", seed=3, max_epochs=2, precision="32-true", **SMALL)
+    lightning.seed_everything(3, verbose=False)
+    classifier, data = cnnbench.Classifier("lenet5"), cnnbench.ImageData("mnist5k", **SMALL)
+    Trainer(max_epochs=2, **QUIET).fit(classifier, data)
+    loaded = cnnbench.Classifier.load_from_checkpoint("runs/mnist5k_lenet5/seed3/last.ckpt", map_location="cpu")
+    assert loaded.state_dict().keys() == classifier.state_dict().keys()
+    for name, weights in classifier.state_dict().items():
+        assert torch.equal(weights, loaded.state_dict()[name]), name
+    assert (loaded.spec, loaded.class_names) == (classifier.spec, classifier.class_names)
+    pixels, _, _ = next(iter(data.test_dataloader()))
+    assert loaded.eval()(pixels).shape == (len(pixels), 10)
+
+
+class Counts(Callback):
+    """Counts the steps it sees."""
+
+    steps = 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.steps += 1
+
+
+def test_callbacks_and_loggers_of_the_user_are_added() -> None:
+    counts = Counts()
+    cnnbench.fit(arch="linear", max_epochs=1, **SMALL, callbacks=[counts], loggers=[CSVLogger("mine", "", "")])
+    assert counts.steps == 4
+    assert "val/accuracy" in Path("mine/metrics.csv").read_text().partition("\n")[0]
+    assert "val/accuracy" in Path("runs/mnist5k_linear/seed1/metrics.csv").read_text().partition("\n")[0]
+
+
+class Random(torch.nn.Module):
+    """Scales by a buffer that its state_dict leaves out."""
+
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.rand(28, 28), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+def test_buffers_that_a_state_dict_leaves_out_survive_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnbench.architectures import architecture
+
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    layers = [Random, torch.nn.Flatten, lambda: torch.nn.Linear(784, 10)]
+    cnnbench.register_architecture(name="scaled")(lambda spec: torch.nn.Sequential(*(layer() for layer in layers)))
+    cnnbench.fit(arch="scaled", max_epochs=1, skip_checks=True, **SMALL)
+    loaded = [cnnbench.Classifier.load_from_checkpoint("runs/mnist5k_scaled/seed1/last.ckpt") for _ in range(2)]
+    scales = [classifier.network[1][0].scale for classifier in loaded]  # type: ignore[index]
+    assert torch.equal(*scales)
+    stored = torch.load("runs/mnist5k_scaled/seed1/last.ckpt", weights_only=True)["cnnbench"]["buffers"]
+    assert torch.equal(stored["network.1.0.scale"], scales[0])
