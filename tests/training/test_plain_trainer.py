@@ -29,7 +29,9 @@ def test_batches_need_no_trainer() -> None:
 
 
 def test_an_unknown_option_of_the_data_is_refused_with_the_nearest() -> None:
-    with pytest.raises(CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size or size\?"):
+    with pytest.raises(
+        CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size or size\?"
+    ):
         cnnbench.ImageData("mnist5k", batchsize=3)
 
 
