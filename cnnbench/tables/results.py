@@ -30,7 +30,7 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results(Sequence[Row]):
     """One row per task, the most accurate of each dataset first; in Jupyter, a table.
 
@@ -84,6 +84,8 @@ class Results(Sequence[Row]):
         cells = [[column.title for column in columns], *(texts(columns, row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """The table that Jupyter shows."""
