@@ -28,16 +28,24 @@ from cnnbench.__main__ import main as command
 TAKEN = "taken"
 EXPECTED: dict[str, str] = {}
 """What `fit` does with each network: TAKEN, or the words with which it refuses."""
+BUILDERS: list[Callable[[ImageSpec], nn.Module]] = []
 
 
 def network(expected: str = TAKEN) -> Callable[[Callable[[ImageSpec], nn.Module]], Callable[[ImageSpec], nn.Module]]:
-    """Register a network of this script."""
+    """A network of this script."""
 
-    def register(builder: Callable[[ImageSpec], nn.Module]) -> Callable[[ImageSpec], nn.Module]:
+    def note(builder: Callable[[ImageSpec], nn.Module]) -> Callable[[ImageSpec], nn.Module]:
         EXPECTED[builder.__name__] = expected
-        return cnnbench.register_architecture(builder)
+        BUILDERS.append(builder)
+        return builder
 
-    return register
+    return note
+
+
+def register() -> None:
+    """Register every network of this script."""
+    for builder in BUILDERS:
+        cnnbench.register_architecture(builder)
 
 
 class Wrapped(nn.Module):
@@ -431,6 +439,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=list(EXPECTED), help="these networks")
     parser.add_argument("--images", type=int, default=256, help="training images")
     chosen = parser.parse_args()
+    register()
     print(f"| network | {' | '.join(VERBS)} | what was said |\n| --- |{' --- |' * (len(VERBS) + 1)}")
     wrong = []
     with tempfile.TemporaryDirectory() as folder:

@@ -134,8 +134,17 @@ def test_every_public_function_is_called_below() -> None:
     assert set(CALLS) == {name for name in cnnbench.__all__ if inspect.isfunction(getattr(cnnbench, name))}
 
 
-SLOW = ("compare_bundles", "diagnose", "measure_latency")
-"""Functions that measure or read every dataset; `bench`, `doctor` and `compare_records` call them in the fast tests."""
+SLOW = (
+    "compare_bundles",
+    "compare_records",
+    "diagnose",
+    "dry_export",
+    "explain_page",
+    "measure_latency",
+    "report_page",
+    "write_page",
+)
+"""Functions that measure, export, draw, or read every dataset; the tests of the verbs call them in the fast tests."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in CALLS])

@@ -45,6 +45,7 @@ def test_the_same_figure_gives_the_same_bytes(first: list[Path], tmp_path: Path)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cnnbench import pictures; figure, (axes,) = pictures.new(3, 2);"

@@ -91,7 +91,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     if source.split and source.split not in splits:
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
         raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
-    decoded = contract.decode(name, builder, source)
+    decoded = contract.decode(name, builder, source=source)
     digest = content_hash(decoded)
     expected = splits[source.split] if source.split else declared.get("sha256")
     if expected and digest != expected:
@@ -100,8 +100,9 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
             "remove the files and fetch them again",
             Exit.DATA,
         )
+    contract.check_plausible(name, decoded)
     if not entry.module.startswith("cnnbench."):
-        contract.check_repeatable(name, builder, source, sha256=digest, content_hash=content_hash)
+        contract.check_repeatable(name, builder, source=source, sha256=digest, content_hash=content_hash)
         if not decoded.spec.mean:
             contract.say_unnormalised(name)
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)

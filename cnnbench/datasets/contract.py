@@ -19,7 +19,7 @@ from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split, first
 Builder = Callable[[Source], Any]
 
 
-def decode(name: str, builder: Builder, source: Source) -> Decoded:
+def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
     """What a builder returns, checked; labels as int64.
 
     Raises:
@@ -42,7 +42,12 @@ def decode(name: str, builder: Builder, source: Source) -> Decoded:
         split = getattr(decoded, part)
         if split is not None or part != "val":
             _check_split(name, part, split, decoded.spec)
-    _check_classes(name, decoded)
+    names = tuple(decoded.class_names)
+    if len(names) != decoded.spec.num_classes or not all(isinstance(label, str) for label in names):
+        raise _fault(
+            name,
+            f"has {len(names)} class names for {decoded.spec.num_classes} classes: expected one text per class",
+        )
     return replace(
         decoded,
         train=_as_int64(decoded.train),
@@ -105,10 +110,13 @@ def _check_split(name: str, part: str, split: object, spec: ImageSpec) -> None:
         )
 
 
-def _check_classes(name: str, decoded: Decoded) -> None:
+def check_plausible(name: str, decoded: Decoded) -> None:
+    """Images and classes that could be meant.
+
+    Raises:
+        CnnbenchError: Two classes have one name, a class has no training image, or all images are the same (exit 3).
+    """
     names, count = tuple(decoded.class_names), decoded.spec.num_classes
-    if len(names) != count or not all(isinstance(label, str) for label in names):
-        raise _fault(name, f"has {len(names)} class names for {count} classes: expected one text per class")
     if len({*names}) < count:
         twice = next(label for label in names if names.count(label) > 1)
         raise _fault(name, f"has two classes named {twice!r}")
@@ -124,7 +132,7 @@ def _check_classes(name: str, decoded: Decoded) -> None:
 
 
 def check_repeatable(
-    name: str, builder: Builder, source: Source, *, sha256: str, content_hash: Callable[[Decoded], str]
+    name: str, builder: Builder, *, source: Source, sha256: str, content_hash: Callable[[Decoded], str]
 ) -> None:
     """Call a builder of others again, once per content: the same images must come.
 
@@ -135,7 +143,7 @@ def check_repeatable(
     known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{key}.data"
     if known.exists():
         return
-    again = content_hash(decode(name, builder, source))
+    again = content_hash(decode(name, builder, source=source))
     if again != sha256:
         raise _fault(
             name, f"gives other images at a second call ({sha256[:12]}, then {again[:12]}): draw them by a fixed seed"

@@ -78,6 +78,7 @@ def test_the_cost_of_other_libraries_networks_is_the_sum_of_the_formulas(name: s
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * large(name)) for name in architecture])
+@pytest.mark.slow
 def test_fvcore_counts_the_same(name: str, fvcore: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, logger="fvcore")
     network, pixels = build(name, COST_SPEC).eval(), torch.zeros(1, 3, 32, 32)

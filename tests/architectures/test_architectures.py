@@ -9,7 +9,6 @@ from zoo import (
     COLOUR,
     at_sizes,
     cost,
-    every,
     every_but_deep,
     every_with_weights,
     furthest,
@@ -25,7 +24,9 @@ from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool, Norm
 from cnnbench.types import COST_SPEC, CnnbenchError, Exit, ImageSpec
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("resnet1")) for name in architecture]
+)
 def test_declared_cost_is_what_is_counted(name: str) -> None:
     declared, counted = architecture[name].declared, cost(name, COST_SPEC)
     assert (declared["params"], declared["macs"]) == (counted.params, counted.macs)

@@ -66,6 +66,7 @@ LIGHT = ("alexnet", "resnet18")
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in CARDS])
 @torch.no_grad()
+@pytest.mark.slow
 def test_torchvision_s_weights_give_torchvision_s_logits(name: str) -> None:
     torch.manual_seed(1)
     theirs = randomised(models.get_model(name, weights=None))

@@ -276,6 +276,7 @@ def test_predictions_that_contradict_the_unshifted_images_are_refused(mine: Path
     assert not (mine / "robustness.json").exists()
 
 
+@pytest.mark.slow
 def test_rounding_may_change_one_in_a_hundred_where_test_was_not_in_float32_on_the_cpu(mine: Path) -> None:
     record = records.read(mine / "result.json", RunRecord)
     assert record.test is not None

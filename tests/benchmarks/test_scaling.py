@@ -143,6 +143,7 @@ def test_the_sentence_names_each_series(scaling: ModuleType) -> None:
     assert parts[3] == "b images/s falls with processes to the power -1.00"
 
 
+@pytest.mark.slow
 def test_a_report_is_a_table_a_sentence_and_one_readable_svg(
     scaling: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

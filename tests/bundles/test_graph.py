@@ -56,8 +56,8 @@ def untrained(arch: str) -> nn.Module:
     return network
 
 
-FAST = ("linear", "lenet5", "fastnet")
-"""A layer, convolutions, and batch norm on a chain and beside a sum; test_mutants.py exports joined branches."""
+FAST = ("linear", "lenet5")
+"""A layer, and convolutions; test_mutants.py exports batch norm and joined branches."""
 architectures = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in architecture]
 
 
@@ -130,6 +130,7 @@ def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Export
     [pytest.param(name, marks=[] if name == "lenet5" else pytest.mark.slow) for name in architecture],
     indirect=True,
 )
+@pytest.mark.slow
 def test_exporting_again_gives_the_same_bytes(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_convert: Callable[..., onnx.ModelProto]
 ) -> None:

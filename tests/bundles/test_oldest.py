@@ -84,6 +84,7 @@ def test_predict_py_names_the_class_of_an_image_file(folder: Path, tmp_path: Pat
     assert printed[1:] == [f"{names[index]} {best[index]:.4f}" for index in order]
 
 
+@pytest.mark.slow
 def test_what_export_writes_now_runs_there_too(trained: Path, tmp_path: Path) -> None:
     """The other input and output, which the committed bundles do not have."""
     options = ["--input", "float", "--probabilities", "--precision", "fp32,fp16"]

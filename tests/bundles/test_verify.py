@@ -59,6 +59,7 @@ def test_each_file_is_checked_and_scored_again_without_torch(three: Path) -> Non
     assert_three_files_were_checked_and_scored_again(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_parent_never_parses_a_graph(mine: Path) -> None:
     """An untrusted file is read in a child alone: the parent cannot load one here, and the good bundle is verified."""
     code = (
@@ -390,6 +391,7 @@ values = st.sampled_from([None, [], {}, "", "x", "../x", -1, 0, 1e308, float("in
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_no_edit_of_a_manifest_makes_a_traceback(
     data: st.DataObject, without_children: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_table_has_no_empty_columns(report: LatencyReport, capsys: pytest.Capt
     assert "| torch | fp32 | cpu | 1 | 1 |" in torch
 
 
+@pytest.mark.slow
 def test_scenarios_are_reported_and_recorded(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +206,7 @@ def test_a_regression_is_exit_5_and_one_sentence(
     assert not (exports / "latency.json").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_is_compared_with_itself_for_real(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--batch", "1", "--backend", "onnxruntime", "--seconds", "0.05", "--format", "json"]
     assert main(["bench", str(exports), "--against", str(exports), *arguments]) in (Exit.OK, Exit.REGRESSION)
@@ -227,6 +229,7 @@ def test_a_record_is_compared_with_an_older_one(capsys: pytest.CaptureFixture[st
     assert line == "| mnist5k_lenet5 | onnxruntime | fp32 | cpu | 8 | 1 | 1.500 | 1.000 | 0.667 | 0.0 | faster |"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_no_record(exports: Path) -> None:
     command = [sys.executable, "-m", "cnnbench", "bench", str(exports), "--backend", "onnxruntime", "--seconds", "600"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:

@@ -323,7 +323,7 @@ def test_none_is_null_in_json_with_the_nearest_and_exit_code_8(capsys: pytest.Ca
 def test_no_runs_are_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
     write_bundle(run_record())
     assert "there are bundles but no runs to choose from" in fails(capsys, 3, "exports")
-    assert "no results below exports" in fails(capsys, 3, "exports", "--dataset", "d")
+    assert "no runs to choose from" in fails(capsys, 3, "exports", "--dataset", "d")
     assert "nowhere does not exist" in fails(capsys, 3, "nowhere")
 
 

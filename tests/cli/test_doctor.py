@@ -29,6 +29,7 @@ def test_here_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert "provider cpu" in printed
 
 
+@pytest.mark.slow
 def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--format", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)

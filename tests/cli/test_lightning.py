@@ -186,6 +186,7 @@ def test_going_on_with_other_figures_is_refused(
     assert words in refused(capsys, 2, "fit", *same, *change)
 
 
+@pytest.mark.slow
 def test_a_moved_run_goes_on_and_keeps_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: EpochLines, trainer: object, pl_module: object) -> None:
         if trainer.current_epoch == 1:  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ def test_help_version_and_list_import_no_heavy_package(arguments: list[str]) -> 
     assert not modules_after(*arguments) & (heavy - {"onnxruntime"} if arguments[0] == "verify" else heavy)
 
 
+@pytest.mark.slow
 def test_choose_and_verify_import_neither_torch_nor_lightning(bundle: Path) -> None:
     results = Path(cnnbench.__file__).parent.parent / "results"
     for arguments in (["choose", str(results), "--dataset", "mnist"], ["verify", str(bundle)]):

@@ -10,6 +10,7 @@ from cnnbench.__main__ import main
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.slow
 def test_the_page_is_named_in_words_or_as_json(format: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(run_record())
     assert main(["report", "runs", "--out", "page.html", "--format", format]) == 0

@@ -167,6 +167,7 @@ def test_the_dry_run_counts_and_starts_nothing(
     assert files() == before
 
 
+@pytest.mark.slow
 def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> None:
     pairs = ["--dataset", "mnist5k", "--arch", "linear,resnet32", "--train-images", "100,300", "--seeds", "1"]
     _, rows, _ = swept(*pairs, "--dry-run")

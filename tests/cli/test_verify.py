@@ -19,6 +19,7 @@ def test_a_good_bundle_is_verified(bundle: Path, capsys: pytest.CaptureFixture[s
     assert lines[-1] == f"{bundle} is verified on cpu"
 
 
+@pytest.mark.slow
 def test_json_is_one_document_and_needs_no_torch(bundle: Path) -> None:
     done = cnnbench_without(TORCH, "verify", bundle, "--rescore", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -31,6 +32,7 @@ def test_json_is_one_document_and_needs_no_torch(bundle: Path) -> None:
     assert list(document["checks"]) == [*CHECKS, "rescore"]
 
 
+@pytest.mark.slow
 def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
     assert "imported torch" in cnnbench_without(TORCH, "export", run).stderr
 

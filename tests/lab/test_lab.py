@@ -68,6 +68,7 @@ def test_every_claim_holds(name: str) -> None:
 
 
 @each_run
+@pytest.mark.slow
 def test_a_figure_is_drawn(name: str) -> None:
     result = result_of(name)
     assert [axes for axes in result.figure.axes if axes.has_data()]

@@ -143,6 +143,7 @@ def test_figures_are_sorted_by_value_and_again_the_other_way(sheet: Any) -> None
     assert column(sheet, "macs") == down[::-1]
 
 
+@pytest.mark.slow
 def test_words_are_sorted_from_a_to_z_and_one_column_at_a_time(sheet: Any) -> None:
     head(sheet, "macs").get_by_role("button").click()
     head(sheet, "name").get_by_role("button").click()
@@ -152,6 +153,7 @@ def test_words_are_sorted_from_a_to_z_and_one_column_at_a_time(sheet: Any) -> No
     assert [name for name in names if name != made.NASTY] == sorted(set(names) - {made.NASTY, "small"}) + ["small"] * 2
 
 
+@pytest.mark.slow
 def test_rows_without_a_figure_stay_last_either_way(sheet: Any) -> None:
     for _ in range(2):
         head(sheet, "accuracy").get_by_role("button").click()
@@ -185,6 +187,7 @@ def test_the_filter_keeps_rows_that_have_every_word(sheet: Any) -> None:
     assert column(sheet, "name") == everything
 
 
+@pytest.mark.slow
 def test_one_dataset_can_be_chosen_and_filtered_and_sorted(sheet: Any) -> None:
     chooser = sheet.get_by_role("combobox")
     assert chooser.locator("option").all_inner_texts()[1:] == ["d", "e"]
@@ -218,11 +221,13 @@ def lively(alive: Any) -> Iterator[Any]:
     alive.mouse.move(0, 0)
 
 
+@pytest.mark.slow
 def test_every_chart_is_drawn_by_the_script_in_place_of_its_still(lively: Any) -> None:
     assert lively.locator(".chart").count() == lively.locator("main .chart svg.marks:visible").count() > 10
     assert lively.locator(".still").count() == 0
 
 
+@pytest.mark.slow
 def test_hovering_tells_the_network_and_its_figures(lively: Any) -> None:
     told = []
     for mark in lively.locator("#cost .chart").first.locator(MARKS).all():
@@ -241,6 +246,7 @@ def test_hovering_tells_the_network_and_its_figures(lively: Any) -> None:
         assert len([text for text in told if name in text and accuracy in text and macs in text]) == 1
 
 
+@pytest.mark.slow
 def test_a_name_that_is_markup_is_shown_as_text_everywhere(lively: Any) -> None:
     assert made.NASTY in column(lively, "name")
     assert lively.locator("#failures td", has_text=made.NASTY).count() == 1
@@ -275,6 +281,7 @@ def test_a_phone_shows_every_chart_without_scrolling_aside(visit: Visit, path: P
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+@pytest.mark.slow
 def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(lively: Any) -> None:
     """Text has a contrast of 4.5 at least (WCAG 2.2, success criterion 1.4.3), in charts too, which are drawn once."""
     for scheme in ("light", "dark"):
@@ -288,6 +295,7 @@ def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(lively
             assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
+@pytest.mark.slow
 def test_the_page_prints(lively: Any) -> None:
     lively.emulate_media(media="print")
     assert not lively.get_by_role("searchbox").is_visible()

@@ -167,6 +167,7 @@ def test_names_are_text_in_specification_and_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.slow
 def test_a_name_adds_no_element_to_the_picture(name: str) -> None:
     plain, other = (
         ET.fromstring(pareto([point(called, 1e5, 0.05), point("other", 1e6, 0.01)]).svg) for called in ("plain", name)

@@ -55,6 +55,7 @@ def test_every_network_is_named_and_drawn(drawn: list[Path], tmp_path: Path) -> 
     assert colours(png) > colours(fewer) > 10
 
 
+@pytest.mark.slow
 def test_with_several_datasets_a_disc_is_named_for_its_task(tmp_path: Path) -> None:
     rows = [row("mlp"), row("mlp", 0.5, dataset="e", task="e_mlp")]
     text = accuracy_against_cost(rows, tmp_path / "two", costs=COSTS)[0].read_text()
@@ -62,12 +63,14 @@ def test_with_several_datasets_a_disc_is_named_for_its_task(tmp_path: Path) -> N
     assert "e_mlp" in text
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_said(drawn: list[Path], tmp_path: Path) -> None:
     assert "not measured" not in drawn[0].read_text()
     text = accuracy_against_cost(ROWS[:1], tmp_path / "picture", costs=[MACS, ENERGY])[0].read_text()
     assert "not measured" in text
 
 
+@pytest.mark.slow
 def test_names_of_networks_that_score_alike_do_not_overlap(tmp_path: Path) -> None:
     rows = [row(f"network{index}", 0.99, macs=1_000_000 + 10_000 * index) for index in range(5)]
     svg = accuracy_against_cost(rows, tmp_path / "close", costs=[MACS])[0].read_text()
@@ -79,6 +82,7 @@ def test_names_of_networks_that_score_alike_do_not_overlap(tmp_path: Path) -> No
     assert min(apart) > 2
 
 
+@pytest.mark.slow
 def test_a_single_network_with_a_spread_draws_without_a_warning(tmp_path: Path) -> None:
     rows = [row("lenet5", 0.925, accuracy_std=0.015, macs=416_520, params=61_706)]
     assert colours(accuracy_against_cost(rows, tmp_path / "picture", costs=COSTS)[1]) > 10
@@ -89,12 +93,14 @@ def test_nothing_to_draw_is_an_empty_picture(rows: list[Row], tmp_path: Path) ->
     assert "not measured" in accuracy_against_cost(rows, tmp_path / "empty", costs=COSTS)[0].read_text()
 
 
+@pytest.mark.slow
 def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(drawn: list[Path], tmp_path: Path) -> None:
     failed = Row(task="e_x", arch="failed_net", dataset="other_set")
     text = accuracy_against_cost([*ROWS, failed], tmp_path / "with", costs=COSTS)[0].read_text()
     assert text == drawn[0].read_text()
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_bytes(drawn: list[Path], tmp_path: Path) -> None:
     again = accuracy_against_cost(ROWS, tmp_path / "again", costs=COSTS)
     assert [path.read_bytes() for path in drawn] == [path.read_bytes() for path in again]

@@ -35,6 +35,7 @@ def squares(figure: Figure) -> list[Rectangle]:
 
 
 @each
+@pytest.mark.slow
 def test_fields_are_drawn_without_a_warning(name: str, spec: ImageSpec) -> None:
     figure = portrait.receptive_fields(described(name, spec))
     figure.draw_without_rendering()

@@ -342,6 +342,7 @@ def test_batch_size_below_one_is_refused() -> None:
         ImageData(DataConfig(batch_size=0))
 
 
+@pytest.mark.slow
 def test_the_choice_and_the_record_s_data_name_the_split() -> None:
     module = ImageData(DataConfig(dataset="shapes", split="left-right"))
     assert module.config.split == module.description.split == "left-right"

@@ -37,7 +37,9 @@ def strangers() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(architecture, "entries", dict(architecture.entries))
         patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("strangers")
+        module = importlib.import_module("strangers")
+        module.register()
+        yield module
         del sys.modules["strangers"]
 
 

@@ -157,6 +157,7 @@ def test_what_does_not_wait_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.slow
 def test_nothing_in_a_step_waits_and_an_epoch_waits_as_often_however_many_steps_it_has(
     monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:

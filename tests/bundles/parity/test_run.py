@@ -169,6 +169,7 @@ def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_r
         pass
 
 
+@pytest.mark.slow
 def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dataset, tmp_path: Path) -> None:
     slow = onnx.load(three / "model.onnx")
     matrix = numpy_helper.from_array(np.eye(10, dtype=np.float32), "one")
@@ -234,6 +235,7 @@ def export_all(run: Path, *more: str) -> Path:
     return Path("exports/mnist5k_lenet5")
 
 
+@pytest.mark.slow
 def test_files_that_lose_too_much_or_cannot_be_made_are_refused_with_the_reason_and_float32_stands(
     run: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
