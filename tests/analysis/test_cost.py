@@ -70,6 +70,7 @@ def test_cost_is_the_sum_of_the_layers_formulas(name: str, spec: ImageSpec) -> N
     assert (sum(layer.params for layer in layers), *sums) == by_hand(network, spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "spec"), [case(name, COST_SPEC) for name in OTHERS], ids=str)
 def test_the_cost_of_other_libraries_networks_is_the_sum_of_the_formulas(name: str, spec: ImageSpec) -> None:
     network, layers = apart(name, spec)

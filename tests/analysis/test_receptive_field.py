@@ -48,9 +48,6 @@ FAST = {
     "resnet20",
     "vgg11",
     "vgg11_bn",
-    "vgg13",
-    "vgg13_bn",
-    "timm/resnet10t",
 }
 """Measured within a second at 224 x 224; each of SLOW takes longer even at 32 x 32."""
 

@@ -82,6 +82,7 @@ def test_bounds_cut_only_where_they_are_given() -> None:
     assert free.low == above.low
 
 
+@pytest.mark.slow
 def test_a_percentile_bootstrap_of_five_covers_84_percent_and_students_t_95() -> None:
     """Why few seeds get Student's t: every one of the 5^5 resamples of 4,000 samples, so nothing is left to chance."""
     samples = np.random.RandomState(0).normal(size=(4000, 5))

@@ -20,12 +20,10 @@ SAMPLE = [
     "torchvision/googlenet",
     "torchvision/inception_v3",
     "torchvision/mobilenet_v3_small",
-    "torchvision/resnet18",
     "torchvision/squeezenet1_1",
     "torchvision/swin_t",
     "torchvision/vit_b_16",
     "timm/efficientnet_b0",
-    "timm/mobilenetv3_small_100",
     "timm/resnet18",
     "timm/vit_tiny_patch16_224",
 ]
@@ -33,10 +31,8 @@ SAMPLE = [
 LIGHT = {
     "torchvision/alexnet",
     "torchvision/mobilenet_v3_small",
-    "torchvision/resnet18",
     "torchvision/squeezenet1_1",
     "torchvision/vit_b_16",
-    "timm/mobilenetv3_small_100",
     "timm/resnet18",
 }
 

@@ -62,7 +62,9 @@ def test_one_short_side_is_enough_to_be_refused(height: int, width: int) -> None
         build("inception_small", ImageSpec(height, width, 1, 10))
 
 
-@pytest.mark.parametrize("name", ["alexnet", "lenet5", "mlp_lenet", "netresdeep", "vgg11"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "lenet5", "mlp_lenet", pytest.param("netresdeep", marks=pytest.mark.slow), "vgg11"]
+)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(height=st.integers(16, 100), width=st.integers(16, 100), channels=st.integers(1, 5), classes=st.integers(1, 200))
 def test_larger_sizes_are_taken_square_or_not(name: str, height: int, width: int, channels: int, classes: int) -> None:
@@ -87,7 +89,13 @@ def last_map(name: str, side: int) -> int:
 
 @pytest.mark.parametrize(
     ("name", "small", "original"),
-    [("alexnet", 8, 1), ("googlenet", 16, 2), ("resnet18", 8, 3), ("resnet50", 8, 3), ("vgg11", 4, 2)],
+    [
+        ("alexnet", 8, 1),
+        pytest.param("googlenet", 16, 2, marks=pytest.mark.slow),
+        ("resnet18", 8, 3),
+        pytest.param("resnet50", 8, 3, marks=pytest.mark.slow),
+        ("vgg11", 4, 2),
+    ],
 )
 def test_up_to_64_pixels_a_stem_keeps_the_size_that_the_original_shrinks(name: str, small: int, original: int) -> None:
     assert (last_map(name, 64), last_map(name, 65)) == (small, original)

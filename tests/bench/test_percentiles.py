@@ -32,7 +32,9 @@ def test_a_percentile_with_too_few_samples_is_null_with_the_reason(percent: int)
     assert (enough.seconds, enough.low_seconds, enough.high_seconds, enough.reason) == (1e-3, 1e-3, 1e-3, "")
 
 
-@pytest.mark.parametrize("percent", [50, 90, 99])
+@pytest.mark.parametrize(
+    "percent", [50, pytest.param(90, marks=pytest.mark.slow), pytest.param(99, marks=pytest.mark.slow)]
+)
 def test_the_interval_covers_the_true_percentile_as_often_as_it_says(percent: int) -> None:
     draw, trials = np.random.default_rng(percent), 300
     true = -np.log(1 - percent / 100)  # of the exponential distribution

@@ -573,6 +573,7 @@ def test_what_only_the_test_images_show_is_not_seen_without_them(mutant: Mutant,
     verified(forger, rescore=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", PASSING, ids=lambda mutant: mutant.name)
 def test_what_no_behaviour_shows_passes_and_is_named(mutant: Mutant, forger: Forger, mutants: list[str]) -> None:
     before = (forger.path / "model.onnx").read_bytes()

@@ -43,7 +43,7 @@ def test_fields_are_drawn_without_a_warning(name: str, spec: ImageSpec) -> None:
 
 
 @each
-@pytest.mark.parametrize("key", ["params", "macs"])
+@pytest.mark.parametrize("key", ["params", pytest.param("macs", marks=pytest.mark.slow)])
 def test_each_layer_with_weights_has_a_bar_as_high_as_they_are_many(
     name: str, spec: ImageSpec, key: Literal["params", "macs"]
 ) -> None:

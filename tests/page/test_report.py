@@ -561,7 +561,9 @@ def page_called(called: str) -> Report:
 plain_page = cache(page_called)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (index > 1)) for index, name in enumerate(HOSTILE)]
+)
 def test_what_records_say_is_text(name: str) -> None:
     """The still pictures are `test_charts.py`'s."""
     plain, other = plain_page("plain"), page_called(name)

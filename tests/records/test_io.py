@@ -81,7 +81,7 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 
 @pytest.mark.parametrize("kind", [RunRecord, Manifest, Failure, Robustness])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_a_record_read_back_is_the_record_written(kind: type[msgspec.Struct], data: st.DataObject) -> None:
     written = data.draw(values(kind))

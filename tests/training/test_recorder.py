@@ -110,7 +110,7 @@ def test_the_curve_has_validated_epochs_alone(clock: Clock) -> None:
     assert all(epoch.train_loss is not None for epoch in fit.curve)
 
 
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_interrupted_and_resumed_run_has_the_whole_curve(
     every: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,6 +272,7 @@ def test_a_file_that_onnx_runtime_cannot_run_is_refused_without_a_place_of_this_
     assert reason.startswith("model_fp16.onnx is not")
 
 
+@pytest.mark.slow
 def test_int8_reads_training_images_alone_and_its_fate_is_the_race_s(
     run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
