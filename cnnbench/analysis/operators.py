@@ -25,11 +25,17 @@ POINTWISE = {
     "hardswish": "Hardswish",
     "hardsigmoid": "Hardsigmoid",
     "leaky_relu": "LeakyReLU",
+    "_prelu_kernel": "PReLU",
+    "elu": "ELU",  # SELU and CELU too
+    "mish": "Mish",
+    "softplus": "Softplus",
     "_softmax": "Softmax",
+    "_log_softmax": "LogSoftmax",
     "native_batch_norm": "BatchNorm",
     "_native_batch_norm_legit_no_training": "BatchNorm",
     "native_layer_norm": "LayerNorm",
     "native_group_norm": "GroupNorm",
+    "_fused_rms_norm": "RMSNorm",
 }
 """Operations on each position by itself: named beside the layer whose output they change."""
 
@@ -141,11 +147,22 @@ def _join(kind: str) -> Callable[[Call, Layer], Layer | None]:
 
 def _slice(call: Call, draft: Layer) -> Layer | None:
     """Every n-th row or column is a 1x1 window with stride n; a slice without a step moves values only."""
-    if len(call.args) <= 4 or call.args[4] <= 1:
+    if len(call.args) <= 4 or call.args[4] <= 1 or len(draft.input_shape) != 3:
         return None
-    dimension, step = call.args[1], call.args[4]
+    dimension, step = call.args[1] % 4, call.args[4]
+    if dimension < 2:  # images or channels, not positions
+        return None
     stride = (step, 1) if dimension == 2 else (1, step)
     return windowed(draft, SUBSAMPLING, kernel=(1, 1), stride=stride)
+
+
+def _transform(kind: str) -> Callable[[Call, Layer], Layer | None]:
+    """A Fourier transform: every value depends on the whole map."""
+
+    def rule(call: Call, draft: Layer) -> Layer | None:
+        return replace(draft, kind=kind, field="image")
+
+    return rule
 
 
 def _pad(call: Call, draft: Layer) -> Layer | None:
@@ -173,6 +190,9 @@ OPERATORS: dict[str, Callable[[Call, Layer], Layer | None]] = {
     "stack": _join("stack"),
     "slice": _slice,
     "constant_pad_nd": _pad,
+    "_fft_r2c": _transform("FFT"),
+    "_fft_c2c": _transform("FFT"),
+    "_fft_c2r": _transform("inverse FFT"),
 }
 """Rules: each takes the call and a draft with its shapes, and returns the layer, or None where the call is none."""
 

@@ -338,3 +338,40 @@ def test_behind_attention_nothing_is_followed() -> None:
 def test_behind_a_transposed_convolution_nothing_is_followed() -> None:
     layers = layers_of(nn.Sequential(conv(), nn.ConvTranspose2d(3, 3, 2, stride=2), conv()))
     assert fields(layers) == [(3, 3), None, None]
+
+
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        (nn.PReLU(4), "PReLU"),
+        (nn.Mish(), "Mish"),
+        (nn.ELU(), "ELU"),
+        (nn.SELU(), "ELU"),
+        (nn.Softplus(), "Softplus"),
+        (nn.LogSoftmax(1), "LogSoftmax"),
+        (nn.LayerNorm([4, 8, 8]), "LayerNorm"),
+        (nn.GroupNorm(2, 4), "GroupNorm"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else value,
+)
+def test_what_changes_a_layer_s_output_is_named_and_counted_there(module: nn.Module, word: str) -> None:
+    convolution = nn.Conv2d(3, 4, 1)
+    (layer,) = layers_of(nn.Sequential(convolution, module), side=8)
+    assert layer.fused_ops == (word,)
+    assert layer.params == sum(p.numel() for part in (convolution, module) for p in part.parameters())
+
+
+def test_fourier_transforms_are_layers_that_see_the_whole_image() -> None:
+    there_and_back = Function(lambda x: torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:]))
+    layers = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), there_and_back), side=8)
+    assert layers[0].kind == "convolution"
+    assert {layer.kind for layer in layers[1:]} == {"FFT", "inverse FFT"}
+    assert layers[-1].field == "image"
+
+
+def test_a_step_along_channels_is_no_subsampling() -> None:
+    layers = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), Function(lambda x: x[:, ::2])), side=8)
+    assert [layer.kind for layer in layers] == ["convolution"]
+    rows = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), Function(lambda x: x[..., ::2, :])), side=8)
+    assert [layer.kind for layer in rows] == ["convolution", "subsampling"]
+    assert rows[-1].stride == (2, 1)
