@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +226,7 @@ def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None
 
 def _spec(size: Size, num_classes: int | None) -> ImageSpec:
     if isinstance(size, ImageSpec):
-        spec = size
-        return spec if num_classes is None else ImageSpec(spec.height, spec.width, spec.channels, num_classes)
+        return size if num_classes is None else replace(size, num_classes=num_classes)
     return ImageSpec.of(str(size), num_classes)
 
 
@@ -267,13 +267,17 @@ def fit(
     """
     from cnnbench.records.schema import NetworkChecks
     from cnnbench.training import preflight, run
+    from cnnbench.training.data import ImageData
 
     config = _configured(task, options)
-    checks = None
+    checks, data = None, ImageData(config.data)
     if not preflight.is_ours(config.model.arch):
-        checks = NetworkChecks(skipped=True) if skip_checks else _checked(config)
+        checks = NetworkChecks(skipped=True) if skip_checks else _checked(config.model.arch, data)
+    elif skip_checks:
+        raise CnnbenchError(f"skip-checks does not apply to {config.model.arch}: networks of cnnbench are not tried")
     return run.fit(
         config,
+        data=data,
         runs_dir=runs_dir,
         overwrite=overwrite,
         resume=resume,
@@ -284,16 +288,15 @@ def fit(
     )
 
 
-def _checked(config: RunConfig) -> NetworkChecks:
+def _checked(arch: str, data: ImageData) -> NetworkChecks:
     """What is found when a network is tried, each warning a line on stderr."""
     from cnnbench.bundles.dry_run import dry_export_warnings
     from cnnbench.training import preflight
-    from cnnbench.training.data import ImageData
 
-    arch, spec = config.model.arch, ImageData(config.data).loaded.spec
-    checks = preflight.check_once(arch, spec, more=dry_export_warnings)
+    data.prepare_data()
+    checks = preflight.check_once(arch, data.loaded.spec, more=dry_export_warnings)
     for warning in checks.warnings:
-        print(f"cnnbench: {arch}: {warning}", file=sys.stderr)
+        print(f"note: {arch}: {warning}", file=sys.stderr)
     return checks
 
 

@@ -121,6 +121,8 @@ class Registry:
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
+        self.packages: set[str] = set()
+        """Top-level modules that entry points name."""
 
     @overload
     def __call__(self, builder: Builder, /) -> Builder: ...
@@ -136,7 +138,9 @@ class Registry:
         """
 
         def mark(builder: Builder) -> Builder:
-            vars(builder)["declared"] = declared
+            if not callable(builder):
+                raise CnnbenchError(f"{builder!r} is no builder of the {self.kind}: expected a function")
+            builder.declared = declared  # type: ignore[attr-defined]
             if not builder.__module__.startswith(f"{self.package}."):
                 self._register(builder, declared)
             return builder
@@ -144,18 +148,21 @@ class Registry:
         return mark if builder is None else mark(builder)
 
     def _register(self, builder: Callable[..., Any], declared: dict[str, Any]) -> None:
-        """Add a builder that this process has defined; one that an entry point names is there already."""
-        module, function = builder.__module__, builder.__name__
-        if any((entry.module, entry.function) == (module, function) for entry in _of_packages(self.entries)):
+        """Add a builder that this process has defined. Those of a package are known by its entry points alone."""
+        module, function = builder.__module__, getattr(builder, "__name__", "")
+        entries = self.entries  # fills `packages`
+        if module.partition(".")[0] in self.packages:
             return
         name = declared.get("name", function)
+        if not name or name == "<lambda>":
+            raise CnnbenchError(f"the builder {builder!r} has no name: give it one with name=")
         _check_name(name, f"the {self.kind}'s name")
-        before = self.entries.get(name)
+        before = entries.get(name)
         if before is not None and not (isinstance(before, LocalEntry) and before.module == module):
             raise CnnbenchError(f"the {self.kind} {name!r} is there already, of {before.origin}: give another name=")
         summary = (builder.__doc__ or "").strip().partition("\n")[0]
         literals = {key: value for key, value in declared.items() if key != "name"}
-        self.entries[name] = LocalEntry(name, module, function, summary, literals, builder)
+        entries[name] = LocalEntry(name, module, function, summary, literals, builder)
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -175,9 +182,10 @@ class Registry:
                 for entry in _decorated(path, f"{self.package}.{path.stem}", self.kind):
                     _add(entries, entry)
         for installed in _installed(self.package, self.kind):
+            self.packages.add(installed.module.partition(".")[0])
             reason = _add_installed(entries, installed)
             if reason:
-                print(f"cnnbench: {self.kind} {installed.name!r} of {installed.origin} {reason}", file=sys.stderr)
+                print(f"note: {self.kind} {installed.name!r} of {installed.origin} {reason}", file=sys.stderr)
         return dict(sorted(entries.items()))
 
     def __getitem__(self, name: str) -> Entry:
@@ -224,10 +232,6 @@ def _add_installed(entries: dict[str, Entry], entry: InstalledEntry) -> str:
 def _check_name(name: str, what: str) -> None:
     """A name may have slashes, which become dashes where it names a folder."""
     check_name(name.replace("/", "-"), what)
-
-
-def _of_packages(entries: dict[str, Entry]) -> list[InstalledEntry]:
-    return [entry for entry in entries.values() if isinstance(entry, InstalledEntry)]
 
 
 def _decorated(path: Path, module: str, decorator: str) -> Iterator[Entry]:

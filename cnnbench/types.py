@@ -5,6 +5,7 @@ Everything here is plain data. Nothing imports torch, so a reader of results pay
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -107,10 +108,19 @@ class ImageSpec:
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "channels", "num_classes"):
-            if getattr(self, name) < 1:
-                raise CnnbenchError(f"{name} is {getattr(self, name)}: an image spec needs at least 1")
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, operator.index(value))  # numpy's numbers cannot be written to records
+            except TypeError:
+                raise CnnbenchError(f"{name} is {value!r}: an image spec needs a whole number") from None
+            if value < 1:
+                raise CnnbenchError(f"{name} is {value}: an image spec needs at least 1")
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and checkpoints bring lists
+            values = getattr(self, name)
+            try:
+                object.__setattr__(self, name, tuple(float(value) for value in values))  # JSON brings lists
+            except (TypeError, ValueError):
+                raise CnnbenchError(f"{name} is {values!r}: an image spec needs a number per channel") from None
             if getattr(self, name) and len(getattr(self, name)) != self.channels:
                 raise CnnbenchError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
 
@@ -164,6 +174,10 @@ class Augment:
 
     pad: int = 0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pad", operator.index(self.pad))
+        object.__setattr__(self, "flip", bool(self.flip))
 
 
 @dataclass(frozen=True)

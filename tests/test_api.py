@@ -127,6 +127,9 @@ def test_public_names_are_sorted_documented_and_no_submodules() -> None:
     assert sorted(cnnbench.__all__) == cnnbench.__all__ == api.__all__
     assert not set(cnnbench.__all__) & {module.name for module in pkgutil.iter_modules(cnnbench.__path__)}
     assert all(getattr(cnnbench, name).__doc__ for name in cnnbench.__all__)
+    for register in (cnnbench.register_architecture, cnnbench.register_dataset):
+        assert register.__doc__ != type(register).__doc__
+        assert "Raises:" in str(register.__doc__)
     assert set(cnnbench.__all__) <= set(dir(cnnbench))
 
 

@@ -176,7 +176,7 @@ def test_a_package_with_a_name_of_ours_is_left_out_with_a_line(
     fresh = Registry("architecture", "cnnbench.architectures")
     assert fresh["lenet5"].module == "cnnbench.architectures.lenet"
     assert capsys.readouterr().err == (
-        "cnnbench: architecture 'lenet5' of the package theirs is left out: the name is that of "
+        "note: architecture 'lenet5' of the package theirs is left out: the name is that of "
         "cnnbench.architectures.lenet\n"
     )
 
@@ -273,6 +273,23 @@ def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Reg
     assert fresh["lenet5"].module == "cnnbench.architectures.lenet"
 
 
+@pytest.mark.parametrize("builder", ["net", 3])
+def test_what_is_no_function_is_no_builder(builder: object, fresh: Registry) -> None:
+    with pytest.raises(CnnbenchError, match="is no builder of the architecture: expected a function"):
+        fresh(builder)  # type: ignore[call-overload]
+
+
+def test_a_builder_without_a_name_needs_one(fresh: Registry) -> None:
+    with pytest.raises(CnnbenchError, match="has no name: give it one with name="):
+        fresh(lambda spec: None)
+
+    class Net:
+        """A class is a builder, too."""
+
+    assert fresh(Net) is Net
+    assert fresh["Net"].load() is Net
+
+
 def test_importing_a_package_that_decorates_its_entry_point_adds_no_second_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,3 +302,24 @@ def test_importing_a_package_that_decorates_its_entry_point_adds_no_second_name(
     (tmp_path / "theirs_for_tests.py").write_text(decorated)
     assert fresh["their_net"].load().declared == {}  # type: ignore[attr-defined]
     assert "make" not in fresh.entries
+
+
+def test_a_decorated_builder_may_be_re_exported_and_have_siblings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "their_net", "theirs_for_tests:their_net")
+    entry_points = tmp_path / "theirs-1.0.dist-info/entry_points.txt"
+    entry_points.write_text(entry_points.read_text() + "lenet5 = theirs_for_tests:lenet5\n")
+    (tmp_path / "theirs_for_tests").mkdir()
+    (tmp_path / "theirs_for_tests/__init__.py").write_text("from .nets import their_net, lenet5\n")
+    (tmp_path / "theirs_for_tests/nets.py").write_text(
+        "from cnnbench.architectures import architecture\n"
+        "@architecture\ndef their_net(spec): ...\n@architecture\ndef lenet5(spec): ...\n"
+    )
+    (tmp_path / "theirs_for_tests.py").unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry("architecture", "cnnbench.architectures")
+    monkeypatch.setattr(importlib.import_module("cnnbench.architectures"), "architecture", fresh)
+    assert fresh["their_net"].load().__name__ == "their_net"
+    assert fresh["lenet5"].load().__module__ == "cnnbench.architectures.lenet"
+    sys.modules.pop("theirs_for_tests.nets", None)

@@ -7,7 +7,7 @@ from torch import nn
 from cnnbench.analysis.layer import Layer
 from cnnbench.analysis.tracer import trace, trace_architecture
 from cnnbench.architectures.handling import copy_network
-from cnnbench.types import COST_SPEC, Cost, ImageSpec
+from cnnbench.types import COST_SPEC, CnnbenchError, Cost, ImageSpec, first_line
 
 
 def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
@@ -20,13 +20,21 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
 
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:
-    """What a network costs for one image of `spec`; the network is left as it is."""
+    """What a network costs for one image of `spec`; its weights and its mode are left as they are.
+
+    Raises:
+        CnnbenchError: It cannot take such an image (exit 2).
+    """
     copy = copy_network(network)
     try:
         copy = copy.to("meta")
         return total(copy, trace(copy, spec))
-    except (RuntimeError, NotImplementedError):  # it reads the values of tensors
+    except (RuntimeError, NotImplementedError):  # it may read the values of tensors
+        pass
+    try:
         return total(network, trace(copy_network(network).cpu(), spec))
+    except Exception as error:  # whatever a module raises for a shape that it cannot take
+        raise CnnbenchError(f"{type(network).__name__} fails on an image of {spec.size}: {first_line(error)}") from None
 
 
 def total(network: nn.Module, layers: list[Layer]) -> Cost:

@@ -29,6 +29,15 @@ class Architectures(Registry):
 
 architecture = Architectures("architecture", package="cnnbench.architectures")
 """Decorator. `params` and `macs`: the cost at 3 x 32 x 32 with 10 classes."""
+architecture.__doc__ = """Register a function from an `ImageSpec` to a network; see docs/bring-your-own.md.
+
+The network takes normalised pixels `(N, C, H, W)` float32 and returns raw logits `(N, num_classes)`, in training and in
+evaluation. It is known at once, by the function's name or by `name=`; `params=` and `macs=` declare its cost for
+32x32x3 with 10 classes. The decorator takes no arguments, or these.
+
+Raises:
+    CnnbenchError: The name is taken, there is none, or it cannot name a folder (exit 2).
+"""
 
 
 def build(name: str, spec: ImageSpec) -> nn.Module:

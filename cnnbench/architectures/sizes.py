@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench.types import CnnbenchError, ImageSpec, first_line
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
 
 Builder = Callable[[ImageSpec], nn.Module]
 
@@ -102,6 +102,8 @@ def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, A
             output = network(torch.empty(1, spec.channels, spec.height, spec.width).fill_(0.5))
         except CnnbenchError:
             raise
+        except ImportError as error:
+            raise CnnbenchError(f"the network cannot be built: {first_line(error)}", Exit.ENVIRONMENT) from None
         except Exception as error:  # whatever a layer, ours or another library's, raises for a shape it cannot take
             raise DoesNotFit([*trace, *entered[-1:]], first_line(error).rstrip(".")) from None
         finally:

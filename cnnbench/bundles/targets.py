@@ -71,7 +71,7 @@ def safetensors(classifier: Classifier, path: Path, *, weights_sha256: str) -> P
     Returns `path`.
 
     Raises:
-        CnnbenchError: The file cannot be written (exit 2).
+        CnnbenchError: The file cannot be written, or would not hold all of the network (exit 2).
     """
     from safetensors.torch import save_file
 
@@ -83,7 +83,14 @@ def safetensors(classifier: Classifier, path: Path, *, weights_sha256: str) -> P
         "class_names": json.dumps(classifier.class_names),
         "weights_sha256": weights_sha256,
     }
-    tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
+    unsaved = classifier.unsaved_buffers()
+    if unsaved:
+        raise CnnbenchError(
+            f"{classifier.arch} has the buffer {next(iter(unsaved))}, which its state_dict leaves out: a file of "
+            "weights would give another network; register it with persistent=True"
+        )
+    # clones: the file format refuses weights that share memory
+    tensors = {name: tensor.clone().contiguous() for name, tensor in classifier.network.state_dict().items()}
     with records.replacing(path) as partial:
         save_file(tensors, partial, metadata)
     return path

@@ -63,8 +63,9 @@ def export(
             --dry-run.
     """
     if dry_run:
-        given = {"--out": out, "--precision": precision, "--provider": provider, "--for": for_, "--root": root}
-        _refuse({**given, "--folder": folder, "--probabilities": probabilities}, "--dry-run")
+        taken = {"--out": out, "--precision": precision, "--provider": provider, "--for": for_, "--root": root}
+        changed = {"--probabilities": probabilities or None, "--input": None if input == "uint8" else input}
+        _refuse({**taken, "--folder": folder, **changed}, "--dry-run")
         return _print_dry_run(source, ImageSpec.of(size, classes), format)
     _refuse({"--size": size, "--classes": classes}, "a run, which knows its images")
     from cnnbench.bundles import bundle, quantise
@@ -91,7 +92,7 @@ def export(
 def _refuse(flags: Mapping[str, object], what: str) -> None:
     """Raises CnnbenchError for the first flag that is given (exit 2)."""
     for flag, value in flags.items():
-        if value:
+        if value is not None:
             raise CnnbenchError(f"{flag} does not apply to {what} (see `cnnbench export --help`)")
 
 

@@ -11,7 +11,7 @@ from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from cnnbench.sweeps.run import Outcome
     from cnnbench.sweeps.sweep import Entry, Progress
@@ -73,7 +73,6 @@ def sweep(
         overwrite: Replace runs of another configuration, data or code; each is kept until its replacement is trained.
         dry_run: Print what there is to do, with an estimate of time and disk space, and stop.
     """
-    _require_positive({"seeds": [seeds], "jobs": [jobs], "train-images": train_images or []})
     names = _names(tasks, dataset or [], arch or [])
 
     from cnnbench.sweeps.executors import parse_options
@@ -95,13 +94,6 @@ def sweep(
         return Exit.OK
     outcomes = run_sweep(entries, executor=executor, jobs=jobs, options=options, report=_print_progress)
     return _print_outcomes(outcomes, format)
-
-
-def _require_positive(flags: Mapping[str, Sequence[int]]) -> None:
-    for name, values in flags.items():
-        for value in values:
-            if value < 1:
-                raise CnnbenchError(f"--{name} {value}: expected at least 1")
 
 
 def _names(tasks: list[str], datasets: list[str], archs: list[str]) -> list[str]:

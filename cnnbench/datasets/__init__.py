@@ -18,6 +18,16 @@ dataset = Registry("dataset", package="cnnbench.datasets")
 the hash of the decoded arrays, where we have seen the data; `splits`: names of other splits, each with its hash."""
 
 
+dataset.__doc__ = """Register a function from a `Source` to a `Decoded`; see docs/bring-your-own.md.
+
+Images are uint8 `(N, H, W, C)`, labels whole numbers `(N,)` from 0. The data set is known at once, by the function's
+name or by `name=`; `size="28x28x1"` and `classes=10` declare what is fixed. The decorator takes no arguments, or these.
+
+Raises:
+    CnnbenchError: The name is taken, there is none, or it cannot name a folder (exit 2).
+"""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a dataset may look. `size` and `channels` are for `folder` alone, `split` for datasets with several."""

@@ -20,16 +20,19 @@ Builder = Callable[[Source], Any]
 
 
 def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
-    """What a builder returns, checked; labels as int64.
+    """What a builder returns, checked: class names as a tuple, labels as int64, arrays that torch can read in place.
 
     Raises:
-        CnnbenchError: It raises, or returns something else than images and labels that fit together (exit 3).
+        CnnbenchError: It raises, or returns something else than images and labels that fit together (exit 3); what it
+            imports is not installed (exit 6).
     """
     try:
         decoded = builder(source)
     except CnnbenchError:
         raise
-    except (ImportError, MemoryError):  # the environment's fault, not the data's
+    except ImportError as error:
+        raise CnnbenchError(f"dataset {name} cannot be read: {first_line(error)}", Exit.ENVIRONMENT) from None
+    except MemoryError:
         raise
     except Exception as error:
         raise CnnbenchError(
@@ -42,6 +45,8 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
         split = getattr(decoded, part)
         if split is not None or part != "val":
             _check_split(name, part, split, decoded.spec)
+    if not isinstance(decoded.class_names, tuple | list):
+        raise _fault(name, f"has class names of type {type(decoded.class_names).__name__}: expected a tuple of texts")
     names = tuple(decoded.class_names)
     if len(names) != decoded.spec.num_classes or not all(isinstance(label, str) for label in names):
         raise _fault(
@@ -50,14 +55,21 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
         )
     return replace(
         decoded,
-        train=_as_int64(decoded.train),
-        val=None if decoded.val is None else _as_int64(decoded.val),
-        test=_as_int64(decoded.test),
+        class_names=names,
+        train=_for_torch(decoded.train),
+        val=None if decoded.val is None else _for_torch(decoded.val),
+        test=_for_torch(decoded.test),
     )
 
 
-def _as_int64(split: Split) -> Split:
-    return split if split.labels.dtype == np.int64 else replace(split, labels=split.labels.astype(np.int64))
+def _for_torch(split: Split) -> Split:
+    """Labels as int64; arrays that torch cannot share memory with, read backwards or read-only, are copied."""
+    images, labels = split.images, split.labels.astype(np.int64, copy=False)
+    if min(images.strides) < 0 or not images.flags.writeable:
+        images = images.copy()
+    if min(labels.strides) < 0 or not labels.flags.writeable:
+        labels = labels.copy()
+    return split if (images is split.images and labels is split.labels) else Split(images, labels)
 
 
 def _fault(name: str, what: str) -> CnnbenchError:
@@ -158,4 +170,4 @@ def check_repeatable(
 @cache
 def say_unnormalised(name: str) -> None:
     """Say, once per process, that pixels are not normalised."""
-    print(f"cnnbench: dataset {name} states no mean and standard deviation: pixels are not normalised", file=sys.stderr)
+    print(f"note: dataset {name} states no mean and standard deviation: pixels are not normalised", file=sys.stderr)

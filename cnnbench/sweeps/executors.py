@@ -10,7 +10,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ Options = Mapping[str, Option]
 
 def execute(
     planned: Sequence[Planned], *, executor: Executor = "local", jobs: int = 1, options: Options | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Do all of `planned` and yield each outcome as it comes.
 
     Args:
@@ -43,7 +43,7 @@ def execute(
         CnnbenchError: The executor is not installed or cannot be reached (exit 6), or refuses an option (exit 2).
     """
     if not planned:
-        return iter(())
+        return _nothing()
     if executor == "ray":
         return _ray(planned, options or {})
     if executor == "slurm":
@@ -51,6 +51,10 @@ def execute(
     if options:
         raise CnnbenchError("--executor-options are for ray and slurm; runs on this machine take --jobs")
     return _local(planned, jobs)
+
+
+def _nothing() -> Generator[Outcome]:
+    yield from ()
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Option]:
@@ -83,7 +87,7 @@ def threads_per_run(jobs: int) -> int | None:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _local(planned: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
+def _local(planned: Sequence[Planned], jobs: int) -> Generator[Outcome]:
     try:
         with ThreadPoolExecutor(jobs) as pool:
             futures = [
@@ -100,7 +104,7 @@ def _local(planned: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
         STOPPING.clear()
 
 
-def _ray(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
+def _ray(planned: Sequence[Planned], options: Options) -> Generator[Outcome]:
     """One Ray task per run. A task whose node is lost is rescheduled, and resumes from the last epoch."""
     ray = _imported("ray")
     settings: dict[str, Any] = {"num_cpus": 1, "max_retries": 3, **options}
@@ -143,7 +147,7 @@ def _require_answer(address: str) -> None:
         raise CnnbenchError(f"no Ray cluster at {address}: {error}", Exit.ENVIRONMENT) from None
 
 
-def _slurm(planned: Sequence[Planned], options: Options) -> Iterator[Outcome]:
+def _slurm(planned: Sequence[Planned], options: Options) -> Generator[Outcome]:
     """One Slurm job per run, through submitit; its logs lie beside the runs."""
     submitit = _imported("submitit")
     settings: dict[str, Any] = {"timeout_min": 24 * 60, "cpus_per_task": 1, **options}

@@ -83,6 +83,7 @@ def plan(
         CnnbenchError: A name, key or value is unknown, or the folder of the runs cannot be written (exit 2); or data
             are missing (exit 3).
     """
+    require_positive(seeds=[seeds], train_images=train_images)
     root = Path(runs_dir).resolve()
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -102,6 +103,14 @@ def plan(
     if shared:
         raise CnnbenchError(f"two runs of this sweep would share {shared[0]}: name each task once")
     return planned
+
+
+def require_positive(**values: Sequence[int]) -> None:
+    """Raises CnnbenchError for the first number that is less than 1 (exit 2)."""
+    for name, numbers in values.items():
+        for number in numbers:
+            if number < 1:
+                raise CnnbenchError(f"--{name.replace('_', '-')} {number}: expected at least 1")
 
 
 def _planned(flags: list[str], runs_dir: Path, overwrite: bool, loaded: dict[str, Dataset]) -> Planned:

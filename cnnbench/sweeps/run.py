@@ -143,10 +143,10 @@ def _reason(log: Path, start: int, code: int) -> tuple[str, str]:
     with log.open("rb") as stream:
         stream.seek(start)
         lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
-    message = next((line for line in reversed(lines) if line.startswith("cnnbench: ")), None)
-    if message:
-        return message.removeprefix("cnnbench: "), ""
     if code < 0:
         name = signal.Signals(-code).name
         return f"ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}", str(log)
+    message = next((line for line in reversed(lines) if line.startswith("cnnbench: ")), None)
+    if message:
+        return message.removeprefix("cnnbench: "), ""
     return f"exit {code}: {lines[-1] if lines else 'no output'}", str(log)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from cnnbench.sweeps.estimate import Forecast, forecast
 from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
-from cnnbench.sweeps.plan import Planned, State, state
+from cnnbench.sweeps.plan import Planned, State, require_positive, state
 from cnnbench.sweeps.run import Outcome, finished
 from cnnbench.types import CnnbenchError
 
@@ -39,6 +40,7 @@ class Progress:
 def survey(planned: Sequence[Planned], *, jobs: int = 1) -> list[Entry]:
     """What is done of each run, and what the others will take with `jobs` of them at a time on this machine."""
     states = [state(run) for run in planned]
+    require_positive(jobs=[jobs])
     to_do = [run for run, (now, _) in zip(planned, states, strict=True) if now != "done"]
     forecasts = forecast(to_do, threads=threads_per_run(jobs))
     return [
@@ -76,13 +78,15 @@ def run_sweep(
     expected = spent = 0.0
     folders = {(entry.run.task, entry.run.seed): entry.run.folder for entry in entries}
     runs = [entry.run for entry in to_do]
-    for ended, outcome in enumerate(execute(runs, executor=executor, jobs=jobs, options=options), start=1):
-        folder = folders[outcome.task, outcome.seed]
-        outcomes[folder] = outcome
-        expected += left.pop(folder)
-        spent += outcome.seconds
-        pace = spent / expected if expected else 1.0  # of the machine, as the runs so far show it
-        report(Progress(outcome, ended, len(to_do), sum(left.values()) * pace / jobs))
+    require_positive(jobs=[jobs])
+    with closing(execute(runs, executor=executor, jobs=jobs, options=options)) as ending:
+        for ended, outcome in enumerate(ending, start=1):
+            folder = folders[outcome.task, outcome.seed]
+            outcomes[folder] = outcome
+            expected += left.pop(folder)
+            spent += outcome.seconds
+            pace = spent / expected if expected else 1.0  # of the machine, as the runs so far show it
+            report(Progress(outcome, ended, len(to_do), sum(left.values()) * pace / jobs))
     return [outcomes[entry.run.folder] for entry in entries]
 
 

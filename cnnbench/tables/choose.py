@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from cnnbench.registry import hint
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.gather import Records
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys
@@ -125,7 +126,12 @@ def choose_network(
         by: What cheap means.
         latency: The latency that counts, at its 90th percentile; by default one image on one CPU thread in ONNX
             Runtime.
+
+    Raises:
+        CnnbenchError: `by` is none of those (exit 2).
     """
+    if by not in get_args(By):
+        raise CnnbenchError(f"cheap by {by!r}: {hint(by, list(get_args(By)))}")
     figures = _figures(latency or LatencyKey())
     cost = figures[by]
     given = _given(limits, figures)

@@ -17,7 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 from cnnbench.architectures import architecture, build
 from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import DataRecord
-from cnnbench.training.data import Batch
+from cnnbench.training.data import Batch, ImageData
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2015 (arXiv:1512.00567), section 7
@@ -102,8 +102,8 @@ class Classifier(LightningModule):
         if trainer is None:
             return
         module = trainer.datamodule  # type: ignore[attr-defined]
-        if module is None:
-            raise CnnbenchError("the Trainer has no data: call it with datamodule=ImageData(...)")
+        if not isinstance(module, ImageData):
+            raise CnnbenchError("the Trainer has no data for a Classifier: call it with datamodule=ImageData(...)")
         self.build(module.loaded.spec, data=module.description, class_names=module.loaded.class_names)
         to_channels_last(self.network)  # as the batches lie
         if self.compiled:
@@ -221,11 +221,11 @@ class Classifier(LightningModule):
             "class_names": list(self.class_names),
             "data": msgspec.to_builtins(self.data),
         }
-        unsaved = self._unsaved_buffers()
+        unsaved = self.unsaved_buffers()
         if unsaved:
             checkpoint["cnnbench"]["buffers"] = unsaved
 
-    def _unsaved_buffers(self) -> dict[str, Tensor]:
+    def unsaved_buffers(self) -> dict[str, Tensor]:
         """Buffers that `state_dict` leaves out, as their modules ask for; a rebuilt network may draw other values."""
         saved = self.state_dict().keys()
         return {name: buffer for name, buffer in self.network.named_buffers(prefix="network") if name not in saved}
@@ -256,9 +256,9 @@ class Classifier(LightningModule):
                 f"but the data is {self.data.name if self.data else '?'} ({self.spec}): "
                 "classes, size and normalisation must agree"
             )
-        unsaved = self._unsaved_buffers()
+        unsaved = self.unsaved_buffers()
         for name, values in saved.get("buffers", {}).items():
-            if name not in unsaved or unsaved[name].shape != values.shape:
+            if name not in unsaved or unsaved[name].shape != getattr(values, "shape", None):
                 raise CnnbenchError(f"the checkpoint holds a buffer {name} that {self.arch} has not", Exit.DATA)
             unsaved[name].copy_(values)
         trainer = self._attached_trainer()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import msgspec
 
 from cnnbench import datasets, records, tasks
+from cnnbench.architectures import architecture
 from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
@@ -169,7 +170,7 @@ def configure(task: str | Path | None = None, /, **options: OptionValue) -> RunC
         if key not in names:
             raise CnnbenchError(f"unknown option {key!r}: {hint(key, sorted(names))}")
         if value is not None:
-            flags.append(f"--{names[key]}={value if isinstance(value, str) else json.dumps(value, default=str)}")
+            flags.append(f"--{names[key]}={value if isinstance(value, str | Path) else json.dumps(value)}")
     return parse(flags)
 
 
@@ -179,11 +180,11 @@ def task_flags(name: str) -> list[str]:
     Raises:
         CnnbenchError: There is no such task (exit 2).
     """
-    known = tasks.names()
-    for dataset in datasets.dataset.entries:
-        arch = name.removeprefix(f"{dataset}_")
-        if name not in known and not Path(name).is_file() and arch != name:
-            return [f"--data.dataset={dataset}", f"--model.arch={arch}"]
+    pairs = [(data, name.removeprefix(f"{data}_")) for data in datasets.dataset.entries if name.startswith(f"{data}_")]
+    if pairs and name not in tasks.names() and not Path(name).is_file():
+        known = [pair for pair in pairs if pair[1] in architecture.entries]
+        data, arch = max(known or pairs, key=lambda pair: len(pair[0]))  # mnist_rot before mnist
+        return [f"--data.dataset={data}", f"--model.arch={arch}"]
     return [f"--config={tasks.find(name).resolve()}"]
 
 

@@ -33,6 +33,8 @@ Pixels lie in memory as the images do, channels last, which is the layout that c
 class TrainBatches:
     """Shuffled, augmented batches of one process's share; one pass is one epoch.
 
+    A Trainer calls `set_epoch`; a loop of your own does so before each pass, else every pass draws alike.
+
     Order and draws follow from (seed, epoch) alone, whatever the number of processes: all of them shuffle the whole
     split alike, and each takes every `world`-th image. Batches have `batch_size / world` images; what does not fill
     a batch is left out this epoch, so that all processes take the same number of steps.
@@ -59,13 +61,17 @@ class TrainBatches:
         self.share = max(1, min(batch_size, len(split)) // world)
         self.epoch = 0
         self.batch = 0
+        self.first = 0
+        """The batch that the next pass begins with: 0, or where a checkpoint was taken."""
 
     def __len__(self) -> int:
         return len(self.labels) // (self.share * self.world)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = to_float_batches(self._batches(self.batch), place=self.images.device, device=self.device)
-        for number, batch in enumerate(batches, self.batch + 1):
+        first, self.first = self.first, 0
+        self.batch = first
+        batches = to_float_batches(self._batches(first), place=self.images.device, device=self.device)
+        for number, batch in enumerate(batches, first + 1):
             self.batch = number  # before the yield: a checkpoint taken during this step resumes after it
             yield batch
 
@@ -87,13 +93,14 @@ class TrainBatches:
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
-            self.epoch, self.batch = epoch, 0
+            self.epoch, self.batch, self.first = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "batch": self.batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.batch = state["epoch"], state["batch"]
+        self.first = self.batch
 
 
 class EvalBatches:

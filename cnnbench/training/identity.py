@@ -190,7 +190,7 @@ def sources(arch: str, data: str | None = None) -> dict[str, str]:
         path = _file(module, packages)
         if path is None or module in hashes:
             continue
-        hashes[module], names = _read(path, module)
+        hashes[module], names = _read(path, module, *_stamp(path))
         imported.update(names)
         waiting += names
     for module in BY_DEFINITION:
@@ -213,8 +213,17 @@ def _packages_with(module: str) -> list[str]:
         beside = beside.parent
     if beside.name in ("site-packages", "dist-packages") or not beside.is_dir():
         return [package]
-    places = [path for path in beside.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
-    return [package, *(path.stem for path in places)]
+    try:
+        return [package, *(path.stem for path in beside.iterdir() if _is_module(path))]
+    except OSError:
+        return [package]
+
+
+def _is_module(path: Path) -> bool:
+    try:
+        return path.suffix == ".py" or (path / "__init__.py").is_file()
+    except OSError:  # a folder of another user
+        return False
 
 
 def _distribution(registry: Registry, name: str) -> dict[str, str]:
@@ -237,13 +246,19 @@ def _file(module: str, packages: Iterable[str]) -> Path | None:
         return None
     try:
         spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):  # a function or a class; a notebook
+    except Exception:  # a function or a class; a notebook; or a package that raises, as loading its builder will say
         return None
     return Path(spec.origin) if spec and spec.origin else None
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes where a file is edited."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 @cache
-def _read(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
+def _read(path: Path, module: str, *_: int) -> tuple[str, tuple[str, ...]]:
     """A file's hash, and what it imports at the top or in a function."""
     content = path.read_bytes()
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
@@ -267,7 +282,7 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = _without_text(Path(spec.origin))
+    tree = _without_text(Path(spec.origin), *_stamp(Path(spec.origin)))
     defined = {name: node for node in tree.body for name in _defines(node)}
     names = {name.rpartition(".")[2]: name for name in _imports(tree, module.rpartition(".")[0])}
     waiting = [name.removeprefix(f"{module}.") for name in imported if name.startswith(f"{module}.")]
@@ -285,7 +300,7 @@ def _definitions(module: str, imported: set[str]) -> tuple[str, tuple[str, ...]]
 
 
 @cache
-def _without_text(path: Path) -> ast.Module:
+def _without_text(path: Path, *_: int) -> ast.Module:
     tree: ast.Module = _WithoutText().visit(ast.parse(path.read_bytes()))
     return tree
 

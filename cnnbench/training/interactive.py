@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-CONSTANTS = (bool, int, float, str, bytes, tuple, type(None))
+import numpy as np
 
 
 class InteractiveSource(NamedTuple):
     """What a builder computes with."""
 
     text: str
-    """The functions, classes and constants of its own module that it uses."""
+    """The functions, classes and values of its own module that it uses."""
     modules: tuple[str, ...]
     """Other modules that it uses something of."""
 
@@ -25,45 +28,113 @@ def interactive_source(builder: Callable[..., Any]) -> InteractiveSource:
     """The source of `builder` and of all that it uses.
 
     A notebook has no file: its functions are found where Python keeps them for tracebacks. Where even that is missing,
-    as after `exec`, the byte code stands for the source.
+    as after `exec`, the byte code stands for the source. A value that cannot be described makes the text unique, so
+    that a network is trained again rather than taken for another.
     """
-    known = getattr(builder, "__globals__", {})
-    module = builder.__module__
-    texts: dict[str, str] = {}
-    modules: set[str] = set()
-    waiting: list[tuple[str, Any]] = [(builder.__qualname__, builder)]
-    while waiting:
-        name, value = waiting.pop()
-        if name in texts:
-            continue
-        if isinstance(value, CONSTANTS):
-            texts[name] = repr(value)
-            continue
-        if isinstance(value, ModuleType) or getattr(value, "__module__", None) != module:
-            modules.add(value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", "")))
-            continue
-        functions = list(_functions(value))
-        texts[name] = "\n".join(_text(function) for function in functions)
-        used = sorted({used for function in functions for used in _names(function)})
-        waiting += [(used, known[used]) for used in used if used in known]
-        if isinstance(value, type):
-            waiting += [(base.__qualname__, base) for base in value.__mro__[1:-1]]
-    return InteractiveSource("\n".join(f"{name}:\n{texts[name]}" for name in sorted(texts)), tuple(sorted(modules)))
+    reader = _Reader(builder.__module__)
+    reader.describe("the builder", builder)
+    while reader.waiting:
+        name, value = reader.waiting.popitem()
+        reader.describe(name, value)
+    text = "\n".join(f"{name}: {reader.texts[name]}" for name in sorted(reader.texts))
+    return InteractiveSource(text, tuple(sorted(reader.modules)))
 
 
-def _functions(value: Any) -> Iterable[FunctionType]:
-    """The function itself, or those of a class."""
-    if isinstance(value, FunctionType):
-        return [value]
-    if not isinstance(value, type):
-        return []
-    members = [getattr(member, "__func__", member) for _, member in sorted(vars(value).items())]
-    members += [member.fget for member in members if isinstance(member, property)]
-    return [member for member in members if isinstance(member, FunctionType)]
+class _Reader:
+    """Describes values by name; what they use of the same module waits."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.texts: dict[str, str] = {}
+        self.waiting: dict[str, Any] = {}
+        self.modules: set[str] = set()
+
+    def describe(self, name: str, value: Any) -> None:
+        self.texts[name] = ""  # it may use itself
+        self.texts[name] = self._text(value, depth=0)
+
+    def _text(self, value: Any, *, depth: int) -> str:
+        """A value in words that are the same in every process."""
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return repr(value)
+        if depth > 20:
+            return _unique()
+        parts = _parts(value)
+        if parts is not None:
+            return f"{type(value).__name__}({', '.join(self._text(part, depth=depth + 1) for part in parts)})"
+        if isinstance(value, ModuleType):
+            self.modules.add(value.__name__)
+            return value.__name__
+        if isinstance(value, FunctionType | type):
+            return self._definition(value, depth)
+        return self._instance(value, depth)
+
+    def _definition(self, value: FunctionType | type, depth: int) -> str:
+        if value.__module__ != self.module:
+            self.modules.add(value.__module__)
+            return f"{value.__module__}.{value.__qualname__}"
+        return self._function(value, depth) if isinstance(value, FunctionType) else self._class(value, depth)
+
+    def _function(self, function: FunctionType, depth: int) -> str:
+        for used in _names(function):
+            if used in function.__globals__ and used not in self.texts:
+                self.waiting[used] = function.__globals__[used]
+        cells = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
+        kept = [*cells, function.__defaults__, function.__kwdefaults__]
+        values = [self._text(value, depth=depth + 1) for value in kept]
+        return f"{_source(function) or _byte_code(function)} {values}"
+
+    def _class(self, kind: type, depth: int) -> str:
+        bases = [self._text(base, depth=depth + 1) for base in kind.__bases__ if base is not object]
+        members = {
+            name: self._text(member, depth=depth + 1)
+            for name, member in sorted(vars(kind).items())
+            if not _is_made_by_python(name, member)
+        }
+        return f"class {kind.__qualname__}({', '.join(bases)}): {members}"
+
+    def _instance(self, value: Any, depth: int) -> str:
+        """An object by its class and its attributes."""
+        described = f"{type(value).__module__}.{type(value).__qualname__}"
+        if type(value).__module__ == self.module:
+            described = self._definition(type(value), depth)
+        attributes = getattr(value, "__dict__", None)
+        if attributes:
+            return f"{described} {self._text(dict(attributes), depth=depth + 1)}"
+        plain = repr(value)
+        return _unique() if " at 0x" in plain else f"{described} {plain}"
 
 
-def _text(function: FunctionType) -> str:
-    return _source(function) or f"{function.__code__.co_code.hex()} {function.__code__.co_consts!r}"
+def _parts(value: Any) -> Iterable[Any] | None:
+    """What a container, a wrapper or an array is made of; None for anything else."""
+    if isinstance(value, Mapping):
+        return [part for item in value.items() for part in item]
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget, value.fset]
+    if callable(value) and hasattr(value, "__wrapped__") and not isinstance(value, FunctionType | type):
+        return [value.__wrapped__]  # lru_cache
+    array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if isinstance(array, np.ndarray):
+        return [str(array.dtype), array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+    return None
+
+
+def _is_made_by_python(name: str, member: Any) -> bool:
+    """Whether nobody wrote a member of a class: `__dict__`, and what dataclasses generate from the other members."""
+    special = name.startswith("__") and name.endswith("__")
+    return special and not (isinstance(member, FunctionType) and _source(member))
+
+
+def _unique() -> str:
+    return uuid.uuid4().hex
 
 
 def _source(function: FunctionType) -> str | None:
@@ -71,6 +142,10 @@ def _source(function: FunctionType) -> str | None:
         return textwrap.dedent(inspect.getsource(function))
     except OSError:
         return None
+
+
+def _byte_code(function: FunctionType) -> str:
+    return f"{function.__code__.co_code.hex()} {function.__code__.co_consts!r}"
 
 
 def _names(function: FunctionType) -> set[str]:

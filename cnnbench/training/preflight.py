@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from cnnbench import records
+from cnnbench import environment, records
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import architecture, build
 from cnnbench.records.schema import NetworkChecks
@@ -53,7 +53,7 @@ def check_once(arch: str, spec: ImageSpec, *, more: Check | None = None) -> Netw
     Raises:
         CnnbenchError: See `check_network`.
     """
-    known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{_key(arch, spec)}.json"
+    known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{_key(arch, spec, more)}.json"
     try:
         return msgspec.json.decode(known.read_bytes(), type=NetworkChecks)
     except (OSError, msgspec.MsgspecError):  # not tried yet
@@ -90,13 +90,15 @@ def check_network(arch: str, spec: ImageSpec) -> tuple[str, ...]:
     return tuple(_softmax_warning(logits) + _wrong_declarations(arch))
 
 
-def _key(arch: str, spec: ImageSpec) -> str:
+def _key(arch: str, spec: ImageSpec, more: Check | None) -> str:
+    installed = {**environment.versions(), "cnnbench": metadata.version("cnnbench")}
     known_by = {
         "arch": arch,
         "spec": msgspec.to_builtins(spec),
         "sources": sources(arch),
         "versions": versions_of(arch),
-        "torch": metadata.version("torch"),
+        "libraries": installed,
+        "more": more.__name__ if more else "",
         "tried": TRIED,
     }
     return hashlib.sha256(msgspec.json.encode(known_by, order="sorted")).hexdigest()
@@ -149,6 +151,7 @@ def _evaluate(arch: str, network: nn.Module, pixels: Tensor, others: Tensor, spe
             _check_logits(arch, calls[-1], mode, spec)
         torch.manual_seed(SEED + 1)
         calls.append(network(pixels))
+        _check_logits(arch, calls[-1], mode, spec)
     first, again, _, after_others, in_mixed, reseeded = calls
     for logits, how in (
         (again, "at a second call"),
@@ -169,7 +172,7 @@ def _evaluate(arch: str, network: nn.Module, pixels: Tensor, others: Tensor, spe
 
 def _check_same(arch: str, logits: Tensor, others: Tensor, how: str) -> None:
     difference = float((logits - others).abs().max())
-    if difference > ROUNDING * float(logits.abs().max()):
+    if not difference <= ROUNDING * float(logits.abs().max()):
         raise CnnbenchError(
             f"{arch} is no function of the image: {how} the logits of one image differ by {difference:.1e}",
             Exit.VERDICT,
@@ -180,14 +183,13 @@ def _refuse_hidden_state(arch: str, network: nn.Module, pixels: Tensor, logits: 
     """A network that is built again and given the parameters and buffers of the first must answer the same."""
     torch.manual_seed(SEED + 2)
     rebuilt = build(arch, spec).eval()
-    with _failures_of(arch, "when its parameters are restored"):
-        rebuilt.load_state_dict(network.state_dict())
     buffers = dict(network.named_buffers())
-    with torch.no_grad():
+    with torch.no_grad(), _failures_of(arch, "when its parameters and buffers are restored"):
+        rebuilt.load_state_dict(network.state_dict())
         for name, buffer in rebuilt.named_buffers():
             buffer.copy_(buffers[name])
         difference = float((rebuilt(pixels) - logits).abs().max())
-    if difference > ROUNDING * float(logits.abs().max()):
+    if not difference <= ROUNDING * float(logits.abs().max()):
         raise CnnbenchError(
             f"{arch} cannot be restored from a checkpoint: built again with the same parameters and buffers its logits "
             f"differ by {difference:.1e}; register every tensor that it draws as a parameter or as a buffer"

@@ -88,6 +88,7 @@ class _Session:
 def fit(
     config: RunConfig,
     *,
+    data: ImageData | None = None,
     runs_dir: str | Path = "runs",
     overwrite: bool = False,
     resume: str | Path | None = None,
@@ -100,6 +101,7 @@ def fit(
 
     Args:
         config: The configuration; see `training.config.parse`.
+        data: The images of the configuration, where they are loaded already.
         runs_dir: Folder of the runs.
         overwrite: Replace an earlier run of the same task and seed.
         resume: A checkpoint of this run to continue from; "last" is the newest.
@@ -122,7 +124,9 @@ def fit(
             raise CnnbenchError(
                 f"{checkpoint} is not of this run, which lies in {folder.path}: name its --task, --runs-dir and seed"
             )
-    session = _open(config, folder, checkpoint, fitting=True, checks=checks, callbacks=callbacks, loggers=loggers)
+    session = _open(
+        config, folder, checkpoint, fitting=True, data=data, checks=checks, callbacks=callbacks, loggers=loggers
+    )
     if trainer_options(config).get("fast_dev_run"):
         session.run("fit", checkpoint)
         return None
@@ -203,7 +207,7 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
         session.run("test", session.checkpoint)
     if session.recorder.record and not session.recorder.recorded:
         print(
-            "cnnbench: the result is not recorded: only the run's best checkpoint on the whole test split is",
+            "note: the result is not recorded: only the run's best checkpoint on the whole test split is",
             file=sys.stderr,
         )
     return session.recorder.record
@@ -281,6 +285,7 @@ def _open(
     checkpoint: Path | None,
     *,
     fitting: bool,
+    data: ImageData | None = None,
     checks: NetworkChecks | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
@@ -288,7 +293,7 @@ def _open(
     """Build trainer, classifier, data and recorder, seeded."""
     _quiet()
     seed_everything(config.seed_everything, workers=True)
-    classifier, data = Classifier(**msgspec.to_builtins(config.model)), ImageData(config.data)
+    classifier, data = Classifier(**msgspec.to_builtins(config.model)), data or ImageData(config.data)
     options = trainer_options(config)
     precision = resolve_precision(str(options["precision"]), str(options["accelerator"]))
     recorder = Recorder(

@@ -218,6 +218,17 @@ class Devices(TorchDispatchMode):
         return out
 
 
+def test_a_module_is_counted_and_left_as_it_is() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 10)).train()
+    counted = count(module, COST_SPEC)
+    assert (counted.params, counted.macs) == (112 + 36_010, 27 * 4 * 900 + 36_000)
+    assert module.training
+    assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
+    with pytest.raises(CnnbenchError, match="Sequential fails on an image of 8x8x3: ") as refused:
+        count(module, ImageSpec(8, 8, 3, 10))
+    assert refused.value.code == Exit.USAGE
+
+
 def test_counting_allocates_nothing() -> None:
     with Devices() as devices:
         cost("resnet18", LARGE)

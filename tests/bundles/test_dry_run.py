@@ -68,13 +68,13 @@ def test_a_file_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
     assert refused.value.code == Exit.VERDICT
 
 
-@pytest.mark.parametrize("flag", ["--out=x", "--precision=fp16", "--provider=cpu", "--probabilities"])
+@pytest.mark.parametrize("flag", ["--out=x", "--precision=fp16", "--provider=cpu", "--probabilities", "--input=float"])
 def test_flags_of_a_real_export_do_not_apply(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "linear", "--dry-run", flag]) == Exit.USAGE
     assert f"{flag.partition('=')[0]} does not apply to --dry-run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--size=6x5x1", "--classes=3"])
+@pytest.mark.parametrize("flag", ["--size=6x5x1", "--classes=0"])
 def test_the_size_is_for_a_dry_run(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "runs/x", flag]) == Exit.USAGE
     assert f"{flag.partition('=')[0]} does not apply to a run" in capsys.readouterr().err

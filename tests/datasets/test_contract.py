@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+import torch
 from dataset_helpers import refusal
 
 from cnnbench.datasets import Decoded, Source, dataset
 from cnnbench.datasets.choice import load
-from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
+from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 SPEC = ImageSpec(4, 3, 2, 3, mean=(0.5, 0.5), std=(0.3, 0.3))
 SOURCE = Source(root=Path("nowhere"))
@@ -77,6 +79,7 @@ LIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: replace(HONEST, class_names=("a", "b")),
         "has 2 class names for 3 classes: expected one text per class",
     ),
+    "no class names": (lambda: replace(HONEST, class_names=None), "has class names of type NoneType"),
     "one name twice": (lambda: replace(HONEST, class_names=("a", "b", "a")), "has two classes named 'a'"),
     "no deviation": (
         lambda: replace(HONEST, spec=replace(SPEC, std=(0.3, 0.0))),
@@ -137,8 +140,47 @@ def test_pixels_that_are_not_normalised_are_named(capsys: pytest.CaptureFixture[
     dataset(name="plain")(lambda source: replace(HONEST, spec=replace(SPEC, mean=(), std=())))
     for _ in range(2):
         load("plain", SOURCE)
-    line = "cnnbench: dataset plain states no mean and standard deviation: pixels are not normalised\n"
+    line = "note: dataset plain states no mean and standard deviation: pixels are not normalised\n"
     assert capsys.readouterr().err == line
+
+
+def test_numbers_of_numpy_in_a_spec_are_plain_numbers_afterwards() -> None:
+    spec = ImageSpec(np.int64(4), 3, 2, np.int32(3), mean=np.array([0.5, 0.25]), std=tuple(np.ones(2, np.float32)))  # type: ignore[arg-type]
+    assert [type(value) for value in (spec.height, spec.num_classes, *spec.mean, *spec.std)] == [int] * 2 + [float] * 4
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=ImageSpec) == spec
+    assert msgspec.to_builtins(Augment(np.int64(2), np.bool_(True))) == {"pad": 2, "flip": True}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"height": 4.5}, {"num_classes": "3"}, {"mean": ("a", "b")}, {"std": 1}])
+def test_a_spec_of_no_numbers_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(CnnbenchError, match="an image spec needs a"):
+        replace(SPEC, **change)
+
+
+def test_class_names_in_a_list_are_a_tuple_afterwards() -> None:
+    dataset(name="theirs")(lambda source: replace(HONEST, class_names=["a", "b", "c"]))
+    assert load("theirs", SOURCE).class_names == ("a", "b", "c")
+
+
+def test_arrays_that_torch_cannot_share_are_copied() -> None:
+    backwards = changed("test", images=HONEST.test.images[..., ::-1])
+    frozen = replace(backwards, train=Split(TRAIN.images.copy(), TRAIN.labels.copy()))
+    frozen.train.images.flags.writeable = False
+    dataset(name="theirs")(lambda source: frozen)
+    data = load("theirs", SOURCE)
+    for part in (data.train, data.val, data.test):
+        torch.from_numpy(part.images)
+    assert np.array_equal(data.test.images, HONEST.test.images[..., ::-1])
+
+
+def test_what_a_builder_cannot_import_is_the_environment_s_fault() -> None:
+    @dataset(name="theirs")
+    def builder(source: Source) -> Decoded:
+        import nowhere_to_be_found  # type: ignore[import-not-found]
+
+        return Decoded(**nowhere_to_be_found)
+
+    assert "No module named 'nowhere_to_be_found'" in refusal("theirs", SOURCE, Exit.ENVIRONMENT)
 
 
 def test_labels_of_any_whole_type_are_taken() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnnbench.tables.choose import Choice, Limits, check_measured, choose_network, comparable_rows
 from cnnbench.tables.gather import Records, gather
 from cnnbench.tables.rows import LatencyKey, Percentiles, Row
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 
 def row(arch: str, accuracy: float | None, macs: int, **changes: Any) -> Row:
@@ -97,3 +97,9 @@ def test_a_latency_is_refused_only_where_others_were_measured(tmp_path: Path) ->
     check_measured(gathered, LatencyKey())
     with pytest.raises(CnnbenchError, match=r"no latency of torch with 1 thread\(s\).*measured: onnxruntime"):
         check_measured(gathered, LatencyKey("torch"))
+
+
+def test_what_cheap_means_is_one_of_four() -> None:
+    with pytest.raises(CnnbenchError, match=r"cheap by 'byte': did you mean bytes\?") as refused:
+        choose_network([], Limits(), by="byte")  # type: ignore[arg-type]
+    assert refused.value.code == Exit.USAGE

@@ -8,9 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnbench import datasets
 from cnnbench.records.schema import DataConfig
 from cnnbench.training.classifier import Classifier
-from cnnbench.training.config import accepted, flags_of, parse, portable, run_flags, task_name, trainer_options
+from cnnbench.training.config import (
+    accepted,
+    configure,
+    flags_of,
+    parse,
+    portable,
+    run_flags,
+    task_flags,
+    task_name,
+    trainer_options,
+)
 from cnnbench.types import CnnbenchError, Exit
 
 LENET = ["--model.arch", "lenet5"]
@@ -185,3 +196,21 @@ def test_trainer_options_have_our_defaults_and_no_unknown_names() -> None:
 )
 def test_types_in_words(kind: Any, words: str) -> None:
     assert accepted(kind) == words
+
+
+def test_options_by_their_last_part_and_paths_are_a_configuration(tmp_path: Path) -> None:
+    config = configure(arch="lenet5", dataset="folder", folder=tmp_path, max_epochs=2, seed=7, lr=0.5, name="pets")
+    assert (config.model.arch, config.model.lr, config.data.folder) == ("lenet5", 0.5, str(tmp_path))
+    assert (config.data.name, config.trainer["max_epochs"], config.seed_everything) == ("pets", 2, 7)
+    assert configure("mnist5k_lenet5", **{"trainer.max_epochs": 3}).trainer["max_epochs"] == 3
+    with pytest.raises(CnnbenchError, match=r"unknown option 'max_epoch': did you mean max_epochs"):
+        configure("mnist5k_lenet5", max_epoch=3)
+
+
+def test_a_task_that_two_datasets_could_begin_is_of_the_one_whose_architecture_exists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = datasets.dataset.entries
+    monkeypatch.setattr(datasets.dataset, "entries", {**entries, "mnist_rot": entries["mnist"]})
+    assert task_flags("mnist_rot_lenet5") == ["--data.dataset=mnist_rot", "--model.arch=lenet5"]
+    assert task_flags("mnist_resnet32") == ["--data.dataset=mnist", "--model.arch=resnet32"]

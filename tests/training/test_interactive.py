@@ -9,17 +9,41 @@ import pytest
 from cnnbench.training.interactive import interactive_source
 
 CELLS = """
+import functools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH = 8
 UNUSED = 1
+SIZES = [3, {"a": 5}]
+
+@dataclass
+class Options:
+    rate: float = 0.5
+
+OPTIONS = Options()
+OPTIONS.rate = 0.25
+HALF = functools.partial(max, 1)
+
+def make(depth):
+    def inner(x):
+        return x + depth
+    return inner
+
+DEEP = make(4)
+
+@functools.lru_cache
+def cached(x):
+    return x * 7
 
 class Base:
     def base(self):
         return 1
 
 class Block(Base):
+    scale = 11
+
     def __init__(self, width):
         self.width = helper(width)
 
@@ -35,7 +59,7 @@ def unused():
 
 def net(spec):
     inner = lambda x: Block(WIDTH)
-    return inner, Path
+    return inner, Path, SIZES, OPTIONS, HALF, DEEP, cached
 """
 
 
@@ -62,6 +86,12 @@ def cell() -> Callable[[str], Callable[..., object]]:
         ("return 1", "return 3", True),
         ("self.width / 2", "self.width / 3", True),
         ("Block(WIDTH)", "Block(WIDTH + 1)", True),
+        ('{"a": 5}', '{"a": 6}', True),
+        ("OPTIONS.rate = 0.25", "OPTIONS.rate = 0.75", True),
+        ("partial(max, 1)", "partial(max, 2)", True),
+        ("make(4)", "make(5)", True),
+        ("x * 7", "x * 8", True),
+        ("scale = 11", "scale = 12", True),
         ("UNUSED = 1", "UNUSED = 2", False),
         ("return 2", "return 4", False),
     ],
@@ -74,7 +104,18 @@ def test_what_a_builder_uses_is_part_of_it(
 
 
 def test_the_modules_that_it_uses_are_named(cell: Callable[[str], Callable[..., object]]) -> None:
-    assert interactive_source(cell(CELLS)).modules == ("math", "pathlib")
+    assert interactive_source(cell(CELLS)).modules == ("functools", "math", "pathlib")
+
+
+def test_what_cannot_be_described_is_like_nothing_else(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = "THING = object()\ndef net(spec):\n    return THING\n"
+    first, second = (interactive_source(cell(text)).text for _ in range(2))
+    assert first != second
+
+
+def test_the_same_cell_gives_the_same_text(cell: Callable[[str], Callable[..., object]]) -> None:
+    first, second = (interactive_source(cell(CELLS)).text for _ in range(2))
+    assert first == second
 
 
 def test_without_any_source_the_byte_code_stands_for_it() -> None:

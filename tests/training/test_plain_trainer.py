@@ -28,6 +28,29 @@ def test_batches_need_no_trainer() -> None:
     assert (pixels.dtype, float(pixels.min()), float(pixels.max())) == (torch.float32, 0.0, 1.0)
 
 
+def test_every_pass_over_the_batches_begins_with_the_first() -> None:
+    loader = cnnbench.ImageData("mnist5k", **SMALL).train_dataloader()
+    first = next(iter(loader))
+    for _ in range(2):
+        passed = list(loader)
+        assert len(passed) == len(loader) == 4
+        assert torch.equal(passed[0][2], first[2])
+    loader.load_state_dict({"epoch": 0, "batch": 3})
+    assert [len(list(loader)) for _ in range(2)] == [1, 4]
+    loader.set_epoch(1)
+    assert not torch.equal(next(iter(loader))[2], first[2])
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_other_data_than_ours_is_refused() -> None:
+    class Other(lightning.LightningDataModule):
+        def train_dataloader(self) -> list[int]:
+            return [1]
+
+    with pytest.raises(CnnbenchError, match="call it with datamodule=ImageData"):
+        Trainer(max_epochs=1, **QUIET).fit(cnnbench.Classifier("linear"), Other())
+
+
 def test_an_unknown_option_of_the_data_is_refused_with_the_nearest() -> None:
     with pytest.raises(
         CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size or size\?"

@@ -134,6 +134,11 @@ def test_a_refusal_comes_before_anything_is_written(
     assert not Path("runs").exists()
 
 
+def test_checks_of_ours_cannot_be_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *FLAGS, "--model.arch", "linear", "--skip-checks"]) == Exit.USAGE
+    assert "skip-checks does not apply to linear" in capsys.readouterr().err
+
+
 def test_networks_of_ours_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "check_once", lambda *_, **__: pytest.fail("it was tried"))
     record = cnnbench.fit(arch="linear", train_images=64, max_epochs=1)
