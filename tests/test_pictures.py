@@ -58,6 +58,7 @@ def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
         assert here.read_bytes() == (tmp_path / f"there{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_figure_gives_others(first: list[Path], tmp_path: Path) -> None:
     for one, two in zip(first, pictures.write(drawn(-1), tmp_path / "other"), strict=True):
         assert one.read_bytes() != two.read_bytes()

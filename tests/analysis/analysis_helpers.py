@@ -5,7 +5,6 @@ import functools
 import pytest
 import torch
 from torch import nn
-from zoo import DEEP
 
 from cnnbench.analysis.layer import Layer
 from cnnbench.analysis.tracer import trace
@@ -23,10 +22,12 @@ OTHERS = [
 VIT = "torchvision/vit_b_16"
 SHALLOW = {"alexnet", "inception_small", "lenet5", "resnet18", "vgg11"}
 """One of each family, for images larger than the usual ones."""
+COMMON = {*SHALLOW, "fastnet", "linear", "netresdeep", "plain20", "resnet20", "resnet50", "timm/resnet10t"}
+"""The kinds of layer and of branch that others repeat."""
 
 
 def case(name: str, spec: ImageSpec) -> object:
-    slow = name in DEEP or name == "torchvision/densenet121" or (spec != COST_SPEC and name not in SHALLOW)
+    slow = name not in COMMON or (spec != COST_SPEC and name not in SHALLOW)
     return pytest.param(name, spec, marks=[pytest.mark.slow] * slow)
 
 

@@ -187,6 +187,7 @@ def test_networks_with_equal_predictions_show_no_difference() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 40))
 @example(685625341, 2, 3)  # half the interval is 1.7
+@pytest.mark.slow
 def test_the_interval_is_deterministic_antisymmetric_and_permutation_invariant(
     seed: int, seeds: int, images: int
 ) -> None:
@@ -225,6 +226,7 @@ def _fewer_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_fewer_replicates")
 @pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_true_difference_is_covered_if_seeds_dominate(seeds: int) -> None:
     """Percentiles of three seeds cover 75 % here."""
     assert coverage(seeds, of_seeds=0.3, of_images=0.1, times=300) >= 0.93

@@ -217,7 +217,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.setattr(graph.Deployable, "eval", lambda self: self.train())
 
 
-REPEATED = ("height and width swapped", "no normalisation", "classes swapped")
+REPEATED = ("height and width swapped", "no normalisation", "classes swapped", "dropout")
 """Other ways to be refused as "a changed weight" is."""
 
 

@@ -129,6 +129,7 @@ def test_scenarios_are_reported_and_recorded(
     assert server["detail"] == "p99 within 1000 ms, Poisson arrivals"
 
 
+@pytest.mark.slow
 def test_a_case_that_fails_is_a_row_with_its_reason(
     exports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

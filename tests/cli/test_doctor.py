@@ -79,7 +79,7 @@ def test_a_lightning_release_that_was_malware_is_wrong(
     [
         ([], {"cpu": "", "cuda": "no GPU"}, 0),
         (["H1"], {"cpu": "", "cuda": "no library"}, 6),
-        ([], {"cpu": "broken", "cuda": ""}, 6),
+        pytest.param([], {"cpu": "broken", "cuda": ""}, 6, marks=pytest.mark.slow),
     ],
     ids=["no GPU is not wrong", "a GPU that cannot be used is", "a CPU that cannot be used is"],
 )

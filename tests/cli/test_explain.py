@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo import every_with_weights
 
 from cnnbench.__main__ import main
 from cnnbench.analysis import receptive_field
@@ -26,7 +25,10 @@ def explained(capsys: Capture, *arguments: str) -> Any:
     return json.loads(printed.out)
 
 
-@every_with_weights
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("lenet5", "resnet20"))) for name in architecture],
+)
 def test_layers_add_up_to_the_cost(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in DEEP:
         monkeypatch.setattr(receptive_field, "measure_fields", lambda network, spec, layers: [None] * len(layers))

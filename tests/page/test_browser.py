@@ -130,6 +130,7 @@ def sheet(opened: Any) -> Any:
     return opened
 
 
+@pytest.mark.slow
 def test_figures_are_sorted_by_value_and_again_the_other_way(sheet: Any) -> None:
     button = head(sheet, "macs").get_by_role("button")
     assert head(sheet, "macs").get_attribute("aria-sort") is None
@@ -163,6 +164,7 @@ def test_rows_without_a_figure_stay_last_either_way(sheet: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
+@pytest.mark.slow
 def test_headings_work_by_keyboard(sheet: Any, key: str) -> None:
     head(sheet, "accuracy").get_by_role("button").focus()
     sheet.keyboard.press(key)
@@ -173,6 +175,7 @@ def test_headings_work_by_keyboard(sheet: Any, key: str) -> None:
     assert sheet.evaluate("document.activeElement.closest('th').dataset.key") != "accuracy"
 
 
+@pytest.mark.slow
 def test_the_filter_keeps_rows_that_have_every_word(sheet: Any) -> None:
     everything = column(sheet, "name")
     search = sheet.get_by_role("searchbox")
@@ -261,6 +264,7 @@ def test_a_name_that_is_markup_is_shown_as_text_everywhere(lively: Any) -> None:
 # --- other readers ---
 
 
+@pytest.mark.slow
 def test_without_scripts_tables_and_pictures_are_there_and_nothing_that_does_nothing(visit: Visit, path: Path) -> None:
     with visit(path, java_script_enabled=False) as page:
         assert page.locator("main table:visible").count() == 6
@@ -269,6 +273,7 @@ def test_without_scripts_tables_and_pictures_are_there_and_nothing_that_does_not
         assert page.locator("button, input, select").count() == 0
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_page_without_scrolling_aside(visit: Visit, path: Path) -> None:
     with visit(path, viewport=PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -85,6 +85,7 @@ def other(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "mnist5k_lenet5"
 
 
+@pytest.mark.slow
 def test_decoded_images_are_what_it_takes_whatever_the_graph_takes(
     other: Path, model: Model, golden: SimpleNamespace
 ) -> None:

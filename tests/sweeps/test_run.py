@@ -95,6 +95,7 @@ def test_a_run_is_fit_and_tested_once_with_its_flags_and_threads(linear: Planned
         ("echo something odd; exit 1", 1, "exit 1: something odd; see "),
         ("exit 9", 9, "exit 9: no output; see "),
         ("kill -9 $$", -signal.SIGKILL, "ended by SIGKILL (out of memory?); see "),
+        ("echo cnnbench: an early error; kill -9 $$", -signal.SIGKILL, "ended by SIGKILL (out of memory?); see "),
         ("kill -11 $$", -signal.SIGSEGV, "ended by SIGSEGV; see "),
     ],
 )

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from zoo import with_weights
 
 import cnnbench
 from cnnbench.__main__ import main
@@ -58,7 +57,13 @@ def test_every_network_of_others_is_taken_or_refused_with_the_reason(strangers: 
         assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", with_weights)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("lenet5", "inception_small")))
+        for name in architecture
+    ],
+)
 def test_networks_of_ours_pass_what_those_of_others_are_held_to(name: str) -> None:
     assert preflight.is_ours(name)
     assert preflight.check_network(name, COST_SPEC) == ()
