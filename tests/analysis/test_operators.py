@@ -17,9 +17,20 @@ def test_no_operator_is_both_a_layer_and_pointwise() -> None:
     assert OPERATORS.keys().isdisjoint(POINTWISE)
 
 
+class Lerp(nn.Module):
+    """Between its input and a parameter per channel: an operator that no rule names."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.end = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(x, self.end, 0.5)
+
+
 def test_an_operator_without_a_rule_is_a_layer_of_its_own_on_the_image() -> None:
-    layers = layers_of(nn.Sequential(nn.PReLU(3), nn.Conv2d(3, 4, 1)))
-    assert [(layer.kind, layer.params) for layer in layers] == [("_prelu_kernel", 3), ("convolution", 16)]
+    layers = layers_of(nn.Sequential(Lerp(3), nn.Conv2d(3, 4, 1)))
+    assert [(layer.kind, layer.params) for layer in layers] == [("lerp", 3), ("convolution", 16)]
 
 
 def test_a_pointwise_operator_with_parameters_is_a_layer_of_its_own_on_the_image() -> None:
@@ -28,7 +39,7 @@ def test_a_pointwise_operator_with_parameters_is_a_layer_of_its_own_on_the_image
 
 
 def test_parameters_of_an_operator_without_a_rule_are_counted_with_the_layer_before() -> None:
-    (layer,) = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4)))
+    (layer,) = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), Lerp(4)))
     assert (layer.kind, layer.params, layer.weights, layer.fused_ops) == ("convolution", 16 + 4, 12, ())
 
 

@@ -34,7 +34,10 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     monkeypatch.setattr(dataset, "entries", dict(dataset.entries))
 
     def add(decoded: Decoded, **declared: object) -> None:
-        builder = dataset(**declared)(lambda _: decoded)
+        def builder(_: Source) -> Decoded:
+            return decoded
+
+        builder.declared = declared  # type: ignore[attr-defined]
         monkeypatch.setitem(
             dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake")
         )
@@ -231,7 +234,11 @@ def test_a_record_from_before_splits_had_names_opens(register: Register) -> None
 def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(DECODED, test=fake([0, 1, 2], shift=121))
     monkeypatch.setattr(dataset, "entries", dict(dataset.entries))
-    builder = dataset(splits={"other": content_hash(other)})(lambda source: other if source.split else DECODED)
+
+    def builder(source: Source) -> Decoded:
+        return other if source.split else DECODED
+
+    builder.declared = {"splits": {"other": content_hash(other)}}  # type: ignore[attr-defined]
     monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake"))
     choice = records.replace(CHOICE, name=None, split="other")
     recorded = describe(open_choice(choice), choice)

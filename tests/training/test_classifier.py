@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnbench.__main__ import main
+from cnnbench.records.schema import DataRecord
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.classifier import LABEL_SMOOTHING, MOMENTUM, Classifier, Predictions
+from cnnbench.training.data import ImageData
 from cnnbench.types import CnnbenchError, ImageSpec
 
 SPEC = ImageSpec(28, 28, 1, 10, mean=(0.13,), std=(0.31,))
@@ -41,12 +43,26 @@ class FakeTrainer:
         steps_per_epoch = 10
 
 
+class WithoutImages(ImageData):
+    """What a classifier asks of its data, without any."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__("mnist5k")
+        self.spec = spec
+
+    @property
+    def loaded(self) -> Any:
+        return SimpleNamespace(spec=self.spec, class_names=NAMES)
+
+    @property
+    def description(self) -> DataRecord:
+        return data_record("digits")
+
+
 def configured(arch: str = "lenet5", spec: ImageSpec = SPEC, **options: Any) -> Classifier:
     """As the trainer leaves it before the first step."""
     classifier, trainer = Classifier(arch, **options), FakeTrainer()
-    trainer.datamodule = SimpleNamespace(
-        description=data_record("digits"), loaded=SimpleNamespace(spec=spec, class_names=NAMES)
-    )  # type: ignore[assignment,misc]
+    trainer.datamodule = WithoutImages(spec)  # type: ignore[assignment,misc]
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.configure_model()
     return classifier
