@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,6 +130,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def seal(content: dict[str, Any]) -> str:
+def seal(content: Mapping[str, object]) -> str:
     """SHA-256 of a record's content without its `seal`; it shows an edit by accident, not by a forger."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dict(content), sort_keys=True).encode()).hexdigest()

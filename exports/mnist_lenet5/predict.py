@@ -103,8 +103,10 @@ def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarr
     Transparency is ignored; of 16 bits a channel the upper 8 are kept.
 
     Raises:
-        OSError: The file is missing or is not an image that can be read.
+        OSError: The file is missing or is not an image that can be read, or no image file has so many channels.
     """
+    if channels not in (1, 3):
+        raise OSError(f"the network takes {channels} channels, image files have 1 or 3: give an array to Model.predict")
     from PIL import Image, ImageOps
 
     try:
