@@ -61,7 +61,9 @@ def to_onnx(
     example = torch.zeros(2, *(int(side) for side in agreed.input.shape[1:]), dtype=dtype)
     try:
         model = _convert(deployable, example, outputs=[output.name for output in agreed.outputs])
-    except RuntimeError as error:  # what torch.export and the ONNX exporter raise derives from it
+    except (CnnbenchError, MemoryError):
+        raise
+    except Exception as error:  # torch.export's and the exporter's own, or whatever a network raises while it is traced
         raise CnnbenchError(
             f"the network cannot be exported with a free batch size: {_reason(error)}", Exit.VERDICT
         ) from None
@@ -111,7 +113,8 @@ def sign(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
 def weights_sha256(network: nn.Module) -> str:
     """Hash of every parameter and buffer by name: the same for the same trained network, whatever file it is in."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    tensors = {**dict(network.named_buffers()), **network.state_dict()}  # also buffers that a state_dict leaves out
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
     return digest.hexdigest()
@@ -122,7 +125,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The line of the exporter's message that names the cause: a bullet where there is one, else the first."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return next((line.removeprefix("- ") for line in lines if line.startswith("- ")), lines[0])

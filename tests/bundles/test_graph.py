@@ -283,3 +283,26 @@ def test_the_hash_of_the_weights_knows_every_value_and_every_name() -> None:
         same.linear.bias[3] += 1e-6
     assert graph.weights_sha256(one) != graph.weights_sha256(same)
     assert graph.weights_sha256(one) != graph.weights_sha256(nn.Sequential(one))
+
+
+def test_whatever_a_network_raises_while_it_is_exported_is_one_line() -> None:
+    class Raises(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.compiler.is_exporting():
+                raise KeyError("a name")
+            return x.flatten(1)[:, :3]
+
+    with pytest.raises(CnnbenchError, match="the network cannot be exported") as refused:
+        graph.to_onnx(Raises(), ImageSpec(4, 4, 1, 3), metadata={})
+    assert refused.value.code == Exit.VERDICT
+    assert "\n" not in str(refused.value)
+
+
+def test_the_hash_of_weights_covers_buffers_that_a_state_dict_leaves_out() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    assert graph.weights_sha256(Scaled(1.0)) != graph.weights_sha256(Scaled(2.0))
+    assert graph.weights_sha256(Scaled(1.0)) == graph.weights_sha256(Scaled(1.0))
