@@ -107,6 +107,8 @@ class _Reader:
 
 def _parts(value: Any) -> Iterable[Any] | None:
     """What a container, a wrapper or an array is made of; None for anything else."""
+    if isinstance(value, type | FunctionType | ModuleType):
+        return None
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in item]
     if isinstance(value, list | tuple):
@@ -119,7 +121,7 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return [value.__func__]
     if isinstance(value, property):
         return [value.fget, value.fset]
-    if callable(value) and hasattr(value, "__wrapped__") and not isinstance(value, FunctionType | type):
+    if callable(value) and hasattr(value, "__wrapped__"):
         return [value.__wrapped__]  # lru_cache
     array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     if isinstance(array, np.ndarray):

@@ -107,6 +107,20 @@ def test_the_modules_that_it_uses_are_named(cell: Callable[[str], Callable[..., 
     assert interactive_source(cell(CELLS)).modules == ("functools", "math", "pathlib")
 
 
+def test_classes_and_arrays_of_libraries_are_named_and_hashed(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = (
+        "import numpy\nimport torch\nfrom torch import Tensor, nn\nimport cnnbench\nKERNEL = torch.ones(2)\n"
+        "ROWS = numpy.arange(3)\n\ndef net(spec: cnnbench.ImageSpec) -> nn.Module:\n"
+        "    class Net(nn.Module):\n        def forward(self, x: Tensor) -> Tensor:\n"
+        "            return x * KERNEL + ROWS\n"
+        "    return Net()\n"
+    )
+    same, again, other = (interactive_source(cell(t)) for t in (text, text, text.replace("ones", "zeros")))
+    assert same == again
+    assert same.text != other.text
+    assert {"torch", "cnnbench"} <= {module.partition(".")[0] for module in same.modules}
+
+
 def test_what_cannot_be_described_is_like_nothing_else(cell: Callable[[str], Callable[..., object]]) -> None:
     text = "THING = object()\ndef net(spec):\n    return THING\n"
     first, second = (interactive_source(cell(text)).text for _ in range(2))
