@@ -9,7 +9,7 @@ import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,8 @@ class _Reader:
         self.texts: dict[str, str] = {}
         self.waiting: dict[str, Any] = {}
         self.modules: set[str] = set()
+        self.defined: set[int] = set()
+        """Functions and classes that were described: a method that calls `super()` holds its own class."""
 
     def describe(self, name: str, value: Any) -> None:
         self.texts[name] = ""  # it may use itself
@@ -73,13 +75,16 @@ class _Reader:
         if value.__module__ != self.module:
             self.modules.add(value.__module__)
             return f"{value.__module__}.{value.__qualname__}"
+        if id(value) in self.defined:
+            return value.__qualname__
+        self.defined.add(id(value))
         return self._function(value, depth) if isinstance(value, FunctionType) else self._class(value, depth)
 
     def _function(self, function: FunctionType, depth: int) -> str:
-        for used in _names(function):
+        for used in sorted(_names(function)):  # in the same order in every process
             if used in function.__globals__ and used not in self.texts:
                 self.waiting[used] = function.__globals__[used]
-        cells = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
+        cells = [_content(cell) for cell in function.__closure__ or ()]
         kept = [*cells, function.__defaults__, function.__kwdefaults__]
         values = [self._text(value, depth=depth + 1) for value in kept]
         return f"{_source(function) or _byte_code(function)} {values}"
@@ -127,6 +132,14 @@ def _parts(value: Any) -> Iterable[Any] | None:
     if isinstance(array, np.ndarray):
         return [str(array.dtype), array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
     return None
+
+
+def _content(cell: CellType) -> Any:
+    """What a closure holds; None where it is not filled yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _is_made_by_python(name: str, member: Any) -> bool:

@@ -121,6 +121,14 @@ def test_classes_and_arrays_of_libraries_are_named_and_hashed(cell: Callable[[st
     assert {"torch", "cnnbench"} <= {module.partition(".")[0] for module in same.modules}
 
 
+def test_a_class_that_calls_super_is_described_once(cell: Callable[[str], Callable[..., object]]) -> None:
+    methods = "".join(f"    def m{index}(self):\n        return super().m{index}(), 1\n" for index in range(9))
+    text = f"class Net:\n{methods}\ndef net(spec):\n    return Net()\n"
+    first, again = (interactive_source(cell(text)).text for _ in range(2))
+    assert first == again
+    assert first != interactive_source(cell(text.replace("m3(), 1", "m3(), 2"))).text
+
+
 def test_what_cannot_be_described_is_like_nothing_else(cell: Callable[[str], Callable[..., object]]) -> None:
     text = "THING = object()\ndef net(spec):\n    return THING\n"
     first, second = (interactive_source(cell(text)).text for _ in range(2))
