@@ -215,11 +215,11 @@ def _replicates(differences: np.ndarray) -> np.ndarray:
     """`(3, REPLICATES)` means minus the mean: of resampled seeds and images, of seeds alone, of images alone.
 
     Images with the same differences under all seeds are one pattern. How often a replicate holds each pattern is one
-    multinomial draw: the same distribution as drawing every image, at a small fraction of the cost.
+    multinomial draw: the same distribution as drawing every image, at a small fraction of the cost. Of `-differences`
+    the means are the negative ones.
     """
     seeds, images = differences.shape
-    patterns, counts = np.unique(differences, axis=1, return_counts=True)  # (S, P), (P,)
-    patterns = patterns.astype(np.float64)
+    patterns, counts = _patterns(differences)
     random = np.random.RandomState(SEED)  # its stream is frozen (NEP 19)
     chunks = []
     for start in range(0, REPLICATES, 1000):  # a hundred seeds have as many patterns as images
@@ -236,6 +236,21 @@ def _replicates(differences: np.ndarray) -> np.ndarray:
         )
     means: np.ndarray = np.concatenate(chunks, axis=1) - differences.mean()
     return means
+
+
+def _patterns(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct columns `(S, P)` of `differences` `(S, I)` and how often each occurs `(P,)`.
+
+    Their order depends neither on that of the images nor on the sign: what is drawn for a pattern is drawn for its
+    negative in `-differences`.
+    """
+    patterns, counts = np.unique(differences, axis=1, return_counts=True)
+    # sorted, those of -differences come the other way round: one way is for a positive sum, or else for the first
+    # place in which the two ways differ
+    ways = np.concatenate([[differences.sum()], (patterns + patterns[:, ::-1]).T.ravel(), counts - counts[::-1]])
+    if ways[np.argmax(ways != 0)] < 0:
+        patterns, counts = patterns[:, ::-1], counts[::-1]
+    return patterns.astype(np.float64), counts
 
 
 @dataclass(frozen=True)

@@ -195,8 +195,7 @@ def test_the_interval_is_deterministic_antisymmetric_and_permutation_invariant(
     a, b = pair(random, seeds, images, 0.1, 0.2)
     result, back = paired_difference(a, b), paired_difference(b, a)
     assert result == paired_difference(a, b)
-    error = 0.05 * max(1, result.high - result.mean)  # of other replicates: a part of the width
-    assert (back.mean, back.low, back.high) == pytest.approx((-result.mean, -result.high, -result.low), abs=error)
+    assert (back.mean, back.low, back.high) == pytest.approx((-result.mean, -result.high, -result.low), abs=1e-12)
     order = random.permutation(images)
     shuffled = paired_difference(a[:, order], b[:, order])
     assert (shuffled.low, shuffled.high) == pytest.approx((result.low, result.high), abs=1e-12)
@@ -204,6 +203,21 @@ def test_the_interval_is_deterministic_antisymmetric_and_permutation_invariant(
     if seeds > 1:  # other images may only widen what other seeds leave open
         half = stats.t.ppf(0.975, seeds - 1) * stats.sem(per_seed)
         assert result.high - result.mean >= 0.97 * half - 1e-12  # seeds that are all equal differ by rounding
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [[1, 1, 0, -1], [0, 1, 0, 0]],
+        [[1, -1, 0, 0], [1, 0, -1, 0]],  # without a sum, told apart by the patterns
+        [[1, -1, 1, 1, -1], [1, -1, -1, -1, 1]],  # by how often each occurs
+        [[1, -1, 0], [-1, 1, 0]],  # its own mirror
+    ],
+)
+def test_the_interval_turns_its_sign_with_the_networks(differences: list[list[int]]) -> None:
+    a, b = np.array(differences) > 0, np.array(differences) < 0
+    result, back = paired_difference(a, b), paired_difference(b, a)
+    assert (back.mean, back.low, back.high) == pytest.approx((-result.mean, -result.high, -result.low), abs=1e-12)
 
 
 @pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)

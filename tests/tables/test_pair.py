@@ -79,8 +79,7 @@ def test_the_difference_is_over_seeds_and_images_and_turns_its_sign_with_the_nam
     assert (found["seeds"], found["images"], found["shown"]) == (3, IMAGES, True)
     assert found["mean"] == pytest.approx(np.mean(differences))
     assert turned["mean"] == -found["mean"]
-    noise = 0.002  # the bootstrap draws anew for the turned pair
-    assert [turned["low"], turned["high"]] == pytest.approx([-found["high"], -found["low"]], abs=noise)
+    assert [turned["low"], turned["high"]] == pytest.approx([-found["high"], -found["low"]], abs=1e-12)
     half = stats.t.ppf(0.975, 2) * stats.sem(differences)  # of a paired t-test, which knows nothing of images
     assert (found["high"] - found["low"]) / 2 >= 0.98 * half  # 2 %: the bootstrap's own noise
     better = f"d_a is better than d_b by {100 * np.mean(differences):.2f} points (95 % interval"
