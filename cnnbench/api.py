@@ -265,13 +265,14 @@ def fit(
         CnnbenchError: The configuration, the data, the network or the folder cannot be used, or training diverged
             (exit 2); images are missing or altered (exit 3); the network is no function of the image (exit 4).
     """
+    from cnnbench.architectures import architecture
     from cnnbench.records.schema import NetworkChecks
-    from cnnbench.training import preflight, run
+    from cnnbench.training import run
     from cnnbench.training.data import ImageData
 
     config = _configured(task, options)
     checks, data = None, ImageData(config.data)
-    if not preflight.is_ours(config.model.arch):
+    if not architecture[config.model.arch].ours:
         checks = NetworkChecks(skipped=True) if skip_checks else _checked(config.model.arch, data)
     elif skip_checks:
         raise CnnbenchError(f"skip-checks does not apply to {config.model.arch}: networks of cnnbench are not tried")

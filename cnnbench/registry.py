@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from cnnbench.types import CnnbenchError, Exit, check_name, first_line
 
@@ -34,6 +34,8 @@ class Entry:
     function: str
     summary: str = ""
     declared: dict[str, Any] = field(default_factory=dict)
+    ours: ClassVar[bool] = True
+    """Whether its builder is one of this package, which tests try; what builders of others return is tried first."""
 
     @property
     def origin(self) -> str:
@@ -55,6 +57,7 @@ class InstalledEntry(Entry):
     """The entry point of another installed package."""
 
     point: EntryPoint | None = None
+    ours: ClassVar[bool] = False
 
     @property
     def package(self) -> str:
@@ -87,6 +90,7 @@ class LocalEntry(Entry):
     """A builder that a script or a notebook has registered in this process."""
 
     builder: Callable[..., Any] | None = None
+    ours: ClassVar[bool] = False
 
     def load(self) -> Callable[..., Any]:
         assert self.builder is not None
@@ -98,6 +102,7 @@ class AmbiguousEntry(Entry):
     """A name that several installed packages give to different builders."""
 
     packages: tuple[str, ...] = ()
+    ours: ClassVar[bool] = False
 
     def load(self) -> Callable[..., Any]:
         raise CnnbenchError(

@@ -70,6 +70,11 @@ def heavy_after(code: str) -> list[str]:
     return done.stdout.split()
 
 
+def test_what_this_package_builds_is_ours_and_other_libraries_networks_are_not() -> None:
+    assert all(registry[name].ours for registry in (architecture, dataset) for name in marked(registry))
+    assert not architecture["torchvision/alexnet"].ours
+
+
 def test_an_unknown_name_is_a_usage_error_with_the_nearest_names() -> None:
     with pytest.raises(CnnbenchError, match=r"unknown architecture 'resnet81': did you mean resnet18 or ") as refused:
         architecture["resnet81"]
@@ -159,6 +164,7 @@ def test_an_installed_package_adds_its_own_architecture(tmp_path: Path, monkeypa
     fresh = Registry("architecture", "cnnbench.architectures")
     monkeypatch.setattr(importlib.import_module("cnnbench.architectures"), "architecture", fresh)
     assert fresh["their_net"].summary == "from theirs"
+    assert not fresh["their_net"].ours
     assert build("their_net", ImageSpec(4, 4, 1, 7))(torch.zeros(2, 1, 4, 4)).shape == (2, 7)
 
 
@@ -192,6 +198,7 @@ def test_a_name_of_two_packages_is_refused_where_it_is_used(tmp_path: Path, monk
     with pytest.raises(CnnbenchError, match="their_net is registered by others and by theirs") as refused:
         fresh["their_net"].load()
     assert refused.value.code == Exit.ENVIRONMENT
+    assert not fresh["their_net"].ours
 
 
 @pytest.mark.parametrize(
@@ -252,6 +259,7 @@ def test_a_function_is_registered_at_once_with_or_without_arguments(fresh: Regis
     assert fresh["bare"].summary == "The bare one."
     assert fresh["with-name"].load() is called
     assert fresh["with-name"].declared == {"macs": 3}
+    assert not fresh["bare"].ours
 
 
 def test_a_second_registration_by_the_same_module_replaces_the_first(fresh: Registry) -> None:

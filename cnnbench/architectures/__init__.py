@@ -46,12 +46,15 @@ def build(name: str, spec: ImageSpec) -> nn.Module:
     Raises:
         CnnbenchError: The name is unknown, or the network cannot take images of this size (exit 2).
     """
-    builder = architecture[name].load()
+    entry = architecture[name]
+    builder = entry.load()
     import torch
 
-    from cnnbench.architectures import sizes
+    from cnnbench.architectures import external, sizes
     from cnnbench.architectures.layers import Normalize
 
-    on_meta = sizes.build_on_meta(builder, spec, name=name)
+    # ours read no values of tensors, and `external` has its own way for those that do
+    on_cpu = not (entry.ours or isinstance(entry, external.External))
+    on_meta = sizes.build_on_meta(builder, spec, name=name, on_cpu=on_cpu)
     network: nn.Module = on_meta if torch.get_default_device().type == "meta" else builder(spec)
     return torch.nn.Sequential(Normalize(spec), network)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ PUBLISHED = {
 @dataclass(frozen=True)
 class External(Entry):
     """A network of another library."""
+
+    ours: ClassVar[bool] = False
 
     def load(self) -> Callable[[ImageSpec], nn.Module]:
         name, small = self.function.removesuffix(SMALL), self.function.endswith(SMALL)

@@ -30,18 +30,24 @@ class DoesNotFit(Exception):  # noqa: N818 - an answer, not an error of ours
         self.reason = reason
 
 
-def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
+def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str, on_cpu: bool = False) -> nn.Module:
     """The network on the meta device, checked with a forward pass.
+
+    Args:
+        builder: What builds it.
+        spec: The images.
+        name: What errors call it.
+        on_cpu: See `probe_forward`.
 
     Raises:
         CnnbenchError: It cannot be built or cannot take the images, or what it returns is not one logit per class
             (exit 2).
     """
     try:
-        network, shape = probe_forward(builder, spec)
+        network, shape = probe_forward(builder, spec, on_cpu=on_cpu)
     except DoesNotFit as refusal:
         steps = " -> ".join([spec.size, *refusal.trace])
-        accepted = _accepted(builder, spec)
+        accepted = _accepted(builder, spec, on_cpu)
         fails = f"cannot take {spec.size} images" if accepted else f"fails on {spec.size} images"
         raise CnnbenchError(f"{name} {fails}: {steps}: {refusal.reason}{accepted}") from None
     if shape != (1, spec.num_classes):
@@ -51,11 +57,14 @@ def build_on_meta(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
     return network
 
 
-def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
+def probe_forward(builder: Builder, spec: ImageSpec, *, on_cpu: bool = False) -> tuple[nn.Module, Any]:
     """The network on the meta device, and the shape of its output for one image (a type's name if it is no tensor).
 
-    A network of others that the meta device cannot build or run, since it reads the values of tensors, is built and run
-    on the CPU.
+    Args:
+        builder: What builds the network.
+        spec: The images.
+        on_cpu: Whether a network that the meta device cannot build or run is built and run on the CPU: it may read
+            the values of tensors.
 
     Raises:
         DoesNotFit: The builder or a layer raises.
@@ -63,16 +72,11 @@ def probe_forward(builder: Builder, spec: ImageSpec) -> tuple[nn.Module, Any]:
     try:
         return _probe(builder, spec, "meta")
     except DoesNotFit:
-        if _is_ours(builder):
+        if not on_cpu:
             raise
     with torch.random.fork_rng(devices=[]):
         network, shape = _probe(builder, spec, "cpu")
     return network.to("meta"), shape
-
-
-def _is_ours(builder: Builder) -> bool:
-    """Whether a builder is known to need no values of tensors; `external` has its own way for those that do."""
-    return getattr(builder, "func", builder).__module__.startswith("cnnbench.")
 
 
 def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, Any]:
@@ -112,17 +116,17 @@ def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, A
     return network, tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 
-def _accepted(builder: Builder, spec: ImageSpec) -> str:
+def _accepted(builder: Builder, spec: ImageSpec, on_cpu: bool) -> str:
     """The smallest square that the network takes, where larger images help."""
 
     def fits(side: int) -> bool:
         try:
-            probe_forward(builder, replace(spec, height=side, width=side))
+            probe_forward(builder, replace(spec, height=side, width=side), on_cpu=on_cpu)
         except DoesNotFit:
             return False
         return True
 
-    sides = [side for side in USUAL_SIDES if side <= LARGEST_ON_CPU or _is_ours(builder)]
+    sides = [side for side in USUAL_SIDES if side <= LARGEST_ON_CPU or not on_cpu]
     refused = min(spec.height, spec.width)
     accepted = next((side for side in sides if side > refused and fits(side)), None)
     if accepted is None:

@@ -101,7 +101,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
             Exit.DATA,
         )
     contract.check_plausible(name, decoded)
-    if not entry.module.startswith("cnnbench."):
+    if not entry.ours:
         contract.check_repeatable(name, builder, source=source, sha256=digest, content_hash=content_hash)
         if not decoded.spec.mean:
             contract.say_unnormalised(name)

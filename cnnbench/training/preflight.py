@@ -37,11 +37,6 @@ TRIED = 1
 Check = Callable[[str, ImageSpec], tuple[str, ...]]
 
 
-def is_ours(arch: str) -> bool:
-    """Whether an architecture is one of this package, whose networks a test tries."""
-    return architecture[arch].module.startswith("cnnbench.")
-
-
 def check_once(arch: str, spec: ImageSpec, *, more: Check | None = None) -> NetworkChecks:
     """Try a network, or recall what was found when it was: once per source, images and version of torch.
 

@@ -146,20 +146,36 @@ def reads_values(spec: ImageSpec, *, before: int = 0) -> nn.Module:
 
 def test_a_network_that_reads_values_is_built_and_run_on_the_cpu_and_leaves_the_random_numbers_alone() -> None:
     before = torch.get_rng_state()
-    network = sizes.build_on_meta(reads_values, ImageSpec(8, 8, 3, 10), name="theirs")
+    network = sizes.build_on_meta(reads_values, ImageSpec(8, 8, 3, 10), name="theirs", on_cpu=True)
     assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("name", "devices"), [("alexnet", {"meta"}), ("torchvision/alexnet", {"meta"}), ("theirs", {"meta", "cpu"})]
+)
+def test_only_a_network_of_others_that_is_refused_is_tried_on_the_cpu(
+    name: str, devices: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of other libraries are large: to make their parameters at each size would take minutes."""
+    tried, probe = set(), sizes._probe
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    monkeypatch.setattr(sizes, "_probe", lambda *arguments: tried.add(arguments[-1]) or probe(*arguments))
+    architecture(name="theirs")(partial(reads_values, before=12))
+    with pytest.raises(CnnbenchError, match="the smallest square it takes is"):
+        build(name, ImageSpec(4, 4, 3, 10))
+    assert tried == devices
+
+
 def test_of_a_network_that_reads_values_the_size_is_blamed_only_where_it_is_the_reason() -> None:
     with pytest.raises(CnnbenchError, match=r"cannot take 8x8x3 images: .*; the smallest square it takes is 13x13$"):
-        sizes.build_on_meta(partial(reads_values, before=12), ImageSpec(8, 8, 3, 10), name="theirs")
+        sizes.build_on_meta(partial(reads_values, before=12), ImageSpec(8, 8, 3, 10), name="theirs", on_cpu=True)
 
     def broken(spec: ImageSpec) -> nn.Module:
         raise KeyError("width")
 
     with pytest.raises(CnnbenchError, match=r"^theirs fails on 8x8x3 images: 8x8x3: 'width'$"):
-        sizes.build_on_meta(broken, ImageSpec(8, 8, 3, 10), name="theirs")
+        sizes.build_on_meta(broken, ImageSpec(8, 8, 3, 10), name="theirs", on_cpu=True)
 
 
 def test_a_builder_of_something_else_is_refused() -> None:

@@ -27,7 +27,7 @@ def _loaded(name: str, source: Source) -> Loaded:
     decoded = builder(source)
     once = functools.wraps(builder)(lambda _: decoded)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(dataset.entries, name, SimpleNamespace(load=lambda: once, module="cnnbench.datasets.once"))
+        patch.setitem(dataset.entries, name, SimpleNamespace(load=lambda: once, ours=True))
         return Loaded(decoded, load(name, source))
 
 

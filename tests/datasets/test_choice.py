@@ -38,9 +38,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
             return decoded
 
         builder.declared = declared  # type: ignore[attr-defined]
-        monkeypatch.setitem(
-            dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake")
-        )
+        monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, ours=True))
 
     return add
 
@@ -239,7 +237,7 @@ def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> N
         return other if source.split else DECODED
 
     builder.declared = {"splits": {"other": content_hash(other)}}  # type: ignore[attr-defined]
-    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, module="cnnbench.datasets.fake"))
+    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, ours=True))
     choice = records.replace(CHOICE, name=None, split="other")
     recorded = describe(open_choice(choice), choice)
     assert (recorded.name, recorded.split) == ("fake_other", "other")

@@ -94,7 +94,7 @@ def family(arch: str) -> str:
     from cnnbench.architectures import architecture
 
     entry = architecture.entries.get(arch)
-    stem = entry.module.rpartition(".")[2] if entry and entry.module.startswith("cnnbench.") else ""
+    stem = entry.module.rpartition(".")[2] if entry and entry.ours else ""
     return FAMILIES.get(stem, FAMILIES[""])
 
 
