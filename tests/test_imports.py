@@ -12,7 +12,7 @@ import cnnbench
 
 ROOT = Path(cnnbench.__file__).parent
 ORDER = (
-    *({"types"}, {"registry"}, {"records"}, {"environment"}, {"tasks"}, {"pictures"}, {"pixels"}),
+    *({"types"}, {"registry"}, {"records"}, {"environment"}, {"cache"}, {"tasks"}, {"pictures"}, {"pixels"}),
     {"runtime"},
     {"architectures", "datasets"},
     {"analysis"},

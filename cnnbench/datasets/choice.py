@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from cnnbench import records
+from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source, contract, dataset
 from cnnbench.datasets.splits import holdout, subsample
 from cnnbench.records.schema import DataChoice, DataRecord
@@ -19,7 +19,7 @@ from cnnbench.types import CnnbenchError, Dataset, Exit, Split
 
 def data_root(root: str | Path | None = None) -> Path:
     """`root`, else `CNNBENCH_DATA`, else the user's cache folder."""
-    chosen = root or os.environ.get("CNNBENCH_DATA") or Path(platformdirs.user_cache_dir("cnnbench")) / "data"
+    chosen = root or os.environ.get("CNNBENCH_DATA") or cache_folder("data")
     return Path(chosen).expanduser()
 
 

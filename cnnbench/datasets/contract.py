@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
+from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split, first_line
 
@@ -152,7 +151,7 @@ def check_repeatable(
         CnnbenchError: Others came (exit 3).
     """
     key = hashlib.sha256(f"{name} {sha256}".encode()).hexdigest()
-    known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{key}.data"
+    known = cache_folder("checks") / f"{key}.data"
     if known.exists():
         return
     again = content_hash(decode(name, builder, source=source))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from filelock import FileLock
 
+from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source, dataset
 from cnnbench.datasets.splits import held_out, with_pixel_stats
 from cnnbench.records import replacing
@@ -127,7 +127,7 @@ def _cache_file(paths: list[Path], source: Source) -> Path:
         except OSError as error:  # a link to nowhere
             raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
         digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    cache = Path(platformdirs.user_cache_dir("cnnbench")) / "folders" / f"{digest.hexdigest()[:32]}.npy"
+    cache = cache_folder("folders") / f"{digest.hexdigest()[:32]}.npy"
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,10 +9,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 
 import msgspec
-import platformdirs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from cnnbench import environment, records
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import architecture, build
+from cnnbench.cache import cache_folder
 from cnnbench.records.schema import NetworkChecks
 from cnnbench.training.identity import sources, versions_of
 from cnnbench.types import COST_SPEC, SEED, CnnbenchError, Exit, ImageSpec, first_line
@@ -48,7 +47,7 @@ def check_once(arch: str, spec: ImageSpec, *, more: Check | None = None) -> Netw
     Raises:
         CnnbenchError: See `check_network`.
     """
-    known = Path(platformdirs.user_cache_dir("cnnbench")) / "checks" / f"{_key(arch, spec, more)}.json"
+    known = cache_folder("checks") / f"{_key(arch, spec, more)}.json"
     try:
         return msgspec.json.decode(known.read_bytes(), type=NetworkChecks)
     except (OSError, msgspec.MsgspecError):  # not tried yet
