@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cnnbench.sweeps.run import Outcome
     from cnnbench.sweeps.sweep import Progress
     from cnnbench.sweeps.sweep import survey as survey_sweep
-    from cnnbench.tables.choose import By, Choice
+    from cnnbench.tables.choose import choose
     from cnnbench.tables.collect import collect_records
     from cnnbench.tables.pair import compare_pair
     from cnnbench.tables.results import Results, read_results
@@ -125,6 +125,7 @@ PLACES = {
     "RunConfig": "cnnbench.records.schema:RunConfig",
     "RunRecord": "cnnbench.records.schema:RunRecord",
     "Source": "cnnbench.datasets:Source",
+    "choose": "cnnbench.tables.choose:choose",
     "collect_records": "cnnbench.tables.collect:collect_records",
     "compare_bundles": "cnnbench.bench.regression:compare_bundles",
     "compare_pair": "cnnbench.tables.pair:compare_pair",
@@ -430,63 +431,6 @@ def sweep(
         overwrite=overwrite,
     )
     return run_sweep(survey(planned, jobs=jobs), executor=executor, jobs=jobs, options=options, report=report)
-
-
-def choose(
-    results: Results | str | Path | Sequence[str | Path],
-    *,
-    min_accuracy: float | None = None,
-    max_latency_ms: float | None = None,
-    max_bytes: int | None = None,
-    max_macs: int | None = None,
-    max_params: int | None = None,
-    by: By = "macs",
-    dataset: str | None = None,
-    backend: str = "onnxruntime",
-    provider: str = "cpu",
-    threads: int = 1,
-) -> Choice:
-    """The cheapest network that keeps every limit, and why the others were not chosen.
-
-    Args:
-        results: From `read_results`, or the paths to read.
-        min_accuracy: Minimum of the mean test accuracy over seeds, a fraction.
-        max_latency_ms: Maximum of the 90th percentile of one call with one image.
-        max_bytes: Maximum size of the ONNX file.
-        max_macs: Maximum of multiply-adds for one image.
-        max_params: Maximum of parameters.
-        by: What cheap means: "macs", "latency", "bytes" or "params".
-        dataset: Which one, where there are several.
-        backend: Whose latency counts.
-        provider: Of the latency that counts.
-        threads: Of the latency that counts.
-
-    Returns:
-        The choice; `chosen` is None where no network keeps the limits, and `nearest` the one that misses the fewest.
-
-    Raises:
-        CnnbenchError: A limit is impossible, the dataset is not named or unknown, or the latency was not measured
-            (exit 2); there are no results (exit 3).
-    """
-    from cnnbench.tables.choose import Limits, check_measured, choose_network, comparable_rows
-    from cnnbench.tables.results import Results, read_results
-    from cnnbench.tables.rows import LatencyKey
-
-    limits = Limits(
-        min_accuracy=min_accuracy,
-        max_latency_ms=max_latency_ms,
-        max_bytes=max_bytes,
-        max_macs=max_macs,
-        max_params=max_params,
-    )
-    read = results if isinstance(results, Results) else read_results(results)
-    rows = comparable_rows(read.rows, dataset)
-    if not rows:
-        raise CnnbenchError("there are bundles but no runs to choose from; `cnnbench sweep` makes them", Exit.DATA)
-    latency = LatencyKey(backend, provider, threads=threads)
-    if max_latency_ms is not None or by == "latency":
-        check_measured(read.records, latency)
-    return choose_network(rows, limits, by=by, latency=latency)
 
 
 def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") -> Model:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cnnbench.registry import hint
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.gather import Records
+from cnnbench.tables.results import Results, read_results
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys
 from cnnbench.tables.text import count, percent
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 By = Literal["macs", "latency", "bytes", "params"]
 
@@ -28,6 +30,7 @@ class Limits:
     max_bytes: int | None = None
     """Of the ONNX file."""
     max_macs: int | None = None
+    """Multiply-adds for one image."""
     max_params: int | None = None
 
     def __post_init__(self) -> None:
@@ -111,6 +114,53 @@ class Choice:
     network has every figure measured."""
     answer: str
     """One sentence: what was chosen, and by which figures."""
+
+
+def choose(
+    results: Results | str | Path | Sequence[str | Path],
+    *,
+    min_accuracy: float | None = None,
+    max_latency_ms: float | None = None,
+    max_bytes: int | None = None,
+    max_macs: int | None = None,
+    max_params: int | None = None,
+    by: By = "macs",
+    dataset: str | None = None,
+    backend: str = "onnxruntime",
+    provider: str = "cpu",
+    threads: int = 1,
+) -> Choice:
+    """The cheapest network that keeps every limit, and why the others were not chosen.
+
+    Args:
+        results: From `read_results`, or the paths to read.
+        min_accuracy, max_latency_ms, max_bytes, max_macs, max_params: See `Limits`.
+        by: What cheap means: "macs", "latency", "bytes" or "params".
+        dataset: Which one, where there are several.
+        backend, provider, threads: Of the latency that counts.
+
+    Returns:
+        The choice; `chosen` is None where no network keeps the limits, and `nearest` the one that misses the fewest.
+
+    Raises:
+        CnnbenchError: A limit is impossible, the dataset is not named or unknown, or the latency was not measured
+            (exit 2); there are no results (exit 3).
+    """
+    limits = Limits(
+        min_accuracy=min_accuracy,
+        max_latency_ms=max_latency_ms,
+        max_bytes=max_bytes,
+        max_macs=max_macs,
+        max_params=max_params,
+    )
+    read = results if isinstance(results, Results) else read_results(results)
+    rows = comparable_rows(read.rows, dataset)
+    if not rows:
+        raise CnnbenchError("there are bundles but no runs to choose from; `cnnbench sweep` makes them", Exit.DATA)
+    latency = LatencyKey(backend, provider, threads=threads)
+    if max_latency_ms is not None or by == "latency":
+        check_measured(read.records, latency)
+    return choose_network(rows, limits, by=by, latency=latency)
 
 
 def choose_network(
