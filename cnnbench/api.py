@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, Finding, ImageSpec, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
     from cnnbench.page.write import write as write_page
     from cnnbench.records.schema import Manifest, NetworkChecks, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
-    from cnnbench.sweeps.executors import Executor, Option
     from cnnbench.sweeps.plan import plan as plan_sweep
-    from cnnbench.sweeps.run import Outcome
-    from cnnbench.sweeps.sweep import Progress
     from cnnbench.sweeps.sweep import survey as survey_sweep
+    from cnnbench.sweeps.sweep import sweep
     from cnnbench.tables.choose import choose
     from cnnbench.tables.collect import collect_records
     from cnnbench.tables.pair import compare_pair
@@ -147,6 +145,7 @@ PLACES = {
     "report_page": "cnnbench.page.report:report_page",
     "run_lesson": "cnnbench.lab:run_lesson",
     "survey_sweep": "cnnbench.sweeps.sweep:survey",
+    "sweep": "cnnbench.sweeps.sweep:sweep",
     "verify": "cnnbench.bundles.verify:verify_bundle",
     "write_page": "cnnbench.page.write:write",
 }
@@ -383,54 +382,6 @@ def _configured(task: str | Path | RunConfig | None, options: Mapping[str, Optio
     if options:
         raise CnnbenchError(f"{next(iter(options))} is given beside a configuration: set it in there, with `configure`")
     return task
-
-
-def sweep(
-    tasks: str | Sequence[str],
-    *,
-    seeds: int = 3,
-    overrides: Sequence[str] = (),
-    train_images: Sequence[int] = (),
-    runs_dir: str | Path = "runs",
-    overwrite: bool = False,
-    executor: Executor = "local",
-    jobs: int = 1,
-    options: Mapping[str, Option] | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
-) -> list[Outcome]:
-    """Train and test every task with every seed, each run in a process of its own; the same call later resumes.
-
-    Args:
-        tasks: Tasks by name or file, or `<dataset>_<arch>`.
-        seeds: Number of seeds, from 1 on.
-        overrides: Flags of `fit` as `key=value`, for all runs.
-        train_images: Numbers of training images; empty takes all images.
-        runs_dir: Folder of the runs.
-        overwrite: Whether a run of another configuration, data or code may be replaced.
-        executor: "local", "ray" or "slurm".
-        jobs: Runs at a time on this machine.
-        options: For ray and slurm; see `sweeps.executors.execute`.
-        report: Called as each run ends.
-
-    Returns:
-        One outcome per run; a failed run is an outcome with its reason.
-
-    Raises:
-        CnnbenchError: A name, key or value is unknown, a name is registered in this process alone, or a run is in the
-            way (exit 2); data are missing (exit 3); the executor cannot be used (exit 6).
-    """
-    from cnnbench.sweeps.plan import plan
-    from cnnbench.sweeps.sweep import run_sweep, survey
-
-    planned = plan(
-        [tasks] if isinstance(tasks, str) else tasks,
-        seeds=seeds,
-        overrides=overrides,
-        train_images=train_images,
-        runs_dir=runs_dir,
-        overwrite=overwrite,
-    )
-    return run_sweep(survey(planned, jobs=jobs), executor=executor, jobs=jobs, options=options, report=report)
 
 
 def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") -> Model:

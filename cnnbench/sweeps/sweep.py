@@ -1,14 +1,15 @@
-"""A sweep from the planned runs to their outcomes: which are left, how long they will take, and doing them."""
+"""A sweep from its tasks to the outcomes of its runs: which are left, how long they will take, and doing them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnnbench.sweeps.estimate import Forecast, forecast
 from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
-from cnnbench.sweeps.plan import Planned, State, require_positive, state
+from cnnbench.sweeps.plan import Planned, State, plan, require_positive, state
 from cnnbench.sweeps.run import Outcome, finished
 from cnnbench.types import CnnbenchError
 
@@ -35,6 +36,44 @@ class Progress:
     total: int
     seconds_left: float
     """Estimated for the other runs; 0 for the last."""
+
+
+def sweep(
+    tasks: str | Sequence[str],
+    *,
+    seeds: int = 3,
+    overrides: Sequence[str] = (),
+    train_images: Sequence[int] = (),
+    runs_dir: str | Path = "runs",
+    overwrite: bool = False,
+    executor: Executor = "local",
+    jobs: int = 1,
+    options: Mapping[str, Option] | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> list[Outcome]:
+    """Train and test every task with every seed, each run in a process of its own; the same call later resumes.
+
+    Args:
+        tasks: Tasks by name or file, or `<dataset>_<arch>`.
+        seeds, overrides, train_images, runs_dir, overwrite: See `plan`.
+        executor, jobs, options, report: See `run_sweep`.
+
+    Returns:
+        One outcome per run; a failed run is an outcome with its reason.
+
+    Raises:
+        CnnbenchError: A name, key or value is unknown, a name is registered in this process alone, or a run is in the
+            way (exit 2); data are missing (exit 3); the executor cannot be used (exit 6).
+    """
+    planned = plan(
+        [tasks] if isinstance(tasks, str) else tasks,
+        seeds=seeds,
+        overrides=overrides,
+        train_images=train_images,
+        runs_dir=runs_dir,
+        overwrite=overwrite,
+    )
+    return run_sweep(survey(planned, jobs=jobs), executor=executor, jobs=jobs, options=options, report=report)
 
 
 def survey(planned: Sequence[Planned], *, jobs: int = 1) -> list[Entry]:
