@@ -1,7 +1,8 @@
 """Functions that return values: what Python calls, and what the verbs print.
 
 Most live in the folder they belong to and are imported from there when they are first used, so that importing cnnbench
-takes no time. Those that compose several folders are defined here.
+takes no time. Those that compose several folders, or take a name where the folder's own takes what it names, are
+defined here.
 """
 
 from __future__ import annotations
@@ -195,8 +196,7 @@ def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int |
 
     Args:
         network: The name of an architecture, or a module that takes `(1, C, H, W)`, which is left as it is.
-        size: Of the images; by default 32x32x3.
-        num_classes: By default 10, or those of `size` where it is an ImageSpec.
+        size, num_classes: See `build`.
 
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
@@ -213,8 +213,7 @@ def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None
 
     Args:
         arch: The name of an architecture.
-        size: Of the images; by default 32x32x3.
-        num_classes: By default 10, or those of `size` where it is an ImageSpec.
+        size, num_classes: See `build`.
 
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
@@ -333,17 +332,10 @@ def test(
 ) -> RunRecord | None:
     """Score a checkpoint on every test image, once; for a run's best checkpoint the result is recorded.
 
-    Args:
-        task: As for `fit`: the configuration of its run.
-        runs_dir: Folder of the runs.
-        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
-        options: See `configure`.
+    Arguments and errors as `validate`.
 
     Returns:
         The run's record with the result; None in processes but the first.
-
-    Raises:
-        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
     """
     from cnnbench.training import run
 
@@ -359,14 +351,7 @@ def predict(
 ) -> Path:
     """Write the predictions for every test image to predict.parquet, beside the checkpoint; returns the file.
 
-    Args:
-        task: As for `fit`: the configuration of its run.
-        runs_dir: Folder of the runs.
-        checkpoint: A file, a run folder, "best" or "last"; by default the run's best.
-        options: See `configure`.
-
-    Raises:
-        CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
+    Arguments and errors as `validate`.
     """
     from cnnbench.training import run
 
