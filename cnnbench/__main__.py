@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli import front
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import ERROR_FILE, CnnbenchError, Exit
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,18 +67,19 @@ def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(f"cnnbench: {message}", file=sys.stderr)
+    if ERROR_FILE in os.environ:
+        with suppress(OSError):  # a process of DDP may outlive the one that the sweep waits for
+            Path(os.environ[ERROR_FILE]).write_text(message, encoding="utf-8", errors="backslashreplace")
     return code
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
     """Report an exception that is an internal error in one line, with the place where it was raised."""
-    if debug:
-        traceback.print_exc()
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}:{where.lineno}"
     message = f"unexpected {type(error).__name__} at {place}: {_one_line(str(error))}"
-    print(f"cnnbench: {message} (an internal error: run again with --debug and report the traceback)", file=sys.stderr)
-    return Exit.BUG
+    advice = "(an internal error: run again with --debug and report the traceback)"
+    return _fail(f"{message} {advice}", Exit.BUG, debug)
 
 
 def _one_line(text: str) -> str:

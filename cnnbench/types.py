@@ -43,6 +43,10 @@ class CnnbenchError(Exception):
         self.code = code
 
 
+ERROR_FILE = "CNNBENCH_ERROR_FILE"
+"""Environment variable: the file in which a process leaves the line of its error, for the sweep that started it."""
+
+
 def check_name(name: str, what: str = "the task's name") -> str:
     """The name itself, where it can name a folder and nothing but a folder of its own.
 

@@ -1,16 +1,19 @@
 """Sweeps whose runs are done in this process: Python, torch and Lightning take seconds to start in another."""
 
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from cnnbench.__main__ import main
 from cnnbench.sweeps import estimate, executors
 from cnnbench.sweeps import run as sweep_run
+from cnnbench.types import ERROR_FILE
 
 
 class AtOnce(Executor):
@@ -32,7 +35,8 @@ def in_this_process(patch: pytest.MonkeyPatch) -> list[list[str]]:
     def watched(command: list[str], stream: Any, environ: dict[str, str]) -> int:
         started.append(command)
         said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
+        left = {ERROR_FILE: environ[ERROR_FILE]}
+        with redirect_stdout(said), redirect_stderr(said), mock.patch.dict(os.environ, left):
             code = main(command[3:])
         stream.write(said.getvalue().encode())
         return int(code)

@@ -13,13 +13,14 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from cnnbench import records
 from cnnbench.records.schema import Failure, RunRecord
 from cnnbench.sweeps.plan import Planned, State, state
 from cnnbench.training.folder import RunFolder, is_locked
-from cnnbench.types import Exit
+from cnnbench.types import ERROR_FILE, Exit
 
 POLL_SECONDS = 0.5
 """Between two looks at a lock that another process holds."""
@@ -103,10 +104,10 @@ def _command(run: Planned, before: State) -> list[str]:
 
 def _attempt(command: list[str], folder: RunFolder, environ: dict[str, str]) -> tuple[int, str, str]:
     """Run a command, its output appended to the run's log: its exit code; of a failure the reason and the log."""
-    with folder.log.open("ab") as stream:
-        start = stream.tell()
-        code = _watched(command, stream, environ)
-    return (code, *_reason(folder.log, start, code)) if code else (code, "", "")
+    with folder.log.open("ab") as stream, NamedTemporaryFile(prefix=".error-", dir=folder.path.parent) as error:
+        code = _watched(command, stream, {**environ, ERROR_FILE: error.name})
+        message = error.read().decode(errors="replace")
+    return (code, *_reason(code, message, folder.log)) if code else (code, "", "")
 
 
 def _watched(command: list[str], stream: BinaryIO, environ: dict[str, str]) -> int:
@@ -138,15 +139,9 @@ def finished(run: Planned, *, seconds: float = 0.0, skipped: bool = False) -> Ou
     return Outcome(run.task, run.seed, record.test.accuracy, seconds, skipped=skipped)
 
 
-def _reason(log: Path, start: int, code: int) -> tuple[str, str]:
-    """The last error message in the log from byte `start` on, else the signal or exit code and the log's path."""
-    with log.open("rb") as stream:
-        stream.seek(start)
-        lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
+def _reason(code: int, message: str, log: Path) -> tuple[str, str]:
+    """The error that a process has left, else the signal or the exit code with the path of the log."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}", str(log)
-    message = next((line for line in reversed(lines) if line.startswith("cnnbench: ")), None)
-    if message:
-        return message.removeprefix("cnnbench: "), ""
-    return f"exit {code}: {lines[-1] if lines else 'no output'}", str(log)
+    return (message, "") if message else (f"exit {code}", str(log))

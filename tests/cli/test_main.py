@@ -10,7 +10,7 @@ import cnnbench
 from cnnbench.__main__ import main
 from cnnbench.cli import front
 from cnnbench.cli.front import verbs
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import ERROR_FILE, CnnbenchError, Exit
 
 
 def modules_after(*arguments: str) -> set[str]:
@@ -128,6 +128,24 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(
     assert len(seen.splitlines()) == 1
     assert main(["list", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (CnnbenchError("no such file: \udce9"), "no such file: \\udce9"),
+        (KeyboardInterrupt(), "interrupted"),
+        (ZeroDivisionError("a\nb"), "unexpected ZeroDivisionError at "),
+    ],
+)
+def test_the_line_of_an_error_is_left_in_the_file_that_a_sweep_names(
+    raised: BaseException, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "entry", raising(raised))
+    for file in (Path("error"), Path("gone/error")):
+        monkeypatch.setenv(ERROR_FILE, str(file))
+        assert main(["list"]) != 0
+    assert Path("error").read_text().startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,14 @@ def test_a_run_is_fit_and_tested_once_with_its_flags_and_threads(linear: Planned
 @pytest.mark.parametrize(
     ("text", "code", "reason"),
     [
-        ("echo epoch 1; echo cnnbench: linear diverged; echo ending; exit 2", 2, "linear diverged"),
-        ("echo something odd; exit 1", 1, "exit 1: something odd; see "),
-        ("exit 9", 9, "exit 9: no output; see "),
+        ("echo epoch 1; printf 'linear diverged' > $CNNBENCH_ERROR_FILE; echo ending; exit 2", 2, "linear diverged"),
+        ("echo cnnbench: something odd; exit 1", 1, "exit 1; see "),
         ("kill -9 $$", -signal.SIGKILL, "ended by SIGKILL (out of memory?); see "),
-        ("echo cnnbench: an early error; kill -9 $$", -signal.SIGKILL, "ended by SIGKILL (out of memory?); see "),
+        (
+            "echo an early error > $CNNBENCH_ERROR_FILE; kill -9 $$",
+            -signal.SIGKILL,
+            "ended by SIGKILL (out of memory?); see ",
+        ),
         ("kill -11 $$", -signal.SIGSEGV, "ended by SIGSEGV; see "),
     ],
 )
@@ -113,11 +116,13 @@ def test_a_run_that_fails_leaves_its_reason(linear: Planned, script: Script, tex
 
 
 def test_the_reason_is_what_this_attempt_said_not_an_earlier_one(linear: Planned, script: Script) -> None:
-    script("echo cnnbench: out of luck; exit 2")
+    script("echo out of luck | tee $CNNBENCH_ERROR_FILE; exit 2")
     supervise(linear)
     script("exit 1")
-    assert supervise(linear).reason.startswith("exit 1: no output")
+    assert supervise(linear).reason.startswith("exit 1; see ")
     assert "out of luck" in Path(linear.folder).with_suffix(".log").read_text()  # the log keeps all of them
+    left = {path.name for path in Path(linear.folder).parent.iterdir()}
+    assert left == {"seed1", "seed1.log"}
 
 
 @pytest.mark.parametrize("text", ["kill -15 $$", "kill -2 $$", "exit 130", "exit 143"])
