@@ -44,7 +44,7 @@ def build(name: str, spec: ImageSpec) -> nn.Module:
     """The network `name` for `spec`, from float pixels in [0, 1] `(N, C, H, W)` to logits `(N, num_classes)`.
 
     Raises:
-        CnnbenchError: The name is unknown, or the network cannot take images of this size (exit 2).
+        CnnbenchError: The name is unknown, or the network cannot be built or cannot take images of this size (exit 2).
     """
     entry = architecture[name]
     builder = entry.load()
@@ -56,5 +56,6 @@ def build(name: str, spec: ImageSpec) -> nn.Module:
     # ours read no values of tensors, and `external` has its own way for those that do
     on_cpu = not (entry.ours or isinstance(entry, external.External))
     on_meta = sizes.build_on_meta(builder, spec, name=name, on_cpu=on_cpu)
-    network: nn.Module = on_meta if torch.get_default_device().type == "meta" else builder(spec)
+    meta = torch.get_default_device().type == "meta"
+    network = on_meta if meta else sizes.build_with_values(builder, spec, name=name)
     return torch.nn.Sequential(Normalize(spec), network)

@@ -108,12 +108,39 @@ def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, A
             raise
         except ImportError as error:
             raise CnnbenchError(f"the network cannot be built: {first_line(error)}", Exit.ENVIRONMENT) from None
+        except SystemExit as error:  # it would end the verb, and might look like success
+            raise DoesNotFit([*trace, *entered[-1:]], _exit(error)) from None
         except Exception as error:  # whatever a layer, ours or another library's, raises for a shape it cannot take
             raise DoesNotFit([*trace, *entered[-1:]], first_line(error).rstrip(".")) from None
         finally:
             for hook in hooks:
                 hook.remove()
     return network, tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+
+
+def _exit(error: SystemExit) -> str:
+    return f"it ends the process (SystemExit: {first_line(error)})"
+
+
+def build_with_values(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Module:
+    """The network on the default device, once `build_on_meta` has found that it takes the images.
+
+    Raises:
+        CnnbenchError: The builder raises, or returns what it has built in an earlier call (exit 2).
+    """
+    try:
+        network = builder(spec)
+    except CnnbenchError:
+        raise
+    except SystemExit as error:
+        raise CnnbenchError(f"{name} cannot be built: {_exit(error)}") from None
+    except Exception as error:
+        raise CnnbenchError(f"{name} cannot be built: {type(error).__name__}: {first_line(error)}") from None
+    if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):  # as `build_on_meta` left it
+        raise CnnbenchError(
+            f"the builder of {name} returns modules of an earlier call: it must build a new network at every call"
+        )
+    return network
 
 
 def _accepted(builder: Builder, spec: ImageSpec, on_cpu: bool) -> str:

@@ -1,7 +1,8 @@
 """Which sizes of image the networks take, and what is said of the others."""
 
 import re
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 import pytest
 import torch
@@ -189,6 +190,47 @@ def test_a_builder_s_own_refusal_is_passed_on() -> None:
 
     with pytest.raises(CnnbenchError, match=r"^not today$"):
         sizes.build_on_meta(refuses, ImageSpec(8, 8, 3, 10), name="theirs")
+
+
+@pytest.mark.parametrize("devices", [("cpu",), ("meta", "cpu")])
+def test_a_builder_that_ends_the_process_is_refused(devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(spec: ImageSpec) -> nn.Module:
+        if torch.get_default_device().type in devices:
+            raise SystemExit(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    architecture(name="theirs")(ends)
+    monkeypatch.setattr(sizes, "USUAL_SIDES", (2,))
+    with pytest.raises(CnnbenchError, match=r"it ends the process \(SystemExit: 0\)"):
+        build("theirs", ImageSpec(2, 2, 3, 10))
+
+
+KEPT = nn.Linear(12, 10)
+
+
+@pytest.mark.parametrize(
+    "builder", [cache(lambda spec: nn.Linear(12, 10)), lambda spec: KEPT, lambda spec: nn.Sequential(KEPT)]
+)
+def test_a_builder_that_returns_what_it_has_built_before_is_refused(
+    builder: Callable[[ImageSpec], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    architecture(name="theirs")(lambda spec: nn.Sequential(nn.Flatten(), builder(spec)))
+    with pytest.raises(CnnbenchError, match="the builder of theirs returns modules of an earlier call"):
+        build("theirs", ImageSpec(2, 2, 3, 10))
+
+
+def test_an_error_of_a_builder_that_the_meta_device_does_not_raise_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(spec: ImageSpec) -> nn.Module:
+        if torch.get_default_device().type == "cpu":
+            raise KeyError("width")
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    architecture(name="theirs")(fails)
+    with pytest.raises(CnnbenchError, match="theirs cannot be built: KeyError: 'width'"):
+        build("theirs", ImageSpec(2, 2, 3, 10))
 
 
 def test_hooks_are_gone_after_the_check() -> None:
