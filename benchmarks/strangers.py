@@ -94,6 +94,18 @@ def bn_notrack(spec: ImageSpec) -> nn.Module:
     return Wrapped(spec, nn.BatchNorm2d(8, track_running_stats=False))
 
 
+@network("no function of the image: at another place in the batch")
+def place_in_batch(spec: ImageSpec) -> nn.Module:
+    """Adds the place in the batch."""
+    return Wrapped(spec, Call(lambda x: x + 0.01 * torch.arange(len(x), device=x.device).view(-1, 1, 1, 1)))
+
+
+@network("no function of the image: in a batch of 68 images")
+def large_batch_mean(spec: ImageSpec) -> nn.Module:
+    """Subtracts a part of the batch's mean, of large batches alone."""
+    return Wrapped(spec, Call(lambda x: x - 0.1 * x.mean(0, keepdim=True) if len(x) > 16 else x))
+
+
 @network("no function of the image: ")
 def remembers(spec: ImageSpec) -> nn.Module:
     """Adds a part of what it saw in the call before, in an attribute."""

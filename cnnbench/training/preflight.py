@@ -27,10 +27,16 @@ from cnnbench.types import COST_SPEC, SEED, CnnbenchError, Exit, ImageSpec, firs
 IMAGES = 4
 """In a batch: more than one, so that an answer can depend on the others."""
 
+REPEATED = 17
+"""How often the images are repeated in a large batch, for one of more than 64."""
+
 ROUNDING = 8 * torch.finfo(torch.float32).eps
 """What may differ between two calls of the same shape, in parts of the largest logit; most differ by nothing."""
 
-TRIED = 1
+ROUNDING_ELSEWHERE = 1e-4
+"""The same for an image at another place, or in a batch of another size, which sums in another order."""
+
+TRIED = 2
 """Version of these checks: a network that passed an earlier one is tried again."""
 
 Check = Callable[[str, ImageSpec], tuple[str, ...]]
@@ -78,10 +84,11 @@ def check_network(arch: str, spec: ImageSpec) -> tuple[str, ...]:
         pixels = torch.rand(IMAGES, spec.channels, spec.height, spec.width)
         others = 1 - pixels / 4  # with other means and deviations
         labels = torch.arange(IMAGES) % spec.num_classes
-        _train_a_step(arch, network, pixels, labels, spec)
+        training_logits = _train_a_step(arch, network, pixels, labels, spec)
         logits = _evaluate(arch, network, pixels, others, spec)
+        _refuse_dependence_on_the_batch(arch, network, pixels, logits, spec)
         _refuse_hidden_state(arch, network, pixels, logits, spec)
-    return tuple(_softmax_warning(logits) + _wrong_declarations(arch))
+    return tuple(_softmax_warning(logits, training_logits) + _wrong_declarations(arch))
 
 
 def _key(arch: str, spec: ImageSpec, more: Check | None) -> str:
@@ -112,12 +119,16 @@ def _refuse_lazy(arch: str, network: nn.Module) -> None:
         raise CnnbenchError(f"{arch} has the lazy parameter {name}: give its layer the size of its input")
 
 
-def _train_a_step(arch: str, network: nn.Module, pixels: Tensor, labels: Tensor, spec: ImageSpec) -> None:
-    """One step of SGD, so that a head that begins with zeros does not hide what the layers before it do."""
+def _train_a_step(arch: str, network: nn.Module, pixels: Tensor, labels: Tensor, spec: ImageSpec) -> Tensor:
+    """One step of SGD, so that a head that begins with zeros does not hide what the layers before it do.
+
+    Returns:
+        The logits in training mode.
+    """
     mode = f"in training mode on {spec.size} images"
     network.train()
     with _failures_of(arch, mode):
-        logits = network(pixels)
+        logits: Tensor = network(pixels)
     _check_logits(arch, logits, mode, spec)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trained:
@@ -130,10 +141,11 @@ def _train_a_step(arch: str, network: nn.Module, pixels: Tensor, labels: Tensor,
     if not all(gradient.isfinite().all() for gradient in gradients):
         raise CnnbenchError(f"{arch} has gradients that are not finite, on {spec.size} images with pixels in [0, 1]")
     torch.optim.SGD(trained, lr=0.01).step()
+    return logits.detach()
 
 
 def _evaluate(arch: str, network: nn.Module, pixels: Tensor, others: Tensor, spec: ImageSpec) -> Tensor:
-    """The logits of `pixels` `(IMAGES, C, H, W)`, found to follow from each image alone."""
+    """The logits of `pixels` `(IMAGES, C, H, W)`, found to be the same at every call."""
     mode = f"in evaluation mode on {spec.size} images"
     network.eval()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -164,9 +176,26 @@ def _evaluate(arch: str, network: nn.Module, pixels: Tensor, others: Tensor, spe
     return first
 
 
-def _check_same(arch: str, logits: Tensor, others: Tensor, how: str) -> None:
+def _refuse_dependence_on_the_batch(
+    arch: str, network: nn.Module, pixels: Tensor, logits: Tensor, spec: ImageSpec
+) -> None:
+    """An image alone, at another place, and in a large batch must have the logits that it has among `pixels`."""
+    places = torch.arange(IMAGES).roll(1)
+    many = f"in a batch of {IMAGES * REPEATED} images"
+    with torch.no_grad(), _failures_of(arch, f"in evaluation mode on another batch of {spec.size} images"):
+        for batch, expected, how in (
+            (pixels[places], logits[places], "at another place in the batch"),
+            *((pixels[place : place + 1], logits[place : place + 1], "alone in the batch") for place in range(IMAGES)),
+            (pixels.repeat(REPEATED, 1, 1, 1), logits.repeat(REPEATED, 1), many),
+        ):
+            found = network(batch)
+            _check_logits(arch, found, "in evaluation mode", spec, images=len(batch))
+            _check_same(arch, expected, found, how, rounding=ROUNDING_ELSEWHERE)
+
+
+def _check_same(arch: str, logits: Tensor, others: Tensor, how: str, *, rounding: float = ROUNDING) -> None:
     difference = float((logits - others).abs().max())
-    if not difference <= ROUNDING * float(logits.abs().max()):
+    if not difference <= rounding * float(logits.abs().max()):
         raise CnnbenchError(
             f"{arch} is no function of the image: {how} the logits of one image differ by {difference:.1e}",
             Exit.VERDICT,
@@ -190,23 +219,28 @@ def _refuse_hidden_state(arch: str, network: nn.Module, pixels: Tensor, logits: 
         )
 
 
-def _check_logits(arch: str, logits: object, mode: str, spec: ImageSpec) -> None:
-    expected = f"expected one tensor of logits ({IMAGES}, {spec.num_classes})"
+def _check_logits(arch: str, logits: object, mode: str, spec: ImageSpec, *, images: int = IMAGES) -> None:
+    expected = f"expected one tensor of logits ({images}, {spec.num_classes})"
     if not isinstance(logits, Tensor):
         raise CnnbenchError(f"{arch} returns a {type(logits).__name__} {mode}: {expected}")
-    if logits.shape != (IMAGES, spec.num_classes):
-        raise CnnbenchError(f"{arch} returns {tuple(logits.shape)} for {IMAGES} images {mode}: {expected}")
+    if logits.shape != (images, spec.num_classes):
+        raise CnnbenchError(f"{arch} returns {tuple(logits.shape)} for a batch of {images} {mode}: {expected}")
     if logits.dtype != torch.float32:
         raise CnnbenchError(f"{arch} returns {str(logits.dtype).removeprefix('torch.')} {mode}: expected float32")
     if not logits.isfinite().all():
         raise CnnbenchError(f"{arch} returns logits that are not finite {mode} with pixels in [0, 1]")
 
 
-def _softmax_warning(logits: Tensor) -> list[str]:
+def _softmax_warning(logits: Tensor, training_logits: Tensor) -> list[str]:
+    advice = "are probabilities, a softmax before the loss: return raw logits, which train faster"
+    if _are_probabilities(logits):
+        return [f"its outputs {advice}"]
+    return [f"its outputs in training mode {advice}"] if _are_probabilities(training_logits) else []
+
+
+def _are_probabilities(logits: Tensor) -> bool:
     sums = logits.sum(dim=1)
-    if logits.shape[1] == 1 or float(logits.min()) < 0 or float((sums - 1).abs().max()) > 1e-4:
-        return []
-    return ["its outputs are probabilities, a softmax before the loss: return raw logits, which train faster"]
+    return logits.shape[1] > 1 and float(logits.min()) >= 0 and float((sums - 1).abs().max()) <= 1e-4
 
 
 def _wrong_declarations(arch: str) -> list[str]:
@@ -233,5 +267,5 @@ def _failures_of(arch: str, mode: str) -> Iterator[None]:
         yield
     except CnnbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the verb, and might look like success
         raise CnnbenchError(f"{arch} fails {mode}: {type(error).__name__}: {first_line(error)}") from None

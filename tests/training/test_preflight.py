@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,6 +77,47 @@ def test_trying_a_network_leaves_the_random_numbers_alone() -> None:
 
 def linear(spec: ImageSpec) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(spec.height * spec.width * spec.channels, spec.num_classes))
+
+
+class Changed(nn.Module):
+    """A linear network whose logits a function changes, given whether it trains."""
+
+    def __init__(self, spec: ImageSpec, change: Callable[[torch.Tensor, bool], torch.Tensor]) -> None:
+        super().__init__()
+        self.network, self.change = linear(spec), change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(self.network(x), self.training)
+
+
+def test_a_softmax_in_training_mode_alone_is_said(names: dict[str, Any]) -> None:
+    cnnbench.register_architecture(name="theirs")(
+        lambda spec: Changed(spec, lambda logits, training: logits.softmax(1) if training else logits)
+    )
+    (warning,) = preflight.check_network("theirs", SPEC)
+    assert warning.startswith("its outputs in training mode are probabilities, a softmax before the loss")
+
+
+def test_an_image_alone_has_the_logits_that_it_has_among_others(names: dict[str, Any]) -> None:
+    cnnbench.register_architecture(name="theirs")(
+        lambda spec: Changed(spec, lambda logits, _: logits * (1.001 if len(logits) == 1 else 1.0))
+    )
+    with pytest.raises(CnnbenchError, match=r"no function of the image: alone in the batch") as refused:
+        preflight.check_network("theirs", SPEC)
+    assert refused.value.code == Exit.VERDICT
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_network_that_ends_the_process_is_refused(trains: bool, names: dict[str, Any]) -> None:
+    def end(logits: torch.Tensor, training: bool) -> torch.Tensor:
+        if training == trains and not logits.is_meta:
+            raise SystemExit(0)
+        return logits
+
+    cnnbench.register_architecture(name="theirs")(lambda spec: Changed(spec, end))
+    mode = "training" if trains else "evaluation"
+    with pytest.raises(CnnbenchError, match=f"theirs fails in {mode} mode on 9x8x2 images: SystemExit: 0"):
+        preflight.check_network("theirs", SPEC)
 
 
 def test_a_wrong_declaration_is_said(names: dict[str, Any]) -> None:
