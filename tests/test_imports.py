@@ -12,7 +12,17 @@ import cnnbench
 
 ROOT = Path(cnnbench.__file__).parent
 ORDER = (
-    *({"types"}, {"registry"}, {"records"}, {"environment"}, {"cache"}, {"tasks"}, {"pictures"}, {"pixels"}),
+    *(
+        {"types"},
+        {"arguments"},
+        {"registry"},
+        {"records"},
+        {"environment"},
+        {"cache"},
+        {"tasks"},
+        {"pictures"},
+        {"pixels"},
+    ),
     {"runtime"},
     {"architectures", "datasets"},
     {"analysis"},

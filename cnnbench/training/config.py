@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
 from cnnbench import datasets, records, tasks
 from cnnbench.architectures import architecture
+from cnnbench.arguments import words
 from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
@@ -391,19 +391,5 @@ def _refusal(
         try:
             parser.parse_args([f"--{name}"] if flags[name].switch else [f"--{name}={text}"])
         except ArgumentError:
-            return CnnbenchError(f"{verb}: {name} is {text}: expected {accepted(flags[name].type)}")
+            return CnnbenchError(f"{verb}: {name} is {text}: expected {words(flags[name].type)}")
     return None
-
-
-def accepted(kind: Any) -> str:
-    """A type in words, such as "a whole number or a number"."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(accepted(part) for part in get_args(kind) if part is not NoneType)
-    if get_origin(kind) is list:
-        return "a list"
-    if get_origin(kind) is dict:
-        return "keys with values"
-    return words.get(kind, str(kind))

@@ -2,7 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,6 @@ from cnnbench import datasets
 from cnnbench.records.schema import DataConfig
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import (
-    accepted,
     configure,
     flags_of,
     parse,
@@ -182,20 +180,6 @@ def test_trainer_options_have_our_defaults_and_no_unknown_names() -> None:
     assert (options["max_epochs"], options["precision"], options["num_sanity_val_steps"]) == (3, "auto", 0)
     with pytest.raises(CnnbenchError, match="unknown trainer option 'max_epoch': did you mean max_epochs"):
         trainer_options(records.replace(config, trainer={"max_epoch": 3}))
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (int, "a whole number"),
-        (int | float | None, "a whole number or a number"),
-        (str | None, "text"),
-        (list[int] | str, "a list or text"),
-        (dict[str, int] | None, "keys with values"),
-    ],
-)
-def test_types_in_words(kind: Any, words: str) -> None:
-    assert accepted(kind) == words
 
 
 def test_options_by_their_last_part_and_paths_are_a_configuration(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""What a caller passes, held to the annotations of what takes it: another type is one line, not an error further in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+from cnnbench.types import CnnbenchError
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+LONGEST = 60
+"""Characters of a value that are shown."""
+
+
+def checked(function: Callable[P, Result]) -> Callable[P, Result]:
+    """The function, which first refuses arguments of other types than its annotations name.
+
+    Annotations that only type checkers can resolve are not held to.
+
+    Raises:
+        CnnbenchError: An argument is of another type (exit 2).
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        signature = inspect.signature(function)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # Python's own words for a missing or unknown argument
+            return function(*args, **kwargs)
+        for name, kind in _kinds(function).items():
+            single = name in given and signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
+            if single and not fits(given[name], kind):
+                raise CnnbenchError(f"{function.__name__}: {refusal(name, given[name], kind)}")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def check_fields(instance: Any) -> None:
+    """Refuse values in a dataclass or a Struct that are not of the types of its fields.
+
+    Raises:
+        CnnbenchError: A value is of another type (exit 2).
+    """
+    for kind in reversed(type(instance).__mro__):
+        for name, accepted in _kinds(kind).items():
+            if not fits(getattr(instance, name), accepted):
+                raise CnnbenchError(refusal(name, getattr(instance, name), accepted))
+
+
+def refusal(name: str, value: object, kind: Any) -> str:
+    """What is wrong with a value, in words."""
+    return f"{name} is {shown(value)}: expected {words(kind)}"
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; numbers of numpy are numbers, and any sequence but text is a list or a tuple."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(value is part or (type(value) is type(part) and value == part) for part in parts)
+    if origin in (int, float):
+        return isinstance(value, Integral if origin is int else Real) and not isinstance(value, bool)
+    if origin in (list, tuple, Sequence):
+        listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return listed and all(fits(item, part) for part in parts[:1] for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(fits(item, parts[1]) for item in value.values() if parts)
+    if origin is Callable:
+        return callable(value)
+    if origin in (None, NoneType):
+        return value is None
+    return origin is Any or not isinstance(origin, type) or isinstance(value, origin)
+
+
+WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    Path: "a path",
+    list: "a list",
+    tuple: "a list",
+    Sequence: "a list",
+    dict: "keys with values",
+    Mapping: "keys with values",
+    Callable: "a function",
+}
+
+
+def words(kind: Any) -> str:
+    """A type in words, such as "a whole number or a number"."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(words(part) for part in parts if part is not NoneType))
+    if origin in (tuple, Sequence) and parts:
+        return f"a list, each {words(parts[0])}"
+    return WORDS.get(origin) or _a(origin)
+
+
+def shown(value: object) -> str:
+    """A value in one short line: its text where that is short, else what it is."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = repr(value)
+    if len(text) <= LONGEST and text.isprintable() and not text.startswith("<"):
+        return text
+    if isinstance(value, str):
+        return f"{text[:LONGEST]}..."
+    return f"the function {value.__name__}" if callable(value) and hasattr(value, "__name__") else _a(type(value))
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"
+
+
+@functools.cache
+def _kinds(annotated: Any) -> dict[str, Any]:
+    """The types that the annotations of a function or of a class itself name; without those that only checkers know."""
+    kinds = {}
+    for name, text in inspect.get_annotations(annotated).items():
+        if name == "return" or "ClassVar" in str(text):
+            continue
+        try:
+            kinds[name] = eval(text, vars(sys.modules[annotated.__module__])) if isinstance(text, str) else text
+        except NameError:  # imported for type checkers alone
+            continue
+    return kinds
