@@ -11,18 +11,50 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, overload
 
+import msgspec
+from msgspec import Meta
+
+from cnnbench.arguments import shown
 from cnnbench.types import CnnbenchError, Exit, check_name, first_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Declarable:
+    """What a decorator may declare under a key: a type that msgspec checks, and the same in words."""
+
+    type: Any
+    words: str
+
+
+COUNT = Declarable(Annotated[int, Meta(ge=1)], "a whole number from 1 on")
+SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+Declarables = Mapping[str, Declarable]
+"""The keys that a registry knows; an empty one takes any."""
+
+
+def fault_of(declared: Mapping[str, Any], declarables: Declarables) -> str:
+    """What is wrong with a declaration, in words; empty where nothing is."""
+    for key, value in declared.items() if declarables else ():
+        if key not in declarables:
+            return f"declares {key}: {hint(key, list(declarables))}"
+        try:
+            msgspec.convert(value, declarables[key].type)
+        except msgspec.ValidationError:
+            return f"declares {key}={shown(value)}: expected {declarables[key].words}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +66,8 @@ class Entry:
     function: str
     summary: str = ""
     declared: dict[str, Any] = field(default_factory=dict)
+    fault: str = ""
+    """What is wrong with what it declares, in words; none of it counts then, and the builder is refused."""
     ours: ClassVar[bool] = True
     """Whether its builder is one of this package, which tests try; what builders of others return is tried first."""
 
@@ -51,12 +85,26 @@ class Entry:
         builder: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
         return builder
 
+    def declarations(self) -> dict[str, Any]:
+        """All that its builder declares, also what is computed when it is imported.
+
+        Raises:
+            CnnbenchError: As `load`.
+        """
+        return {**self.declared, **_declared(self.load())}
+
+    def refuse_fault(self) -> None:
+        """Raises CnnbenchError where it declares what cannot be (exit 6)."""
+        if self.fault:
+            raise CnnbenchError(f"{self.name} of {self.origin} {self.fault}", Exit.ENVIRONMENT)
+
 
 @dataclass(frozen=True)
 class InstalledEntry(Entry):
     """The entry point of another installed package."""
 
     point: EntryPoint | None = None
+    declarables: Declarables = field(default_factory=dict)
     ours: ClassVar[bool] = False
 
     @property
@@ -70,6 +118,7 @@ class InstalledEntry(Entry):
 
     def load(self) -> Callable[..., Any]:
         assert self.point is not None
+        self.refuse_fault()
         try:
             builder = self.point.load()
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
@@ -81,6 +130,7 @@ class InstalledEntry(Entry):
                 "as in package.module:function",
                 Exit.ENVIRONMENT,
             )
+        replace(self, fault=fault_of(_declared(builder), self.declarables)).refuse_fault()  # of what is computed
         result: Callable[..., Any] = builder
         return result
 
@@ -123,9 +173,10 @@ class Registry:
     269722
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, *, declarables: Declarables | None = None) -> None:
         self.kind = kind
         self.package = package
+        self.declarables = declarables or {}
         self.packages: set[str] = set()
         """Top-level modules that entry points name."""
 
@@ -136,17 +187,20 @@ class Registry:
     def __call__(self, /, **declared: Any) -> Callable[[Builder], Builder]: ...
 
     def __call__(self, builder: Any = None, /, **declared: Any) -> Any:
-        """Mark a builder. Its name is the function's, or `name` where given; `declared` is kept on the function.
+        """Mark a builder. Its name is the function's, or `name` where given; `declared` is kept beside it.
 
         Raises:
-            CnnbenchError: The name is taken, or cannot name a folder (exit 2).
+            CnnbenchError: The name is taken, or cannot name a folder; or something is declared that cannot be (exit 2).
         """
 
         def mark(builder: Builder) -> Builder:
             if not callable(builder):
-                raise CnnbenchError(f"{builder!r} is no builder of the {self.kind}: expected a function")
-            builder.declared = declared  # type: ignore[attr-defined]
-            if not builder.__module__.startswith(f"{self.package}."):
+                raise CnnbenchError(f"{shown(builder)} is no builder of the {self.kind}: expected a function")
+            with suppress(
+                AttributeError, TypeError
+            ):  # a bound method has no attributes; its entry has what it declares
+                builder.declared = declared  # type: ignore[attr-defined]
+            if not _module_of(builder).startswith(f"{self.package}."):
                 self._register(builder, declared)
             return builder
 
@@ -154,20 +208,23 @@ class Registry:
 
     def _register(self, builder: Callable[..., Any], declared: dict[str, Any]) -> None:
         """Add a builder that this process has defined. Those of a package are known by its entry points alone."""
-        module, function = builder.__module__, getattr(builder, "__name__", "")
+        module, function = _module_of(builder), getattr(builder, "__name__", "")
         entries = self.entries  # fills `packages`
         if module.partition(".")[0] in self.packages:
             return
         name = declared.get("name", function)
         if not name or name == "<lambda>":
             raise CnnbenchError(f"the builder {builder!r} has no name: give it one with name=")
-        _check_name(name, f"the {self.kind}'s name")
+        check_name(name, f"the {self.kind}'s name")
         before = entries.get(name)
         if before is not None and not (isinstance(before, LocalEntry) and before.module == module):
             raise CnnbenchError(f"the {self.kind} {name!r} is there already, of {before.origin}: give another name=")
         summary = (builder.__doc__ or "").strip().partition("\n")[0]
-        literals = {key: value for key, value in declared.items() if key != "name"}
-        entries[name] = LocalEntry(name, module, function, summary, literals, builder)
+        stated = _without_name(declared)
+        fault = fault_of(stated, self.declarables)
+        if fault:
+            raise CnnbenchError(f"the {self.kind} {name!r} {fault}")
+        entries[name] = LocalEntry(name, module, function, summary, stated, builder=builder)
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -186,7 +243,7 @@ class Registry:
             for path in sorted(Path(folder).glob("*.py")):
                 for entry in _decorated(path, f"{self.package}.{path.stem}", self.kind):
                     _add(entries, entry)
-        for installed in _installed(self.package, self.kind):
+        for installed in _installed(self.package, self.kind, self.declarables):
             self.packages.add(installed.module.partition(".")[0])
             reason = _add_installed(entries, installed)
             if reason:
@@ -194,10 +251,20 @@ class Registry:
         return dict(sorted(entries.items()))
 
     def __getitem__(self, name: str) -> Entry:
-        """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown."""
+        """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown, or is no name."""
+        self.require_text(name)
         if name not in self.entries:
             raise CnnbenchError(f"unknown {self.kind} {name!r}: {hint(name, list(self.entries))}")
         return self.entries[name]
+
+    def require_text(self, name: object) -> None:
+        """Raises CnnbenchError for what is no name, such as a network where the name of one is expected (exit 2)."""
+        if not isinstance(name, str):
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise CnnbenchError(
+                f"{shown(name)} is no name: expected the name of {article} {self.kind}; register a builder with "
+                f"@cnnbench.register_{self.kind}"
+            )
 
     def __iter__(self) -> Any:
         return iter(self.entries)
@@ -221,22 +288,17 @@ def _add_installed(entries: dict[str, Entry], entry: InstalledEntry) -> str:
     """Add the entry of a package; if it is left out, the reason."""
     before = entries.get(entry.name)
     try:
-        _check_name(entry.name, "its name")
+        check_name(entry.name, "its name")
     except CnnbenchError as error:
         return f"is left out: {error}"
     if before is None:
         entries[entry.name] = entry
     elif isinstance(before, InstalledEntry | AmbiguousEntry):
         packages = before.packages if isinstance(before, AmbiguousEntry) else (before.package,)
-        entries[entry.name] = AmbiguousEntry(entry.name, "", "", "", {}, (*packages, entry.package))
+        entries[entry.name] = AmbiguousEntry(entry.name, "", "", packages=(*packages, entry.package))
     else:
         return f"is left out: the name is that of {before.origin}"
     return ""
-
-
-def _check_name(name: str, what: str) -> None:
-    """A name may have slashes, which become dashes where it names a folder."""
-    check_name(name.replace("/", "-"), what)
 
 
 def _decorated(path: Path, module: str, decorator: str) -> Iterator[Entry]:
@@ -249,7 +311,7 @@ def _decorated(path: Path, module: str, decorator: str) -> Iterator[Entry]:
                 yield Entry(declared.pop("name", node.name), module, node.name, _summary(node), declared)
 
 
-def _installed(group: str, kind: str) -> Iterator[InstalledEntry]:
+def _installed(group: str, kind: str, declarables: Declarables) -> Iterator[InstalledEntry]:
     """The entry points of other installed packages in a group."""
     from importlib.metadata import entry_points  # slow, and not needed where no name is looked up
 
@@ -257,9 +319,19 @@ def _installed(group: str, kind: str) -> Iterator[InstalledEntry]:
         entry_points(group=group), key=lambda point: (point.name, point.dist.name if point.dist else "")
     ):
         summary, declared = _described(point, kind)
+        fault = fault_of(declared, declarables)
         source = f"from {point.dist.name if point.dist else '?'}"
-        summary = f"{summary} ({source})" if summary else source
-        yield InstalledEntry(point.name, point.module, point.attr or "", summary, declared, point)
+        said = fault or summary
+        yield InstalledEntry(
+            point.name,
+            point.module,
+            point.attr or "",
+            f"{said} ({source})" if said else source,
+            {} if fault else declared,
+            fault,
+            point,
+            declarables,
+        )
 
 
 def _described(point: EntryPoint, kind: str) -> tuple[str, dict[str, Any]]:
@@ -282,8 +354,7 @@ def _described(point: EntryPoint, kind: str) -> tuple[str, dict[str, Any]]:
     for call in node.decorator_list:
         if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in (kind, f"register_{kind}"):
             declared = _literals(call)
-    declared.pop("name", None)  # the entry point's counts
-    return _summary(node), declared
+    return _summary(node), _without_name(declared)  # the entry point's name counts
 
 
 def _source(module: str) -> Path | None:
@@ -300,6 +371,21 @@ def _source(module: str) -> Path | None:
     places = [Path(place, *parts) for place in spec.submodule_search_locations or ()]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return next((file for file in files if file.is_file()), None)
+
+
+def _module_of(builder: Callable[..., Any]) -> str:
+    """The module that a builder is written in; of a partial, that of its function."""
+    return _module_of(builder.func) if isinstance(builder, partial) else builder.__module__ or ""
+
+
+def _declared(builder: Callable[..., Any]) -> dict[str, Any]:
+    """What the decorator has kept on a builder."""
+    declared = getattr(builder, "declared", {})
+    return _without_name(declared) if isinstance(declared, dict) else {}
+
+
+def _without_name(declared: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in declared.items() if key != "name"}
 
 
 def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:

@@ -55,9 +55,11 @@ def check_name(name: str, what: str = "the task's name") -> str:
         what: What it is, for the message.
 
     Raises:
-        CnnbenchError: It is empty, begins with a dot, or has a separator of paths or a control character (exit 2).
+        CnnbenchError: It is no text, is empty, begins with a dot, or has a separator of paths or a control character
+            (exit 2).
     """
-    if not name or name.startswith(".") or any(character in "/\\" or not character.isprintable() for character in name):
+    parted = not isinstance(name, str) or any(part in "/\\" or not part.isprintable() for part in name)
+    if parted or not name or name.startswith("."):
         raise CnnbenchError(
             f"{what} is {name!r}: it names a folder, so expected text without / and \\, "
             "without control characters, that does not begin with a dot"

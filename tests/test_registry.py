@@ -1,5 +1,7 @@
 """Names come from the source, from nowhere else, and without importing what they name."""
 
+import ast
+import functools
 import importlib
 import pkgutil
 import shutil
@@ -14,8 +16,10 @@ import pytest
 
 from cnnbench.architectures import Architectures, architecture, build
 from cnnbench.datasets import dataset
-from cnnbench.registry import Registry, hint
+from cnnbench.registry import Registry, fault_of, hint
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
+
+SPEC = ImageSpec(4, 4, 1, 7)
 
 both = pytest.mark.parametrize("registry", [architecture, dataset], ids=lambda registry: registry.kind)
 
@@ -168,10 +172,16 @@ def test_an_installed_package_adds_its_own_architecture(tmp_path: Path, monkeypa
     assert build("their_net", ImageSpec(4, 4, 1, 7))(torch.zeros(2, 1, 4, 4)).shape == (2, 7)
 
 
-def test_an_installed_package_may_have_a_slash_in_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "theirs/net")
+@pytest.mark.parametrize("name", ["timm/net", "torchvision/alexnet"])
+def test_names_with_a_slash_are_those_of_other_libraries_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, name)
     monkeypatch.syspath_prepend(tmp_path)
-    assert Architectures("architecture", "cnnbench.architectures")["theirs/net"].module == "theirs_for_tests"
+    fresh = Architectures("architecture", "cnnbench.architectures")
+    assert name not in fresh.entries
+    assert f"note: architecture '{name}' of the package theirs is left out: its name is " in capsys.readouterr().err
+    assert architecture["torchvision/alexnet"].module == "torchvision"
 
 
 def test_a_package_with_a_name_of_ours_is_left_out_with_a_line(
@@ -272,9 +282,15 @@ def test_a_second_registration_by_the_same_module_replaces_the_first(fresh: Regi
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("lenet5", "there already, of cnnbench.architectures.lenet"), ("../x", "names a folder")]
+    ("name", "words"),
+    [
+        ("lenet5", "there already, of cnnbench.architectures.lenet"),
+        ("../x", "names a folder"),
+        ("timm/resnet18", "names a folder"),
+        (5, "the architecture's name is 5: it names a folder"),
+    ],
 )
-def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Registry, name: str, words: str) -> None:
+def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Registry, name: Any, words: str) -> None:
     with pytest.raises(CnnbenchError, match=words) as refused:
         fresh(name=name)(lambda spec: None)
     assert refused.value.code == Exit.USAGE
@@ -285,6 +301,106 @@ def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Reg
 def test_what_is_no_function_is_no_builder(builder: object, fresh: Registry) -> None:
     with pytest.raises(CnnbenchError, match="is no builder of the architecture: expected a function"):
         fresh(builder)  # type: ignore[call-overload]
+
+
+class Nets:
+    """Builders that are no plain functions."""
+
+    def bound(self, spec: ImageSpec) -> str:
+        """Of an instance."""
+        return f"bound {spec}"
+
+    @classmethod
+    def of_class(cls, spec: ImageSpec) -> str:
+        """Of the class."""
+        return f"of {cls.__name__} {spec}"
+
+
+@pytest.mark.parametrize("builder", [Nets().bound, Nets.of_class], ids=["method", "class method"])
+def test_a_method_is_a_builder_too(builder: Callable[[ImageSpec], str], fresh: Registry) -> None:
+    assert fresh(macs=3)(builder) is builder
+    entry = fresh[builder.__name__]
+    assert (entry.declarations(), entry.load()(SPEC)) == ({"macs": 3}, builder(SPEC))
+
+
+def test_a_partial_is_of_the_module_of_its_function(fresh: Registry) -> None:
+    fresh(name="part")(functools.partial(Nets.of_class, SPEC))
+    assert fresh["part"].module == __name__
+
+
+@pytest.mark.parametrize("name", [None, 5, Nets(), Nets], ids=str)
+def test_what_is_no_name_is_told_how_to_get_one(name: Any) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        architecture[name]
+    advice = "is no name: expected the name of an architecture; register a builder with @cnnbench.register_architecture"
+    assert str(refused.value).endswith(advice)
+    assert "\n" not in str(refused.value)
+
+
+WRONG = {
+    "params='460'": ("params='460'", "expected a whole number from 1 on"),
+    "params=-3": ("params=-3", "expected a whole number from 1 on"),
+    "params=True": ("params=True", "expected a whole number from 1 on"),
+    "parms=460": ("parms", "did you mean params?"),
+}
+
+
+@pytest.mark.parametrize("stated", WRONG)
+def test_a_wrong_declaration_is_refused_at_once(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architecture, "entries", dict(architecture.entries))
+    said, advice = WRONG[stated]
+    key, _, value = stated.partition("=")
+    with pytest.raises(CnnbenchError) as refused:
+        architecture(name="net", **{key: ast.literal_eval(value)})(lambda spec: None)
+    assert str(refused.value) == f"the architecture 'net' declares {said}: {advice}"
+    assert "net" not in architecture.entries
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"size": 28},
+        {"size": "abc"},
+        {"classes": "ten"},
+        {"classes": 0},
+        {"sha256": 5},
+        {"sha256": "5"},
+        {"splits": "x"},
+    ],
+    ids=str,
+)
+def test_a_wrong_declaration_of_a_dataset_is_refused_at_once(declared: dict[str, Any]) -> None:
+    ((key, value),) = declared.items()
+    with pytest.raises(CnnbenchError, match=f"the dataset 'theirs' declares {key}={value!r}: expected ") as refused:
+        dataset(name="theirs", **declared)(lambda source: None)
+    assert refused.value.code == Exit.USAGE
+
+
+@both
+def test_what_ours_declare_is_what_can_be_declared(registry: Registry) -> None:
+    assert not any(fault_of(entry.declarations(), registry.declarables) for entry in registry.entries.values())
+
+
+@pytest.mark.parametrize("stated", [*WRONG, "params=len('ab') - 2"])
+def test_a_wrong_declaration_of_a_package_is_refused_where_its_name_is_used(
+    stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "their_net")
+    (tmp_path / "theirs_for_tests.py").write_text(
+        "from cnnbench import register_architecture\n\n"
+        f'@register_architecture({stated})\ndef make(spec):\n    """Theirs."""\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Architectures("architecture", "cnnbench.architectures", declarables=architecture.declarables)
+    monkeypatch.setattr(importlib.import_module("cnnbench.architectures"), "architecture", fresh)
+    said, advice = WRONG.get(stated, ("params=0", "expected a whole number from 1 on"))
+    if stated in WRONG:
+        assert fresh["their_net"].summary == f"declares {said}: {advice} (from theirs)"
+    assert fresh["their_net"].declared == {}
+    with pytest.raises(CnnbenchError) as refused:
+        fresh["their_net"].load()
+    assert str(refused.value) == f"their_net of the package theirs declares {said}: {advice}"
+    assert refused.value.code == Exit.ENVIRONMENT
 
 
 def test_a_builder_without_a_name_needs_one(fresh: Registry) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.registry import Entry, Registry
+from cnnbench.registry import COUNT, Entry, Registry
 from cnnbench.types import ImageSpec
 
 if TYPE_CHECKING:
@@ -20,14 +20,17 @@ class Architectures(Registry):
     """The registered architectures, and by name those of other libraries, which are too many to list."""
 
     def __getitem__(self, name: str) -> Entry:
-        if "/" not in name or name in self.entries:
+        self.require_text(name)
+        if "/" not in name:
             return super().__getitem__(name)
         from cnnbench.architectures import external
 
         return external.entry(name)
 
 
-architecture = Architectures("architecture", package="cnnbench.architectures")
+architecture = Architectures(
+    "architecture", package="cnnbench.architectures", declarables={"params": COUNT, "macs": COUNT}
+)
 """Decorator. `params` and `macs`: the cost at 3 x 32 x 32 with 10 classes."""
 architecture.__doc__ = """Register a function from an `ImageSpec` to a network; see docs/bring-your-own.md.
 
@@ -36,7 +39,8 @@ evaluation. It is known at once, by the function's name or by `name=`; `params=`
 32x32x3 with 10 classes. The decorator takes no arguments, or these.
 
 Raises:
-    CnnbenchError: The name is taken, there is none, or it cannot name a folder (exit 2).
+    CnnbenchError: The name is taken, there is none, or it cannot name a folder; something else is declared, or a value
+        of another type (exit 2).
 """
 
 

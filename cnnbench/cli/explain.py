@@ -73,10 +73,13 @@ def _spec(dataset: str | None, size: str | None, classes: int | None) -> ImageSp
 
     if size is not None:
         raise CnnbenchError("--dataset and --size both say how large the images are: give one")
-    declared = registered[dataset].declared
-    if "size" not in declared:
-        raise CnnbenchError(f"dataset {dataset} has no size of its own: give --size and --classes")
-    return ImageSpec.of(declared["size"], declared["classes"] if classes is None else classes)
+    entry = registered[dataset]
+    entry.refuse_fault()
+    declared = {**entry.declared, **({} if classes is None else {"classes": classes})}
+    for key in ("size", "classes"):
+        if key not in declared:
+            raise CnnbenchError(f"dataset {dataset} has no {key} of its own: give --size and --classes")
+    return ImageSpec.of(declared["size"], declared["classes"])
 
 
 def _print(descriptions: list[NetworkDescription]) -> None:

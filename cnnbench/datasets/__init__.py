@@ -9,11 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from cnnbench.registry import Registry
+from msgspec import Meta
+
+from cnnbench.registry import COUNT, SHA256, Declarable, Registry
 from cnnbench.types import Augment, ImageSpec, Split
 
-dataset = Registry("dataset", package="cnnbench.datasets")
+DECLARABLES = {
+    "size": Declarable(
+        Annotated[str, Meta(pattern=r"^[1-9][0-9]*(x[1-9][0-9]*){0,2}\Z")], "HEIGHTxWIDTHxCHANNELS, such as '28x28x1'"
+    ),
+    "classes": COUNT,
+    "sha256": Declarable(SHA256, "64 hexadecimal digits"),
+    "splits": Declarable(dict[str, SHA256], "names, each with 64 hexadecimal digits"),
+}
+
+dataset = Registry("dataset", package="cnnbench.datasets", declarables=DECLARABLES)
 """Decorator. `size` and `classes`: what every image is and how many classes there are, where that is fixed; `sha256`:
 the hash of the decoded arrays, where we have seen the data; `splits`: names of other splits, each with its hash."""
 
@@ -24,7 +36,8 @@ Images are uint8 `(N, H, W, C)`, labels whole numbers `(N,)` from 0. The data se
 name or by `name=`; `size="28x28x1"` and `classes=10` declare what is fixed. The decorator takes no arguments, or these.
 
 Raises:
-    CnnbenchError: The name is taken, there is none, or it cannot name a folder (exit 2).
+    CnnbenchError: The name is taken, there is none, or it cannot name a folder; something else is declared, or a value
+        of another type (exit 2).
 """
 
 

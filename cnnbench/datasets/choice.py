@@ -86,7 +86,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     """
     entry = dataset[name]
     builder = entry.load()
-    declared = getattr(builder, "declared", {})
+    declared = entry.declarations()
     splits = declared.get("splits", {})
     if source.split and source.split not in splits:
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from cnnbench import tasks
 from cnnbench.__main__ import main
 from cnnbench.architectures import architecture
 from cnnbench.datasets import dataset
+from cnnbench.registry import Registry
 
 REGISTERED = {
     "architectures": ("arch", architecture),
@@ -146,6 +148,37 @@ def test_a_size_that_says_nothing_is_refused_in_one_line(
     assert printed.out == ""
     assert printed.err.startswith(f"cnnbench: {expected}")
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "registry", "stated", "said"),
+    [
+        ("architectures", architecture, "params='460', macs=3", "declares params='460': expected a whole number from"),
+        ("datasets", dataset, "size='abc', classes='ten'", "declares size='abc': expected HEIGHTxWIDTHxCHANNELS"),
+    ],
+)
+def test_a_wrong_declaration_stands_in_its_own_row_alone(
+    what: str,
+    registry: Registry,
+    stated: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "theirs_of_a_list.py").write_text(f"@cnnbench.register_{registry.kind}({stated})\ndef make(_): ...\n")
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.package}]\ntheirs = theirs_of_a_list:make\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.entries  # so that they come back
+    monkeypatch.delitem(vars(registry), "entries")  # they are read anew
+    row = listed(capsys, what)["theirs"]
+    assert row["summary"].startswith(said)
+    assert row["params" if what == "architectures" else "classes"] is None
+    assert main(["list", what]) == 0
+    assert said in capsys.readouterr().out
 
 
 def test_datasets_are_listed_with_size_and_classes(capsys: pytest.CaptureFixture[str]) -> None:

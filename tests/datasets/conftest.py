@@ -4,10 +4,9 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from dataset_helpers import Loaded, save_images
+from dataset_helpers import Loaded, OurEntry, save_images
 
 from cnnbench.datasets import Source, dataset
 from cnnbench.datasets.choice import load
@@ -27,7 +26,7 @@ def _loaded(name: str, source: Source) -> Loaded:
     decoded = builder(source)
     once = functools.wraps(builder)(lambda _: decoded)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(dataset.entries, name, SimpleNamespace(load=lambda: once, ours=True))
+        patch.setitem(dataset.entries, name, OurEntry(name, "", "", builder=once))
         return Loaded(decoded, load(name, source))
 
 

@@ -1,7 +1,7 @@
 """What several tests of datasets share."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,9 +9,16 @@ from PIL import Image
 
 from cnnbench.datasets import Decoded, Source
 from cnnbench.datasets.choice import load
+from cnnbench.registry import LocalEntry
 from cnnbench.types import CnnbenchError, Dataset, Exit, ImageSpec, Split
 
 SPEC = ImageSpec(2, 2, 1, num_classes=3)
+
+
+class OurEntry(LocalEntry):
+    """A builder that tests define, trusted as ours are."""
+
+    ours: ClassVar[bool] = True
 
 
 class Loaded(NamedTuple):

@@ -4,13 +4,12 @@ import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from dataset_helpers import DECODED, Loaded, fake, per_class, refusal
+from dataset_helpers import DECODED, Loaded, OurEntry, fake, per_class, refusal
 
 from cnnbench import records
 from cnnbench.datasets import Decoded, Source, dataset
@@ -37,8 +36,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
         def builder(_: Source) -> Decoded:
             return decoded
 
-        builder.declared = declared  # type: ignore[attr-defined]
-        monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, ours=True))
+        monkeypatch.setitem(dataset.entries, "fake", OurEntry("fake", "", "", declared=declared, builder=builder))
 
     return add
 
@@ -236,8 +234,8 @@ def test_a_record_opens_the_split_it_names(monkeypatch: pytest.MonkeyPatch) -> N
     def builder(source: Source) -> Decoded:
         return other if source.split else DECODED
 
-    builder.declared = {"splits": {"other": content_hash(other)}}  # type: ignore[attr-defined]
-    monkeypatch.setitem(dataset.entries, "fake", SimpleNamespace(load=lambda: builder, ours=True))
+    declared = {"splits": {"other": content_hash(other)}}
+    monkeypatch.setitem(dataset.entries, "fake", OurEntry("fake", "", "", declared=declared, builder=builder))
     choice = records.replace(CHOICE, name=None, split="other")
     recorded = describe(open_choice(choice), choice)
     assert (recorded.name, recorded.split) == ("fake_other", "other")
