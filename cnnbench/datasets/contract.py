@@ -33,7 +33,7 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
         raise CnnbenchError(f"dataset {name} cannot be read: {first_line(error)}", Exit.ENVIRONMENT) from None
     except MemoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the verb, and might look like success
         raise CnnbenchError(
             f"dataset {name} cannot be read: {type(error).__name__}: {first_line(error)}", Exit.DATA
         ) from None

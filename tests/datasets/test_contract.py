@@ -1,5 +1,6 @@
 """A data set that lies is refused in one line, whatever it lies about."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ TRAIN = HONEST.train
 LIES: dict[str, tuple[Callable[[], Any], str]] = {
     "a tuple": (lambda: (TRAIN, TRAIN), "returned a tuple: expected a Decoded"),
     "raises": (lambda: 1 // 0, "cannot be read: ZeroDivisionError: integer division or modulo by zero"),
+    "leaves": (lambda: sys.exit("no licence"), "cannot be read: SystemExit: no licence"),
     "no spec": (lambda: replace(HONEST, spec=(4, 3, 2)), "has a spec of type tuple: expected ImageSpec"),
     "a list for a split": (lambda: replace(HONEST, test=[1, 2]), "has a test of type list: expected Split"),
     "lists of pixels": (lambda: changed("train", images=[1]), "has train images of type list: expected a numpy array"),
