@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing it
             return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
-        return _unexpected(error, debug)
+        return _unreadable_package(error, debug) or _unexpected(error, debug)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -71,6 +71,18 @@ def _fail(message: str, code: int, debug: bool) -> int:
         with suppress(OSError):  # a process of DDP may outlive the one that the sweep waits for
             Path(os.environ[ERROR_FILE]).write_text(message, encoding="utf-8", errors="backslashreplace")
     return code
+
+
+def _unreadable_package(error: Exception, debug: bool) -> int:
+    """Name the package with a malformed entry_points.txt, where reading it ended the import of torch; else 0."""
+    if not any("importlib/metadata" in place.filename for place in traceback.extract_tb(error.__traceback__)):
+        return Exit.OK
+    from cnnbench.registry import unreadable_packages
+
+    for package, reason in unreadable_packages().items():
+        message = f"the package {package} cannot be read, and torch does not load beside it: {reason}; uninstall it"
+        return _fail(message, Exit.ENVIRONMENT, debug)
+    return Exit.OK
 
 
 def _unexpected(error: Exception, debug: bool) -> int:

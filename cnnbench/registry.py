@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, overload
 
@@ -247,7 +247,7 @@ class Registry:
             self.packages.add(installed.module.partition(".")[0])
             reason = _add_installed(entries, installed)
             if reason:
-                print(f"note: {self.kind} {installed.name!r} of {installed.origin} {reason}", file=sys.stderr)
+                say_left_out(f"{self.kind} {installed.name!r} of {installed.origin}", reason)
         return dict(sorted(entries.items()))
 
     def __getitem__(self, name: str) -> Entry:
@@ -290,14 +290,14 @@ def _add_installed(entries: dict[str, Entry], entry: InstalledEntry) -> str:
     try:
         check_name(entry.name, "its name")
     except CnnbenchError as error:
-        return f"is left out: {error}"
+        return str(error)
     if before is None:
         entries[entry.name] = entry
     elif isinstance(before, InstalledEntry | AmbiguousEntry):
         packages = before.packages if isinstance(before, AmbiguousEntry) else (before.package,)
         entries[entry.name] = AmbiguousEntry(entry.name, "", "", packages=(*packages, entry.package))
     else:
-        return f"is left out: the name is that of {before.origin}"
+        return f"the name is that of {before.origin}"
     return ""
 
 
@@ -313,14 +313,14 @@ def _decorated(path: Path, module: str, decorator: str) -> Iterator[Entry]:
 
 def _installed(group: str, kind: str, declarables: Declarables) -> Iterator[InstalledEntry]:
     """The entry points of other installed packages in a group."""
-    from importlib.metadata import entry_points  # slow, and not needed where no name is looked up
-
-    for point in sorted(
-        entry_points(group=group), key=lambda point: (point.name, point.dist.name if point.dist else "")
-    ):
-        summary, declared = _described(point, kind)
+    for point in sorted(_entry_points(group), key=lambda point: (point.name, _package(point))):
+        try:
+            summary, declared = _described(point, kind)
+        except AttributeError:  # Python's, where the value is not package.module:function
+            say_left_out(f"{kind} {point.name!r} of the package {_package(point)}", f"its value is {point.value!r}")
+            continue
         fault = fault_of(declared, declarables)
-        source = f"from {point.dist.name if point.dist else '?'}"
+        source = f"from {_package(point)}"
         said = fault or summary
         yield InstalledEntry(
             point.name,
@@ -332,6 +332,46 @@ def _installed(group: str, kind: str, declarables: Declarables) -> Iterator[Inst
             point,
             declarables,
         )
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
+
+
+def _entry_points(group: str) -> list[EntryPoint]:
+    """The entry points of a group; a package whose file of them is malformed is left out with a line."""
+    from importlib.metadata import distributions, entry_points  # slow, and not needed where no name is looked up
+
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # a malformed line of any package ends the reading of all
+        pass
+    unreadable = unreadable_packages()
+    for package, reason in unreadable.items():
+        say_left_out(f"the package {package}", reason)
+    readable = {found.name: found for found in distributions() if found.name not in unreadable}
+    return [point for found in readable.values() for point in found.entry_points if point.group == group]
+
+
+def unreadable_packages() -> dict[str, str]:
+    """Installed packages whose entry_points.txt cannot be read, each with the reason."""
+    from importlib.metadata import distributions
+
+    reasons = {}
+    for found in distributions():
+        try:
+            list(found.entry_points)
+        except Exception as error:  # Python's parser names no line
+            lines = map(str.strip, (found.read_text("entry_points.txt") or "").splitlines())
+            bad = next((line for line in lines if line and line[0] not in "#[" and "=" not in line), None)
+            reasons[found.name] = f"its entry_points.txt {f'has the line {bad!r}' if bad else first_line(error)}"
+    return reasons
+
+
+@cache
+def say_left_out(what: str, reason: str) -> None:
+    """Say, once per process, what is left out and why."""
+    print(f"note: {what} is left out: {reason}", file=sys.stderr)
 
 
 def _described(point: EntryPoint, kind: str) -> tuple[str, dict[str, Any]]:

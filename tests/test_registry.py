@@ -16,7 +16,7 @@ import pytest
 
 from cnnbench.architectures import Architectures, architecture, build
 from cnnbench.datasets import dataset
-from cnnbench.registry import Registry, fault_of, hint
+from cnnbench.registry import Registry, fault_of, hint, say_left_out
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(4, 4, 1, 7)
@@ -142,7 +142,8 @@ def test_a_name_registered_twice_is_our_fault_and_names_both_places(package: Pat
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
-    """Each test writes a module of its own."""
+    """Each test writes a module of its own, and hears of it."""
+    say_left_out.cache_clear()
     yield
     sys.modules.pop("theirs_for_tests", None)
 
@@ -235,6 +236,35 @@ def test_an_entry_point_that_cannot_be_used_names_its_package_and_breaks_no_othe
     assert str(refused.value).startswith("their_net of the package theirs ")
     assert reason in str(refused.value)
     assert refused.value.code == Exit.ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[console_scripts]\nno equals sign\n",
+            "the package bad is left out: its entry_points.txt has the line 'no equ",
+        ),
+        ("[cnnbench.architectures]\nx = !!\n", "architecture 'x' of the package bad is left out: its value is '!!'"),
+    ],
+    ids=["line", "value"],
+)
+def test_a_malformed_entry_point_is_left_out_with_a_line_and_breaks_no_other_name(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "their_net")
+    bad = tmp_path / "bad-1.0.dist-info"
+    bad.mkdir()
+    (bad / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (bad / "entry_points.txt").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        fresh = Registry("architecture", "cnnbench.architectures")
+        assert fresh["lenet5"].load()
+        assert fresh["their_net"].load()
+        assert "x" not in fresh.entries
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {said}")
 
 
 def test_what_a_package_declares_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -191,3 +191,19 @@ def test_a_wheel_carries_the_tasks(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert listed.split() == [str(tmp_path / "site/cnnbench/task_files"), str(len(shipped))]
+
+
+def test_a_package_beside_which_torch_does_not_load_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "bad-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[console_scripts]\nno equals sign\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cnnbench.__main__._dispatch", lambda _: entry_points())  # as torch does when it is imported
+    assert main(["fit"]) == Exit.ENVIRONMENT
+    said = (
+        "cnnbench: the package bad cannot be read, and torch does not load beside it: its entry_points.txt has the li"
+    )
+    assert capsys.readouterr().err.startswith(said)
