@@ -78,6 +78,10 @@ class DatasetNotFoundError(CnnbenchError):
         super().__init__(message, Exit.DATA)
 
 
+class SpecError(CnnbenchError):
+    """Numbers that no image spec can have."""
+
+
 def first_line(error: object) -> str:
     """The first line of an error's message that is not blank, else the name of its class."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -118,17 +122,17 @@ class ImageSpec:
             try:
                 object.__setattr__(self, name, operator.index(value))  # numpy's numbers cannot be written to records
             except TypeError:
-                raise CnnbenchError(f"{name} is {value!r}: an image spec needs a whole number") from None
+                raise SpecError(f"{name} is {value!r}: an image spec needs a whole number") from None
             if value < 1:
-                raise CnnbenchError(f"{name} is {value}: an image spec needs at least 1")
+                raise SpecError(f"{name} is {value}: an image spec needs at least 1")
         for name in ("mean", "std"):
             values = getattr(self, name)
             try:
                 object.__setattr__(self, name, tuple(float(value) for value in values))  # JSON brings lists
             except (TypeError, ValueError):
-                raise CnnbenchError(f"{name} is {values!r}: an image spec needs a number per channel") from None
+                raise SpecError(f"{name} is {values!r}: an image spec needs a number per channel") from None
             if getattr(self, name) and len(getattr(self, name)) != self.channels:
-                raise CnnbenchError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
+                raise SpecError(f"{name} has {len(getattr(self, name))} values for {self.channels} channels")
 
     @classmethod
     def of(cls, size: str | None, num_classes: int | None) -> ImageSpec:

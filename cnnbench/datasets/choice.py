@@ -92,6 +92,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
         raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
     decoded = contract.decode(name, builder, source=source)
+    contract.check_declared(name, decoded.spec, declared)
     digest = content_hash(decoded)
     expected = splits[source.split] if source.split else declared.get("sha256")
     if expected and digest != expected:
@@ -103,8 +104,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     contract.check_plausible(name, decoded)
     if not entry.ours:
         contract.check_repeatable(name, builder, source=source, sha256=digest, content_hash=content_hash)
-        if not decoded.spec.mean:
-            contract.say_unnormalised(name)
+        contract.say_doubtful_statistics(name, decoded)
     train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
     if train_images not in (None, len(train)):  # all of them need no copy
         train = subsample(train, train_images)

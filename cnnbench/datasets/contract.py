@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,9 +13,16 @@ import numpy as np
 
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source
-from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split, first_line
+from cnnbench.datasets.splits import evenly_spaced, subset, with_pixel_stats
+from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, SpecError, Split, first_line
 
 Builder = Callable[[Source], Any]
+
+MEASURED_IMAGES = 1000
+"""On which the statistics that a data set states are looked at."""
+
+MEAN_TOLERANCE, STD_FACTOR = 0.1, 2.0
+"""How far those may be from the pixels' own before a line says so; rounding and other crops stay well within."""
 
 
 def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
@@ -27,6 +34,8 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
     """
     try:
         decoded = builder(source)
+    except SpecError as error:
+        raise _fault(name, f"cannot be read: {error}") from None
     except CnnbenchError:
         raise
     except ImportError as error:
@@ -121,11 +130,23 @@ def _check_split(name: str, part: str, split: object, spec: ImageSpec) -> None:
         )
 
 
+def check_declared(name: str, spec: ImageSpec, declared: Mapping[str, Any]) -> None:
+    """Images of the size, and as many classes, as the data set declares, where it does.
+
+    Raises:
+        CnnbenchError: They are others (exit 3).
+    """
+    stated = ImageSpec.of(declared.get("size", spec.size), declared.get("classes", spec.num_classes))
+    if (stated.size, stated.num_classes) != (spec.size, spec.num_classes):
+        raise _fault(name, f"declares {stated}, and returns {spec}")
+
+
 def check_plausible(name: str, decoded: Decoded) -> None:
     """Images and classes that could be meant.
 
     Raises:
-        CnnbenchError: Two classes have one name, a class has no training image, or all images are the same (exit 3).
+        CnnbenchError: Two classes have one name, a class has no training image, all images are the same, or no pixel
+            is more than 1 (exit 3).
     """
     names, count = tuple(decoded.class_names), decoded.spec.num_classes
     if len({*names}) < count:
@@ -140,6 +161,8 @@ def check_plausible(name: str, decoded: Decoded) -> None:
         for part in np.array_split(decoded.train.images, max(1, len(decoded.train) // 4096))
     ):
         raise _fault(name, "has the same image everywhere in train")
+    if decoded.train.images.max() <= 1:  # divided by 255 and rounded, or a mask
+        raise _fault(name, "has train images from 0 to 1: expected 0 to 255, as a decoder gives them")
 
 
 def check_repeatable(
@@ -166,7 +189,26 @@ def check_repeatable(
         pass
 
 
+def say_doubtful_statistics(name: str, decoded: Decoded) -> None:
+    """Say where pixels are not normalised, or by other figures than their own, as those of ImageNet would be.
+
+    Both train, so neither is refused. The pixels' own are measured on some of the images.
+    """
+    spec, train = decoded.spec, decoded.train
+    if not spec.mean:
+        say(name, "states no mean and standard deviation: pixels are not normalised")
+        return
+    some = with_pixel_stats(spec, subset(train, evenly_spaced(len(train), MEASURED_IMAGES)))
+    for channel, (mean, std, own_mean, own_std) in enumerate(
+        zip(spec.mean, spec.std, some.mean, some.std, strict=True)
+    ):
+        if abs(mean - own_mean) > MEAN_TOLERANCE or not 1 / STD_FACTOR <= std / own_std <= STD_FACTOR:
+            stated = f"states a mean of {mean:.2g} and a standard deviation of {std:.2g} for channel {channel}"
+            say(name, f"{stated}; its training pixels have about {own_mean:.2g} and {own_std:.2g}")
+            return
+
+
 @cache
-def say_unnormalised(name: str) -> None:
-    """Say, once per process, that pixels are not normalised."""
-    print(f"note: dataset {name} states no mean and standard deviation: pixels are not normalised", file=sys.stderr)
+def say(name: str, what: str) -> None:
+    """Say, once per process, what is no fault but may not be meant."""
+    print(f"note: dataset {name} {what}", file=sys.stderr)

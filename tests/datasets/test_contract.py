@@ -96,6 +96,14 @@ LIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: changed("train", images=np.broadcast_to(TRAIN.images[:1], TRAIN.images.shape).copy()),
         "has the same image everywhere in train",
     ),
+    "pixels from 0 to 1": (
+        lambda: changed("train", images=TRAIN.images % 2),
+        "has train images from 0 to 1: expected 0 to 255",
+    ),
+    "three means for two channels": (
+        lambda: replace(HONEST, spec=replace(SPEC, mean=(0.5, 0.5, 0.5))),
+        "cannot be read: mean has 3 values for 2 channels",
+    ),
     "no images": (
         lambda: changed("test", images=HONEST.test.images[:0], labels=HONEST.test.labels[:0]),
         "and 0 labels",
@@ -144,6 +152,51 @@ def test_pixels_that_are_not_normalised_are_named(capsys: pytest.CaptureFixture[
         load("plain", SOURCE)
     line = "note: dataset plain states no mean and standard deviation: pixels are not normalised\n"
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"mean": (0.5, 0.42)}, ""),
+        ({"std": (0.3, 0.2)}, ""),
+        (
+            {"mean": (0.5, 0.35)},
+            "a mean of 0.35 and a standard deviation of 0.3 for channel 1; its training pixels have",
+        ),
+        ({"std": (0.1, 0.3)}, "a mean of 0.5 and a standard deviation of 0.1 for channel 0; its training pixels have"),
+        ({"std": (0.7, 0.3)}, "a mean of 0.5 and a standard deviation of 0.7 for channel 0; its training pixels have"),
+    ],
+)
+def test_statistics_far_from_the_pixels_own_are_named(
+    changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset(name="far")(lambda source: replace(HONEST, spec=replace(SPEC, **changes)))
+    for _ in range(2):
+        load("far", SOURCE)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" about")[0] for line in lines] == ([f"note: dataset far states {said}"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits"),
+    [
+        ({"size": "4x3x2", "classes": 3}, True),
+        ({"size": "4x3x2"}, True),
+        ({"classes": 3}, True),
+        ({"size": "28x28x1", "classes": 3}, False),
+        ({"size": "28x28x1"}, False),
+        ({"classes": 2}, False),
+    ],
+    ids=str,
+)
+def test_a_data_set_is_held_to_what_it_declares(declared: dict[str, Any], fits: bool) -> None:
+    dataset(name="theirs", **declared)(lambda source: HONEST)
+    if fits:
+        assert load("theirs", SOURCE).spec == SPEC
+        return
+    stated = f"{declared.get('size', '4x3x2')}, {declared.get('classes', 3)} classes"
+    assert refusal("theirs", SOURCE) == f"dataset theirs declares {stated}, and returns 4x3x2, 3 classes"
 
 
 def test_numbers_of_numpy_in_a_spec_are_plain_numbers_afterwards() -> None:
