@@ -76,7 +76,16 @@ class Classifier(LightningModule):
         self.class_names: tuple[str, ...] = ()
 
     def build(self, spec: ImageSpec, *, data: DataRecord, class_names: tuple[str, ...]) -> None:
-        """Build the network for `spec`; idempotent, as Lightning asks of `configure_model`."""
+        """Build the network; does nothing where it is built already, as Lightning asks of `configure_model`.
+
+        Args:
+            spec: The images that it sees.
+            data: What a checkpoint says of them; `ImageData.description` has it.
+            class_names: In the order of the labels.
+
+        Raises:
+            CnnbenchError: The network cannot be built or cannot take the images (exit 2).
+        """
         if self.spec is not None:
             return
         self.spec, self.data, self.class_names = spec, data, class_names
@@ -96,7 +105,8 @@ class Classifier(LightningModule):
         Without a Trainer, as in `load_from_checkpoint`, `on_load_checkpoint` builds it.
 
         Raises:
-            CnnbenchError: The Trainer was given no ImageData (exit 2).
+            CnnbenchError: The Trainer was given no ImageData, or one with other images than the network was built for
+                (exit 2).
         """
         trainer = self._attached_trainer()
         if trainer is None:
@@ -105,10 +115,21 @@ class Classifier(LightningModule):
         if not isinstance(module, ImageData):
             raise CnnbenchError("the Trainer has no data for a Classifier: call it with datamodule=ImageData(...)")
         self.build(module.loaded.spec, data=module.description, class_names=module.loaded.class_names)
+        self._check_takes(module)
         to_channels_last(self.network)  # as the batches lie
         if self.compiled:
             # the network alone: the LightningModule around it is bookkeeping, which would be compiled again and again
             self.trained = torch.compile(self.network.forward)
+
+    def _check_takes(self, module: ImageData) -> None:
+        """Refuse images of another size or other classes; whatever their statistics, the network normalises them."""
+        assert self.spec is not None
+        given, names = module.loaded.spec, module.loaded.class_names
+        if (given.size, names) != (self.spec.size, self.class_names):
+            raise CnnbenchError(
+                f"{self.arch} was built for {self.data.name if self.data else '?'} ({self.spec}), but the data is "
+                f"{module.description.name} ({given}): size and classes must agree"
+            )
 
     def _attached_trainer(self) -> Trainer | None:
         try:
@@ -124,8 +145,8 @@ class Classifier(LightningModule):
         """
         if self.spec is None:
             raise CnnbenchError(
-                f"{self.arch} is not built yet: its data is unknown; call `build`, give it to a Trainer with an "
-                "ImageData, or load a checkpoint"
+                f"{self.arch} is not built yet: its data is unknown; give it to a Trainer with an ImageData, load a "
+                "checkpoint, or call `build(spec, data=..., class_names=...)`"
             )
         logits: Tensor = self.network(pixels)
         return logits

@@ -52,7 +52,7 @@ class WithoutImages(ImageData):
 
     @property
     def loaded(self) -> Any:
-        return SimpleNamespace(spec=self.spec, class_names=NAMES)
+        return SimpleNamespace(spec=self.spec, class_names=NAMES[: self.spec.num_classes])
 
     @property
     def description(self) -> DataRecord:
@@ -320,6 +320,27 @@ def test_a_trainer_without_data_says_what_it_needs() -> None:
     classifier.trainer = trainer  # type: ignore[assignment]
     with pytest.raises(CnnbenchError, match="datamodule=ImageData"):
         classifier.configure_model()
+
+
+@pytest.mark.parametrize(
+    ("spec", "fits"),
+    [
+        (ImageSpec(28, 28, 1, 10, mean=(0.5,), std=(0.5,)), True),
+        (ImageSpec(32, 32, 1, 10), False),
+        (ImageSpec(28, 28, 3, 10), False),
+        (ImageSpec(28, 28, 1, 9), False),
+    ],
+)
+def test_a_built_network_takes_images_of_its_size_and_classes_alone(spec: ImageSpec, fits: bool) -> None:
+    classifier, trainer = built(), FakeTrainer()
+    trainer.datamodule = WithoutImages(spec)  # type: ignore[assignment,misc]
+    classifier.trainer = trainer  # type: ignore[assignment]
+    if fits:
+        classifier.configure_model()
+        return
+    with pytest.raises(CnnbenchError, match=r"lenet5 was built for digits .* size and classes must agree") as refused:
+        classifier.configure_model()
+    assert refused.value.code == 2
 
 
 def test_lightning_s_own_way_to_load_a_checkpoint_works_without_a_trainer(run: Path) -> None:

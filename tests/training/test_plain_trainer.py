@@ -59,9 +59,12 @@ def test_an_unknown_option_of_the_data_is_refused_with_the_nearest() -> None:
 
 
 def test_a_classifier_without_data_says_what_is_missing() -> None:
-    with pytest.raises(CnnbenchError, match="lenet5 is not built yet: its data is unknown") as refused:
-        cnnbench.Classifier("lenet5")(torch.zeros(1, 1, 28, 28))
+    classifier, data = cnnbench.Classifier("lenet5"), cnnbench.ImageData("mnist5k")
+    with pytest.raises(CnnbenchError, match=r"call `build\(spec, data=..., class_names=...\)`") as refused:
+        classifier(torch.zeros(1, 1, 28, 28))
     assert refused.value.code == Exit.USAGE
+    classifier.build(data.loaded.spec, data=data.description, class_names=data.loaded.class_names)
+    assert classifier(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
