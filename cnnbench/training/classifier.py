@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -18,13 +19,18 @@ from cnnbench.architectures import architecture, build
 from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch, ImageData
+from cnnbench.training.stored import CHECKPOINT_SCHEMA, open_checkpoint, our_part
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2015 (arXiv:1512.00567), section 7
 MOMENTUM = 0.9
 WARM_UP = 0.25  # part of the steps in which the learning rate rises; it falls along a cosine for the rest
 
-CHECKPOINT_SCHEMA = "cnnbench.checkpoint/1"
+if TYPE_CHECKING:
+    of_the_class = classmethod
+else:
+    # Lightning's, which is refused on an instance, where the classifier that it returns would be lost
+    of_the_class = type(vars(LightningModule)["load_from_checkpoint"])
 
 
 class Predictions(Metric):
@@ -258,12 +264,7 @@ class Classifier(LightningModule):
             CnnbenchError: The checkpoint is of another architecture or data than the config names (exit 2), or
                 not one of ours (exit 3).
         """
-        saved = checkpoint.get("cnnbench", {})
-        if saved.get("schema") != CHECKPOINT_SCHEMA:
-            raise CnnbenchError(
-                f"the checkpoint has schema {saved.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA!r}",
-                Exit.DATA,
-            )
+        saved = our_part(checkpoint)
         if saved["arch"] != self.arch:
             raise CnnbenchError(
                 f"the checkpoint holds {saved['arch']}, the config names {self.arch}: use the same --model.arch"
@@ -285,6 +286,37 @@ class Classifier(LightningModule):
         trainer = self._attached_trainer()
         if trainer is not None and trainer.state.fn == "fit":
             self._check_resumable(checkpoint)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's; every way to a checkpoint's weights ends here.
+
+        Raises:
+            CnnbenchError: They are not those of the network (exit 3).
+        """
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[-1].strip()  # the first line names the class alone
+            raise CnnbenchError(
+                f"the checkpoint does not hold the weights of {self.arch}: {reason}", Exit.DATA
+            ) from None
+
+    @of_the_class
+    def load_from_checkpoint(
+        cls,  # noqa: N805 - the decorator makes it a class method
+        checkpoint_path: Any,
+        *arguments: Any,
+        **options: Any,
+    ) -> Classifier:
+        """As Lightning's, of a checkpoint that `fit` or a Trainer wrote.
+
+        Raises:
+            CnnbenchError: It is missing, damaged or not one of ours, or its weights are of another network (exit 3).
+        """
+        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):  # no open file, no address
+            open_checkpoint(Path(checkpoint_path))
+        loaded: Classifier = super().load_from_checkpoint(checkpoint_path, *arguments, **options)
+        return loaded
 
     def _check_resumable(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint restores optimizer and schedule with their settings: refuse a config with other ones."""

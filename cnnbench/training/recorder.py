@@ -24,12 +24,14 @@ from cnnbench.records.schema import (
     RunRecord,
     TestResult,
 )
-from cnnbench.training.checkpoints import StoredCheckpoint, load_classifier, open_checkpoint
+from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.classifier import Classifier
+from cnnbench.training.data import Batch
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.predictions import logits_sha256, write_predictions
 from cnnbench.training.resources import Meter
+from cnnbench.training.stored import StoredCheckpoint, open_checkpoint
 from cnnbench.types import CnnbenchError, Exit
 
 

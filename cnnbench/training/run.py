@@ -26,7 +26,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
-from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
+from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
@@ -36,6 +36,7 @@ from cnnbench.training.precision import resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
 from cnnbench.training.start import Start, decide, passed_on
+from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from cnnbench.records.schema import RunConfig
-from cnnbench.training.checkpoints import StoredCheckpoint, open_checkpoint
 from cnnbench.training.claim import is_first_process
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import first_difference, identity
 from cnnbench.training.recorder import fit_state
+from cnnbench.training.stored import StoredCheckpoint, open_checkpoint
 from cnnbench.types import CnnbenchError, Dataset
 
 VARIABLE = "CNNBENCH_FIT_START"

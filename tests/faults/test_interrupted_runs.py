@@ -18,9 +18,10 @@ from cnnbench.__main__ import main
 from cnnbench.records.schema import FitResult, RunRecord
 from cnnbench.training import folder as run_folder
 from cnnbench.training import recorder
-from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast, open_checkpoint
+from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.folder import RunFolder, is_locked, locked
 from cnnbench.training.run import EpochLines
+from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError, Exit
 
 LINEAR = ["--config", "mnist5k_linear", "--data.train_images", "256"]

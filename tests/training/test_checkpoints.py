@@ -1,15 +1,18 @@
 """Checkpoints are read whole or refused."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+import cnnbench
 from cnnbench import records
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.schema import RunRecord
-from cnnbench.training.checkpoints import load_classifier, open_checkpoint
+from cnnbench.training.checkpoints import load_classifier
+from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError
 
 
@@ -41,14 +44,45 @@ def write_foreign(path: Path) -> None:
     torch.save({"state_dict": {}}, path)
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, truncate, write_text, write_foreign, Path.unlink])
-def test_a_damaged_foreign_or_missing_checkpoint_is_refused(run: Path, tmp_path: Path, damage: object) -> None:
+def write_tensor(path: Path) -> None:
+    torch.save(torch.zeros(3), path)
+
+
+def write_lightning_s(path: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["cnnbench"]
+    torch.save(checkpoint, path)
+
+
+def put_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        truncate,
+        write_text,
+        write_foreign,
+        write_tensor,
+        write_lightning_s,
+        put_a_folder,
+        Path.unlink,
+    ],
+)
+@pytest.mark.parametrize("read", [open_checkpoint, load_classifier, cnnbench.Classifier.load_from_checkpoint])
+def test_a_damaged_foreign_or_missing_checkpoint_is_refused(
+    run: Path, tmp_path: Path, damage: Callable[[Path], None], read: Callable[[Path], object]
+) -> None:
     path = tmp_path / "best.ckpt"
     shutil.copyfile(run / "best.ckpt", path)
-    damage(path)  # type: ignore[operator]
+    damage(path)
     with pytest.raises(CnnbenchError) as refused:
-        open_checkpoint(path)
+        read(path)
     assert refused.value.code == 3
+    assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -66,9 +100,24 @@ def test_a_hostile_checkpoint_is_refused_without_running_it(tmp_path: Path) -> N
     assert not canary.exists()
 
 
-def test_weights_of_another_shape_are_refused(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [load_classifier, cnnbench.Classifier.load_from_checkpoint])
+def test_weights_of_another_shape_are_refused(run: Path, tmp_path: Path, read: Callable[[Path], object]) -> None:
     checkpoint = torch.load(run / "best.ckpt", weights_only=True)
-    del checkpoint["state_dict"]["network.1.1.weight"]
-    torch.save(checkpoint, tmp_path / "lacking.ckpt")
-    with pytest.raises(CnnbenchError, match="does not hold the weights of lenet5"):
-        load_classifier(tmp_path / "lacking.ckpt")
+    weights = checkpoint["state_dict"]
+    for change in (lambda: weights.update({"network.1.1.weight": torch.zeros(3)}), weights.clear):
+        change()
+        torch.save(checkpoint, tmp_path / "other.ckpt")
+        with pytest.raises(CnnbenchError, match=r"the weights of lenet5: .*network\.1\.1\.weight") as refused:
+            read(tmp_path / "other.ckpt")
+        assert refused.value.code == 3
+        assert "\n" not in str(refused.value)
+
+
+def test_a_classifier_is_loaded_by_the_class_or_from_an_open_file(run: Path) -> None:
+    loaded = cnnbench.Classifier.load_from_checkpoint(str(run / "best.ckpt"))
+    with (run / "best.ckpt").open("rb") as file:
+        again = cnnbench.Classifier.load_from_checkpoint(file, map_location="cpu")
+    for name, weights in again.state_dict().items():
+        assert torch.equal(weights, loaded.state_dict()[name])
+    with pytest.raises(TypeError, match="cannot be called on an instance"):
+        loaded.load_from_checkpoint(run / "best.ckpt")

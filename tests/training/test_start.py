@@ -17,12 +17,12 @@ from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.training import recorder, start
-from cnnbench.training.checkpoints import open_checkpoint
 from cnnbench.training.config import parse
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.run import EpochLines
 from cnnbench.training.start import Start, decide, passed_on
+from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
 SHORT = ["--config", "mnist5k_linear", "--data.train_images", "256", "--trainer.max_epochs", "2"]
