@@ -201,12 +201,11 @@ class Classifier(LightningModule):
         self.log("test/accuracy", self.test_accuracy)
         self.log("test/loss", self.test_loss)
 
-    def on_predict_start(self) -> None:
+    def on_test_start(self) -> None:
         self.predictions.reset()
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        pixels, labels, index = batch
-        self.predictions.update(index, labels, logits=self.scored(pixels))
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.scored(batch[0])
 
     def configure_optimizers(self) -> Any:
         weights = [p for p in self.parameters() if p.ndim > 1]

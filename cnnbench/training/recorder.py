@@ -262,6 +262,17 @@ class Recorder(Callback):
         self.record = fit_record(self.state(), pl_module, epochs=trainer.current_epoch, steps=trainer.global_step)
         write_result(self.run, self.record)
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        pl_module.predictions.reset()
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *__: int
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        _, labels, index = batch
+        pl_module.predictions.update(index, labels, logits=outputs)
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         self.predictions = pl_module.predictions.compute().cpu()  # gathers, so every process must come here

@@ -83,6 +83,8 @@ class _Session:
         options: dict[str, Any] = {"ckpt_path": checkpoint, "weights_only": True}
         if verb in ("validate", "test"):
             options["verbose"] = False
+        if verb == "predict":
+            options["return_predictions"] = False  # the recorder gathers them; Lightning would hold them once more
         getattr(self.trainer, verb)(self.classifier, datamodule=self.data, **options)
 
 
@@ -383,7 +385,6 @@ def _quiet() -> None:
         ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
         ".*does not have many workers.*",  # our loader has none, on purpose
         ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
-        ".*predict returned None.*",  # the predictions are gathered and written as one file
         "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
         ".*smaller than the logging interval.*",  # we log by epoch
         ".*Checkpoint directory .* exists and is not empty.*",  # `FolderClaim` has checked it

@@ -83,6 +83,22 @@ def test_a_plain_trainer_trains_to_the_weights_of_fit() -> None:
     assert loaded.eval()(pixels).shape == (len(pixels), 10)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_plain_trainer_predicts_the_logits_of_every_test_image(run: Path) -> None:
+    classifier, data = cnnbench.Classifier.load_from_checkpoint(run / "best.ckpt"), cnnbench.ImageData("mnist5k")
+    trainer = Trainer(**QUIET)
+    batches = trainer.predict(classifier, data)
+    assert batches is not None
+    with torch.no_grad():
+        expected = [classifier.eval()(pixels) for pixels, _, _ in data.predict_dataloader()]
+    assert [tuple(logits.shape) for logits in batches] == [(250, 10), (250, 10)]  # type: ignore[union-attr]
+    torch.testing.assert_close(torch.cat(batches), torch.cat(expected))  # type: ignore[arg-type]
+    assert classifier.predictions.rows == []  # nobody collects them twice
+    for _ in range(2):
+        trainer.test(classifier, data, verbose=False)
+        assert len(classifier.predictions.compute()) == 500
+
+
 class Counts(Callback):
     """Counts the steps it sees."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from lightning.pytorch import Trainer
 
 from cnnbench import records
 from cnnbench.records.schema import RunConfig, RunRecord
@@ -27,7 +28,7 @@ def test_fit_returns_the_record_it_wrote(config: RunConfig) -> None:
     assert (record.config, record.fit.steps, record.test) == (config, 2, None)
 
 
-def test_fit_with_test_then_validate_test_and_predict_agree(config: RunConfig) -> None:
+def test_fit_with_test_then_validate_test_and_predict_agree(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     record = verbs.fit(config, test=True)
     assert record is not None
     assert record.test is not None
@@ -37,7 +38,10 @@ def test_fit_with_test_then_validate_test_and_predict_agree(config: RunConfig) -
     tested = verbs.test(config)
     assert tested is not None
     assert tested.test == record.test
+    held, predict = [], Trainer.predict
+    monkeypatch.setattr(Trainer, "predict", lambda *arguments, **options: held.append(predict(*arguments, **options)))
     path = verbs.predict(config)
+    assert held == [None]  # the recorder gathers the logits; Lightning holds none
     assert path == Path("runs/mnist5k_linear/seed1/predict.parquet")
     table = pq.read_table(path)
     right = sum(a == b for a, b in zip(table["label"].to_pylist(), table["prediction"].to_pylist(), strict=True))
