@@ -7,13 +7,15 @@ defined here.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
-from dataclasses import replace
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, Finding, ImageSpec, Split
+from cnnbench.arguments import checked
+from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, Finding, ImageSpec, Size, Split, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,11 +161,12 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
         if name not in PLACES:
             raise AttributeError(f"module 'cnnbench.api' has no attribute {name!r}")
         module, _, attribute = PLACES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
+        return _public(found, name) if isinstance(found, FunctionType) else found
 
-
-Size = str | int | ImageSpec
-"""Of images: "28x28x1", 224 for 224x224x3, or an ImageSpec, which has the number of classes too."""
+    @functools.cache  # a function is the same each time that it is asked for
+    def _public(function: Any, name: str) -> Any:
+        return checked(function, name=name)
 
 
 def diagnose() -> list[Finding]:
@@ -188,7 +191,7 @@ def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) 
     """
     from cnnbench.architectures import build as build_architecture
 
-    return build_architecture(name, _spec(size, num_classes))
+    return build_architecture(name, spec_of(size, num_classes))
 
 
 def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int | None = None) -> Cost:
@@ -201,11 +204,13 @@ def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int |
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
     """
+    from torch.nn import Module
+
     from cnnbench.analysis.cost import cost as cost_of_architecture
     from cnnbench.analysis.cost import count
 
-    spec = _spec(size, num_classes)
-    return cost_of_architecture(network, spec) if isinstance(network, str) else count(network, spec)
+    spec = spec_of(size, num_classes)
+    return count(network, spec) if isinstance(network, Module) else cost_of_architecture(network, spec)
 
 
 def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> NetworkDescription:
@@ -220,15 +225,10 @@ def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None
     """
     from cnnbench.analysis.description import describe_network
 
-    return describe_network(arch, _spec(size, num_classes))
+    return describe_network(arch, spec_of(size, num_classes))
 
 
-def _spec(size: Size, num_classes: int | None) -> ImageSpec:
-    if isinstance(size, ImageSpec):
-        return size if num_classes is None else replace(size, num_classes=num_classes)
-    return ImageSpec.of(str(size), num_classes)
-
-
+@checked
 def fit(
     task: str | Path | RunConfig | None = None,
     *,
@@ -300,6 +300,7 @@ def _checked(arch: str, data: ImageData) -> NetworkChecks:
     return checks
 
 
+@checked
 def validate(
     task: str | Path | RunConfig | None = None,
     *,
@@ -323,6 +324,7 @@ def validate(
     return run.validate(_configured(task, options), runs_dir=runs_dir, checkpoint=checkpoint)
 
 
+@checked
 def test(
     task: str | Path | RunConfig | None = None,
     *,
@@ -342,6 +344,7 @@ def test(
     return run.test(_configured(task, options), runs_dir=runs_dir, checkpoint=checkpoint)
 
 
+@checked
 def predict(
     task: str | Path | RunConfig | None = None,
     *,
@@ -369,6 +372,7 @@ def _configured(task: str | Path | RunConfig | None, options: Mapping[str, Optio
     return task
 
 
+@checked
 def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") -> Model:
     """The network of a bundle, ready for `.predict(images)`. Needs no torch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
 import sys
@@ -20,10 +21,14 @@ LONGEST = 60
 """Characters of a value that are shown."""
 
 
-def checked(function: Callable[P, Result]) -> Callable[P, Result]:
+def checked(function: Callable[P, Result], *, name: str | None = None) -> Callable[P, Result]:
     """The function, which first refuses arguments of other types than its annotations name.
 
     Annotations that only type checkers can resolve are not held to.
+
+    Args:
+        function: Any.
+        name: What errors call it; by default its own name.
 
     Raises:
         CnnbenchError: An argument is of another type (exit 2).
@@ -36,10 +41,10 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:  # Python's own words for a missing or unknown argument
             return function(*args, **kwargs)
-        for name, kind in _kinds(function).items():
-            single = name in given and signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
-            if single and not fits(given[name], kind):
-                raise CnnbenchError(f"{function.__name__}: {refusal(name, given[name], kind)}")
+        for key, kind in kinds_of(function).items():
+            single = key in given and signature.parameters[key].kind is not inspect.Parameter.VAR_KEYWORD
+            if single and not fits(given[key], kind):
+                raise CnnbenchError(f"{name or function.__name__}: {refusal(key, given[key], kind=kind)}")
         return function(*args, **kwargs)
 
     return call
@@ -52,18 +57,28 @@ def check_fields(instance: Any) -> None:
         CnnbenchError: A value is of another type (exit 2).
     """
     for kind in reversed(type(instance).__mro__):
-        for name, accepted in _kinds(kind).items():
+        for name, accepted in kinds_of(kind).items():
             if not fits(getattr(instance, name), accepted):
-                raise CnnbenchError(refusal(name, getattr(instance, name), accepted))
+                raise CnnbenchError(refusal(name, getattr(instance, name), kind=accepted))
 
 
-def refusal(name: str, value: object, kind: Any) -> str:
+def refusal(name: str, value: object, *, kind: Any) -> str:
     """What is wrong with a value, in words."""
     return f"{name} is {shown(value)}: expected {words(kind)}"
 
 
+def require_fraction(what: str, value: float | None) -> None:
+    """Raises CnnbenchError for an accuracy that is not above 0 and up to 1, such as one in percent (exit 2)."""
+    if value is not None and not 0 < value <= 1:
+        raise CnnbenchError(f"{what} {value:g}: expected a fraction such as 0.98")
+
+
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type; numbers of numpy are numbers, and any sequence but text is a list or a tuple."""
+    """Whether a value is of a type.
+
+    Numbers of numpy are numbers, any sequence but text is a list or a tuple, and a path may be given as text or text
+    that is a path as a `Path`.
+    """
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, UnionType):
         return any(fits(value, part) for part in parts)
@@ -71,6 +86,8 @@ def fits(value: Any, kind: Any) -> bool:
         return any(value is part or (type(value) is type(part) and value == part) for part in parts)
     if origin in (int, float):
         return isinstance(value, Integral if origin is int else Real) and not isinstance(value, bool)
+    if origin in (str, Path):
+        return isinstance(value, str | Path)
     if origin in (list, tuple, Sequence):
         listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         return listed and all(fits(item, part) for part in parts[:1] for item in value)
@@ -97,6 +114,11 @@ WORDS: dict[Any, str] = {
     Mapping: "keys with values",
     Callable: "a function",
 }
+
+
+def several(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Paths of which a caller may give one alone: the characters of a text are none."""
+    return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
 def words(kind: Any) -> str:
@@ -128,14 +150,15 @@ def _a(kind: type) -> str:
 
 
 @functools.cache
-def _kinds(annotated: Any) -> dict[str, Any]:
+def kinds_of(annotated: Any) -> dict[str, Any]:
     """The types that the annotations of a function or of a class itself name; without those that only checkers know."""
     kinds = {}
+    namespace = {**vars(collections.abc), **vars(sys.modules[annotated.__module__])}  # many import those for checkers
     for name, text in inspect.get_annotations(annotated).items():
         if name == "return" or "ClassVar" in str(text):
             continue
         try:
-            kinds[name] = eval(text, vars(sys.modules[annotated.__module__])) if isinstance(text, str) else text
+            kinds[name] = eval(text, namespace) if isinstance(text, str) else text
         except NameError:  # imported for type checkers alone
             continue
     return kinds

@@ -6,7 +6,7 @@ Everything here is plain data. Nothing imports torch, so a reader of results pay
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -165,6 +165,20 @@ class ImageSpec:
 
 COST_SPEC = ImageSpec(height=32, width=32, channels=3, num_classes=10)
 """Where every architecture declares its cost."""
+
+Size = str | int | ImageSpec
+"""Of images: "28x28x1", 224 for 224x224x3, or an ImageSpec, which has the number of classes too."""
+
+
+def spec_of(size: Size, num_classes: int | None = None) -> ImageSpec:
+    """The images that a size means, with this many classes where a number is given.
+
+    Raises:
+        CnnbenchError: See `ImageSpec.of`.
+    """
+    if isinstance(size, ImageSpec):
+        return size if num_classes is None else replace(size, num_classes=num_classes)
+    return ImageSpec.of(str(size), num_classes)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ import inspect
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import pytest
+from lightning.pytorch import Callback
+from torch import nn
 
 import cnnbench
 from cnnbench import api
+from cnnbench.arguments import kinds_of
 from cnnbench.types import CnnbenchError, Exit
 
 SMALL: dict[str, Any] = {"arch": "linear", "train_images": 64, "max_epochs": 1}
@@ -184,6 +187,86 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_an_unknown_architecture_has_no_cost() -> None:
     with pytest.raises(cnnbench.CnnbenchError, match="did you mean lenet5"):
         cnnbench.cost("lenet6")
+
+
+CHECKED = {
+    name: [key for key in kinds_of(function) if key != "options" or name not in ("configure", "fit")]
+    for name in CALLS
+    for function in [getattr(cnnbench, name)]
+    if hasattr(function, "__wrapped__")
+}
+"""The public functions whose arguments are held to their types, and those arguments."""
+
+
+def sample(kind: Any) -> Any:
+    """A value of a type."""
+    if isinstance(kind, type):
+        return "x" if kind is str else Path("x") if kind is Path else kind.__new__(kind)
+    origin = get_origin(kind)
+    return {} if origin is Mapping else [] if origin is Sequence else "x"
+
+
+def test_every_function_that_takes_arguments_is_checked() -> None:
+    assert set(CALLS) - set(CHECKED) == {"build", "cost", "diagnose", "explain"}, "which know a name when they see it"
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in CHECKED.items() for key in keys])
+def test_an_argument_of_another_type_is_one_line_before_anything_is_done(name: str, key: str) -> None:
+    function = getattr(cnnbench, name)
+    kinds = kinds_of(function)
+    positional, named = [], {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != key and parameter.default is not parameter.empty:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        value = object() if parameter.name == key else sample(kinds[parameter.name])
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            named[parameter.name] = value
+        else:
+            positional.append(value)
+    with pytest.raises(CnnbenchError) as refused:
+        function(*positional, **named)
+    assert str(refused.value).startswith(f"{name}: {key} is an object: expected ")
+    assert refused.value.code == Exit.USAGE
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+
+
+UNNAMED: dict[str, Callable[[], object]] = {
+    "Classifier(net)": lambda: cnnbench.Classifier(net()),  # type: ignore[arg-type]
+    "Classifier(None)": lambda: cnnbench.Classifier(None),  # type: ignore[arg-type]
+    "fit(net)": lambda: cnnbench.fit(net()),  # type: ignore[arg-type]
+    "fit(arch=net)": lambda: cnnbench.fit(arch=net()),  # type: ignore[arg-type]
+    "cost(class)": lambda: cnnbench.cost(nn.Linear),  # type: ignore[arg-type]
+    "cost(function)": lambda: cnnbench.cost(net),  # type: ignore[arg-type]
+    "build(None)": lambda: cnnbench.build(None),  # type: ignore[arg-type]
+    "build(net)": lambda: cnnbench.build(net()),  # type: ignore[arg-type]
+    "explain(function)": lambda: cnnbench.explain(net),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("call", UNNAMED)
+def test_a_network_where_a_name_is_expected_is_told_how_to_get_one(call: str) -> None:
+    with pytest.raises(CnnbenchError, match=r"expected .*@cnnbench\.register_architecture$") as refused:
+        UNNAMED[call]()
+    assert "\n" not in str(refused.value)
+    assert refused.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize("callbacks", [Callback(), [5]], ids=["one", "a number"])
+def test_callbacks_are_a_list_of_callbacks(callbacks: Any) -> None:
+    with pytest.raises(CnnbenchError, match=r"fit: callbacks is .*: expected a list, each a Callback"):
+        cnnbench.fit(arch="linear", callbacks=callbacks)
+
+
+@pytest.mark.parametrize("target", [99, 0, -0.5])
+def test_an_accuracy_in_percent_is_no_target(target: float) -> None:
+    for read in (lambda: cnnbench.read_results("x", target_accuracy=target), lambda: cnnbench.Material(None, target)):  # type: ignore[arg-type]
+        with pytest.raises(CnnbenchError, match=f"target accuracy {target}: expected a fraction such as 0.98"):
+            read()
 
 
 def test_a_bundle_predicts(bundle: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cnnbench.arguments import check_fields, checked, fits, shown, words
+from cnnbench.arguments import check_fields, checked, fits, several, shown, words
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ FITTING: list[tuple[Any, Any]] = [
     (float, np.float32(0.5)),
     (bool, True),
     (str, "x"),
-    (str | Path, Path("x")),
+    (str, Path("x")),
+    (Path, "x"),
     (int | None, None),
     (Literal["a", "b"], "b"),
     (Sequence[str], ["a", "b"]),
@@ -43,7 +44,6 @@ OTHERS: list[tuple[Any, Any]] = [
     (float, "2ms"),
     (float, None),
     (bool, 1),
-    (str, Path("x")),
     (str | Path, 3),
     (Literal["a", "b"], "c"),
     (Literal["a", "b"], ["a"]),
@@ -118,6 +118,10 @@ def test_a_checked_function_names_the_argument_and_what_it_takes() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'names'"):
         called()  # type: ignore[call-arg]
     assert called.__name__ == "called"
+
+
+def test_one_path_is_a_list_of_one() -> None:
+    assert [several("ab"), several(Path("ab")), several(["a", Path("b")])] == [["ab"], [Path("ab")], ["a", Path("b")]]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnbench.arguments import several
 from cnnbench.bench import plan, record
 from cnnbench.bench.interleave import Budget, CaseSamples, Progress, by_case, measure_in_turns, silent
 from cnnbench.bench.percentiles import PERCENTS, percentile
@@ -67,7 +68,7 @@ class LatencyReport:
 
 
 def measure_latency(
-    bundles: Sequence[str | Path],
+    bundles: str | Path | Sequence[str | Path],
     *,
     options: LatencyOptions = DEFAULT_OPTIONS,
     processes: int = 2,
@@ -79,7 +80,7 @@ def measure_latency(
     """Measure the latency of bundles in fresh processes that take turns, and write a record of every sample.
 
     Args:
-        bundles: Bundles, or folders of them.
+        bundles: A bundle or a folder of them, or several.
         options: What each is measured on, and for how long.
         processes: Fresh processes that measure each case, so that differences between processes are known.
         scenarios: MLPerf's scenarios to measure as well: SingleStream, Offline, Server.
@@ -93,7 +94,7 @@ def measure_latency(
     if processes < 1:
         raise CnnbenchError(f"--processes {processes}: expected at least 1")
     chosen = plan.scenarios(scenarios, batches=options.batches, server_p99_ms=server_p99_ms)
-    setups = plan.setups(bundles, options)
+    setups = plan.setups(several(bundles), options)
     path = Path(out) if out else setups[0].bundle.absolute().parent / "latency.json"
     samples = _measure(setups, options, processes, progress)
     results = run_scenarios(

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from cnnbench import records
+from cnnbench.arguments import check_fields
 from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
 from cnnbench.records.schema import Manifest
 from cnnbench.registry import hint
@@ -84,7 +85,7 @@ class LatencyOptions:
         seed: Of the order of turns and of the arrivals.
 
     Raises:
-        CnnbenchError: A name is unknown or a number is out of range (exit 2).
+        CnnbenchError: A name is unknown, a number is out of range, or a value is of another type (exit 2).
     """
 
     backends: Sequence[str] = DEFAULT_BACKENDS
@@ -96,6 +97,7 @@ class LatencyOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for flag, names in (("--backend", self.backends), ("--precision", self.precisions)):
             if not names:
                 raise CnnbenchError(f"{flag}: expected at least one name")
@@ -104,7 +106,6 @@ class LatencyOptions:
                 raise CnnbenchError(f"{flag} {_joined(numbers)}: expected whole numbers from 1 on, such as 1,8,64")
         if not 0 < self.seconds < float("inf"):
             raise CnnbenchError(f"--seconds {self.seconds:g}: expected a number above 0")
-        _known("--provider", [self.provider], get_args(Provider))
         object.__setattr__(self, "backends", _known("--backend", self.backends, BACKENDS))
         object.__setattr__(self, "batches", sorted(set(self.batches)))
         object.__setattr__(self, "threads", sorted(set(self.threads)))

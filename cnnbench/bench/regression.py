@@ -233,7 +233,7 @@ def _round_medians(samples: CaseSamples) -> list[float]:
     return [float(np.median(slice.seconds)) for slice in samples.slices]
 
 
-def compare_records(new: Path, old: Path) -> RecordComparison:
+def compare_records(new: str | Path, old: str | Path) -> RecordComparison:
     """Compare the cases of a record with the same cases of an older one.
 
     A case is a regression only if its median is above the old one by more than processes of one record differ among
@@ -242,7 +242,7 @@ def compare_records(new: Path, old: Path) -> RecordComparison:
     Raises:
         CnnbenchError: The machines differ (exit 6), a file cannot be read, or they have no case in common (exit 3).
     """
-    now, before = record.read_record(new), record.read_record(old)
+    now, before = record.read_record(Path(new)), record.read_record(Path(old))
     for path, machine in ((new, now.machine), (old, before.machine)):
         if machine is None:
             raise CnnbenchError(

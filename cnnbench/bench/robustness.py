@@ -68,7 +68,7 @@ def stored_robustness(run: Path, *, images: int) -> Robustness | None:
 
 
 def measure_robustness(
-    run: Path, *, images: int = 2000, root: str | None = None, folder: str | None = None
+    run: str | Path, *, images: int = 2000, root: str | None = None, folder: str | None = None
 ) -> Robustness:
     """Score the best checkpoint of a tested run on shifted test images, on the CPU, and write robustness.json.
 
@@ -84,7 +84,7 @@ def measure_robustness(
     """
     if images < 1:
         raise CnnbenchError(f"--images {images}: expected at least 1")
-    files = RunFolder(run)
+    files = RunFolder(Path(run))
     record = _tested_record(files)
     network = load_classifier(files.best).network
     test = open_recorded(record.data, root=root, folder=folder).test

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench import environment, records
+from cnnbench.arguments import check_fields
 from cnnbench.bundles import contract, quantise, targets
 from cnnbench.bundles.manifest import is_bundle
 from cnnbench.bundles.parity import run as parity
@@ -48,7 +49,7 @@ class ExportOptions:
         max_accuracy_loss: Points of accuracy (percent) that a file of lower precision may lose.
 
     Raises:
-        CnnbenchError: A loss of accuracy that is none (exit 2).
+        CnnbenchError: A loss of accuracy that is none, no provider, or a value of another type (exit 2).
     """
 
     precisions: tuple[quantise.Precision, ...] = ("fp32",)
@@ -58,6 +59,10 @@ class ExportOptions:
     max_accuracy_loss: float = 0.2
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.providers:
+            raise CnnbenchError("no provider is named: expected at least one")
+        object.__setattr__(self, "precisions", quantise.with_fp32(self.precisions))
         object.__setattr__(self, "max_accuracy_loss", float(self.max_accuracy_loss))  # as it is read from a manifest
         if not 0 <= self.max_accuracy_loss <= 100:
             raise CnnbenchError(f"a maximum accuracy loss of {self.max_accuracy_loss:g} points: expected 0% to 100%")

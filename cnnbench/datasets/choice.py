@@ -92,7 +92,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
         raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
     decoded = contract.decode(name, builder, source=source)
-    contract.check_declared(name, decoded.spec, declared)
+    contract.check_declared(name, decoded.spec, declared=declared)
     digest = content_hash(decoded)
     expected = splits[source.split] if source.split else declared.get("sha256")
     if expected and digest != expected:

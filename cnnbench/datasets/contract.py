@@ -130,7 +130,7 @@ def _check_split(name: str, part: str, split: object, spec: ImageSpec) -> None:
         )
 
 
-def check_declared(name: str, spec: ImageSpec, declared: Mapping[str, Any]) -> None:
+def check_declared(name: str, spec: ImageSpec, *, declared: Mapping[str, Any]) -> None:
     """Images of the size, and as many classes, as the data set declares, where it does.
 
     Raises:

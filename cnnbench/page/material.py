@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cnnbench.analysis.confidence import Predictions, read_predictions
+from cnnbench.arguments import require_fraction
 from cnnbench.page.charts.base import Palette, Point, error, palette
 from cnnbench.page.section import LegendEntry
 from cnnbench.records.schema import DataRecord
@@ -66,6 +67,9 @@ class Material:
         target: Accuracy that is enough, a fraction; None takes the best of each dataset, rounded down.
         root: Folder of the downloaded datasets, if it has moved.
         folder: Folder of the user's own images, if it has moved.
+
+    Raises:
+        CnnbenchError: The target is no fraction (exit 2).
     """
 
     records: Records
@@ -75,6 +79,9 @@ class Material:
     _datasets: dict[str, Dataset | None] = field(default_factory=dict, init=False)
     """By hash of their images; None where they are not on this machine."""
     _predictions: dict[Path, Predictions] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        require_fraction("target accuracy", self.target)
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -34,14 +34,14 @@ def render(page: Page) -> str:
     return template.render(page=page, marks=MARKS, vega=_vega() if page.has_charts else "")
 
 
-def write(page: Page, path: Path) -> None:
+def write(page: Page, path: str | Path) -> None:
     """Write the page; a file that is already there is replaced only once the new one is complete.
 
     Raises:
         CnnbenchError: The file cannot be written (exit 2).
     """
     text = render(page)
-    with records.replacing(path) as partial:
+    with records.replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

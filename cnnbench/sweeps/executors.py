@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal
 
+from cnnbench.arguments import checked
 from cnnbench.sweeps.plan import Planned
 from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
 from cnnbench.types import CnnbenchError, Exit, first_line
@@ -27,6 +28,7 @@ Option = str | int | float | bool | None
 Options = Mapping[str, Option]
 
 
+@checked
 def execute(
     planned: Sequence[Planned], *, executor: Executor = "local", jobs: int = 1, options: Options | None = None
 ) -> Generator[Outcome]:
@@ -40,7 +42,8 @@ def execute(
             AutoExecutor.update_parameters, and cluster (slurm, or local to try it).
 
     Raises:
-        CnnbenchError: The executor is not installed or cannot be reached (exit 6), or refuses an option (exit 2).
+        CnnbenchError: The executor is not installed or cannot be reached (exit 6); there is none of this name, or it
+            refuses an option (exit 2).
     """
     if not planned:
         return _nothing()

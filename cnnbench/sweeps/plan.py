@@ -61,7 +61,7 @@ class Planned:
 
 
 def plan(
-    names: Sequence[str],
+    names: str | Sequence[str],
     *,
     seeds: int = 3,
     overrides: Sequence[str] = (),
@@ -92,7 +92,7 @@ def plan(
     loaded: dict[str, Dataset] = {}
     common = _override_flags(overrides)
     planned = []
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         for count in train_images or (None,):
             flags = [*task_flags(name), *common]
             flags += _equal_step_flags(flags, count, loaded) if count is not None else []

@@ -66,7 +66,7 @@ def sweep(
             way (exit 2); data are missing (exit 3); the executor cannot be used (exit 6).
     """
     planned = plan(
-        [tasks] if isinstance(tasks, str) else tasks,
+        tasks,
         seeds=seeds,
         overrides=overrides,
         train_images=train_images,

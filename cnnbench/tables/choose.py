@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cnnbench.arguments import check_fields
 from cnnbench.registry import hint
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.gather import Records
@@ -34,7 +35,8 @@ class Limits:
     max_params: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises CnnbenchError (exit 2) for a limit that no network or every network keeps."""
+        """Raises CnnbenchError (exit 2) for a limit that no network or every network keeps, or that is no number."""
+        check_fields(self)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise CnnbenchError(f"minimum accuracy {self.min_accuracy:g}: expected a fraction such as 0.99")
         for name in ("latency_ms", "bytes", "macs", "params"):

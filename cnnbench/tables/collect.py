@@ -25,13 +25,14 @@ class Collected:
     bytes: int
 
 
-def collect_records(paths: Sequence[str], *, out: Path) -> Collected:
+def collect_records(paths: str | Path | Sequence[str | Path], *, out: str | Path) -> Collected:
     """Copy the records of runs, bundles and latencies into a folder, without paths of the machine.
 
     Raises:
         CnnbenchError: There are no records, one cannot be read, or the folder has another run of the same name
             (exit 3).
     """
+    out = Path(out)
     gathered = gather(paths)
     _copy_runs(gathered, out)
     for file in record_files(paths):

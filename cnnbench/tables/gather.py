@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnnbench import records
+from cnnbench.arguments import several
 from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.schema import Failure, Manifest, Robustness, RunRecord
@@ -69,7 +70,7 @@ class Records:
         )
 
 
-def gather(paths: Sequence[str]) -> Records:
+def gather(paths: str | Path | Sequence[str | Path]) -> Records:
     """Read every record below `paths`.
 
     Raises:
@@ -88,19 +89,19 @@ def gather(paths: Sequence[str]) -> Records:
     return gathered
 
 
-def no_results_message(paths: Sequence[str]) -> str:
+def no_results_message(paths: str | Path | Sequence[str | Path]) -> str:
     """What to say where there are no results."""
-    return f"no results below {', '.join(paths)}; `cnnbench fit` and `test`, or `sweep`, make them"
+    return f"no results below {', '.join(map(str, several(paths)))}; `cnnbench fit` and `test`, or `sweep`, make them"
 
 
-def record_files(paths: Sequence[str]) -> Iterator[Path]:
+def record_files(paths: str | Path | Sequence[str | Path]) -> Iterator[Path]:
     """The records at and below `paths`, each once. Files of other programs under our names are skipped.
 
     Raises:
         CnnbenchError: A path does not exist, or a file is not JSON (exit 3).
     """
     seen: set[Path] = set()  # paths may overlap
-    for path in map(Path, paths):
+    for path in map(Path, several(paths)):
         if not path.exists():
             raise CnnbenchError(
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA

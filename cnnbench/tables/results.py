@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from cnnbench.arguments import require_fraction
 from cnnbench.tables.columns import every_column, latency_pair_column, plain, select, texts
 from cnnbench.tables.gather import Records, gather
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
@@ -105,7 +106,9 @@ def read_results(paths: str | Path | Sequence[str | Path], *, target_accuracy: f
         target_accuracy: Validation accuracy, a fraction: rows then say what training took until it was first reached.
 
     Raises:
-        CnnbenchError: A path does not exist, a record cannot be read, or there is no result at all (exit 3).
+        CnnbenchError: The target is no fraction (exit 2); a path does not exist, a record cannot be read, or there is
+            no result at all (exit 3).
     """
-    gathered = gather([str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths])
+    require_fraction("target accuracy", target_accuracy)
+    gathered = gather(paths)
     return Results(tuple(rows_of(gathered, target=target_accuracy)), gathered)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ import msgspec
 
 from cnnbench import datasets, records, tasks
 from cnnbench.architectures import architecture
-from cnnbench.arguments import words
+from cnnbench.arguments import refusal, shown, words
 from cnnbench.datasets.choice import default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
@@ -165,13 +166,35 @@ def configure(task: str | Path | None = None, /, **options: OptionValue) -> RunC
     """
     names = {flag.name.rpartition(".")[2]: flag.name for flag in reversed(run_flags())}
     names |= {flag.name: flag.name for flag in run_flags()} | {"seed": "seed_everything", "task_name": "task"}
+    if not isinstance(task, str | Path | None):
+        raise CnnbenchError(
+            f"{shown(task)} is no task: expected its name, a YAML file or a configuration; a network of yours has a "
+            "name once its builder is registered with @cnnbench.register_architecture"
+        )
     flags = [] if task is None else task_flags(str(task))
     for key, value in options.items():
         if key not in names:
             raise CnnbenchError(f"unknown option {key!r}: {hint(key, sorted(names))}")
         if value is not None:
-            flags.append(f"--{names[key]}={value if isinstance(value, str | Path) else json.dumps(value)}")
+            flags.append(f"--{names[key]}={_text(names[key], value)}")
     return parse(flags)
+
+
+def _text(name: str, value: Any) -> str:
+    """The value of a flag as it is written.
+
+    Raises:
+        CnnbenchError: It cannot be, such as a network where the name of one is expected (exit 2).
+    """
+    if isinstance(value, str | Path):
+        return str(value)
+    if name == "model.arch":
+        architecture.require_text(value)
+    try:
+        return json.dumps(value, default=operator.methodcaller("item"))  # of numpy's numbers
+    except (AttributeError, TypeError, ValueError):
+        kind = next(flag.type for flag in run_flags() if flag.name == name)
+        raise CnnbenchError(refusal(name, value, kind=kind)) from None
 
 
 def task_flags(name: str) -> list[str]:

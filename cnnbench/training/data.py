@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from cnnbench import records
+from cnnbench.arguments import check_fields
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.pixels import to_float
 from cnnbench.records.schema import DataConfig, DataRecord
@@ -165,7 +167,7 @@ class ImageData(LightningDataModule):
         options: Fields of `DataConfig` to set, such as `batch_size=64` or `folder="pets"`.
 
     Raises:
-        CnnbenchError: An option is unknown, or the batch size is less than 1 (exit 2).
+        CnnbenchError: An option is unknown or of another type, or the batch size is less than 1 (exit 2).
     """
 
     def __init__(self, config: DataConfig | str, **options: Any) -> None:
@@ -174,7 +176,10 @@ class ImageData(LightningDataModule):
         for name in options:
             if name not in fields:
                 raise CnnbenchError(f"unknown option {name!r} of ImageData: {hint(name, list(fields))}")
-        self.config = records.replace(DataConfig(dataset=config) if isinstance(config, str) else config, **options)
+        given = config if isinstance(config, DataConfig) else DataConfig(dataset=config)
+        texts = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+        self.config = records.replace(given, **texts)
+        check_fields(self.config)
         if self.config.batch_size < 1:
             raise CnnbenchError(f"data.batch_size is {self.config.batch_size}: expected at least 1")
         self._loaded: Dataset | None = None

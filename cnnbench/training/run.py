@@ -25,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
+from cnnbench.arguments import checked
 from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
@@ -88,6 +89,7 @@ class _Session:
         getattr(self.trainer, verb)(self.classifier, datamodule=self.data, **options)
 
 
+@checked
 def fit(
     config: RunConfig,
     *,

@@ -382,3 +382,26 @@ def test_by_default_every_provider_that_works_is_used_and_no_other(monkeypatch: 
 def test_a_loss_of_accuracy_that_is_none_is_refused(loss: float) -> None:
     with pytest.raises(CnnbenchError, match="expected 0% to 100%"):
         ExportOptions(max_accuracy_loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precisions": ("fp64",)}, "precisions is ('fp64',): expected a list, each one of fp32, fp16, int8"),
+        ({"precisions": "fp16"}, "precisions is 'fp16': expected a list, each one of fp32, fp16, int8"),
+        ({"providers": "cpu"}, "providers is 'cpu': expected a list, each text"),
+        ({"providers": ()}, "no provider is named: expected at least one"),
+        ({"input": "bytes"}, "input is 'bytes': expected one of uint8, float"),
+        ({"probabilities": "no"}, "probabilities is 'no': expected true or false"),
+        ({"max_accuracy_loss": "x"}, "max_accuracy_loss is 'x': expected a number"),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_type_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        ExportOptions(**options)
+    assert str(refused.value) == words
+
+
+def test_the_precisions_of_a_bundle_begin_with_fp32() -> None:
+    assert ExportOptions(precisions=["int8", "fp16"]).precisions == ("fp32", "fp16", "int8")  # type: ignore[arg-type]

@@ -57,6 +57,12 @@ def test_an_option_that_slurm_does_not_know_is_refused(runs: list[Planned]) -> N
     assert "cpus_per_tusk" in said
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_executor_that_there_is_none_of_is_refused(count: int, runs: list[Planned]) -> None:
+    with pytest.raises(CnnbenchError, match="executor is 'k8s': expected one of local, ray, slurm"):
+        executors.execute(runs[:count], executor="k8s")  # type: ignore[arg-type]
+
+
 def test_this_machine_takes_no_options(runs: list[Planned]) -> None:
     assert "--jobs" in refusal(runs, "local", {"num_cpus": 2}, Exit.USAGE)
 

@@ -22,6 +22,21 @@ def row(arch: str, accuracy: float | None, macs: int, **changes: Any) -> Row:
 SMALL, LARGE = row("small", 0.8, 1_000), row("large", 0.99, 8_000)
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"min_accuracy": "98%"}, "min_accuracy is '98%': expected a number"),
+        ({"max_latency_ms": "2ms"}, "max_latency_ms is '2ms': expected a number"),
+        ({"max_params": 1.5}, "max_params is 1.5: expected a whole number"),
+    ],
+    ids=str,
+)
+def test_a_limit_is_a_number(limits: dict[str, Any], words: str) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        Limits(**limits)
+    assert str(refused.value) == words
+
+
 def nearest(choice: Choice) -> str | None:
     assert choice.chosen is None
     return choice.nearest and choice.nearest.row.arch

@@ -2,7 +2,9 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,6 +191,36 @@ def test_options_by_their_last_part_and_paths_are_a_configuration(tmp_path: Path
     assert configure("mnist5k_lenet5", **{"trainer.max_epochs": 3}).trainer["max_epochs"] == 3
     with pytest.raises(CnnbenchError, match=r"unknown option 'max_epoch': did you mean max_epochs"):
         configure("mnist5k_lenet5", max_epoch=3)
+
+
+class Block:
+    """What prints on several lines, as a network does."""
+
+    def __repr__(self) -> str:
+        return "Block(\n)"
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "words"),
+    [
+        (Block(), {}, "a Block is no task: expected its name, a YAML file or a configuration; a network of yours has"),
+        (None, {"arch": Block()}, "a Block is no name: expected the name of an architecture; register a builder with"),
+        (None, {"arch": "linear", "max_epochs": Block()}, "trainer.max_epochs is a Block: expected a whole number"),
+        (None, {"arch": "linear", "lr": {1, 2}}, "model.lr is {1, 2}: expected a number"),
+    ],
+    ids=range(4),
+)
+def test_what_cannot_be_written_into_a_configuration_is_one_line(
+    task: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        configure(task, **options)
+    assert str(refused.value).startswith(words)
+    assert "\n" not in str(refused.value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert configure(arch="linear", seed=np.int64(7), lr=np.float32(0.5)).seed_everything == 7
 
 
 def test_a_task_that_two_datasets_could_begin_is_of_the_one_whose_architecture_exists(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -335,6 +336,28 @@ def test_a_step_sees_the_images_of_all_processes(batch_size: int, world: int, im
     module = ImageData(DataConfig(dataset="mnist5k", batch_size=batch_size, train_images=100))
     module.trainer = Place()  # type: ignore[assignment]
     assert module.images_per_batch == images
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": "x"}, "batch_size is 'x': expected a whole number"),
+        ({"batch_size": 2.5}, "batch_size is 2.5: expected a whole number"),
+        ({"train_images": "500"}, "train_images is '500': expected a whole number"),
+        ({"download": "no"}, "download is 'no': expected true or false"),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_type_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(CnnbenchError) as refused:
+        ImageData("mnist5k", **options)
+    assert str(refused.value) == words
+
+
+def test_a_folder_may_be_a_path_and_a_dataset_is_a_name(tmp_path: Path) -> None:
+    assert ImageData("folder", folder=tmp_path).config.folder == str(tmp_path)
+    with pytest.raises(CnnbenchError, match="dataset is 5: expected text"):
+        ImageData(5)  # type: ignore[arg-type]
 
 
 def test_batch_size_below_one_is_refused() -> None:
