@@ -213,19 +213,22 @@ def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int |
     return count(network, spec) if isinstance(network, Module) else cost_of_architecture(network, spec)
 
 
-def explain(arch: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> NetworkDescription:
+def explain(arch: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int | None = None) -> NetworkDescription:
     """A network layer by layer: shapes, receptive fields in pixels, parameters and MACs. Its `str` is a table.
 
     Args:
-        arch: The name of an architecture.
+        arch: The name of an architecture, or a module that takes `(1, C, H, W)`, which is left as it is.
         size, num_classes: See `build`.
 
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
     """
-    from cnnbench.analysis.description import describe_network
+    from torch.nn import Module
 
-    return describe_network(arch, spec_of(size, num_classes))
+    from cnnbench.analysis.description import describe_module, describe_network
+
+    spec = spec_of(size, num_classes)
+    return describe_module(arch, spec) if isinstance(arch, Module) else describe_network(arch, spec)
 
 
 @checked

@@ -256,10 +256,34 @@ def test_a_network_where_a_name_is_expected_is_told_how_to_get_one(call: str) ->
     assert refused.value.code == Exit.USAGE
 
 
+def test_a_module_is_explained_and_left_as_it_is() -> None:
+    network = net().train()
+    explained = cnnbench.explain(network, size=SPEC)
+    assert [described.layer.name for described in explained.layers] == ["0", "3"]
+    assert [described.measured_field for described in explained.layers] == [(3, 3), "image"]
+    assert explained.cost == cnnbench.cost(network, size=SPEC)
+    assert str(explained).splitlines()[-1].startswith("Sequential for 28x28x1, 10 classes: 13,550 parameters")
+    assert network.training
+    assert not any(parameter.is_meta for parameter in network.parameters())
+    with pytest.raises(CnnbenchError, match="Sequential fails on an image of 8x8x1"):
+        cnnbench.explain(network, size="8x8x1")
+
+
 @pytest.mark.parametrize("callbacks", [Callback(), [5]], ids=["one", "a number"])
 def test_callbacks_are_a_list_of_callbacks(callbacks: Any) -> None:
     with pytest.raises(CnnbenchError, match=r"fit: callbacks is .*: expected a list, each a Callback"):
         cnnbench.fit(arch="linear", callbacks=callbacks)
+
+
+def test_costs_are_listed_for_a_size_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnbench.architectures import architecture
+
+    monkeypatch.setitem(vars(architecture), "entries", {"linear": architecture["linear"]})
+    for size in ("28x28x1", SPEC):
+        (row,) = cnnbench.list_architectures(size)
+        assert (row.size, row.params) == ("28x28x1", 7_850)
+    with pytest.raises(CnnbenchError, match="size '28x28x1x1': expected HEIGHTxWIDTHxCHANNELS"):
+        cnnbench.list_architectures("28x28x1x1")
 
 
 @pytest.mark.parametrize("target", [99, 0, -0.5])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from cnnbench.analysis.layer import Layer
-from cnnbench.analysis.tracer import trace, trace_architecture
-from cnnbench.architectures.handling import copy_network
-from cnnbench.types import COST_SPEC, CnnbenchError, Cost, ImageSpec, first_line
+from cnnbench.analysis.tracer import trace_architecture, trace_copy
+from cnnbench.types import COST_SPEC, Cost, ImageSpec
 
 
 def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
@@ -25,16 +24,7 @@ def count(network: nn.Module, spec: ImageSpec) -> Cost:
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    copy = copy_network(network)
-    try:
-        copy = copy.to("meta")
-        return total(copy, trace(copy, spec))
-    except (RuntimeError, NotImplementedError):  # it may read the values of tensors
-        pass
-    try:
-        return total(network, trace(copy_network(network).cpu(), spec))
-    except Exception as error:  # whatever a module raises for a shape that it cannot take
-        raise CnnbenchError(f"{type(network).__name__} fails on an image of {spec.size}: {first_line(error)}") from None
+    return total(*trace_copy(network, spec))
 
 
 def total(network: nn.Module, layers: list[Layer]) -> Cost:

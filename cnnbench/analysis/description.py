@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torch import nn
+
 from cnnbench.analysis import receptive_field
 from cnnbench.analysis.cost import total
 from cnnbench.analysis.layer import Field, Layer
-from cnnbench.analysis.tracer import trace_architecture
+from cnnbench.analysis.tracer import trace_architecture, trace_copy
 from cnnbench.types import Cost, ImageSpec
 
 
@@ -58,10 +60,23 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
         CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
     """
     network, layers = trace_architecture(arch, spec)
+    return _described(arch, spec, network, [_without_prefix(layer) for layer in layers])
+
+
+def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
+    """As `describe_network`, of a network that is there already; it is called by the name of its class.
+
+    Raises:
+        CnnbenchError: It cannot take such an image (exit 2).
+    """
+    return _described(type(network).__name__, spec, *trace_copy(network, spec))
+
+
+def _described(arch: str, spec: ImageSpec, network: nn.Module, layers: list[Layer]) -> NetworkDescription:
     fields = receptive_field.measure_fields(network, spec, layers=layers)
     cost = total(network, layers)
     described = tuple(
-        LayerDescription(_without_prefix(layer), field, layer.macs / cost.macs if cost.macs else None)
+        LayerDescription(layer, field, layer.macs / cost.macs if cost.macs else None)
         for layer, field in zip(layers, fields, strict=True)
     )
     return NetworkDescription(arch, spec, cost, described)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnbench.architectures import architecture
-from cnnbench.types import COST_SPEC, CnnbenchError, ImageSpec
+from cnnbench.types import COST_SPEC, CnnbenchError, ImageSpec, Size, spec_of
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,12 @@ class ListedArchitecture:
     params_with_auxiliary_heads: int | None = None
 
 
-def list_architectures(spec: ImageSpec | None = None) -> tuple[ListedArchitecture, ...]:
+def list_architectures(spec: Size | None = None) -> tuple[ListedArchitecture, ...]:
     """Every registered architecture, by name.
 
     Args:
-        spec: Count costs for these images; by default costs are those declared at 32x32x3 with 10 classes.
+        spec: Count costs for these images, an ImageSpec or a size such as "28x28x1"; by default costs are those
+            declared at 32x32x3 with 10 classes.
 
     At 1000 classes and more than 64 pixels torchvision's networks follow at the size of their model cards.
     """
@@ -46,6 +47,7 @@ def list_architectures(spec: ImageSpec | None = None) -> tuple[ListedArchitectur
             )
             for entry in architecture.entries.values()
         )
+    spec = spec_of(spec)
     from cnnbench.architectures import external  # loads torch
 
     ours = [_counted(entry.name, spec, entry.summary) for entry in architecture.entries.values()]

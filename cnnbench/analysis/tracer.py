@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbench.analysis.layer import Field, Layer, Sides, largest_field, tensors_in
 from cnnbench.analysis.operators import POINTWISE, Call, both_steps, is_column_step, is_row_step, layer_of
 from cnnbench.architectures import build
-from cnnbench.types import ImageSpec
+from cnnbench.architectures.handling import copy_network
+from cnnbench.types import CnnbenchError, ImageSpec, first_line
 
 
 def trace_architecture(arch: str, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
@@ -38,6 +39,25 @@ def trace_architecture(arch: str, spec: ImageSpec) -> tuple[nn.Module, list[Laye
         with torch.random.fork_rng(devices=[]):
             layers = trace(build(arch, spec), spec)
         return network, layers
+
+
+def trace_copy(network: nn.Module, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
+    """A copy of a network, and its layers in the order in which it runs them; the network is left as it is.
+
+    Raises:
+        CnnbenchError: It cannot take such an image (exit 2).
+    """
+    copy = copy_network(network)
+    try:
+        copy = copy.to("meta")
+        return copy, trace(copy, spec)
+    except (RuntimeError, NotImplementedError):  # it may read the values of tensors
+        pass
+    try:
+        copy = copy_network(network).cpu()
+        return copy, trace(copy, spec)
+    except Exception as error:  # whatever a module raises for a shape that it cannot take
+        raise CnnbenchError(f"{type(network).__name__} fails on an image of {spec.size}: {first_line(error)}") from None
 
 
 def trace(network: nn.Module, spec: ImageSpec) -> list[Layer]:
