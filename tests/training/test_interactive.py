@@ -1,6 +1,7 @@
 """A builder of a notebook is known by all that it computes with, and by nothing else."""
 
 import linecache
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,31 @@ def test_the_modules_that_it_uses_are_named(cell: Callable[[str], Callable[..., 
     assert interactive_source(cell(CELLS)).modules == ("functools", "math", "pathlib")
 
 
+def test_what_is_imported_when_it_is_called_is_named_too(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = "def net(spec):\n    import colorsys\n    from wave import Error\n    return colorsys, Error\n"
+    assert interactive_source(cell(text)).modules == ("colorsys", "wave", "wave.Error")
+
+
+def test_the_module_of_an_object_s_class_is_named(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = "import fractions as f\nHALF = f.Fraction(1, 2)\ndel f\ndef net(spec):\n    return HALF\n"
+    assert interactive_source(cell(text)).modules == ("fractions",)
+
+
+def test_a_stream_is_left_as_it_is(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = "import io\nSTREAM = io.TextIOWrapper(io.BytesIO())\ndef net(spec):\n    return STREAM\n"
+    net = cell(text)
+    interactive_source(net)
+    assert net(None).buffer is not None  # type: ignore[attr-defined]
+
+
+def test_a_logger_is_known_by_its_name(cell: Callable[[str], Callable[..., object]]) -> None:
+    text = "import logging\nLOG = logging.getLogger('of a cell')\ndef net(spec):\n    return LOG\n"
+    before = interactive_source(cell(text))
+    logging.getLogger("of a cell that came later")
+    assert interactive_source(cell(text)) == before
+    assert before.complete
+
+
 def test_classes_and_arrays_of_libraries_are_named_and_hashed(cell: Callable[[str], Callable[..., object]]) -> None:
     text = (
         "import numpy\nimport torch\nfrom torch import Tensor, nn\nimport cnnbench\nKERNEL = torch.ones(2)\n"
@@ -131,8 +157,9 @@ def test_a_class_that_calls_super_is_described_once(cell: Callable[[str], Callab
 
 def test_what_cannot_be_described_is_like_nothing_else(cell: Callable[[str], Callable[..., object]]) -> None:
     text = "THING = object()\ndef net(spec):\n    return THING\n"
-    first, second = (interactive_source(cell(text)).text for _ in range(2))
-    assert first != second
+    first, second = (interactive_source(cell(text)) for _ in range(2))
+    assert first.text != second.text
+    assert (first.complete, first.described) == (False, second.described)
 
 
 def test_the_same_cell_gives_the_same_text(cell: Callable[[str], Callable[..., object]]) -> None:
@@ -140,10 +167,12 @@ def test_the_same_cell_gives_the_same_text(cell: Callable[[str], Callable[..., o
     assert first == second
 
 
-def test_without_any_source_the_byte_code_stands_for_it() -> None:
+@pytest.mark.parametrize("body", ["return {}", "return (lambda: {})()", "return spec.{}"])
+def test_without_any_source_the_byte_code_stands_for_it(body: str) -> None:
     texts = []
-    for value in (1, 2):
+    for value in ("x1", "x2", "x1"):
         space: dict[str, object] = {"__name__": "__main__"}
-        exec(f"def net(spec):\n    return {value}\n", space)
+        exec(f"def net(spec):\n    {body.format(value)}\n", space)
         texts.append(interactive_source(space["net"]).text)  # type: ignore[arg-type]
     assert texts[0] != texts[1]
+    assert texts[0] == texts[2]
