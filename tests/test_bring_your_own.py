@@ -83,8 +83,14 @@ def test_the_package_is_installed_listed_trained_exported_and_verified(python: P
     version = python.parent.parent / "lib"
     (module,) = version.glob("python*/site-packages/tiny_nets/networks.py")
     module.write_text(module.read_text().replace("nn.ReLU()", "nn.Tanh()", 1))
-    changed = subprocess.run(
-        [python, "-m", "cnnbench", *sweep], capture_output=True, text=True, check=False, env=environ, timeout=300
-    )
-    assert changed.returncode == 2
-    assert "holds a run of another configuration, data or code" in changed.stderr
+    for words, code, message in (
+        (sweep, 2, "holds a run of another configuration, data or code"),
+        (["export", "runs/stripes_tiny_conv"], 3, "the source of tiny_conv has changed since this run was trained"),
+    ):
+        changed = subprocess.run(
+            [python, "-m", "cnnbench", *words], capture_output=True, text=True, check=False, env=environ, timeout=300
+        )
+        assert changed.returncode == code
+        assert message in changed.stderr
+    assert [outcome["state"] for outcome in json.loads(cnnbench(*sweep, "--overwrite"))] == ["done"] * 2
+    cnnbench("export", "runs/stripes_tiny_conv", "--out", "again")

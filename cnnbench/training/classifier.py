@@ -19,6 +19,7 @@ from cnnbench.architectures import architecture, build
 from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch, ImageData
+from cnnbench.training.sources import built_from, check_unchanged
 from cnnbench.training.stored import CHECKPOINT_SCHEMA, open_checkpoint, our_part
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -80,6 +81,7 @@ class Classifier(LightningModule):
         self.spec: ImageSpec | None = None
         self.data: DataRecord | None = None
         self.class_names: tuple[str, ...] = ()
+        self.built_from: dict[str, str] = {}
 
     def build(self, spec: ImageSpec, *, data: DataRecord, class_names: tuple[str, ...]) -> None:
         """Build the network; does nothing where it is built already, as Lightning asks of `configure_model`.
@@ -96,6 +98,7 @@ class Classifier(LightningModule):
             return
         self.spec, self.data, self.class_names = spec, data, class_names
         self.network = build(self.arch, spec)
+        self.built_from = built_from(self.arch)
         count = spec.num_classes
         # without the checks of their arguments, each of which would wait for a GPU; what comes in is ours
         self.val_accuracy = Accuracy(task="multiclass", num_classes=count, average="micro", validate_args=False)
@@ -247,6 +250,8 @@ class Classifier(LightningModule):
             "class_names": list(self.class_names),
             "data": msgspec.to_builtins(self.data),
         }
+        if self.built_from:
+            checkpoint["cnnbench"]["built_from"] = self.built_from
         unsaved = self.unsaved_buffers()
         if unsaved:
             checkpoint["cnnbench"]["buffers"] = unsaved
@@ -260,14 +265,16 @@ class Classifier(LightningModule):
         """Build the network if nothing has, and refuse weights made for another one.
 
         Raises:
-            CnnbenchError: The checkpoint is of another architecture or data than the config names (exit 2), or
-                not one of ours (exit 3).
+            CnnbenchError: The checkpoint is of another architecture or data than the config names (exit 2); it is not
+                one of ours, or the source of its network has changed (exit 3).
         """
         saved = our_part(checkpoint)
         if saved["arch"] != self.arch:
             raise CnnbenchError(
                 f"the checkpoint holds {saved['arch']}, the config names {self.arch}: use the same --model.arch"
             )
+        if "built_from" in saved:  # not in those of networks of ours, nor in older ones
+            check_unchanged(self.arch, saved["built_from"])
         spec = ImageSpec(**saved["spec"])
         self.build(spec, data=msgspec.convert(saved["data"], DataRecord), class_names=tuple(saved["class_names"]))
         assert self.spec is not None

@@ -21,7 +21,7 @@ from cnnbench.analysis.cost import cost
 from cnnbench.architectures import architecture, build
 from cnnbench.cache import cache_folder
 from cnnbench.records.schema import NetworkChecks
-from cnnbench.training.identity import sources, versions_of
+from cnnbench.training.sources import sources, version_of
 from cnnbench.types import COST_SPEC, SEED, CnnbenchError, Exit, ImageSpec, first_line
 
 IMAGES = 4
@@ -97,7 +97,7 @@ def _key(arch: str, spec: ImageSpec, more: Check | None) -> str:
         "arch": arch,
         "spec": msgspec.to_builtins(spec),
         "sources": sources(arch),
-        "versions": versions_of(arch),
+        "versions": version_of(architecture, arch),
         "libraries": installed,
         "more": more.__name__ if more else "",
         "tried": TRIED,
