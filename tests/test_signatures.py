@@ -16,6 +16,8 @@ KEPT = {
     # function: why it has more
     "runtime/predict.py:decode": "its file travels in every bundle, which holds its hash",
     "training/checkpoints.py:save_checkpoint": "Lightning calls it",
+    "training/classifier.py:load_state_dict": "torch and Lightning call it",
+    "training/recorder.py:on_predict_batch_end": "Lightning calls it",
 }
 
 
