@@ -358,7 +358,7 @@ def test_a_partial_is_of_the_module_of_its_function(fresh: Registry) -> None:
     assert fresh["part"].module == __name__
 
 
-@pytest.mark.parametrize("name", [None, 5, Nets(), Nets], ids=str)
+@pytest.mark.parametrize("name", [None, 5, Nets(), Nets], ids=["None", "5", "an object", "a class"])
 def test_what_is_no_name_is_told_how_to_get_one(name: Any) -> None:
     with pytest.raises(CnnbenchError) as refused:
         architecture[name]
