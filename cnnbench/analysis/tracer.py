@@ -126,7 +126,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive += outputs
         images = [tensor for tensor in inputs if id(tensor) in self.infos]
         names = frozenset[str]().union(*(self.derived_from.get(id(tensor), frozenset()) for tensor in inputs))
-        if images:
+        if images and outputs:  # a number that is read from a tensor is no tensor
             call = Call(
                 operator=func.overloadpacket.__name__.rstrip("_"),
                 args=args,

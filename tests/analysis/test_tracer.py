@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.analysis.layer import Layer
+from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import architecture
 from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool
 from cnnbench.architectures.resnet import ResidualBlock, ZeroPadShortcut
@@ -375,3 +376,9 @@ def test_a_step_along_channels_is_no_subsampling() -> None:
     rows = layers_of(nn.Sequential(nn.Conv2d(3, 4, 1), Function(lambda x: x[..., ::2, :])), side=8)
     assert [layer.kind for layer in rows] == ["convolution", "subsampling"]
     assert rows[-1].stride == (2, 1)
+
+
+def test_a_number_that_is_read_from_the_image_is_no_layer() -> None:
+    """A branch on the values of the image is traced as it goes."""
+    network = Function(lambda x, layer: layer(x) * 2 if x.mean() > 0.3 else layer(x), conv())
+    assert trace(network, COST_SPEC)[-1].kind == "convolution"
