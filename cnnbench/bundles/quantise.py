@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from cnnbench.bundles import contract
+from cnnbench.bundles.parity.lower import LARGEST_HALF, SMALLEST_HALF
 from cnnbench.pixels import to_graph_input
 from cnnbench.types import SEED, CnnbenchError, Exit, first_line
 
@@ -23,6 +24,8 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 CALIBRATION_IMAGES = 512
 CALIBRATION_CHUNK = 64
+BIASED = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization", "LayerNormalization")
+"""Operators whose third input the quantiser takes for a bias."""
 
 
 def with_fp32(names: Sequence[str]) -> tuple[Precision, ...]:
@@ -67,32 +70,80 @@ def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dt
 
 
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with weights and arithmetic in float16; preprocessing, inputs and outputs stay as they are."""
+    """`model` with weights and arithmetic in float16; preprocessing, inputs and outputs stay as they are.
+
+    A number that would round to 0 or to infinity becomes the nearest half that is neither.
+    """
     from onnxconverter_common import float16
 
-    preprocessing = list(_preprocessing(model.graph))
     softmax = _softmax(model.graph)  # added again below: it takes the logits in float32
     source = copy.deepcopy(model)
     for node in softmax:
         source.graph.node.remove(node)
     del source.graph.output[1:]
+    nodes = [node for part in contract.graphs(source.graph) for node in part.node]
+    kept = [node.name for node in (*_preprocessing(model.graph), *filter(_makes_float32, nodes))]
+    _separate_constants(source.graph, [node for node in source.graph.node if _stays(node, kept)])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a weight below 1e-7 is rounded; the verification measures the effect
+        warnings.simplefilter("ignore")  # `parity.lower` counts the numbers at the limits
         half: onnx.ModelProto = float16.convert_float_to_float16(
-            source, keep_io_types=True, node_block_list=[node.name for node in preprocessing]
+            source,
+            min_positive_val=float(SMALLEST_HALF),
+            max_finite_val=float(LARGEST_HALF),
+            keep_io_types=True,
+            node_block_list=kept,
         )
     half.graph.node.extend(softmax)
     half.graph.output.extend(model.graph.output[1:])
-    # the converter rounds every constant, and casts those of blocked nodes back
-    outside = {name for node in preprocessing for name in node.input}
-    outside -= {name for node in list(model.graph.node)[len(preprocessing) :] for name in node.input}
-    exact = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in outside}
-    for tensor in half.graph.initializer:
-        if tensor.name in exact:
-            tensor.CopyFrom(exact[tensor.name])
-    for value in [value for value in half.graph.value_info if value.name in exact]:
-        half.graph.value_info.remove(value)
     return half
+
+
+def _makes_float32(node: onnx.NodeProto) -> bool:
+    """Whether an attribute of the node says that it returns float32, which the converter leaves as it is."""
+    to_float = any(item.name in ("to", "dtype") and item.i == onnx.TensorProto.FLOAT for item in node.attribute)
+    return to_float or any(item.name in ("value_float", "value_floats") for item in node.attribute)
+
+
+def _stays(node: onnx.NodeProto, kept: Collection[str]) -> bool:
+    """Whether the converter leaves the node in float32."""
+    from onnxconverter_common import float16
+
+    return node.name in kept or node.op_type in float16.DEFAULT_OP_BLOCK_LIST
+
+
+def _separate_constants(graph: onnx.GraphProto, kept: Sequence[onnx.NodeProto]) -> None:
+    """Give the nodes that stay in float32 constants of their own.
+
+    The converter rounds a constant for all of its users or for none; and where it finds a shape of a constant beside
+    the graph, it casts what is no half.
+    """
+    constants = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    for value in [value for value in graph.value_info if value.name in constants]:
+        graph.value_info.remove(value)
+    names = {node.name for node in kept}
+    shared = {name for node in graph.node if node.name not in names for name in node.input} & constants
+    for name in sorted(shared & {name for node in kept for name in node.input}):
+        _use_copy(graph, name, f"{name}_float32", users=kept)
+
+
+def _separate_biases(graph: onnx.GraphProto) -> None:
+    """Give every node a bias of its own: the quantiser does so, too, but under a name that a value may have."""
+    constants = {tensor.name for tensor in graph.initializer}
+    seen: set[str] = set()
+    for node in graph.node:
+        bias = node.input[2] if node.op_type in BIASED and len(node.input) > 2 else ""
+        if bias in seen:
+            _use_copy(graph, bias, f"{bias}_of_{node.name}", users=[node])
+        seen |= {bias} & constants
+
+
+def _use_copy(graph: onnx.GraphProto, name: str, copy_name: str, *, users: Sequence[onnx.NodeProto]) -> None:
+    """Add a copy of a constant, which these nodes take in its stead."""
+    copied = graph.initializer.add()
+    copied.CopyFrom(next(tensor for tensor in graph.initializer if tensor.name == name))
+    copied.name = copy_name
+    for node in users:
+        node.input[:] = [copy_name if each == name else each for each in node.input]
 
 
 def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.ModelProto:
@@ -106,33 +157,39 @@ def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.Mode
         dtype: Of the graph's input: "uint8" or "float32".
     """
     from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            chosen = calibration_images(images)
-            starts = range(0, len(chosen), CALIBRATION_CHUNK)
-            self.batches = iter(chosen[start : start + CALIBRATION_CHUNK] for start in starts)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {contract.INPUT: to_graph_input(batch, dtype)}
-
+    prepared = copy.deepcopy(model)
+    graph = prepared.graph
+    _separate_biases(graph)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, _quiet():
-        source, prepared, result = (str(Path(folder) / name) for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
-        onnx.save(model, source)
-        quant_pre_process(source, prepared, skip_optimization=True)  # the exporter folded what could be folded
+        source, result = str(Path(folder) / "fp32.onnx"), str(Path(folder) / "int8.onnx")
+        onnx.save(prepared, source)
+        # without quant_pre_process: the exporter folded what could be folded, and wrote every shape that it would infer
         quantization.quantize_static(
-            prepared,
+            source,
             result,
-            Reader(),
+            _Reader(calibration_images(images), dtype),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in (*_preprocessing(model.graph), *_softmax(model.graph))],
+            # else a branch would read what stood before a ReLU: the quantiser leaves it out, and sees no branches
+            extra_options={"QDQKeepRemovableActivations": len(list(contract.graphs(graph))) > 1},
+            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *_softmax(graph), *_over_planes(graph))],
         )
         return onnx.load(result)
+
+
+class _Reader:
+    """What the quantiser asks for images to measure on, until it gets None."""
+
+    def __init__(self, images: np.ndarray, dtype: str) -> None:
+        starts = range(0, len(images), CALIBRATION_CHUNK)
+        self.batches = (to_graph_input(images[start : start + CALIBRATION_CHUNK], dtype) for start in starts)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {contract.INPUT: batch}
 
 
 def calibration_images(images: np.ndarray) -> np.ndarray:
@@ -142,9 +199,20 @@ def calibration_images(images: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def _over_planes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Layer norms over several axes: the quantiser takes their weights for one of each channel, and fails."""
+    matrices = _matrices(graph)
+    return [node for node in graph.node if node.op_type == "LayerNormalization" and matrices & {*node.input}]
+
+
+def _matrices(graph: onnx.GraphProto) -> set[str]:
+    """Names of weights that have more than one axis."""
+    return {tensor.name for tensor in graph.initializer if sum(size > 1 for size in tensor.dims) > 1}
+
+
 def _preprocessing(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The nodes before the first one that has weights of more than one axis: from pixels to normalised planes."""
-    matrices = {tensor.name for tensor in graph.initializer if sum(size > 1 for size in tensor.dims) > 1}
+    matrices = _matrices(graph)
     for node in graph.node:
         if any(name in matrices for name in node.input):
             return
