@@ -23,6 +23,7 @@ from cnnbench.records.schema import (
     ModelConfig,
     Pass,
     PrecisionFile,
+    Proof,
     Reference,
     Resources,
     Robustness,
@@ -83,6 +84,18 @@ CONTRACT = Contract(
     TensorSpec("pixels", "uint8", ("batch", 8, 8, 1)), (TensorSpec("logits", "float32", ("batch", 2)),), 18, 8, "1.15.0"
 )
 
+PROOF = Proof(
+    function_error=0.0,
+    folded=0,
+    fold_error=0.0,
+    graph_error=1e-15,
+    graph_images=24,
+    graph_batches=(1, 2, 7),
+    constants=(),
+    literals=(),
+    control_flow=False,
+)
+
 
 def run_record(arch: str = "a", seed: int = 1, right: int | None = 90, dataset: str = "d", **changes: Any) -> RunRecord:
     """A run of <dataset>_<arch> that got `right` of the test images right; None is a run without a test."""
@@ -136,7 +149,15 @@ def write_bundle(record: RunRecord, size: int = 50_000, **changes: Any) -> Path:
     assert record.test is not None
     one = Pass("cpu", "CPUExecutionProvider", True, {}, 90, 0, 1, 0.1, 2e-5, 1e-5, 1e-6, 1e-6, {})
     variant = PrecisionFile(
-        "fp32", "model.onnx", size, "", 0.1, 0.0, None, None, (one, records.replace(one, flips=1, max_abs_error=3e-4))
+        "fp32",
+        "model.onnx",
+        size,
+        "",
+        0.1,
+        0.0,
+        None,
+        None,
+        (one, records.replace(one, flips=1, max_abs_error=3e-4)),
     )
     manifest = Manifest(
         record.task,
@@ -153,6 +174,7 @@ def write_bundle(record: RunRecord, size: int = 50_000, **changes: Any) -> Path:
         (variant,),
         {"model.onnx": FileHash(f"file of {record.task}", size)},
         environment(),
+        proof=PROOF,
     )
     folder = Path("exports") / record.task
     records.write(folder / "manifest.json", records.replace(manifest, **changes))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("cnnbench.bundles.parity.child", "cnnbench.runtime.sandbox")
+MODULES = ("cnnbench.bundles.parity.child", "cnnbench.bundles.parity.exact", "cnnbench.runtime.sandbox")
 LARGEST = 2**17
 """Bytes of a message: the environment is the largest part."""
 

@@ -64,7 +64,7 @@ class Floats(nn.Module):
 
 @pytest.fixture(scope="module")
 def exported() -> onnx.ModelProto:
-    return graph.to_onnx(Floats(), ImageSpec(8, 16, 1, num_classes=128), metadata={})
+    return graph.to_onnx(Floats(), ImageSpec(8, 16, 1, num_classes=128), metadata={}).model
 
 
 @pytest.mark.parametrize("optimized", [True, False])

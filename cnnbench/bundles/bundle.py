@@ -17,10 +17,11 @@ from cnnbench import environment, records
 from cnnbench.arguments import check_fields
 from cnnbench.bundles import contract, quantise, targets
 from cnnbench.bundles.manifest import is_bundle
+from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity import run as parity
+from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, PrecisionFile, RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from cnnbench.training.classifier import Classifier
 
-GOLDEN_IMAGES = 16
 FLIPS_HEADER = ("file", "provider", "optimized", "image", "label", "pytorch", "onnxruntime", "margin", "rounding")
 FlipRow = tuple[str | int | float, ...]
 
@@ -46,7 +46,7 @@ class ExportOptions:
         providers: Where to verify: "cpu", "cuda"; each must be usable.
         input: "uint8" for images `(batch, H, W, C)` as a decoder gives them, "float" for `(batch, C, H, W)` in [0, 1].
         probabilities: Whether the files return the softmax of the logits, too.
-        max_accuracy_loss: Points of accuracy (percent) that a file of lower precision may lose.
+        max_accuracy_loss: Points of accuracy (percent) that a file of lower precision may lose on the validation split.
 
     Raises:
         CnnbenchError: A loss of accuracy that is none, no provider, or a value of another type (exit 2).
@@ -82,11 +82,15 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class MadeFile:
-    """One file of a bundle: its record, the images whose class it changes, and its logits `(N, num_classes)`."""
+    """One file of a bundle: its record, and the images whose class it changes.
+
+    And its logits of the test images `(N, num_classes)` and its classes of the validation images `(M,)`.
+    """
 
     record: PrecisionFile
     flips: tuple[FlipRow, ...]
     logits: np.ndarray
+    val_predictions: np.ndarray
 
 
 def export_run(
@@ -99,9 +103,9 @@ def export_run(
 ) -> Manifest:
     """Turn a run into a verified ONNX bundle, `<out>/<task>/`; returns its manifest.
 
-    Every file is compared with PyTorch over the whole test split before the bundle takes its place; where the float32
-    file differs, an earlier bundle stays as it was. A refused file of lower precision is in the manifest, with the
-    reason, and not in the bundle.
+    The float32 file is proven to be the trained network, and every file is compared with PyTorch over the whole test
+    split, before the bundle takes its place; where the float32 file differs, an earlier bundle stays as it was. A
+    refused file of lower precision is in the manifest, with the reason, and not in the bundle.
 
     Args:
         source: A run folder, a task folder (its best seed on validation), or a checkpoint in a run folder.
@@ -112,7 +116,8 @@ def export_run(
 
     Raises:
         CnnbenchError: The source is no run (exit 2), it or its images cannot be read or do not belong together
-            (exit 3), the float32 file differs from the network (exit 4), a provider cannot be used (exit 6).
+            (exit 3), the network is no function of the image or the float32 file differs from it (exit 4), a provider
+            cannot be used (exit 6).
     """
     options = options or ExportOptions()
     for provider in options.providers:
@@ -224,12 +229,25 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         CnnbenchError: The float32 file differs from the network (exit 4).
     """
     from cnnbench.bundles import card, graph
+    from cnnbench.bundles.parity.proof import ask, prove
 
-    weights = graph.weights_sha256(run.classifier.network)
+    network = run.classifier.network
+    weights = graph.weights_sha256(network)
     agreed = contract.contract_of(run.record.spec, kind=options.input, probabilities=options.probabilities)
-    with parity.reference_logits(run.classifier.network, run.data.test, tested=run.tested_logits) as reference:
-        files = _write_files(path, run, reference, options=options, agreed=agreed, weights_sha256=weights)
-        _write_evidence(path, run.data, reference, files)
+    golden = golden_images(run.data.test.images)
+    trained = graph.Deployable(network, options.input, options.probabilities).eval()
+    asked = ask(trained, golden.pixels, dtype=agreed.input.dtype)  # before the exporter meets an operator that it lacks
+    exported = graph.to_onnx(
+        network, run.record.spec, metadata={}, kind=options.input, probabilities=options.probabilities
+    )
+    proven = prove(exported, images=golden.pixels, dtype=agreed.input.dtype, asked=asked)
+    with parity.reference_logits(
+        network, run.data, golden=golden, exact=proven.logits, tested=run.tested_logits
+    ) as reference:
+        files = _write_files(
+            path, run, reference, fp32=exported.model, options=options, agreed=agreed, weights_sha256=weights
+        )
+        _write_evidence(path, golden, proven.logits, reference, files)
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
         task=run.record.task,
@@ -251,6 +269,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         variants=tuple(file.record for file in files),
         files=_hashes(path),
         environment=environment.describe(),
+        proof=proven.proof,
     )
     card.write(path / "README.md", manifest)
     manifest = records.replace(manifest, files=_hashes(path))
@@ -264,13 +283,12 @@ def _write_files(
     run: TrainedRun,
     reference: parity.ReferenceLogits,
     *,
+    fp32: onnx.ModelProto,
     options: ExportOptions,
     agreed: Contract,
     weights_sha256: str,
 ) -> list[MadeFile]:
     """Make and verify the file of each precision."""
-    from cnnbench.bundles import graph
-
     candidates = [
         parity.Candidate(
             precision,
@@ -288,13 +306,6 @@ def _write_files(
         )
         for precision in options.precisions
     ]
-    fp32 = graph.to_onnx(
-        run.classifier.network,
-        run.record.spec,
-        metadata=candidates[0].metadata,
-        kind=options.input,
-        probabilities=options.probabilities,
-    )
     images = run.data.train.images
     return [_write_file(candidate, reference, fp32=fp32, images=images, options=options) for candidate in candidates]
 
@@ -312,13 +323,9 @@ def _write_file(
     Raises:
         CnnbenchError: The float32 file is refused (exit 4).
     """
-    from cnnbench.bundles import graph
-
     file, precision = candidate.file, candidate.precision
     try:
-        model = quantise.make(precision, fp32, images=images, dtype=candidate.contract.input.dtype)
-        graph.sign(model, candidate.metadata)
-        graph.save(model, file)
+        clamped = _make(candidate, fp32, images)
         outcome = parity.verify_file(
             candidate,
             reference,
@@ -330,34 +337,61 @@ def _write_file(
         if precision == "fp32":
             raise
         reason = str(error).replace(str(file.absolute()), file.name)
-        outcome = parity.FileOutcome(_unverified(candidate, reason, options.max_accuracy_loss), ())
+        unverified = _unverified(candidate, reason, options.max_accuracy_loss)
+        outcome = parity.FileOutcome(unverified, (), reference.val_logits.argmax(1))
     if not outcome.record.refused:
         rows = tuple(_flip_rows(file.name, outcome.passes, reference.labels))
-        return MadeFile(outcome.record, rows, outcome.passes[0].logits)
+        record = records.replace(outcome.record, clamped=clamped)
+        return MadeFile(record, rows, outcome.passes[0].logits, outcome.val_predictions)
     if precision == "fp32":
         raise CnnbenchError(
             f"the ONNX file is not the trained network: {outcome.record.refused}; nothing was written", Exit.VERDICT
         )
     file.unlink(missing_ok=True)
-    return MadeFile(outcome.record, (), reference.logits)
+    return MadeFile(outcome.record, (), reference.logits, outcome.val_predictions)
 
 
-def _write_evidence(path: Path, data: Dataset, reference: parity.ReferenceLogits, files: Sequence[MadeFile]) -> None:
+def _make(candidate: parity.Candidate, fp32: onnx.ModelProto, images: np.ndarray) -> int:
+    """Make and write one file from the float32 graph; returns how many of its weights are at the limit of float16.
+
+    Args:
+        candidate: What to make, and where.
+        fp32: The float32 graph.
+        images: The training images `(N, H, W, C)` uint8.
+
+    Raises:
+        CnnbenchError: It cannot be made, or it is not the float32 graph, rounded (exit 4).
+    """
+    from cnnbench.bundles import graph
+
+    model = quantise.make(candidate.precision, fp32, images=images, dtype=candidate.contract.input.dtype)
+    graph.sign(model, candidate.metadata)
+    graph.save(model, candidate.file)
+    if candidate.precision == "fp32":
+        return 0
+    return lower.compare(candidate.precision, contract.read(candidate.file), fp32=fp32).clamped
+
+
+def _write_evidence(
+    path: Path, golden: Golden, exact: np.ndarray, reference: parity.ReferenceLogits, files: Sequence[MadeFile]
+) -> None:
     """golden.npz and reference.npz, which `verify` needs, and flips.csv for a person to look at."""
-    golden = evenly_spaced(len(data.test), GOLDEN_IMAGES)
-    lower = [file for file in files if file.record.precision != "fp32" and not file.record.refused]
+    of_test = golden.places[golden.places >= 0]
+    smaller = [file for file in files if file.record.precision != "fp32" and not file.record.refused]
     np.savez(
         path / "golden.npz",
-        pixels=data.test.images[golden],
-        logits=reference.logits[golden],
-        noise=reference.noise,
-        noise_logits=reference.noise_logits,
-        **{f"logits_{file.record.precision}": file.logits[golden] for file in lower},
+        pixels=golden.pixels,
+        places=golden.places,
+        logits=exact,
+        **{f"logits_{file.record.precision}": file.logits[of_test] for file in smaller},
     )
     np.savez_compressed(
         path / "reference.npz",
-        labels=data.test.labels.astype(np.int32),
+        labels=reference.labels.astype(np.int32),
         predictions=reference.logits.argmax(1).astype(np.int32),
+        val_labels=reference.val_labels.astype(np.int32),
+        val_predictions=reference.val_logits.argmax(1).astype(np.int32),
+        **{f"val_predictions_{file.record.precision}": file.val_predictions.astype(np.int32) for file in smaller},  # type: ignore[arg-type]
     )
     with (path / "flips.csv").open("w", newline="") as stream:
         rows = [row for file in files for row in file.flips]
@@ -378,6 +412,7 @@ def _unverified(candidate: parity.Candidate, reason: str, max_accuracy_loss: flo
         refused=reason,
         budget_points=max_accuracy_loss,
         lost_points=0.0,
+        test_lost_points=0.0,
         latency_ms=None,
         fp32_latency_ms=None,
         passes=(),

@@ -21,6 +21,8 @@ OLDEST_ONNXRUNTIME = "1.15.0"
 """The oldest release that the tests run every committed file on; opset 18 itself came with 1.14."""
 LARGEST_FILE = 2**31 - 1
 """Bytes: protobuf's own limit for one message, and so for a file that needs no other."""
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 DOMAINS = ("", "ai.onnx")
 """Operators come from the ONNX standard alone: others need code that a runtime may not have, or should not trust."""
 
@@ -110,12 +112,19 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str]) -> None:
+def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str], control_flow: bool = False) -> None:
     """Compare a graph with the contract, and its metadata with `metadata`.
+
+    Args:
+        model: The graph.
+        contract: Names, types and shapes of its input and outputs.
+        metadata: What its `metadata_props` must be.
+        control_flow: Whether the network itself has branches or loops.
 
     Raises:
         CnnbenchError: It is not valid ONNX, needs another file or operators outside the standard, is in training mode,
-            has other inputs, outputs or versions than the contract, or other metadata (exit 4).
+            draws random numbers, has branches that the network does not have, other inputs, outputs or versions than
+            the contract, or other metadata (exit 4).
     """
     _check_safety(model)
     try:
@@ -129,6 +138,10 @@ def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str
         training = any(a.name == "training_mode" and a.i for a in node.attribute)
         if node.op_type == "Dropout" or training:
             raise _refused(f"node {node.name} ({node.op_type}) is in training mode")
+        if node.op_type in RANDOM:
+            raise _refused(f"node {node.name} ({node.op_type}) draws random numbers")
+        if node.op_type in CONTROL_FLOW and not control_flow:
+            raise _refused(f"node {node.name} ({node.op_type}) is a branch or a loop, which the network does not have")
     stored = {item.key: item.value for item in model.metadata_props}
     if stored != metadata:
         differing = sorted(key for key in {*stored, *metadata} if stored.get(key) != metadata.get(key))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental import _config as fx_config
 
-from cnnbench.bundles import contract
+from cnnbench.bundles import contract, program
 from cnnbench.pixels import LEVELS
-from cnnbench.types import CnnbenchError, Exit, ImageSpec
-
-LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
 
 
 class Deployable(nn.Module):
@@ -41,6 +42,17 @@ class Deployable(nn.Module):
         return (logits, logits.softmax(dim=1)) if self.probabilities else logits
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A network as ONNX, and what it must equal."""
+
+    model: onnx.ModelProto
+    deployable: Deployable
+    """The trained network."""
+    reference: program.ReferenceNetwork
+    """The same, simplified in float64; see `program`."""
+
+
 def to_onnx(
     network: nn.Module,
     spec: ImageSpec,
@@ -48,41 +60,43 @@ def to_onnx(
     metadata: dict[str, str],
     kind: contract.InputKind = "uint8",
     probabilities: bool = False,
-) -> onnx.ModelProto:
+) -> Exported:
     """Export `network` (float pixels `(N, C, H, W)` to logits) as a deployable ONNX model.
 
     Raises:
-        CnnbenchError: The network cannot be exported with a free batch size, or what came out breaks the contract
-            (exit 4).
+        CnnbenchError: The network cannot be exported with a free batch size, an operator of it has no ONNX form, or
+            what came out breaks the contract (exit 4).
     """
     agreed = contract.contract_of(spec, kind=kind, probabilities=probabilities)
     deployable = Deployable(network, kind, probabilities).eval()  # in training mode Dropout would stay active
     dtype = {"uint8": torch.uint8, "float32": torch.float32}[agreed.input.dtype]
     example = torch.zeros(2, *(int(side) for side in agreed.input.shape[1:]), dtype=dtype)
     try:
-        model = _convert(deployable, example, outputs=[output.name for output in agreed.outputs])
-    except (CnnbenchError, MemoryError):
+        with _quiet():
+            reference = program.reference_network(deployable, example)
+    except MemoryError:
         raise
-    except Exception as error:  # torch.export's and the exporter's own, or whatever a network raises while it is traced
+    except Exception as error:  # torch.export's own, or whatever a network raises while it is traced
         raise CnnbenchError(
             f"the network cannot be exported with a free batch size: {_reason(error)}", Exit.VERDICT
         ) from None
+    try:
+        with _quiet():
+            model = _convert(reference, outputs=[output.name for output in agreed.outputs])
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CnnbenchError(_without_onnx_form(error, reference), Exit.VERDICT) from None
     sign(model, metadata)
-    contract.check(model, agreed, metadata=metadata)
-    return model
+    contract.check(model, agreed, metadata=metadata, control_flow=reference.control_flow)
+    return Exported(model, deployable, reference)
 
 
-def _convert(deployable: Deployable, example: Tensor, *, outputs: list[str]) -> onnx.ModelProto:
-    """Export in two steps: in one, a branch on the batch size would be frozen in silence."""
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        # by default a batch of one is a special case, and a branch on it would be frozen, too
-        with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            program = torch.export.export(deployable, (example,), dynamic_shapes=({0: batch},))
+def _convert(reference: program.ReferenceNetwork, *, outputs: list[str]) -> onnx.ModelProto:
+    """The reference network as ONNX. It was traced before: in one step, a branch on the batch size would be frozen."""
+    with torch.no_grad():
         exported = torch.onnx.export(
-            program,
+            reference.program,
             dynamo=True,
             dynamic_shapes=({0: "batch"},),
             opset_version=contract.OPSET,
@@ -93,6 +107,32 @@ def _convert(deployable: Deployable, example: Tensor, *, outputs: list[str]) -> 
     assert exported is not None
     model: onnx.ModelProto = exported.model_proto
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what torch.export and the exporter print."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _without_onnx_form(error: Exception, reference: program.ReferenceNetwork) -> str:
+    """Which operator of which module the exporter cannot translate, where its message says so; else its reason."""
+    said = str(error)
+    missing = re.search(r"No ONNX function found for <OpOverload\(op='aten\.(\w+)'", said)
+    failing = missing or re.search(r"Error when translating node .*target=torch\.ops\.aten\.(\w+)", said)
+    if not failing:
+        return f"the network cannot be written as ONNX: {_reason(error)}"
+    places = list(dict.fromkeys(program.operator_places(reference.traced, failing[1])))
+    where = f" of {', '.join(places[:3])}" if places else ""
+    if missing:
+        return f"the operator {failing[1]}{where} has no ONNX form in opset {contract.OPSET}"
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return f"the operator {failing[1]}{where} cannot be written as ONNX: {first_line(cause)}"
 
 
 def sign(model: onnx.ModelProto, metadata: dict[str, str]) -> None:

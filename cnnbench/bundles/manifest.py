@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnbench import records
-from cnnbench.records.schema import Manifest
+from cnnbench.records.schema import EarlierManifest, ExportRecord, Manifest
 from cnnbench.types import CnnbenchError, Exit
 
 MANIFEST = "manifest.json"
@@ -31,6 +31,25 @@ def open_manifest(path: str | Path) -> Manifest:
     """The manifest of the bundle at `path`.
 
     Raises:
-        CnnbenchError: There is no bundle, or its manifest cannot be read (exit 3), or was edited (exit 4).
+        CnnbenchError: There is no bundle, it is of an earlier version, or its manifest cannot be read (exit 3), or was
+            edited (exit 4).
     """
-    return records.read(require_bundle(path) / MANIFEST, Manifest)
+    file = require_bundle(path) / MANIFEST
+    if _is_earlier(file):
+        raise CnnbenchError(
+            f"{path} is a bundle of an earlier version, without a proof: run `cnnbench export` again", Exit.DATA
+        )
+    return records.read(file, Manifest)
+
+
+def read_export(file: Path) -> ExportRecord:
+    """A manifest of this version or of the one before, for tables.
+
+    Raises:
+        CnnbenchError: It cannot be read (exit 3), or was edited (exit 4).
+    """
+    return records.read(file, EarlierManifest if _is_earlier(file) else Manifest)
+
+
+def _is_earlier(file: Path) -> bool:
+    return records.read_json(file).get("schema") == EarlierManifest.__struct_config__.tag

@@ -21,19 +21,18 @@ from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import FileHash, Manifest, PrecisionFile
-from cnnbench.runtime import predict
+from cnnbench.runtime import predict, sandbox
 from cnnbench.runtime.providers import require
-from cnnbench.types import CnnbenchError, Exit, Split, first_line
+from cnnbench.types import CnnbenchError, Dataset, Exit, Split, first_line
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
+EXACT_SECONDS, EXACT_IMAGES = 20.0, 4
+"""How long the float32 file is evaluated in float64, and on how many images in any case."""
 SECOND_SIZE = 7
 LARGEST_ARRAYS = 2**30
 """Bytes: a few images, and two numbers for each test image, are far less."""
-LOOSEST, LOOSEST_LOWER = 0.01, 0.15
-"""In parts of the largest golden logit, for float32 and for less: no bound is wider, whatever a manifest says."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,21 @@ def verify_bundle(
     path: str | Path,
     *,
     provider: str = "cpu",
+    quick: bool = False,
     rescore: bool = False,
     root: str | None = None,
     folder: str | None = None,
 ) -> list[Check]:
-    """Verify a bundle from disk: hashes, manifest, card, ONNX checker, contract, golden outputs, predictions.
+    """Verify a bundle from disk: hashes, manifest, card, ONNX checker, contract, proof, golden outputs, predictions.
+
+    The proof is asked again without torch: every constant of the float32 file against its hash, and the file evaluated
+    in float64 against the logits in the bundle. A forgery that changes weights, logits and hashes together cannot be
+    told from the real one.
 
     Args:
         path: A folder that `export` wrote.
         provider: Where to run it: "cpu" or "cuda"; it runs there or fails.
+        quick: Whether to leave out the evaluation in float64.
         rescore: Whether to score the whole test split again and compare every prediction.
         root: Folder of the downloaded datasets, for `rescore`.
         folder: Folder of your own images, for `rescore`.
@@ -96,6 +101,8 @@ def verify_bundle(
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
     checks += [
         Check("graph", f"{len(logits)} valid ONNX, contract and metadata as stated, weights inside"),
+        _check_proof(bundle, quick=quick),
+        *(_check_lower(bundle, file) for file in manifest.kept if file.precision != "fp32"),
         *(_check_golden(bundle, file, logits[file.precision]) for file in manifest.kept),
         _check_reference(bundle),
     ]
@@ -103,7 +110,7 @@ def verify_bundle(
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise _failed("rescore", "the manifest's class names or image spec are not those of the test images")
-        checks += [_rescore(bundle, file, data.test) for file in manifest.kept]
+        checks += [_rescore(bundle, file, data) for file in manifest.kept]
     return checks
 
 
@@ -138,8 +145,8 @@ def _check_manifest(bundle: _Bundle) -> Check:
     for file in manifest.kept:
         worst = min(figures.correct for figures in file.passes)
         lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
-        too_much = file.precision != "fp32" and parity.loses_too_much(lost, file.budget_points)
-        if abs(lost - file.lost_points) > 1e-6 or too_much:
+        too_much = file.precision != "fp32" and parity.loses_too_much(file.lost_points, file.budget_points)
+        if abs(lost - file.test_lost_points) > 1e-6 or too_much:
             raise _failed("manifest", f"{file.file} loses {lost:.2f} points by its passes, not what is claimed")
     fp32 = next(file for file in manifest.kept if file.precision == "fp32")
     if reason := parity.refusal(fp32.passes, manifest.reference):
@@ -184,22 +191,108 @@ def _as_written(bundle: _Bundle) -> bool:
 
 
 def _golden_logits(bundle: _Bundle, file: PrecisionFile) -> np.ndarray:
-    """Logits of the golden images and the noise at two batch sizes `(2, N, num_classes)`, from a process of its own.
+    """Logits of the golden images at two batch sizes `(2, N, num_classes)`, from a process of its own.
 
     It checks the file first. The second size shows a batch that is fixed at the number of golden images.
     """
-    golden, spec = bundle.path / "golden.npz", bundle.manifest.spec
-    pixels, noise, logits, noise_logits = _arrays("golden", golden, "pixels", "noise", "logits", "noise_logits")
-    for images, expected in ((pixels, logits), (noise, noise_logits)):
-        if images.dtype != np.uint8 or images.shape[1:] != (spec.height, spec.width, spec.channels) or not len(images):
-            raise _failed("golden", f"golden.npz does not fit the graph: images are {images.dtype} {images.shape}")
-        if expected.dtype != np.float32 or expected.shape != (len(images), spec.num_classes):
-            raise _failed("golden", f"golden.npz does not fit the graph: logits are {expected.dtype} {expected.shape}")
-    images = np.concatenate([pixels, noise])
+    golden = _read_golden(bundle)
     try:
-        return _logits(bundle, file, images, seconds=SECONDS, sizes=(comparison.CHUNK, SECOND_SIZE))
+        return _logits(bundle, file, golden.pixels, seconds=SECONDS, sizes=(comparison.CHUNK, SECOND_SIZE))
     except CnnbenchError as error:
         raise CheckError("graph", str(error), error.code) from None
+
+
+@dataclass(frozen=True)
+class _Golden:
+    """What golden.npz holds: images, their places in the test split, and the reference network's float64 logits."""
+
+    pixels: np.ndarray
+    places: np.ndarray
+    logits: np.ndarray
+
+
+def _read_golden(bundle: _Bundle) -> _Golden:
+    spec, manifest = bundle.manifest.spec, bundle.manifest
+    pixels, places, logits = _arrays("golden", bundle.path / "golden.npz", "pixels", "places", "logits")
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (spec.height, spec.width, spec.channels) or not len(pixels):
+        raise _failed("golden", f"golden.npz does not fit the graph: images are {pixels.dtype} {pixels.shape}")
+    if logits.dtype != np.float64 or logits.shape != (len(pixels), spec.num_classes):
+        raise _failed("golden", f"golden.npz does not fit the graph: logits are {logits.dtype} {logits.shape}")
+    fit = places.dtype == np.int32 and places.shape == (len(pixels),)
+    if not fit or not (places >= 0).any() or places.max() >= manifest.reference.images:
+        raise _failed("golden", f"golden.npz places its images {places.dtype} {places.shape}, not in the test split")
+    if not np.isfinite(logits).all():
+        raise _failed("golden", "golden.npz holds logits that are not finite")
+    return _Golden(pixels, places, logits)
+
+
+def _check_proof(bundle: _Bundle, *, quick: bool) -> Check:
+    """The float32 file is the network of the golden logits: every constant by its hash, the graph in float64.
+
+    Args:
+        bundle: What to check.
+        quick: Whether to leave out the graph.
+    """
+    golden, proof = _read_golden(bundle), bundle.manifest.proof
+    fp32 = next(file for file in bundle.manifest.kept if file.precision == "fp32")
+    if not max(proof.function_error, proof.fold_error, proof.graph_error) <= comparison.EXACT:
+        raise _failed("proof", f"the manifest's own figures are no proof: expected at most {comparison.EXACT:g}")
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+        np.save(Path(out) / "images.npy", golden.pixels)
+        request = child.ExactRequest(
+            model=str((bundle.path / fp32.file).absolute()),
+            contract=bundle.manifest.contract,
+            proof=proof,
+            images=f"{out}/images.npy",
+            seconds=0 if quick else EXACT_SECONDS,
+            least=0 if quick else EXACT_IMAGES,
+            out=f"{out}/logits.npy",
+        )
+        try:
+            evaluated = sandbox.call(child.evaluate, request, about=str(bundle.path / fp32.file), seconds=SECONDS)
+            logits = np.load(f"{out}/logits.npy", allow_pickle=False) if evaluated else golden.logits[:0]
+        except CnnbenchError as error:
+            raise CheckError("proof", str(error), error.code) from None
+    held = f"{fp32.file}: {len(proof.constants)} constants as proven"
+    if quick:
+        return Check("proof", f"{held}; not evaluated in float64 (--quick)")
+    largest = float(np.abs(golden.logits).max())
+    difference = comparison.relative(golden.logits[:evaluated], logits, largest=largest)
+    if not difference <= comparison.EXACT:
+        raise _failed(
+            "proof",
+            f"{fp32.file} is not the network of golden.npz: in float64 its logits differ by {difference:.1e} of the "
+            f"largest; expected at most {comparison.EXACT:g}",
+        )
+    return Check(
+        "proof",
+        f"{held}; in float64 {difference:.1e} of the largest logit on {evaluated} of {len(golden.pixels)} golden "
+        f"images (at most {comparison.EXACT:g}); not told: a forgery of weights, logits and hashes together, and what "
+        "only other images or batch sizes show",
+    )
+
+
+def _check_lower(bundle: _Bundle, file: PrecisionFile) -> Check:
+    """A file of lower precision is the float32 file, rounded: every constant is as near as it can be."""
+    fp32 = next(other for other in bundle.manifest.kept if other.precision == "fp32")
+    request = child.LowerRequest(
+        model=str((bundle.path / file.file).absolute()),
+        fp32=str((bundle.path / fp32.file).absolute()),
+        precision="fp16" if file.precision == "fp16" else "int8",
+    )
+    try:
+        found = sandbox.call(child.compare, request, about=str(bundle.path / file.file), seconds=SECONDS)
+    except CnnbenchError as error:
+        raise CheckError("lower", f"{file.file}: {error}", error.code) from None
+    if found.clamped != file.clamped:
+        raise _failed(
+            "lower",
+            f"{file.file} has {found.clamped} weights at the limit of float16; the manifest claims {file.clamped}",
+        )
+    how = "within half a step of float32's"
+    if file.precision == "fp16":
+        how = f"the nearest half of float32's, {found.clamped} numbers at the limit of float16"
+    return Check("lower", f"{file.file}: {found.rounded} weights {how}")
 
 
 def _logits(
@@ -225,6 +318,7 @@ def _logits(
                 for level in levels
             ),
             out=out,
+            control_flow=bundle.manifest.proof.control_flow,
         )
         parity.examine(request, about=str(bundle.path / file.file), seconds=seconds)
         files = [f"{out}/{index}-{size}.npy" for index in range(len(levels)) for size in sizes]
@@ -232,20 +326,19 @@ def _logits(
 
 
 def _check_golden(bundle: _Bundle, file: PrecisionFile, logits: np.ndarray) -> Check:
-    """Logits of float32 against PyTorch's, on noise too; of lower precision against its own when it was exported."""
-    golden = bundle.path / "golden.npz"
+    """Logits of float32 against the reference network's; of lower precision against its own when it was exported."""
+    golden = _read_golden(bundle)
     if file.precision == "fp32":
-        expected = np.concatenate(_arrays("golden", golden, "logits", "noise_logits"))
+        expected = golden.logits
     else:
-        (expected,) = _arrays("golden", golden, f"logits_{file.precision}")
-        logits = logits[:, : len(expected)]
+        (expected,) = _arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
+        logits = logits[:, golden.places >= 0]
     if expected.shape != logits.shape[1:]:
         raise _failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {logits.shape[1:]}")
-    error, bound = float(np.abs(logits - expected).max()), _bound(bundle.manifest, file)
-    largest = float(np.abs(expected).max())
-    if file.precision != "fp32":
-        bound = min(bound, LOOSEST_LOWER * largest)
-    elif not bound <= LOOSEST * largest:
+    error, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
+    # other processors' kernels saturate or round 8-bit sums elsewhere; the weights themselves are compared exactly
+    bound = bundle.manifest.reference.error_bound if file.precision == "fp32" else comparison.LOOSEST_LOWER * largest
+    if file.precision == "fp32" and not bound <= comparison.LOOSEST * largest:
         raise _failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
     if not error <= bound:
         raise _failed("golden", f"golden logits of {file.file} differ by {error:.2g}; bound {bound:.2g}")
@@ -253,24 +346,9 @@ def _check_golden(bundle: _Bundle, file: PrecisionFile, logits: np.ndarray) -> C
     return Check("golden", detail)
 
 
-def _bound(manifest: Manifest, file: PrecisionFile) -> float:
-    """How far a file's logits may be from the golden ones: by rounding; or, of lower precision, by what it costs.
-
-    Other processors' kernels round 8-bit sums elsewhere, and then differ by about as much as from PyTorch.
-    """
-    if file.precision == "fp32":
-        return manifest.reference.error_bound
-    return max(figures.p999_abs_error for figures in file.passes)
-
-
 def _check_reference(bundle: _Bundle) -> Check:
     """The stored predictions must add up to the accuracy that the manifest claims, and agree with the golden logits."""
-    labels, predictions = _arrays("reference", bundle.path / "reference.npz", "labels", "predictions")
-    if not {labels.dtype, predictions.dtype} == {np.dtype(np.int32)} or not labels.ndim == predictions.ndim == 1:
-        raise _failed("reference", "reference.npz does not hold two rows of classes, int32")
-    if len(labels) != len(predictions):
-        raise _failed("reference", f"reference.npz has {len(labels)} labels and {len(predictions)} predictions")
-    (logits,) = _arrays("golden", bundle.path / "golden.npz", "logits")
+    labels, predictions = _classes(bundle, "")
     correct, claimed = int((labels == predictions).sum()), bundle.manifest.reference
     if (len(labels), correct) != (claimed.images, claimed.correct):
         raise _failed(
@@ -278,9 +356,12 @@ def _check_reference(bundle: _Bundle) -> Check:
             f"reference.npz gives {correct} of {len(labels)} images right; "
             f"the manifest claims {claimed.correct} of {claimed.images}",
         )
-    golden = evenly_spaced(len(labels), len(logits))
-    if len(golden) != len(logits) or (logits.argmax(axis=1) != predictions[golden]).any():
+    golden = _read_golden(bundle)
+    of_test, places = golden.logits[golden.places >= 0], golden.places[golden.places >= 0]
+    rows = np.arange(len(places))
+    if (of_test.max(axis=1) - of_test[rows, predictions[places] % of_test.shape[1]] > 2 * claimed.error_bound).any():
         raise _failed("reference", "reference.npz and golden.npz disagree on the class of a golden image")
+    _check_validation(bundle)
     for file in bundle.manifest.kept:
         for figures in file.passes:
             if abs(figures.correct - correct) > figures.flips + figures.rounding_flips:
@@ -288,31 +369,92 @@ def _check_reference(bundle: _Bundle) -> Check:
     return Check("reference", f"{correct} of {len(labels)} images right in PyTorch, as claimed")
 
 
-def _rescore(bundle: _Bundle, file: PrecisionFile, test: Split) -> Check:
-    """Compare the predictions of the whole test split with the stored ones."""
-    labels, expected = _arrays("reference", bundle.path / "reference.npz", "labels", "predictions")
-    if len(labels) != len(test) or (labels != test.labels).any():
+def _classes(bundle: _Bundle, split: str, *, of: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions of a split in reference.npz, int32; `of` is a lower precision."""
+    file, names = bundle.path / "reference.npz", (f"{split}labels", f"{split}predictions{of}")
+    labels, predictions = _arrays("reference", file, *names)
+    if not {labels.dtype, predictions.dtype} == {np.dtype(np.int32)} or not labels.ndim == predictions.ndim == 1:
+        raise _failed("reference", f"reference.npz does not hold two rows of classes, int32: {' and '.join(names)}")
+    if len(labels) != len(predictions):
+        raise _failed("reference", f"reference.npz has {len(labels)} labels and {len(predictions)} predictions")
+    return labels, predictions
+
+
+def _check_validation(bundle: _Bundle) -> None:
+    """What each file of lower precision loses on the validation split must follow from its predictions there."""
+    labels, predictions = _classes(bundle, "val_")
+    if len(labels) != bundle.manifest.data.val_images:
+        raise _failed("reference", f"reference.npz has {len(labels)} validation images, not the manifest's number")
+    for file in bundle.manifest.kept:
+        if file.precision != "fp32":
+            _, own = _classes(bundle, "val_", of=f"_{file.precision}")
+            lost = parity.points_lost(
+                int((labels == predictions).sum()), [int((labels == own).sum())], images=len(labels)
+            )
+            if lost > file.lost_points + 1e-6:  # another pass may lose more
+                raise _failed(
+                    "reference", f"{file.file} loses {lost:.2f} points on validation, more than the manifest claims"
+                )
+
+
+def _rescore(bundle: _Bundle, file: PrecisionFile, data: Dataset) -> Check:
+    """Compare the predictions of the whole test split with the stored ones; of lower precision also validation's."""
+    labels, expected = _classes(bundle, "")
+    if len(labels) != len(data.test) or (labels != data.test.labels).any():
         raise _failed("rescore", "the labels of reference.npz are not the test split's")
     levels = (True,) if file.precision == "fp32" else (True, False)
-    try:
-        logits = _logits(bundle, file, test.images, seconds=None, sizes=(comparison.CHUNK,), levels=levels)
-    except CnnbenchError as error:
-        raise CheckError("rescore", str(error), error.code) from None
+    logits = _split_logits(bundle, file, data.test, levels)
     predictions = logits.argmax(axis=2)
     correct, differing = (predictions == labels).sum(axis=1), int((predictions[0] != expected).sum())
     if file.precision == "fp32":
         allowed = _ties(logits[0], expected, bound=bundle.manifest.reference.error_bound)
+        val_labels, val_expected = _classes(bundle, "val_")
+        if len(val_labels) != len(data.val) or (val_labels != data.val.labels).any():
+            raise _failed("rescore", "the validation labels of reference.npz are not the validation split's")
+        val_logits = _split_logits(bundle, file, data.val, levels)
+        _ties(val_logits[0], val_expected, bound=bundle.manifest.reference.error_bound)
         how = "by rounding"
         here = {True: int(correct[0]), False: int(correct[0])}  # the same network at both levels, within the bound
     else:
         allowed = max(2, len(labels) // 200)  # kernels of other processors round 8-bit sums elsewhere
-        lost = _lost_here(bundle, file, int(correct.min()))
-        how = f"from PyTorch's, {lost:.2f} points lost"
+        how = f"from PyTorch's, {_lost_on_validation(bundle, file, data.val):.2f} points lost on validation"
         here = dict(zip(levels, map(int, correct), strict=True))  # optimised 8-bit kernels may saturate
     _check_claims(file, here, allowed)
     return Check(
         "rescore", f"{file.file}: {correct[0]} of {len(labels)} images right, {differing} predictions differ {how}"
     )
+
+
+def _split_logits(bundle: _Bundle, file: PrecisionFile, split: Split, levels: Sequence[bool]) -> np.ndarray:
+    """Logits of a whole split, `(levels, N, num_classes)`."""
+    try:
+        return _logits(bundle, file, split.images, seconds=None, sizes=(comparison.CHUNK,), levels=levels)
+    except CnnbenchError as error:
+        raise CheckError("rescore", str(error), error.code) from None
+
+
+def _lost_on_validation(bundle: _Bundle, file: PrecisionFile, val: Split) -> float:
+    """Points of accuracy that a file of lower precision loses to PyTorch on the validation split on this machine.
+
+    Raises:
+        CheckError: They are more than are accepted.
+    """
+    labels, expected = _classes(bundle, "val_")  # compared with the float32 file before
+    _, stored = _classes(bundle, "val_", of=f"_{file.precision}")
+    predictions = _split_logits(bundle, file, val, (True, False)).argmax(axis=2)
+    differing = int((predictions[0] != stored).sum())
+    if differing > max(2, len(labels) // 200):  # kernels of other processors round 8-bit sums elsewhere
+        raise _failed(
+            "rescore", f"{differing} of {len(labels)} classes of {file.file} on validation are not the stored ones"
+        )
+    correct = [int(count) for count in (predictions == labels).sum(axis=1)]
+    lost = parity.points_lost(int((labels == expected).sum()), correct, images=len(labels))
+    if parity.loses_too_much(lost, file.budget_points):
+        raise _failed(
+            "rescore",
+            f"{file.file} loses {lost:.2f} points on validation here; at most {file.budget_points:g} are accepted",
+        )
+    return lost
 
 
 def _check_claims(file: PrecisionFile, correct: dict[bool, int], allowed: int) -> None:
@@ -329,21 +471,6 @@ def _check_claims(file: PrecisionFile, correct: dict[bool, int], allowed: int) -
                 f"{file.file} has {here} images right here with graph optimisations {level}, "
                 f"not what the manifest claims of it: {claimed.correct}",
             )
-
-
-def _lost_here(bundle: _Bundle, file: PrecisionFile, correct: int) -> float:
-    """Points of accuracy that a file of lower precision loses to PyTorch on this machine.
-
-    Raises:
-        CheckError: They are more than are accepted.
-    """
-    reference = bundle.manifest.reference
-    lost = 100 * (reference.correct - correct) / reference.images
-    if parity.loses_too_much(lost, file.budget_points):
-        raise _failed(
-            "rescore", f"{file.file} loses {lost:.2f} points here; at most {file.budget_points:g} are accepted"
-        )
-    return lost
 
 
 def _ties(logits: np.ndarray, expected: np.ndarray, *, bound: float) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
-from cnnbench.records.schema import Manifest
+from cnnbench.records.schema import ExportRecord
 from cnnbench.tables.columns import (
     CATALOGUE,
     Column,
@@ -131,7 +131,7 @@ def _at(measured: list[LatencyKey], batch: int) -> list[LatencyKey]:
 
 
 def _print_precisions(
-    paths: list[str], bundles: Sequence[Manifest], *, dataset: str | None, out: str | None, format: Format
+    paths: list[str], bundles: Sequence[ExportRecord], *, dataset: str | None, out: str | None, format: Format
 ) -> int:
     rows = precision_rows([bundle for bundle in bundles if dataset in (None, bundle.data.name)])
     if not rows:

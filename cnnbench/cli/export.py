@@ -36,9 +36,9 @@ def export(
 ) -> int:
     """Turn a run into a verified ONNX bundle: exports/<task>/.
 
-    Every file is compared with PyTorch over the whole test split before anything is written; a float32 file that
-    differs exits 4 and leaves an earlier bundle as it was. A file of lower precision that fails is refused with its
-    reason, and the others are kept.
+    The float32 file is proven to be the trained network, in float64, and every file is compared with PyTorch over the
+    whole test split before anything is written; a float32 file that differs exits 4 and leaves an earlier bundle as it
+    was. A file of lower precision that fails is refused with its reason, and the others are kept.
 
     Args:
         source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one;
@@ -50,7 +50,8 @@ def export(
         input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
             (batch, C, H, W) in [0, 1].
         probabilities: Return the softmax of the logits, too.
-        max_accuracy_loss: Points of accuracy that a file of lower precision may lose, such as 0.2%.
+        max_accuracy_loss: Points of accuracy that a file of lower precision may lose on the validation split, such as
+            0.2%.
         for_: Write this to --out instead of a bundle: triton for a model repository, or safetensors for the weights for
             torch.
         root: Folder of the downloaded datasets, if it is not the one the run used.
@@ -105,7 +106,8 @@ def _print_dry_run(arch: str, spec: ImageSpec, format: Format) -> int:
     else:
         print(
             f"{arch} for {spec}, untrained, exports to {tried.bytes:,} bytes: on {tried.images} random images the "
-            f"largest logit error is {tried.largest_error:.1e} (bound {tried.error_bound:.1e})"
+            f"largest logit error is {tried.largest_error:.1e} (bound {tried.error_bound:.1e}); in float64 it is the "
+            f"network to {tried.graph_error:.1e} of the largest logit"
         )
     return Exit.OK
 
@@ -129,14 +131,26 @@ def _print_bundle(path: Path, manifest: Manifest, format: Format) -> None:
         f"{reference.images} test images in PyTorch (logits from `{reference.logits_from}`), "
         f"error bound {reference.error_bound:.1e}, TF32 off"
     )
+    proof = manifest.proof
+    print(
+        f"  proven: a function of the image to {proof.function_error:.1e} of the largest logit; "
+        f"{len(proof.constants)} constants accounted for, {proof.folded} batch norms folded; in float64 the file is "
+        f"the network to {max(proof.fold_error, proof.graph_error):.1e} on {proof.graph_images} images"
+    )
     for file in manifest.variants:
         _print_file(file)
+
+
+def _lost(file: PrecisionFile) -> str:
+    if file.precision == "fp32":
+        return "as PyTorch"
+    return f"{file.lost_points:.2f} points lost on validation, {file.test_lost_points:.2f} on test"
 
 
 def _print_file(file: PrecisionFile) -> None:
     latency = "" if file.latency_ms is None else f", {file.latency_ms:.3f} ms ({file.fp32_latency_ms:.3f} fp32)"
     verdict = f"REFUSED: {file.refused}" if file.refused else "kept"
-    print(f"  {file.file}: {file.bytes:,} bytes, {file.lost_points:.2f} points lost{latency}; {verdict}")
+    print(f"  {file.file}: {file.bytes:,} bytes, {_lost(file)}{latency}; {verdict}")
     for figures in file.passes:
         error = max(figures.max_abs_error, *figures.batch_errors.values())
         print(

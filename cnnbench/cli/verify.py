@@ -12,16 +12,21 @@ def verify(
     bundle: str,
     *,
     provider: str = "cpu",
+    quick: bool = False,
     rescore: bool = False,
     root: str | None = None,
     folder: str | None = None,
     format: Literal["text", "json"] = "text",
 ) -> int:
-    """Verify a bundle from disk: hashes, ONNX checker, contract, golden outputs, reference predictions.
+    """Verify a bundle from disk: hashes, ONNX checker, contract, proof, golden outputs, reference predictions.
+
+    The proof is asked again in float64, for up to 20 seconds. It cannot tell a forgery that changes weights, logits and
+    hashes together, nor what only other images or batch sizes show.
 
     Args:
         bundle: A folder that `export` wrote.
         provider: Where to run it: cpu or cuda; it runs there or fails.
+        quick: Leave out the evaluation in float64; every constant is still compared with its hash.
         rescore: Also score the whole test split again and compare every prediction.
         root: Folder of the downloaded datasets, for --rescore.
         folder: Folder of your own images, for --rescore.
@@ -29,7 +34,7 @@ def verify(
     """
     from cnnbench.bundles.verify import verify_bundle
 
-    checks = verify_bundle(bundle, provider=provider, rescore=rescore, root=root, folder=folder)
+    checks = verify_bundle(bundle, provider=provider, quick=quick, rescore=rescore, root=root, folder=folder)
     if format == "json":
         details: dict[str, list[str]] = {}
         for check in checks:

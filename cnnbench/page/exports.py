@@ -14,7 +14,7 @@ from cnnbench.page.charts import latency as charts
 from cnnbench.page.charts.base import COLOURS, Point, shortened
 from cnnbench.page.material import Material
 from cnnbench.page.section import Block, LegendEntry, Picture, Section, Table
-from cnnbench.records.schema import Environment, Manifest, PrecisionFile
+from cnnbench.records.schema import Environment, ExportRecord, PrecisionFile
 from cnnbench.tables.columns import Column
 from cnnbench.tables.rows import LatencyKey
 from cnnbench.tables.text import count, percent_digits, short_bytes
@@ -190,7 +190,7 @@ def verdicts(material: Material) -> Section | None:
     return Section("verdicts", "Exported files", lead, [Block(table=Table(FILES, rows))])
 
 
-def _file(bundle: Manifest, file: PrecisionFile, *, of_these_runs: bool) -> FileRow:
+def _file(bundle: ExportRecord, file: PrecisionFile, *, of_these_runs: bool) -> FileRow:
     passes = file.passes
     note = "" if of_these_runs else "of another training than the runs above"
     return FileRow(

@@ -7,7 +7,7 @@ a name says otherwise.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -321,9 +321,9 @@ class Reference(Part, frozen=True):
     logits_from: str
     """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
     float64_error: float
-    """Largest difference of PyTorch's float32 logits from its float64 logits, on some test images and on noise."""
+    """Largest difference of PyTorch's float32 logits from float64 logits, on the golden images."""
     error_bound: float
-    """How far float32 logits of the same network may be apart by rounding alone; see `bundles.parity.comparison`."""
+    """How far a runtime's float32 logits may be from PyTorch's; see `bundles.parity.comparison`."""
     tf32: bool = False
     """TF32 rounds products to 10 bits of mantissa; it is off on every provider."""
 
@@ -376,17 +376,76 @@ class PrecisionFile(Part, frozen=True):
     refused: str
     """The reason; empty where the file is kept."""
     budget_points: float
-    """Points of accuracy (percent) that it may lose to PyTorch."""
+    """Points of accuracy (percent) that it may lose to PyTorch on the validation split."""
     lost_points: float
-    """Points that it loses, in the worst pass."""
+    """Points that it loses there, in the worst pass."""
     latency_ms: float | None
     """Median time of one image on one CPU thread, in turn with fp32; None where fp32 stands alone."""
     fp32_latency_ms: float | None
     passes: tuple[Pass, ...]
+    test_lost_points: float = 0.0
+    """Points that it loses on the test split, in the worst pass: reported, and no part of the decision."""
+    clamped: int = 0
+    """Weights of a float16 file whose nearest half is 0 or infinite, and that hold the converter's limit instead."""
 
 
-class Manifest(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
-    """`manifest.json` of a bundle: what the files are, what they take and return, and their verification."""
+class Constant(Part, frozen=True):
+    """A floating-point constant of the float32 file, and what it is; see docs/proof.md."""
+
+    name: str
+    rule: Literal["tensor", "transpose", "pieces", "literal", "empty"]
+    source: str
+    """The tensor, or the parts of tensors, of the reference network whose bits it has; empty for a literal."""
+    sha256: str
+    """Of its type, shape and bytes."""
+
+
+class Proof(Part, frozen=True, kw_only=True):
+    """That the network is a function of the image, and that the file is that network: exact, in float64.
+
+    Errors are in parts of the largest logit. The reference network is the trained one with batch norm folded in
+    float64; see docs/proof.md.
+    """
+
+    function_error: float
+    """Largest difference between calls of the trained network, and between batches that hold the same image."""
+    folded: int
+    """Batch norms that were folded into the layer before them."""
+    fold_error: float
+    """Of the reference network, before its weights are rounded once to float32, from the trained one."""
+    graph_error: float
+    """Of the file, evaluated in float64, from the reference network in float64."""
+    graph_images: int
+    """Golden images on which the file was evaluated."""
+    graph_batches: tuple[int, ...]
+    """Batch sizes at which it was."""
+    constants: tuple[Constant, ...]
+    literals: tuple[float, ...]
+    """Numbers that the file holds rounded to float32: arguments of operators, and what follows from them."""
+    control_flow: bool
+    """Whether the network itself has branches or loops; else the file may have none."""
+
+
+class Preprocessing(Part, frozen=True, kw_only=True):
+    """What turns an image file into the pixels that the network takes."""
+
+    orientation: str
+    mode: str
+    resize: str
+    background: str = ""
+    depth: int = 8
+
+
+class Calibration(Part, frozen=True, kw_only=True):
+    """How probabilities were calibrated."""
+
+    temperature: float
+    split: str
+    images: int
+
+
+class ExportRecord(TaskPart, frozen=True):
+    """What tables show of a bundle: what the files are, what they take and return, and their figures."""
 
     arch: str
     seed: int
@@ -411,3 +470,19 @@ class Manifest(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.bundle/2
     def accuracy(self, file: PrecisionFile) -> float:
         """Top-1 of a file on the test split, on its first provider, as it runs by default."""
         return file.passes[0].correct / self.reference.images
+
+
+class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag="cnnbench.bundle/3"):
+    """`manifest.json` of a bundle: what the files are, what they take and return, and their verification."""
+
+    proof: Proof
+    preprocessing: Preprocessing | None = None
+    """None where predict.py decodes as its docstring says."""
+    calibration: Calibration | None = None
+    """None where probabilities are the softmax of the logits as they are."""
+    licence: str | None = None
+    """Of the bundle, by its SPDX name."""
+
+
+class EarlierManifest(ExportRecord, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
+    """The manifest of a bundle of version 0.1, which has no proof: tables show it, and its files are not run."""

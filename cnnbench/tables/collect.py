@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench import records
-from cnnbench.records.schema import Failure, Manifest, RunRecord
+from cnnbench.bundles.manifest import read_export
+from cnnbench.records.schema import Failure, RunRecord
 from cnnbench.tables.gather import Records, Run, gather, record_files
 from cnnbench.types import CnnbenchError, Exit
 
@@ -37,7 +38,7 @@ def collect_records(paths: str | Path | Sequence[str | Path], *, out: str | Path
     _copy_runs(gathered, out)
     for file in record_files(paths):
         if file.name == "manifest.json":
-            _copy(file, out / records.read(file, Manifest).task / file.name)
+            _copy(file, out / read_export(file).task / file.name)
         elif file.name.startswith("latency"):
             _copy(file, out / file.name)
     sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]

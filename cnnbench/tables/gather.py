@@ -16,7 +16,8 @@ from cnnbench import records
 from cnnbench.arguments import several
 from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
-from cnnbench.records.schema import Failure, Manifest, Robustness, RunRecord
+from cnnbench.bundles.manifest import read_export
+from cnnbench.records.schema import ExportRecord, Failure, Robustness, RunRecord
 from cnnbench.training.folder import is_set_aside
 from cnnbench.types import CnnbenchError, Exit
 
@@ -49,7 +50,7 @@ class Records:
     runs: Sequence[Run] = ()
     failures: Sequence[Failure] = ()
     """Of runs that have no result."""
-    bundles: Sequence[Manifest] = ()
+    bundles: Sequence[ExportRecord] = ()
     latencies: Sequence[LatencyCase] = ()
 
     def of_dataset(self, name: str) -> Records:
@@ -81,7 +82,7 @@ def gather(paths: str | Path | Sequence[str | Path]) -> Records:
     gathered = Records(
         runs=[_run(file) for file in files if file.name == "result.json"],
         failures=[records.read(file, Failure) for file in failures],
-        bundles=[records.read(file, Manifest) for file in files if file.name == "manifest.json"],
+        bundles=[read_export(file) for file in files if file.name == "manifest.json"],
         latencies=[case for file in files if file.name not in NAMES for case in latency_record.read(file)],
     )
     if not gathered.runs and not gathered.bundles and not gathered.failures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnbench.records.schema import Manifest
+from cnnbench.records.schema import ExportRecord
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import count, percent_digits
 
@@ -38,7 +38,7 @@ PRECISION_COLUMNS = [
 ]
 
 
-def precision_rows(bundles: Sequence[Manifest]) -> list[PrecisionRow]:
+def precision_rows(bundles: Sequence[ExportRecord]) -> list[PrecisionRow]:
     """The files of the bundles, sorted by task."""
     return [
         PrecisionRow(

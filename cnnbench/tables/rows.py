@@ -8,7 +8,7 @@ from statistics import fmean
 
 from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
-from cnnbench.records.schema import Failure, Manifest
+from cnnbench.records.schema import ExportRecord, Failure
 from cnnbench.tables.gather import Records, Run, groups, scored_predictions
 from cnnbench.tables.text import plural
 
@@ -246,13 +246,13 @@ def _with_behaviour(row: Row, tested: Sequence[Run]) -> Row:
     )
 
 
-def _bundle_of(tested: Sequence[Run], bundles: Sequence[Manifest]) -> Manifest | None:
+def _bundle_of(tested: Sequence[Run], bundles: Sequence[ExportRecord]) -> ExportRecord | None:
     """The bundle of one of the tested checkpoints: a bundle of an earlier training is not theirs."""
     checkpoints = {run.record.test.checkpoint_sha256 for run in tested if run.record.test}
     return next((bundle for bundle in bundles if bundle.run.checkpoint_sha256 in checkpoints), None)
 
 
-def _with_bundle(row: Row, bundle: Manifest | None, latencies: Sequence[LatencyCase]) -> Row:
+def _with_bundle(row: Row, bundle: ExportRecord | None, latencies: Sequence[LatencyCase]) -> Row:
     """With the size, the verdict and the latencies of the bundle's fp32 file."""
     if bundle is None:
         return row

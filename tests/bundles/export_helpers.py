@@ -16,6 +16,7 @@ from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.cost import cost
 from cnnbench.architectures import inception
+from cnnbench.architectures.handling import copy_network
 from cnnbench.architectures.layers import GlobalAveragePool, conv_bn_relu
 from cnnbench.bundles import card, contract, graph
 from cnnbench.datasets.choice import describe, open_choice
@@ -115,6 +116,14 @@ def one_block() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "small", narrow)
         yield
+
+
+def exact_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Logits `(N, num_classes)` float64 of images `(N, H, W, C)` uint8, by a float64 copy of the network."""
+    planes = torch.from_numpy(np.moveaxis(images, 3, 1).astype(np.float64) / 255)
+    with torch.no_grad():
+        logits: np.ndarray = copy_network(network).eval().double()(planes).numpy()
+    return logits
 
 
 class Forger:

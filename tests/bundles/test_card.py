@@ -124,8 +124,9 @@ def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
         assert [float(n) for n in row[8].split(", ")] == pytest.approx(list(found.batch_errors.values()), rel=0.06)
     for row, variant in zip(files[2:], manifest.variants, strict=True):
         assert row[:3] == [f"`{variant.file}`", f"{variant.bytes:,}", f"{variant.lost_points:.2f}"]
+        assert row[4] == f"{variant.test_lost_points:.2f}"
         assert row[-1] == "kept"
-    assert [row[4:6] for row in files[2:]] == [["-", "-"], ["0.250", "0.500"], ["0.250", "0.500"]]
+    assert [row[5:7] for row in files[2:]] == [["-", "-"], ["0.250", "0.500"], ["0.250", "0.500"]]
     assert {row[0].strip("`") for row in contents[2:]} == {path.name for path in three.iterdir()}
 
 
@@ -141,6 +142,16 @@ def test_it_tells_the_accuracy_the_cost_and_the_classes(three: Path) -> None:
     assert "Classes, in order: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in text
     assert manifest.weights_sha256 in text
     assert "It was not run on a GPU." in text
+
+
+def test_it_tells_what_was_proven(three: Path) -> None:
+    manifest = manifest_of(three)
+    text = " ".join((three / "README.md").read_text().split())
+    proof = manifest.proof
+    assert f"(largest difference {proof.function_error:.1e} of the largest logit)" in text
+    exact = f"{max(proof.fold_error, proof.graph_error):.1e} on 24 images at batches 1, 2, 7 (at most 1e-12)"
+    assert f"The file evaluated in float64 is that network: {exact}" in text
+    assert f"Each of its {len(proof.constants)} floating-point constants" in text
 
 
 def test_its_python_runs_as_it_stands(any_bundle: Path) -> None:
@@ -159,7 +170,6 @@ def commands(bundle: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("cnnbench ")]
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
     for command in commands(bundle):

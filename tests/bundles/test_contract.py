@@ -175,10 +175,12 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "a function": (function, "functions or training steps"),
     "a training step": (training_step, "functions or training steps"),
     "dropout": (between("Dropout"), r"\(Dropout\) is in training mode"),
-    "dropout in a branch": (
-        node(branch(constant(value=ones("v", 1)), helper.make_node("Dropout", ["other"], ["dropped"]))),
-        r"\(Dropout\) is in training mode",
+    "noise": (between("RandomNormalLike"), r"\(RandomNormalLike\) draws random numbers"),
+    "noise without an input": (
+        node(helper.make_node("RandomUniform", [], ["drawn"], shape=[2])),
+        r"\(RandomUniform\) draws random numbers",
     ),
+    "a random mask": (between("Bernoulli"), r"\(Bernoulli\) draws random numbers"),
     "batch norm in training mode": (
         between("BatchNormalization", training_mode=1),
         r"\(BatchNormalization\) is in training mode",
@@ -193,13 +195,13 @@ BROKEN: dict[str, tuple[Damage, str]] = {
 }
 
 
-def check(model: onnx.ModelProto) -> None:
-    contract.check(model, CONTRACT, metadata=METADATA)
+def check(model: onnx.ModelProto, control_flow: bool = False) -> None:
+    contract.check(model, CONTRACT, metadata=METADATA, control_flow=control_flow)
 
 
-def refused(model: onnx.ModelProto, reason: str) -> None:
+def refused(model: onnx.ModelProto, reason: str, control_flow: bool = False) -> None:
     with pytest.raises(CnnbenchError, match=reason) as caught:
-        check(model)
+        check(model, control_flow)
     assert caught.value.code == Exit.VERDICT
     assert "\n" not in str(caught.value)
 
@@ -215,11 +217,10 @@ def test_a_good_graph_passes(kind: contract.InputKind, probabilities: bool) -> N
     "damage",
     [
         between("BatchNormalization"),
-        node(branch()),
         node(constant(value=ones("other", 2))),
         lambda model: setattr(model.opset_import[0], "domain", "ai.onnx"),
     ],
-    ids=["batch norm in inference mode", "a branch", "a Constant", "the standard by its full name"],
+    ids=["batch norm in inference mode", "a Constant", "the standard by its full name"],
 )
 def test_what_the_refusals_resemble_passes(damage: Damage) -> None:
     model = good()
@@ -258,6 +259,27 @@ def test_a_broken_graph_is_refused(name: str) -> None:
     model = good()
     damage(model)
     refused(model, reason)
+
+
+def test_a_branch_passes_where_the_network_has_one_and_nowhere_else() -> None:
+    model = good()
+    node(branch())(model)
+    check(model, control_flow=True)
+    refused(model, r"\(If\) is a branch or a loop, which the network does not have")
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (helper.make_node("Dropout", ["other"], ["dropped"]), r"\(Dropout\) is in training mode"),
+        (helper.make_node("RandomUniformLike", ["other"], ["drawn"]), r"\(RandomUniformLike\) draws random numbers"),
+    ],
+    ids=["dropout", "noise"],
+)
+def test_a_branch_of_the_network_s_own_hides_nothing(made: onnx.NodeProto, reason: str) -> None:
+    model = good()
+    node(branch(constant(value=ones("v", 1)), made))(model)
+    refused(model, reason, control_flow=True)
 
 
 @pytest.mark.parametrize("change", [{"height": 3, "width": 2}, {"channels": 3}, {"num_classes": 5}], ids=str)

@@ -11,7 +11,9 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
+import small_networks
 import torch
+from export_helpers import exact_logits
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from zoo import heavy
@@ -20,7 +22,7 @@ import cnnbench
 from cnnbench.architectures import architecture, build
 from cnnbench.bundles import contract, graph
 from cnnbench.bundles.parity import comparison
-from cnnbench.bundles.parity.reference import float64_logits, torch_logits
+from cnnbench.bundles.parity.reference import torch_logits
 from cnnbench.pixels import to_graph_input
 from cnnbench.runtime.providers import open_session
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
@@ -36,7 +38,7 @@ kinds = pytest.mark.parametrize("kind", get_args(contract.InputKind))
 
 
 @dataclass
-class Exported:
+class Written:
     name: str
     network: nn.Module
     model: onnx.ModelProto
@@ -62,43 +64,43 @@ architectures = [pytest.param(name, marks=[] if name in FAST else pytest.mark.sl
 
 
 @pytest.fixture(scope="module", params=architectures)
-def exported(request: pytest.FixtureRequest, once: Callable[[str, Make], Path]) -> Exported:
+def exported(request: pytest.FixtureRequest, once: Callable[[str, Make], Path]) -> Written:
     network = untrained(request.param)
 
     def make(folder: Path) -> None:
-        graph.save(graph.to_onnx(network.train(), SPEC, metadata=METADATA), folder / "model.onnx")
+        graph.save(graph.to_onnx(network.train(), SPEC, metadata=METADATA).model, folder / "model.onnx")
 
     path = once(f"graph_{request.param}", make) / "model.onnx"
-    return Exported(request.param, network, onnx.load(path), path)
+    return Written(request.param, network, onnx.load(path), path)
 
 
 def bound(network: nn.Module, reference: np.ndarray) -> float:
     """The error bound that a bundle of `IMAGES` would state."""
-    error = np.abs(reference - float64_logits(network, IMAGES)).max()
+    error = np.abs(reference - exact_logits(network, IMAGES)).max()
     return comparison.error_bound(float(error), float(np.abs(reference).max()))
 
 
-def test_the_file_is_valid_onnx_and_needs_no_other_file(exported: Exported) -> None:
+def test_the_file_is_valid_onnx_and_needs_no_other_file(exported: Written) -> None:
     onnx.checker.check_model(str(exported.path), full_check=True)
     assert list(exported.path.parent.iterdir()) == [exported.path]
     assert all(t.data_location != TensorProto.EXTERNAL for t in exported.model.graph.initializer)
 
 
-def test_it_is_of_opset_18_and_ir_version_8(exported: Exported) -> None:
+def test_it_is_of_opset_18_and_ir_version_8(exported: Written) -> None:
     stored = onnx.load(exported.path)
     assert [(item.domain, item.version) for item in stored.opset_import] == [("", 18)]
     assert stored.ir_version == 8
     assert helper.find_min_ir_version_for([helper.make_opsetid("", 18)]) == 8  # none older knows the opset
 
 
-def test_it_takes_decoded_images_of_any_number_and_returns_logits(exported: Exported) -> None:
+def test_it_takes_decoded_images_of_any_number_and_returns_logits(exported: Written) -> None:
     session = open_session(exported.path, threads=1)
     (pixels,), (logits,) = session.get_inputs(), session.get_outputs()
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 28, 28, 1])
     assert (logits.name, logits.type, logits.shape) == ("logits", "tensor(float)", ["batch", 10])
 
 
-def test_nothing_of_the_machine_that_exported_it_is_in_the_file(exported: Exported) -> None:
+def test_nothing_of_the_machine_that_exported_it_is_in_the_file(exported: Written) -> None:
     content = exported.path.read_bytes()
     assert [place for place in PLACES if str(place).encode() in content] == []
     assert not any(node.metadata_props or node.doc_string for node in exported.model.graph.node)
@@ -106,12 +108,12 @@ def test_nothing_of_the_machine_that_exported_it_is_in_the_file(exported: Export
     assert (exported.model.producer_name, exported.model.producer_version) == ("cnnbench", "")
 
 
-def test_it_is_in_inference_mode_although_the_network_was_not(exported: Exported) -> None:
+def test_it_is_in_inference_mode_although_the_network_was_not(exported: Written) -> None:
     kinds = {node.op_type for node in exported.model.graph.node}
     assert not kinds & {"Dropout", "BatchNormalization"}  # batch norm is folded into the convolution before it
 
 
-def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Exported) -> None:
+def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Written) -> None:
     reference = torch_logits(exported.network, IMAGES)
     allowed = bound(exported.network, reference) / 2
     for optimized in (True, False):
@@ -132,10 +134,10 @@ def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Export
 )
 @pytest.mark.slow
 def test_exporting_again_gives_the_same_bytes(
-    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_convert: Callable[..., onnx.ModelProto]
+    exported: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_convert: Callable[..., onnx.ModelProto]
 ) -> None:
     monkeypatch.setattr(graph, "_convert", real_convert)
-    graph.save(graph.to_onnx(exported.network, SPEC, metadata=METADATA), tmp_path / "again.onnx")
+    graph.save(graph.to_onnx(exported.network, SPEC, metadata=METADATA).model, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.path.read_bytes()
 
 
@@ -145,7 +147,7 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/..']; from pathlib import Path\n"
         "import test_graph as t\n"
         "for arch in filter(lambda name: not t.heavy(name), t.architecture):\n"
-        "    model = t.graph.to_onnx(t.untrained(arch), t.SPEC, metadata=t.METADATA)\n"
+        "    model = t.graph.to_onnx(t.untrained(arch), t.SPEC, metadata=t.METADATA).model\n"
         "    t.graph.save(model, Path(f'{sys.argv[2]}-{arch}.onnx'))"
     )
     for seed in ("1", "2"):
@@ -160,7 +162,7 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_every_kind_of_input_and_output_is_the_same_network(kind: contract.InputKind, probabilities: bool) -> None:
     network = untrained("lenet5")
-    model = graph.to_onnx(network, SPEC, metadata=METADATA, kind=kind, probabilities=probabilities)
+    model = graph.to_onnx(network, SPEC, metadata=METADATA, kind=kind, probabilities=probabilities).model
     agreed = contract.contract_of(SPEC, kind=kind, probabilities=probabilities)
     contract.check(model, agreed, metadata=METADATA)
     with pytest.raises(CnnbenchError, match="inputs and outputs"):
@@ -181,7 +183,8 @@ def test_every_kind_of_input_and_output_is_the_same_network(kind: contract.Input
 def test_preprocessing_is_in_the_graph(kind: contract.InputKind) -> None:
     """A network that returns its input must return every pixel of every channel at its place, in [0, 1]."""
     spec = ImageSpec(4, 5, 3, num_classes=60)
-    session = open_session(graph.to_onnx(nn.Flatten(), spec, metadata={}, kind=kind).SerializeToString(), threads=1)
+    model = graph.to_onnx(nn.Flatten(), spec, metadata={}, kind=kind).model
+    session = open_session(model.SerializeToString(), threads=1)
     images = np.random.RandomState(1).randint(0, 256, size=(6, 4, 5, 3), dtype=np.uint8)
     planes = np.stack([images[..., channel] for channel in range(3)], axis=1) / 255
     pixels = images if kind == "uint8" else planes.astype(np.float32)
@@ -203,17 +206,12 @@ class Branching(Flat):
         return super().forward(x) * (2 if x.shape[0] > 32 else 1)
 
 
-class OtherForOne(Flat):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) * (2 if x.shape[0] == 1 else 1)
-
-
 class OfTwo(Flat):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x.reshape(2, 28 * 28))
 
 
-@pytest.mark.parametrize("network", [Branching(), OtherForOne(), OfTwo()], ids=lambda network: type(network).__name__)
+@pytest.mark.parametrize("network", [Branching(), OfTwo()], ids=lambda network: type(network).__name__)
 def test_a_network_that_depends_on_the_batch_size_is_refused_in_one_line(network: nn.Module) -> None:
     with pytest.raises(CnnbenchError, match=r"free batch size: .*batch") as caught:
         graph.to_onnx(network, SPEC, metadata={})
@@ -232,6 +230,37 @@ def test_dropout_left_active_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CnnbenchError, match=r"Dropout.* is in training mode") as caught:
         graph.to_onnx(nn.Sequential(Flat(), nn.Dropout()), SPEC, metadata={})
     assert caught.value.code == Exit.VERDICT
+
+
+@pytest.mark.parametrize(
+    "build",
+    [pytest.param(small_networks.noise, marks=pytest.mark.slow), small_networks.reseeding],
+    ids=lambda build: build.__name__,
+)
+def test_a_network_that_draws_random_numbers_in_evaluation_is_refused(build: Callable[[], nn.Module]) -> None:
+    """Also one that sets its generator anew in each call, which no two calls of it would show."""
+    with pytest.raises(CnnbenchError, match=r"\(RandomNormalLike\) draws random numbers") as caught:
+        graph.to_onnx(small_networks.made(build), small_networks.SPEC, metadata={})
+    assert caught.value.code == Exit.VERDICT
+
+
+def test_an_operator_without_onnx_form_is_named_with_its_module() -> None:
+    expected = (
+        r"^the operator adaptive_max_pool2d of network\.inner\.0 \(AdaptiveMaxPool2d\) has no ONNX form in opset 18$"
+    )
+    with pytest.raises(CnnbenchError, match=expected) as caught:
+        graph.to_onnx(small_networks.made(small_networks.odd_pool), small_networks.SPEC, metadata={})
+    assert caught.value.code == Exit.VERDICT
+
+
+def test_what_is_exported_names_the_network_and_what_the_file_must_equal() -> None:
+    network = small_networks.made(small_networks.batch_norm)
+    found = graph.to_onnx(network, small_networks.SPEC, metadata=METADATA)
+    assert found.deployable.network is network
+    assert found.reference.folded == 1
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.model.graph.initializer}
+    for name, tensor in found.reference.tensors().items():
+        assert np.array_equal(stored[name], tensor), name
 
 
 def marked() -> onnx.ModelProto:

@@ -181,8 +181,13 @@ def looping(model: Graph) -> None:
 
 
 def test_a_file_that_runs_for_ever_is_stopped(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "SECONDS", 1.5)
+    """Where the manifest claims that the network itself has loops; else a loop is refused before it runs."""
     edit(mine, looping)
+    assert "(Loop) is a branch or a loop" in refused(mine, Exit.VERDICT)
+    monkeypatch.setattr(verify, "SECONDS", 1.5)
+    forger = Forger(mine)
+    forger.claim(proof=records.replace(forger.manifest.proof, control_flow=True))
+    forger.sign()
     assert "was stopped: it ran for more than 1.5 s" in refused(mine, Exit.DATA)
 
 

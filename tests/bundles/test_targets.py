@@ -18,6 +18,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from cnnbench.__main__ import main
 from cnnbench.architectures import build
 from cnnbench.bundles import graph, targets
+from cnnbench.bundles.parity.comparison import BATCH_SIZES
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -46,7 +47,7 @@ def compare_with_the_graph(model: Path) -> None:
     assert config.name == model.name
     assert config.backend == "onnxruntime"
     assert config.default_model_filename == "model.onnx"
-    assert config.max_batch_size == 64
+    assert config.max_batch_size == max(BATCH_SIZES) == 100
     assert config.HasField("dynamic_batching")
     for stated, values in ((config.input, served.graph.input), (config.output, served.graph.output)):
         assert [(value.name, value.data_type, list(value.dims)) for value in stated] == of_graph(values)

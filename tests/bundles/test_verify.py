@@ -25,11 +25,12 @@ from isolated import TORCH, cnnbench_without, python_without
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.bundles import verify
+from cnnbench.bundles.parity import child
 from cnnbench.records import io
 from cnnbench.records.schema import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
-CHECKS = ["hashes", "manifest", "card", "graph", "golden", "reference"]
+CHECKS = ["hashes", "manifest", "card", "graph", "proof", "golden", "reference"]
 
 
 @pytest.fixture
@@ -76,6 +77,24 @@ def test_the_parent_never_parses_a_graph(mine: Path) -> None:
 def test_a_bundle_of_floats_with_probabilities_is_verified(of_floats: Path) -> None:
     seen = [check.name for check in verify.verify_bundle(of_floats, rescore=True)]
     assert seen == [*CHECKS, "rescore"]
+
+
+def test_the_proof_is_asked_again_and_quick_leaves_the_evaluation_out(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = {check.name: check.detail for check in verify.verify_bundle(mine)}
+    proof = records.read(mine / "manifest.json", Manifest).proof
+    assert f"{len(proof.constants)} constants as proven" in seen["proof"]
+    assert "24 of 24 golden images" in seen["proof"]
+    assert [check.name for check in verify.verify_bundle(mine, quick=True)] == CHECKS
+    assert main(["verify", str(mine), "--quick"]) == 0
+    assert "constants as proven; not evaluated in float64 (--quick)" in capsys.readouterr().out
+
+
+def test_little_time_still_evaluates_some_images(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "EXACT_SECONDS", 0.0)
+    (detail,) = (check.detail for check in verify.verify_bundle(mine) if check.name == "proof")
+    assert f"on {verify.EXACT_IMAGES} of 24 golden images" in detail
 
 
 def test_verify_leaves_the_bundle_as_it_was(mine: Path) -> None:
@@ -135,7 +154,7 @@ def test_an_edited_manifest_breaks_its_seal(key: str, mine: Path, capsys: pytest
     ("text", "word"),
     [
         ("", "not JSON"),
-        ('{"schema": "cnnbench.bundle/2", "task"', "not JSON"),
+        ('{"schema": "cnnbench.bundle/3", "task"', "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "expected an object"),
         ("{}", "schema None"),
@@ -197,7 +216,7 @@ def bomb(file: Path) -> None:
 def shape_of_all_memory(file: Path) -> None:
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1152921504606846976,)}"
     with zipfile.ZipFile(file, "w") as archive:
-        for name in ("pixels", "noise", "logits", "noise_logits", "labels", "predictions"):
+        for name in ("pixels", "places", "logits", "labels", "predictions"):
             archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
 
 
@@ -215,7 +234,12 @@ def test_damaged_arrays_are_told_in_one_line(
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("golden.npz", "pixels"), ("golden.npz", "logits"), ("golden.npz", "noise"), ("reference.npz", "labels")],
+    [
+        ("golden.npz", "pixels"),
+        ("golden.npz", "logits"),
+        ("golden.npz", "places"),
+        *(("reference.npz", key) for key in ("labels", "predictions", "val_labels", "val_predictions")),
+    ],
 )
 def test_an_array_that_is_not_there_is_told(
     name: str, key: str, mine: Path, capsys: pytest.CaptureFixture[str]
@@ -231,7 +255,11 @@ def test_an_array_that_is_not_there_is_told(
     [
         lambda arrays: arrays.update(pixels=arrays["pixels"].astype(np.float32)),
         lambda arrays: arrays.update(pixels=arrays["pixels"][:, :-1]),
-        lambda arrays: arrays.update(noise=arrays["noise"][:0]),
+        lambda arrays: arrays.update(places=arrays["places"][:-1]),
+        lambda arrays: arrays.update(places=arrays["places"] + 1_000_000),
+        lambda arrays: arrays.update(places=np.full_like(arrays["places"], -1)),
+        lambda arrays: arrays.update(places=arrays["places"].astype(np.float32)),
+        lambda arrays: arrays.update(logits=arrays["logits"].astype(np.float32)),
         lambda arrays: arrays.update(pixels=np.uint8(1)),
         lambda arrays: arrays.update(logits=arrays["logits"][:3]),
         lambda arrays: arrays.update(logits=arrays["logits"][:, :3]),
@@ -243,7 +271,11 @@ def test_an_array_that_is_not_there_is_told(
     ids=[
         "floats",
         "other size",
-        "no noise",
+        "a place too few",
+        "places beyond the test split",
+        "no test image",
+        "places between images",
+        "float32 logits",
         "one number",
         "fewer rows",
         "fewer classes",
@@ -270,8 +302,12 @@ def test_golden_arrays_that_prove_nothing_are_refused(
         lambda arrays: arrays.update(labels=arrays["labels"].astype(str)),
         lambda arrays: arrays.update(labels=np.int32(1)),
         lambda arrays: arrays.update(labels=arrays["labels"][:0], predictions=arrays["predictions"][:0]),
+        lambda arrays: arrays.update(val_labels=arrays["val_labels"][:-1]),
+        lambda arrays: arrays.update(
+            val_labels=arrays["val_labels"][:-1], val_predictions=arrays["val_predictions"][:-1]
+        ),
     ],
-    ids=["fewer predictions", "a column", "text", "one number", "none"],
+    ids=["fewer predictions", "a column", "text", "one number", "none", "fewer labels", "fewer validation images"],
 )
 def test_reference_arrays_that_prove_nothing_are_refused(
     change: Callable[[Arrays], None], mine: Path, capsys: pytest.CaptureFixture[str]
@@ -397,8 +433,14 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
 ) -> None:
     """Every field left out or set to anything: it is refused, or makes no difference. Graphs are not run here."""
     with np.load(without_children / "golden.npz") as golden:
-        honest = np.concatenate([golden["logits"], golden["noise_logits"]])
+        honest = golden["logits"]
+
+    def evaluated(_: object, request: child.ExactRequest, **__: object) -> int:
+        np.save(request.out, honest)
+        return len(honest)
+
     monkeypatch.setattr(verify, "_logits", lambda *_, **__: np.stack([honest, honest]))
+    monkeypatch.setattr(verify.sandbox, "call", evaluated)
     content = msgspec.to_builtins(records.read(without_children / "manifest.json", Manifest))
     original = copy.deepcopy((without_children / "manifest.json").read_bytes())
     content = json.loads(json.dumps(content))
@@ -419,3 +461,21 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
         assert "\n" not in str(refusal)
     finally:
         (without_children / "manifest.json").write_bytes(original)
+
+
+@pytest.mark.parametrize("name", ["val_predictions", pytest.param("val_predictions_fp16", marks=pytest.mark.slow)])
+def test_predictions_of_validation_are_compared_when_it_is_scored_again(name: str, three: Path, tmp_path: Path) -> None:
+    """With none of PyTorch's right, a file of lower precision could lose everything."""
+    forger = Forger(Path(shutil.copytree(three, tmp_path / "mine")))
+    forger.arrays("reference.npz", lambda arrays: arrays.update({name: (arrays["val_labels"] + 1) % 10}))
+    lost = 100.0 if name == "val_predictions_fp16" else 0.0
+    forger.claim(
+        variants=tuple(
+            file if file.precision == "fp32" else records.replace(file, lost_points=lost, budget_points=100.0)
+            for file in forger.manifest.variants
+        )
+    )
+    forger.sign()
+    with pytest.raises(verify.CheckError, match=r"differ from the stored|are not the stored") as caught:
+        verify.verify_bundle(forger.path, quick=True, rescore=True)
+    assert caught.value.check == "rescore"

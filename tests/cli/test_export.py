@@ -60,6 +60,7 @@ def test_it_prints_a_line_for_each_file_and_each_pass(run: Path, capsys: pytest.
     manifest = manifest_of(Path("exports") / TASK)
     assert head.startswith(f"exports/{TASK}: lenet5 on mnist5k, accuracy {manifest.reference.accuracy:.2%} on 500 test")
     assert [line.split(":")[0].strip() for line in lines] == [
+        "proven",
         "model.onnx",
         *["CPUExecutionProvider, optimisations on", "CPUExecutionProvider, optimisations off"],
         "model_fp16.onnx",

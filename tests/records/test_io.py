@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -43,6 +43,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return st.one_of(map(values, arguments))
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is dict:
         return st.dictionaries(*map(values, arguments), max_size=2)
     if origin is list or (origin is tuple and arguments[1:] == (...,)):
@@ -156,7 +158,7 @@ def test_a_run_of_the_schema_before_is_refused(written: Path) -> None:
 
 
 def test_a_manifest_is_not_read_as_a_run(written: Path) -> None:
-    with pytest.raises(CnnbenchError, match=r"this version reads 'cnnbench\.bundle/2'") as refused:
+    with pytest.raises(CnnbenchError, match=r"this version reads 'cnnbench\.bundle/3'") as refused:
         records.read(written, Manifest)
     assert refused.value.code == Exit.DATA
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import msgspec
 import numpy as np
 
 from cnnbench.bundles import contract as contracts
+from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
-from cnnbench.records.schema import Contract, Share
+from cnnbench.records.schema import Contract, Proof, Share
 from cnnbench.runtime import providers
 from cnnbench.types import CnnbenchError, Exit, first_line
 
@@ -57,6 +60,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
         images: Path of a .npy file `(N, H, W, C)` uint8.
         passes: The passes to run.
         out: A folder; the logits of pass i at batch size b are written there as `i-b.npy`.
+        control_flow: Whether the network itself has branches or loops.
     """
 
     model: str
@@ -66,6 +70,37 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     images: str
     passes: tuple[PassRequest, ...]
     out: str
+    control_flow: bool = False
+
+
+class ExactRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A float32 file to compare with its proof, and to evaluate in float64.
+
+    Args:
+        model: Path of the ONNX file.
+        contract: The contract of its graph.
+        proof: What the manifest says of its constants.
+        images: Path of a .npy file `(N, H, W, C)` uint8.
+        seconds: After which no more images are evaluated, unless they are fewer than `least`.
+        least: Images to evaluate in any case.
+        out: A file; the logits of the images that were evaluated are written there.
+    """
+
+    model: str
+    contract: Contract
+    proof: Proof
+    images: str
+    seconds: float
+    least: int
+    out: str
+
+
+class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of lower precision, the float32 file that it was made from, and which precision it is."""
+
+    model: str
+    fp32: str
+    precision: lower.Lower
 
 
 class RaceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,15 +128,62 @@ def examine(request: Examination) -> tuple[PassAnswer, ...]:
         CnnbenchError: The file cannot be read (exit 3), breaks the contract, does not run at some batch size, or its
             probabilities are not the softmax of its logits (exit 4).
     """
-    copy = Path("model.onnx").absolute()
-    if not Path(request.model).is_file():
-        raise CnnbenchError(f"{request.model} is missing", Exit.DATA)
-    shutil.copyfile(request.model, copy)
-    try:
-        contracts.check(contracts.read(copy), request.contract, metadata=request.metadata)
+    with _copied(request.model) as copy:
+        model = contracts.read(copy)
+        contracts.check(model, request.contract, metadata=request.metadata, control_flow=request.control_flow)
         return tuple(_run_pass(copy, request, index) for index in range(len(request.passes)))
+
+
+def evaluate(request: ExactRequest) -> int:
+    """Compare every constant of a file with the proof, evaluate the file in float64; returns the images it was for.
+
+    Raises:
+        CnnbenchError: A constant differs from the proof, or the file cannot be evaluated (exit 4).
+    """
+    from cnnbench.bundles.parity import exact, weights  # onnx's reference implementation takes a while to import
+
+    with _copied(request.model) as copy:
+        model = contracts.read(copy)
+        weights.compare(model, request.proof)
+        literals = weights.by_rounding(request.proof.literals)
+        file = exact.InFloat64(model, literals=literals, parameters=weights.of_parameters(request.proof.constants))
+        images = np.load(request.images, mmap_mode="r", allow_pickle=False)
+        logits: list[np.ndarray] = []
+        began = time.monotonic()
+        while len(logits) < len(images) and (len(logits) < request.least or time.monotonic() - began < request.seconds):
+            batch = images[len(logits) : len(logits) + 2]
+            logits += list(file.logits(to_graph_input(batch, request.contract.input.dtype)))
+        if logits:
+            np.save(request.out, np.stack(logits))
+        return len(logits)
+
+
+def compare(request: LowerRequest) -> lower.Lowered:
+    """Compare a file of lower precision with the float32 file, number by number; see `lower.compare`.
+
+    Raises:
+        CnnbenchError: One cannot be read (exit 3), or it is not the float32 file, rounded (exit 4).
+    """
+    model, fp32 = (contracts.read(Path(file)) for file in (request.model, request.fp32))
+    try:
+        return lower.compare(request.precision, model, fp32=fp32)
+    except (CnnbenchError, MemoryError):
+        raise
+    except Exception as error:  # whatever a node of another's file lacks
+        raise CnnbenchError(f"it cannot be compared with float32: {first_line(error)}", Exit.VERDICT) from None
+
+
+@contextmanager
+def _copied(model: str) -> Iterator[Path]:
+    """A file alone in the empty folder that this process was started in; messages name the file itself."""
+    copy = Path("model.onnx").absolute()
+    if not Path(model).is_file():
+        raise CnnbenchError(f"{model} is missing", Exit.DATA)
+    shutil.copyfile(model, copy)
+    try:
+        yield copy
     except CnnbenchError as error:
-        raise CnnbenchError(str(error).replace(str(copy), request.model), error.code) from None
+        raise CnnbenchError(str(error).replace(str(copy), model), error.code) from None
 
 
 def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
@@ -123,7 +205,7 @@ def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> 
         logits, *rest = session.run(names, {contracts.INPUT: to_graph_input(pixels, contract.input.dtype)})
         for probabilities in rest:
             weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-            if np.abs(weights / weights.sum(axis=1, keepdims=True) - probabilities).max() > 1e-5:
+            if not np.abs(weights / weights.sum(axis=1, keepdims=True) - probabilities).max() <= 1e-5:  # NaN, too
                 raise CnnbenchError("its probabilities are not the softmax of its logits", Exit.VERDICT)
         if len(logits) != len(pixels):
             raise CnnbenchError(f"a batch of {len(pixels)} gives {len(logits)} rows of logits", Exit.VERDICT)

@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparison: its logits, in float32 and in float64."""
+"""PyTorch's side of the comparison in float32."""
 
 from __future__ import annotations
 
@@ -31,19 +31,6 @@ def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
     with _one_thread_per_call() as workers, ThreadPoolExecutor(workers) as pool:
         return np.concatenate(list(pool.map(logits, range(0, len(images), CHUNK))))
-
-
-def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """The same in float64: how far float32 logits are from these is the network's rounding error."""
-    network = copy_network(network).eval().double()
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # for constants that a forward pass makes
-    try:
-        with torch.inference_mode():
-            result: np.ndarray = network(to_float(torch.tensor(images), torch.float64)).numpy()
-    finally:
-        torch.set_default_dtype(default)
-    return result
 
 
 @contextmanager

@@ -13,33 +13,35 @@ import numpy as np
 
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.quantise import Precision
-from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.records.schema import Contract, Pass, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
-from cnnbench.types import SEED, CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnnbench.types import Split
+    from cnnbench.bundles.parity.golden import Golden
+    from cnnbench.types import Dataset
 
-NOISE_IMAGES = 4
 PROVIDER_MEMORY = {"cpu": sandbox.MEMORY}  # a GPU's driver reserves address space without end
 
 
 @dataclass(frozen=True)
 class ReferenceLogits:
-    """PyTorch's logits `(N, num_classes)` of the test split, whose images lie in a .npy file, and of a few of noise.
-
-    Noise `(M, H, W, C)` uint8 reaches weights that no test image does: those of a border that is always black, say.
-    """
+    """PyTorch's float32 logits `(N, num_classes)` of the test and the validation split, their images in .npy files."""
 
     images: Path
     labels: np.ndarray
     logits: np.ndarray
-    noise: np.ndarray
-    noise_logits: np.ndarray
     summary: Reference
+    val_images: Path
+    val_labels: np.ndarray
+    val_logits: np.ndarray
+
+    @property
+    def val_correct(self) -> int:
+        """Images of the validation split that PyTorch classifies correctly."""
+        return int((self.val_logits.argmax(1) == self.val_labels).sum())
 
 
 @dataclass(frozen=True)
@@ -70,62 +72,73 @@ class PassOutcome:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """A verified file, kept or refused, and its passes."""
+    """A verified file, kept or refused, its passes, and its classes of the validation images `(N,)`."""
 
     record: PrecisionFile
     passes: tuple[PassOutcome, ...]
+    val_predictions: np.ndarray
 
 
 @contextmanager
-def reference_logits(network: nn.Module, test: Split, *, tested: np.ndarray | None = None) -> Iterator[ReferenceLogits]:
+def reference_logits(
+    network: nn.Module, data: Dataset, *, golden: Golden, exact: np.ndarray, tested: np.ndarray | None = None
+) -> Iterator[ReferenceLogits]:
     """PyTorch's logits, computed once; within the context the images are kept on disk.
 
     Args:
         network: The trained network.
-        test: The test split.
-        tested: Its logits from `test`, if there are any; some are computed again to see that they are this network's.
+        data: The images that it was trained and tested on.
+        golden: Some images of the test split, and others.
+        exact: Logits of these in float64.
+        tested: Logits of the test split from `test`, if there are any; some are computed again to see that they are
+            this network's.
 
     Raises:
-        CnnbenchError: A logit is not finite, or `tested` is another network's (exit 3).
+        CnnbenchError: A logit is not finite, or `tested` is another network's (exit 3); float32 is too little for the
+            network (exit 4).
     """
-    from cnnbench.bundles.parity.reference import float64_logits, torch_logits
+    from cnnbench.bundles.parity.reference import torch_logits
 
-    noise = noise_like(test.images)
-    sample = evenly_spaced(len(test), comparison.ROUNDING_IMAGES)
-    images = np.concatenate([test.images[sample], noise])
-    if tested is None:
-        logits, noise_logits = torch_logits(network, test.images), torch_logits(network, noise)
-        computed = np.concatenate([logits[sample], noise_logits])
-    else:
-        logits, computed = tested, torch_logits(network, images)
-        noise_logits = computed[len(sample) :]
+    logits = torch_logits(network, data.test.images) if tested is None else tested
+    computed = torch_logits(network, golden.pixels)
     largest = float(np.abs(np.concatenate([logits, computed])).max())
     if not np.isfinite(largest):
         raise CnnbenchError(
             "the trained network returns logits that are not finite: there is nothing to export", Exit.DATA
         )
-    error = float(np.abs(computed - float64_logits(network, images)).max())
+    error = float(np.abs(computed - exact).max())
     bound = comparison.error_bound(error, largest)
-    if not np.abs(logits[sample] - computed[: len(sample)]).max() <= bound:
+    if bound > comparison.LOOSEST * largest:
+        raise CnnbenchError(
+            f"PyTorch's float32 logits differ by {error / largest:.1e} of the largest from those in float64: the "
+            "network needs more than float32, or it is another one",
+            Exit.VERDICT,
+        )
+    of_test = golden.places >= 0
+    if not np.abs(logits[golden.places[of_test]] - computed[of_test]).max() <= bound:
         raise CnnbenchError(
             "the logits that `test` left are not those of this checkpoint: run `cnnbench test` again", Exit.DATA
         )
     summary = Reference(
-        images=len(test),
-        correct=int((logits.argmax(1) == test.labels).sum()),
+        images=len(data.test),
+        correct=int((logits.argmax(1) == data.test.labels).sum()),
         logits_from="export" if tested is None else "test",
         float64_error=error,
         error_bound=bound,
     )
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
-        np.save(Path(folder) / "images.npy", test.images)
-        yield ReferenceLogits(Path(folder) / "images.npy", test.labels, logits, noise, noise_logits, summary)
-
-
-def noise_like(images: np.ndarray) -> np.ndarray:
-    """A few images `(M, H, W, C)` of uniform noise, always the same."""
-    random = np.random.RandomState(SEED)
-    return random.randint(0, 256, (NOISE_IMAGES, *images.shape[1:]), dtype=np.uint8)
+        files = {name: Path(folder) / f"{name}.npy" for name in ("test", "val")}
+        np.save(files["test"], data.test.images)
+        np.save(files["val"], data.val.images)
+        yield ReferenceLogits(
+            files["test"],
+            data.test.labels,
+            logits,
+            summary,
+            files["val"],
+            data.val.labels,
+            torch_logits(network, data.val.images),
+        )
 
 
 def verify_file(
@@ -138,24 +151,30 @@ def verify_file(
 ) -> FileOutcome:
     """Verify one file: every provider, graph optimisations on and off, all test images, several batch sizes.
 
+    A file of lower precision is run on the validation split, too, whose accuracy decides: the test split is read, and
+    chooses nothing.
+
     Args:
         candidate: The file, with its contract and metadata.
         reference: PyTorch's logits.
         providers: Short names, each usable.
-        max_accuracy_loss: Points of accuracy that a file of lower precision may lose.
+        max_accuracy_loss: Points of accuracy on the validation split that a file of lower precision may lose.
         fp32: The float32 file, for one of lower precision: both are timed in turn.
 
     Raises:
         CnnbenchError: The file cannot be read, run, or breaks the contract (exit 3 or 4).
     """
     passes = [outcome for name in providers for outcome in _run_passes(candidate, reference, name)]
-    worst = min(outcome.figures.correct for outcome in passes)
-    lost = 100 * (reference.summary.correct - worst) / reference.summary.images
     race = _race(candidate, fp32, reference.images) if fp32 else None
     if candidate.precision == "fp32":
         refused = refusal([outcome.figures for outcome in passes], reference.summary)
+        predictions, lost = reference.val_logits.argmax(1), 0.0
     else:
         assert race is not None
+        by_pass = [_val_predictions(candidate, reference, name) for name in providers]
+        predictions = by_pass[0][0]
+        correct = [int((row == reference.val_labels).sum()) for rows in by_pass for row in rows]
+        lost = points_lost(reference.val_correct, correct, images=len(reference.val_labels))
         refused = _refusal_of_lower(candidate.precision, lost, max_accuracy_loss, race)
     record = PrecisionFile(
         precision=candidate.precision,
@@ -164,11 +183,21 @@ def verify_file(
         refused=refused,
         budget_points=0.0 if candidate.precision == "fp32" else max_accuracy_loss,
         lost_points=lost,
+        test_lost_points=points_lost(
+            reference.summary.correct,
+            [outcome.figures.correct for outcome in passes],
+            images=reference.summary.images,
+        ),
         latency_ms=float(np.median(race.candidate)) if race else None,
         fp32_latency_ms=float(np.median(race.fp32)) if race else None,
         passes=tuple(outcome.figures for outcome in passes),
     )
-    return FileOutcome(record, tuple(passes))
+    return FileOutcome(record, tuple(passes), predictions)
+
+
+def points_lost(reference: int, correct: Sequence[int], *, images: int) -> float:
+    """Points of accuracy (percent) that the worst of some passes loses to PyTorch, by images that are right."""
+    return 100 * (reference - min(correct)) / images
 
 
 def refusal(passes: Sequence[Pass], reference: Reference) -> str:
@@ -192,7 +221,7 @@ def loses_too_much(lost_points: float, max_accuracy_loss: float) -> bool:
 def _refusal_of_lower(precision: Precision, lost: float, max_accuracy_loss: float, race: child.Race) -> str:
     """Why a file of lower precision is not kept; empty where it is."""
     if loses_too_much(lost, max_accuracy_loss):
-        return f"loses {lost:.2f} points of accuracy; at most {max_accuracy_loss:g} are accepted"
+        return f"loses {lost:.2f} points of accuracy on validation; at most {max_accuracy_loss:g} are accepted"
     if precision == "int8" and not all(a < b for a, b in zip(race.candidate, race.fp32, strict=True)):
         median, of_fp32 = np.median(race.candidate), np.median(race.fp32)
         return f"not faster on this machine: {median:.3f} ms against {of_fp32:.3f} ms of fp32"
@@ -241,6 +270,27 @@ def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str)
         ]
 
 
+def _val_predictions(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[np.ndarray]:
+    """Classes of the validation images on one provider, graph optimisations on and off."""
+    count = len(reference.val_labels)
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+        request = child.Examination(
+            model=str(candidate.file.absolute()),
+            contract=candidate.contract,
+            metadata=candidate.metadata,
+            provider=provider,
+            images=str(reference.val_images),
+            passes=tuple(
+                child.PassRequest(optimized=optimized, sizes={comparison.CHUNK: count}, profile=False)
+                for optimized in (True, False)
+            ),
+            out=out,
+        )
+        examine(request, about=candidate.file.name)
+        logits = [np.load(f"{out}/{index}-{comparison.CHUNK}.npy", allow_pickle=False) for index in range(2)]
+    return [values.argmax(1) for values in logits]
+
+
 def _compare(
     reference: ReferenceLogits,
     by_size: Mapping[int, np.ndarray],
@@ -255,7 +305,7 @@ def _compare(
     batch_errors = {
         str(size): comparison.errors(reference.logits[first], values[first]).max_abs_error
         for size, values in by_size.items()
-    }
+    }  # each size against PyTorch, and so against batch 1
     flips = comparison.flips(reference.logits, logits, bound=reference.summary.error_bound)
     figures = Pass(
         provider=provider,

@@ -1,18 +1,16 @@
 """PyTorch's own logits, on which every verdict rests: right, in order, and nothing is changed on the way."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
+from export_helpers import exact_logits
 from torch import Tensor, nn
 from zoo import GRAY, network
 
 from cnnbench.bundles.parity import comparison
-from cnnbench.bundles.parity.reference import CHUNK, float64_logits, torch_logits
+from cnnbench.bundles.parity.reference import CHUNK, torch_logits
 
 IMAGES = np.random.RandomState(0).randint(0, 256, size=(3 * CHUNK + 2, 28, 28, 1), dtype=np.uint8)
-LOGITS = [torch_logits, float64_logits]
 
 
 class Varied(nn.Module):
@@ -54,7 +52,7 @@ def test_the_logits_are_those_of_one_call_in_order_whatever_the_number_of_images
     found = torch_logits(made.train(), images)
     assert found.dtype == np.float32
     assert found.shape == (count, 10)
-    assert np.abs(found - expected).max() <= rounding(expected, float64_logits(made, images))
+    assert np.abs(found - expected).max() <= rounding(expected, exact_logits(made, images))
     assert len({row.tobytes() for row in found.round(4)}) == count  # an image at another's place would be seen
 
 
@@ -62,7 +60,7 @@ def test_the_logits_are_those_of_one_call_in_order_whatever_the_number_of_images
 def test_a_registered_network_gives_what_it_gives_in_one_call(name: str) -> None:
     made = network(name, GRAY)
     images = IMAGES[: CHUNK + 3]
-    expected, found, exact = plain(made, images), torch_logits(made, images), float64_logits(made, images)
+    expected, found, exact = plain(made, images), torch_logits(made, images), exact_logits(made, images)
     assert np.abs(found - expected).max() <= rounding(expected, exact)
 
 
@@ -76,42 +74,12 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight
 
 
-class OfConstants(nn.Module):
-    """Made anew in each call, of whatever type is the default: a product with another type fails."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        matrix = torch.linspace(0, 1, 28 * 28 * 10).reshape(28 * 28, 10)
-        return x.flatten(1) @ matrix + torch.full((10,), 0.1) * torch.tensor(0.3)
-
-
-def linear(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1) / 255 @ Linear().weight.detach().numpy().astype(np.float64)
-
-
-def of_constants(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1) / 255 @ np.linspace(0, 1, 7840).reshape(784, 10) + 0.1 * 0.3
-
-
-@pytest.mark.parametrize(
-    ("made", "formula"), [(Linear(), linear), (OfConstants(), of_constants)], ids=["weights", "constants"]
-)
-def test_the_logits_are_those_of_the_formula(made: nn.Module, formula: Callable[[np.ndarray], np.ndarray]) -> None:
-    expected = formula(IMAGES)
+def test_the_logits_are_those_of_the_formula() -> None:
+    made = Linear()
+    expected = IMAGES.reshape(len(IMAGES), -1) / 255 @ made.weight.detach().numpy().astype(np.float64)
     scale = np.abs(expected).max()
-    found = float64_logits(made, IMAGES)
-    assert found.dtype == np.float64
-    assert np.abs(found - expected).max() <= 1e-13 * scale
     error = np.abs(torch_logits(made, IMAGES) - expected).max()
     assert 1e-9 * scale < error <= 784 * 2.0**-24 * scale  # it does round, at most half a unit a term
-
-
-@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
-def test_float64_differs_by_rounding_alone(name: str) -> None:
-    made = network(name, GRAY)
-    images = IMAGES[:4]
-    exact, found = float64_logits(made, images), plain(made, images)
-    largest = np.abs(exact).max()
-    assert 0 < np.abs(found - exact).max() <= 100 * np.finfo(np.float32).eps * largest
 
 
 def layout(made: nn.Module) -> list[tuple[str, torch.dtype, tuple[int, ...], bytes]]:
@@ -119,13 +87,12 @@ def layout(made: nn.Module) -> list[tuple[str, torch.dtype, tuple[int, ...], byt
     return [(key, t.dtype, t.stride(), t.numpy().tobytes()) for key, t in made.state_dict().items()]
 
 
-@pytest.mark.parametrize("logits", LOGITS)
-def test_the_network_and_torch_are_left_as_they_were(logits: Callable[[nn.Module, np.ndarray], np.ndarray]) -> None:
+def test_the_network_and_torch_are_left_as_they_were() -> None:
     torch.set_num_threads(3)
     made = Varied().train()
     made.norm.eval()
     modes, before = [module.training for module in made.modules()], layout(made)
-    logits(made, IMAGES)
+    torch_logits(made, IMAGES)
     assert [module.training for module in made.modules()] == modes
     assert layout(made) == before
     assert all(parameter.requires_grad for parameter in made.parameters())
@@ -143,13 +110,10 @@ class Failing(nn.Module):
         raise FailingError
 
 
-@pytest.mark.parametrize("logits", LOGITS)
-def test_torch_is_left_as_it_was_when_the_network_fails(
-    logits: Callable[[nn.Module, np.ndarray], np.ndarray],
-) -> None:
+def test_torch_is_left_as_it_was_when_the_network_fails() -> None:
     torch.set_num_threads(3)
     with pytest.raises(FailingError):
-        logits(Failing(), IMAGES)
+        torch_logits(Failing(), IMAGES)
     assert torch.get_num_threads() == 3
     assert torch.get_default_dtype() == torch.float32
 
