@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+SCHEMA = "cnnbench.bundle/3"
+
 
 class Model:
     """The network of a bundle, on one ONNX Runtime session.
@@ -26,12 +28,14 @@ class Model:
         precision: Which of the bundle's files to use: "fp32", or "fp16" or "int8" where the bundle has them.
 
     Raises:
-        ValueError: The bundle has no such file.
+        ValueError: The bundle is of another version, or has no such file.
     """
 
     def __init__(self, bundle: str | Path, session: Any = None, precision: str = "fp32") -> None:
         bundle = Path(bundle)
         self.manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+        if self.manifest.get("schema") != SCHEMA:
+            raise ValueError(f"{bundle} is a bundle of another version: expected {SCHEMA}; run `cnnbench export` again")
         self.class_names: list[str] = self.manifest["class_names"]
         self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
         files = {v["precision"]: v["file"] for v in self.manifest["variants"] if not v["refused"]}
