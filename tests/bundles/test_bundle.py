@@ -226,8 +226,8 @@ SABOTAGE: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[onnx.Model
     "a fixed batch": (same, fix_the_batch, "its inputs and outputs are not the contract's"),
     "a batch fixed within": (same, fix_the_batch_within, "cannot be evaluated in float64"),
     "height and width swapped": (same, transpose_the_images, "is not the trained network"),
-    "no normalisation": (no_normalisation, same, "would hide another network"),
-    "classes swapped": (swapped_classes, same, "would hide another network"),
+    "no normalisation": (no_normalisation, same, "the network computes something else"),
+    "classes swapped": (swapped_classes, same, "the network computes something else"),
     "dropout": (lambda network: Wrapped(network, nn.Dropout(0.5)), same, "Dropout"),
 }
 
