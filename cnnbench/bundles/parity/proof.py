@@ -161,9 +161,7 @@ def _graph_error(
     Raises:
         CnnbenchError: It is more than `comparison.EXACT`, or the file cannot be evaluated (exit 4).
     """
-    file = exact.InFloat64(
-        model, literals=weights.by_rounding(accounts.literals), parameters=weights.of_parameters(accounts.constants)
-    )
+    file = exact.InFloat64(model, literals=weights.by_rounding(accounts.literals), parameters=accounts.of_parameters)
     worst, evaluated, began, largest = 0.0, 0, time.monotonic(), float(np.abs(expected).max())
     for size, most in BATCHES.items():
         for start in range(0, len(inputs) if most is None else min(most, len(inputs)), size):
