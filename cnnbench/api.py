@@ -173,7 +173,7 @@ def diagnose() -> list[Finding]:
     """Findings about this machine: packages, devices, ONNX Runtime providers and datasets, each read whole."""
     from cnnbench.datasets.check import check_datasets
     from cnnbench.environment import check_machine, check_packages
-    from cnnbench.runtime.providers import check_providers
+    from cnnbench.runtime.check import check_providers
 
     return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
 

@@ -6,13 +6,21 @@ import os
 import platform
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from cnnbench.records.schema import Commit, Environment
 from cnnbench.types import Finding
 
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
+ONNXRUNTIME = tuple(f"onnxruntime{suffix}" for suffix in ("-gpu", "", "-openvino", "-directml", "-qnn", "-rocm"))
+"""Distributions of the module `onnxruntime`, each with all of it: two in one folder overwrite each other."""
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "onnx", *ONNXRUNTIME, "openvino", "numpy")
 
 MALWARE = ("2.6.2", "2.6.3")
 """Releases of lightning."""
@@ -97,12 +105,59 @@ def check_packages() -> list[Finding]:
     installed = versions()
     findings = [Finding("cnnbench", f"{metadata.version('cnnbench')}, Python {platform.python_version()}")]
     findings += [Finding("package", f"{name} {version}") for name, version in installed.items()]
-    wheels = {name.lower() for name in metadata.packages_distributions().get("onnxruntime", [])}
-    if {"onnxruntime", "onnxruntime-gpu"} <= wheels:
-        fact = "onnxruntime and onnxruntime-gpu are both installed"
-        remedy = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-        findings.append(Finding("onnxruntime", fact, f"they share a folder and overwrite each other: {remedy}"))
+    findings += check_onnxruntime(sys.path)
     if (version := installed.get("lightning", "")) in MALWARE:
         remedy = "this release was malware: remove it and rotate your credentials"
         findings.append(Finding("lightning", version, remedy))
     return findings
+
+
+def check_onnxruntime(path: Sequence[str]) -> list[Finding]:
+    """What is wrong with the installed ONNX Runtime: several wheels in one folder, one half removed, or none.
+
+    A folder without a whole wheel in it, and a wheel without its files, are what removing one of two wheels leaves.
+
+    Args:
+        path: Folders to search, such as `sys.path`.
+    """
+    wheels: dict[Path, dict[str, metadata.Distribution]] = defaultdict(dict)
+    for wheel in metadata.distributions(path=list(path)):
+        name = (wheel.metadata["Name"] or "").lower().replace("_", "-")
+        if name in ONNXRUNTIME:
+            wheels[Path(str(wheel.locate_file("onnxruntime"))).resolve()][name] = wheel
+    spec = PathFinder.find_spec("onnxruntime", list(path))
+    module = Path(next(iter(spec.submodule_search_locations or []), "")).resolve() if spec else None
+    wrong = [found for folder in wheels.values() for found in _wrong_wheels(folder)]
+    if module and module not in wheels:
+        remedy = f"delete {module}, which no package owns, then {_reinstall()}"
+        wrong.append(Finding("onnxruntime", f"{module} belongs to no installed package", remedy))
+    if not module and not wheels:
+        wrong.append(Finding("onnxruntime", "not installed", f"pip install '{_required_wheel()}'"))
+    return wrong
+
+
+def _wrong_wheels(wheels: dict[str, metadata.Distribution]) -> list[Finding]:
+    """What is wrong with the wheels of one folder."""
+    fact = " and ".join(f"{name} {wheels[name].version}" for name in sorted(wheels))
+    remedy = f"pip uninstall -y {' '.join(sorted(wheels))}, then {_reinstall()}"
+    if len(wheels) > 1:
+        return [Finding("onnxruntime", f"{fact} are installed together", f"they overwrite each other: {remedy}")]
+    (wheel,) = wheels.values()
+    files = [file for file in wheel.files or () if file.parts[0] == "onnxruntime" and file.suffix != ".pyc"]
+    if gone := [file for file in files if not Path(str(wheel.locate_file(file))).is_file()]:
+        lost = f"{len(gone)} of its {len(files)} files are gone, such as {gone[0]}"
+        return [Finding("onnxruntime", f"{fact}: {lost}", f"{fact} is half removed: {remedy}")]
+    return []
+
+
+def _reinstall() -> str:
+    return f"pip install --force-reinstall --no-deps '{_required_wheel()}'"
+
+
+def _required_wheel() -> str:
+    """The distribution of ONNX Runtime that cnnbench requires on this machine, with its versions."""
+    requirements = map(Requirement, metadata.requires("cnnbench") or [])
+    fitting = (
+        each for each in requirements if each.name in ONNXRUNTIME and (not each.marker or each.marker.evaluate())
+    )
+    return next((f"{each.name}{each.specifier}" for each in fitting), "onnxruntime")

@@ -14,6 +14,7 @@ import torch
 import cnnbench
 from cnnbench import environment
 from cnnbench.records.schema import Commit
+from cnnbench.types import Finding
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -83,3 +84,64 @@ def test_a_checkout_without_a_commit_or_without_git_has_none(checkout: Path, mon
     assert environment.commit() is None
     monkeypatch.setenv("PATH", str(checkout))
     assert environment.commit() is None
+
+
+MODULE = ("onnxruntime/__init__.py", "onnxruntime/capi/_state.py")
+
+
+def installed(folder: Path, *wheels: str, files: tuple[str, ...] = MODULE) -> list[Finding]:
+    """What is wrong in a folder with the metadata of these wheels, each of which lists `MODULE`, and these files."""
+    for wheel in wheels:
+        metadata_folder = folder / f"{wheel.replace('-', '_')}-1.2.dist-info"
+        metadata_folder.mkdir(parents=True)
+        (metadata_folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {wheel}\nVersion: 1.2\n")
+        (metadata_folder / "RECORD").write_text("".join(f"{name},,\n" for name in (*MODULE, "../bin/onnxruntime_test")))
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    return environment.check_onnxruntime([str(folder)])
+
+
+@pytest.mark.parametrize("wheel", environment.ONNXRUNTIME)
+def test_one_wheel_of_onnxruntime_is_right(wheel: str, tmp_path: Path) -> None:
+    assert installed(tmp_path, wheel) == []
+
+
+@pytest.mark.parametrize("other", [name for name in environment.ONNXRUNTIME if name != "onnxruntime-gpu"])
+def test_two_wheels_in_one_folder_are_wrong(other: str, tmp_path: Path) -> None:
+    (found,) = installed(tmp_path, "onnxruntime-gpu", other)
+    both = " ".join(sorted([other, "onnxruntime-gpu"]))
+    assert found.fact == f"{both.replace(' ', ' 1.2 and ')} 1.2 are installed together"
+    assert f"pip uninstall -y {both}, then pip install --force-reinstall --no-deps 'onnxruntime" in found.wrong
+
+
+def test_wheels_in_two_folders_do_not_clash(tmp_path: Path) -> None:
+    installed(tmp_path / "environment", "onnxruntime-gpu")
+    installed(tmp_path / "system", "onnxruntime")
+    assert environment.check_onnxruntime([str(tmp_path / "environment"), str(tmp_path / "system")]) == []
+
+
+@pytest.mark.parametrize("left", [(), MODULE[1:]], ids=["nothing left", "a file left"])
+def test_a_wheel_without_its_files_is_half_removed(left: tuple[str, ...], tmp_path: Path) -> None:
+    (found,) = installed(tmp_path, "onnxruntime-openvino", files=left)
+    gone = 2 - len(left)
+    assert found.fact == f"onnxruntime-openvino 1.2: {gone} of its 2 files are gone, such as onnxruntime/__init__.py"
+    assert "half removed: pip uninstall -y onnxruntime-openvino, then pip install --force-reinstall" in found.wrong
+
+
+@pytest.mark.parametrize("left", [MODULE, MODULE[1:]], ids=["the whole module", "a part of it"])
+def test_a_module_without_a_wheel_is_half_removed(left: tuple[str, ...], tmp_path: Path) -> None:
+    (found,) = installed(tmp_path, files=left)
+    assert found.fact == f"{tmp_path / 'onnxruntime'} belongs to no installed package"
+    assert f"delete {tmp_path / 'onnxruntime'}, which no package owns, then pip install" in found.wrong
+
+
+def test_no_onnxruntime_at_all_is_wrong(tmp_path: Path) -> None:
+    (found,) = installed(tmp_path, files=())
+    assert found.fact == "not installed"
+    assert found.wrong.startswith("pip install 'onnxruntime")
+
+
+def test_the_wheel_to_install_is_the_one_that_cnnbench_requires() -> None:
+    required = [line for line in metadata.requires("cnnbench") or [] if line.startswith("onnxruntime")]
+    assert any(line.startswith(environment._required_wheel()) for line in required)

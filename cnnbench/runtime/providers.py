@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from cnnbench import environment
 from cnnbench.runtime import sandbox
-from cnnbench.types import CnnbenchError, Exit, Finding, first_line
+from cnnbench.types import CnnbenchError, Exit, first_line
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -113,15 +112,6 @@ def require(provider: str) -> None:
 def usable() -> dict[str, str]:
     """Every known provider with the reason why it cannot be used, empty where a session ran on it."""
     return {provider: _try(provider) for provider in PROVIDERS}
-
-
-def check_providers() -> list[Finding]:
-    """Whether each provider works. Without a GPU, only the CPU has to."""
-    findings = []
-    for name, reason in usable().items():
-        required = name == "cpu" or bool(environment.gpus())
-        findings.append(Finding(f"provider {name}", reason or "works", reason if required else ""))
-    return findings
 
 
 def _try(provider: str) -> str:

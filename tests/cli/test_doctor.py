@@ -13,6 +13,7 @@ from cnnbench.__main__ import main
 from cnnbench.datasets import check, mnist5k
 from cnnbench.datasets.choice import data_root
 from cnnbench.runtime import providers
+from cnnbench.types import Finding
 
 
 @pytest.fixture(autouse=True)
@@ -48,20 +49,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_both_onnxruntime_wheels_at_once_are_wrong(
+def test_wheels_of_onnxruntime_that_clash_are_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu"]}
-    monkeypatch.setattr(metadata, "packages_distributions", lambda: both)
+    clash = Finding("onnxruntime", "two are installed together", "they overwrite each other")
+    monkeypatch.setattr(environment, "check_onnxruntime", lambda path: [clash])
     assert main(["doctor"]) == 6
-    assert "WRONG onnxruntime: " in capsys.readouterr().out
+    assert "WRONG onnxruntime: they overwrite each other\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("wheel", ["onnxruntime", "onnxruntime-gpu"])
-def test_one_of_the_two_wheels_is_right(wheel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": [wheel]})
-    assert main(["doctor"]) == 0
+@pytest.mark.parametrize("error", [ImportError("no _pybind_state"), AttributeError("no attribute")])
+def test_an_onnxruntime_that_cannot_be_imported_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def usable() -> dict[str, str]:
+        raise error
+
+    monkeypatch.setattr(providers, "usable", usable)
+    assert main(["doctor"]) == 6
+    assert f"WRONG provider cpu: onnxruntime cannot be used: {error}\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,0 +1,22 @@
+"""Whether ONNX Runtime runs here, for `doctor`: also where it cannot even be imported."""
+
+from __future__ import annotations
+
+from cnnbench import environment
+from cnnbench.types import Finding, first_line
+
+
+def check_providers() -> list[Finding]:
+    """Whether each provider works. Without a GPU, only the CPU has to."""
+    try:
+        from cnnbench.runtime import providers
+
+        reasons = providers.usable()
+    except (ImportError, AttributeError) as error:  # a wheel that is half removed imports as an empty module
+        reason = f"onnxruntime cannot be used: {first_line(error)}"
+        return [Finding("provider cpu", reason, reason)]
+    findings = []
+    for name, reason in reasons.items():
+        required = name == "cpu" or bool(environment.gpus())
+        findings.append(Finding(f"provider {name}", reason or "works", reason if required else ""))
+    return findings
