@@ -24,7 +24,7 @@ from cnnbench.bench import backends, plan
 from cnnbench.bench.plan import LatencyOptions
 from cnnbench.bench.regression import BundleComparison, compare_bundles
 from cnnbench.cli.table import render
-from cnnbench.records.schema import FileHash, Manifest
+from cnnbench.records.bundle import FileHash, Manifest
 from cnnbench.tables.columns import Column
 
 WIDTH = 128

@@ -28,7 +28,7 @@ from cnnbench.bundles.parity.golden import golden_images
 from cnnbench.bundles.parity.proof import prove
 from cnnbench.bundles.parity.reference import torch_logits
 from cnnbench.bundles.program import in_float64
-from cnnbench.records.schema import Proof
+from cnnbench.records.bundle import Proof
 from cnnbench.runtime.providers import open_session
 from cnnbench.types import CnnbenchError, ImageSpec
 

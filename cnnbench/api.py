@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from cnnbench.page.material import Material
     from cnnbench.page.report import report_page
     from cnnbench.page.write import write as write_page
-    from cnnbench.records.schema import Manifest, NetworkChecks, RunConfig, RunRecord
+    from cnnbench.records.bundle import Manifest
+    from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
     from cnnbench.sweeps.plan import plan as plan_sweep
     from cnnbench.sweeps.sweep import survey as survey_sweep

@@ -8,28 +8,30 @@ import numpy as np
 import torch
 
 from cnnbench import records
-from cnnbench.records.schema import (
+from cnnbench.records.bundle import (
     BundleRun,
     Contract,
+    FileHash,
+    Manifest,
+    Pass,
+    PrecisionFile,
+    Proof,
+    Reference,
+    TensorSpec,
+)
+from cnnbench.records.schema import (
     DataConfig,
     DataRecord,
     Environment,
     Epoch,
     Equivariance,
     Failure,
-    FileHash,
     FitResult,
-    Manifest,
     ModelConfig,
-    Pass,
-    PrecisionFile,
-    Proof,
-    Reference,
     Resources,
     Robustness,
     RunConfig,
     RunRecord,
-    TensorSpec,
     TestResult,
 )
 from cnnbench.training.predictions import write_predictions

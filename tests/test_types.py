@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.records.schema import Reference
+from cnnbench.records.bundle import Reference
 from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line
 
 

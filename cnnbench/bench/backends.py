@@ -25,7 +25,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.bench.plan import Setup, model_file
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError
 
 WARM_UP_CALLS, WARM_UP_SECONDS = 5, 0.1

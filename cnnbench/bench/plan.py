@@ -12,7 +12,7 @@ from typing import Literal
 from cnnbench import records
 from cnnbench.arguments import check_fields
 from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 from cnnbench.registry import hint
 from cnnbench.types import CnnbenchError, Exit
 

@@ -22,7 +22,8 @@ from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.schema import BundleRun, Contract, FileHash, Manifest, PrecisionFile, RunRecord
+from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest, PrecisionFile
+from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
 from cnnbench.training.config import flags_of, portable

@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
 from cnnbench.bundles.parity import comparison
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 
 CONTENTS = {
     "model.onnx": "the network in float32: the file to deploy",

@@ -9,7 +9,7 @@ from typing import Literal
 
 import onnx
 
-from cnnbench.records.schema import Contract, Manifest, TensorSpec
+from cnnbench.records.bundle import Contract, Manifest, TensorSpec
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
 
 INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnbench import records
-from cnnbench.records.schema import EarlierManifest, ExportRecord, Manifest
+from cnnbench.records.bundle import EarlierManifest, ExportRecord, Manifest
 from cnnbench.types import CnnbenchError, Exit
 
 MANIFEST = "manifest.json"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnnbench import records
 from cnnbench.bundles.parity import comparison
-from cnnbench.records.schema import Contract, Manifest, TensorSpec
+from cnnbench.records.bundle import Contract, Manifest, TensorSpec
 from cnnbench.types import CnnbenchError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.schema import FileHash, Manifest, PrecisionFile
+from cnnbench.records.bundle import FileHash, Manifest, PrecisionFile
 from cnnbench.runtime import predict, sandbox
 from cnnbench.runtime.providers import require
 from cnnbench.types import CnnbenchError, Dataset, Exit, Split, first_line

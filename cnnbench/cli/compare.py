@@ -10,7 +10,7 @@ from typing import Literal
 
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
-from cnnbench.records.schema import ExportRecord
+from cnnbench.records.bundle import ExportRecord
 from cnnbench.tables.columns import (
     CATALOGUE,
     Column,

@@ -12,7 +12,7 @@ from cnnbench.cli.units import Points
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
-    from cnnbench.records.schema import Manifest, PrecisionFile
+    from cnnbench.records.bundle import Manifest, PrecisionFile
 
 Format = Literal["text", "json"]
 

@@ -14,7 +14,8 @@ from cnnbench.page.charts import latency as charts
 from cnnbench.page.charts.base import COLOURS, Point, shortened
 from cnnbench.page.material import Material
 from cnnbench.page.section import Block, LegendEntry, Picture, Section, Table
-from cnnbench.records.schema import Environment, ExportRecord, PrecisionFile
+from cnnbench.records.bundle import ExportRecord, PrecisionFile
+from cnnbench.records.schema import Environment
 from cnnbench.tables.columns import Column
 from cnnbench.tables.rows import LatencyKey
 from cnnbench.tables.text import count, percent_digits, short_bytes

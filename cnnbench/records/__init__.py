@@ -1,4 +1,4 @@
-"""WHAT lies on disk: files written whole or not at all (`io`), and the records in them (`schema`)."""
+"""WHAT lies on disk: files written whole or not at all (`io`), and the records in them (`schema`, `bundle`)."""
 
 from msgspec.structs import replace
 

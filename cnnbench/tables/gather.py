@@ -17,7 +17,8 @@ from cnnbench.arguments import several
 from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
 from cnnbench.bundles.manifest import read_export
-from cnnbench.records.schema import ExportRecord, Failure, Robustness, RunRecord
+from cnnbench.records.bundle import ExportRecord
+from cnnbench.records.schema import Failure, Robustness, RunRecord
 from cnnbench.training.folder import is_set_aside
 from cnnbench.types import CnnbenchError, Exit
 

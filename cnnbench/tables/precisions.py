@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnbench.records.schema import ExportRecord
+from cnnbench.records.bundle import ExportRecord
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import count, percent_digits
 

@@ -8,7 +8,8 @@ from statistics import fmean
 
 from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
-from cnnbench.records.schema import ExportRecord, Failure
+from cnnbench.records.bundle import ExportRecord
+from cnnbench.records.schema import Failure
 from cnnbench.tables.gather import Records, Run, groups, scored_predictions
 from cnnbench.tables.text import plural
 

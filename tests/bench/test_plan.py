@@ -11,7 +11,7 @@ from bench_helpers import case_of
 from cnnbench import records
 from cnnbench.bench import plan
 from cnnbench.bench.plan import LatencyOptions
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
 

@@ -20,7 +20,8 @@ from cnnbench.architectures.handling import copy_network
 from cnnbench.architectures.layers import GlobalAveragePool, conv_bn_relu
 from cnnbench.bundles import card, contract, graph
 from cnnbench.datasets.choice import describe, open_choice
-from cnnbench.records.schema import DataChoice, FileHash, Manifest, RunRecord
+from cnnbench.records.bundle import FileHash, Manifest
+from cnnbench.records.schema import DataChoice, RunRecord
 from cnnbench.training.classifier import Classifier
 from cnnbench.types import ImageSpec
 

@@ -22,7 +22,8 @@ from cnnbench.bundles.bundle import ExportOptions, export_run
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.comparison import BATCH_SIZES
 from cnnbench.bundles.parity.golden import golden_images
-from cnnbench.records.schema import FileHash, Manifest, RunRecord, Share, TensorSpec
+from cnnbench.records.bundle import FileHash, Manifest, Share, TensorSpec
+from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import PROVIDERS
 from cnnbench.training import checkpoints

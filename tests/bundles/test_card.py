@@ -17,7 +17,8 @@ from cnnbench.bundles import card
 from cnnbench.bundles.bundle import ExportOptions
 from cnnbench.bundles.bundle import commands as bundle_commands
 from cnnbench.bundles.quantise import PRECISIONS
-from cnnbench.records.schema import Manifest, RunRecord
+from cnnbench.records.bundle import Manifest
+from cnnbench.records.schema import RunRecord
 
 
 def tables(text: str) -> list[list[list[str]]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench.bundles import contract
-from cnnbench.records.schema import Contract, TensorSpec
+from cnnbench.records.bundle import Contract, TensorSpec
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(2, 3, 1, num_classes=4)

@@ -10,7 +10,7 @@ from cnnbench import api, records
 from cnnbench.bench import plan
 from cnnbench.bundles.manifest import is_bundle, open_manifest, read_export, require_bundle
 from cnnbench.bundles.verify import verify_bundle
-from cnnbench.records.schema import EarlierManifest
+from cnnbench.records.bundle import EarlierManifest
 from cnnbench.runtime.predict import Model
 from cnnbench.types import CnnbenchError, Exit
 

@@ -28,7 +28,7 @@ from cnnbench.bundles import graph
 from cnnbench.bundles.parity import exact, weights
 from cnnbench.bundles.parity.comparison import EXACT
 from cnnbench.bundles.verify import Check, CheckError, verify_bundle
-from cnnbench.records.schema import Constant, Manifest
+from cnnbench.records.bundle import Constant, Manifest
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Exit
 

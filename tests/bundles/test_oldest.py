@@ -12,7 +12,7 @@ from PIL import Image
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.bundles.contract import OLDEST_ONNXRUNTIME
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = CHECKOUT / ".venv-oldest" / ("Scripts" if os.name == "nt" else "bin") / "python"

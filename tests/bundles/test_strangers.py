@@ -19,7 +19,7 @@ from cnnbench import records
 from cnnbench.bundles import contract, verify
 from cnnbench.bundles.parity import child
 from cnnbench.bundles.verify import CheckError
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit
 

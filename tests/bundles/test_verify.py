@@ -27,7 +27,7 @@ from cnnbench.__main__ import main
 from cnnbench.bundles import verify
 from cnnbench.bundles.parity import child
 from cnnbench.records import io
-from cnnbench.records.schema import Manifest
+from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
 CHECKS = ["hashes", "manifest", "card", "graph", "proof", "golden", "reference"]

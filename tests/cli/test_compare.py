@@ -16,7 +16,8 @@ from scipy import stats
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.records.schema import Manifest, RunConfig, RunRecord
+from cnnbench.records.bundle import Manifest
+from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.tables import rows as tables_rows
 from cnnbench.tables.gather import gather
 

@@ -41,7 +41,8 @@ from cnnbench.page.material import Material
 from cnnbench.page.report import report_page
 from cnnbench.page.section import Answer, Fact
 from cnnbench.page.write import write
-from cnnbench.records.schema import BundleRun, Commit, DataChoice, RunRecord
+from cnnbench.records.bundle import BundleRun
+from cnnbench.records.schema import Commit, DataChoice, RunRecord
 from cnnbench.tables.columns import every_column
 from cnnbench.tables.gather import Records, Run, gather
 from cnnbench.tables.rows import LatencyKey, latency_keys, rows_of

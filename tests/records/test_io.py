@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cnnbench import records
 from cnnbench.records import io
-from cnnbench.records.schema import Failure, Manifest, Robustness, RunRecord
+from cnnbench.records.bundle import Manifest
+from cnnbench.records.schema import Failure, Robustness, RunRecord
 from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {

@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cnnbench import records
-from cnnbench.records.schema import BundleRun, Failure
+from cnnbench.records.bundle import BundleRun
+from cnnbench.records.schema import Failure
 from cnnbench.tables.gather import Records, Run, gather, groups
 from cnnbench.tables.rows import LatencyKey, Percentiles, TimeToTarget, latency_keys, row_of, rows_of
 

@@ -20,7 +20,7 @@ from cnnbench.bundles import contract as contracts
 from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
-from cnnbench.records.schema import Contract, Proof, Share
+from cnnbench.records.bundle import Contract, Proof, Share
 from cnnbench.runtime import providers
 from cnnbench.types import CnnbenchError, Exit, first_line
 

@@ -18,7 +18,7 @@ from cnnbench.bundles.graph import Deployable, Exported
 from cnnbench.bundles.parity import comparison, exact, weights
 from cnnbench.bundles.program import in_float64
 from cnnbench.pixels import to_graph_input
-from cnnbench.records.schema import Proof
+from cnnbench.records.bundle import Proof
 from cnnbench.types import SEED, CnnbenchError, Exit
 
 ASKED_IMAGES = 4

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.quantise import Precision
-from cnnbench.records.schema import Contract, Pass, PrecisionFile, Reference
+from cnnbench.records.bundle import Contract, Pass, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit
 

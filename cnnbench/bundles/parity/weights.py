@@ -15,7 +15,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from cnnbench.bundles import contract
-from cnnbench.records.schema import Constant, Proof
+from cnnbench.records.bundle import Constant, Proof
 from cnnbench.types import CnnbenchError, Exit
 
 Rule = Literal["tensor", "transpose", "pieces", "literal", "empty", ""]

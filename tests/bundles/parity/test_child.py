@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench.bundles import contract
 from cnnbench.bundles.parity import child
-from cnnbench.records.schema import Contract, Share
+from cnnbench.records.bundle import Contract, Share
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(4, 4, 1, num_classes=3)

@@ -22,7 +22,8 @@ from cnnbench.bundles import quantise
 from cnnbench.bundles.parity import child, comparison, lower
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import golden_images
-from cnnbench.records.schema import Pass, PrecisionFile, Reference, RunRecord, Share
+from cnnbench.records.bundle import Pass, PrecisionFile, Reference, Share
+from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import sandbox
 from cnnbench.training import predictions
 from cnnbench.training.checkpoints import load_classifier

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench import records
 from cnnbench.bundles.parity import weights
-from cnnbench.records.schema import Constant
+from cnnbench.records.bundle import Constant
 from cnnbench.types import CnnbenchError, Exit
 
 

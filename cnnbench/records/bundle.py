@@ -1,0 +1,218 @@
+"""The records of a bundle: its manifest, with the contract, the proof and the figures of its files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cnnbench.records.schema import DataRecord, Environment, Part, TaskPart
+from cnnbench.types import Cost, ImageSpec
+
+
+class TensorSpec(Part, frozen=True):
+    """An input or output of a graph; the first of its sizes is "batch"."""
+
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
+
+
+class Contract(Part, frozen=True):
+    """Names, types and shapes of a graph's input and outputs, and the versions it needs."""
+
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    ir_version: int
+    oldest_onnxruntime: str
+
+
+class BundleRun(Part, frozen=True):
+    """The run a bundle was exported from."""
+
+    checkpoint_sha256: str
+    epochs: int
+    val_accuracy: float
+    commands: tuple[str, ...]
+    """That made the run and the bundle."""
+
+
+class FileHash(Part, frozen=True):
+    """A file of a bundle."""
+
+    sha256: str
+    bytes: int
+
+
+class Reference(Part, frozen=True):
+    """What every file of a bundle is compared with: PyTorch's float32 logits of the whole test split, on the CPU."""
+
+    images: int
+    correct: int
+    logits_from: str
+    """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
+    float64_error: float
+    """Largest difference of PyTorch's float32 logits from float64 logits, on the golden images."""
+    error_bound: float
+    """How far a runtime's float32 logits may be from PyTorch's; see `bundles.parity.comparison`."""
+    tf32: bool = False
+    """TF32 rounds products to 10 bits of mantissa; it is off on every provider."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.images
+
+
+class Share(Part, frozen=True):
+    """What part of a graph a provider really ran, by ONNX Runtime's own profile. Fractions of 1."""
+
+    nodes: float
+    time: float
+
+
+class Pass(Part, frozen=True):
+    """One pass of ONNX Runtime over the whole test split, against PyTorch. Errors are in logits.
+
+    Relative errors are in parts of the largest logit of the same image, in absolute value.
+    """
+
+    provider: str
+    """The one that was asked for."""
+    active: str
+    """ONNX Runtime's name of the one that the session used."""
+    optimized: bool
+    """Whether ONNX Runtime's graph optimisations were all on, as by default, or all off."""
+    placement: dict[str, Share]
+    correct: int
+    flips: int
+    """Images whose top-1 class differs although the margin exceeds what the error bound can explain: a bug."""
+    rounding_flips: int
+    """Images whose top-1 class differs within the bound: a tie that rounding decides."""
+    largest_margin: float
+    """The largest margin, in PyTorch's logits, of an image that changes class; 0 where none does."""
+    max_abs_error: float
+    p999_abs_error: float
+    max_rel_error: float
+    p999_rel_error: float
+    batch_errors: dict[str, float]
+    """Largest absolute error on the first images at each batch size that was tried."""
+
+
+class PrecisionFile(Part, frozen=True):
+    """The file of one precision in a bundle, or one that was refused, and why."""
+
+    precision: str
+    file: str
+    bytes: int
+    refused: str
+    """The reason; empty where the file is kept."""
+    budget_points: float
+    """Points of accuracy (percent) that it may lose to PyTorch on the validation split."""
+    lost_points: float
+    """Points that it loses there, in the worst pass."""
+    latency_ms: float | None
+    """Median time of one image on one CPU thread, in turn with fp32; None where fp32 stands alone."""
+    fp32_latency_ms: float | None
+    passes: tuple[Pass, ...]
+    test_lost_points: float = 0.0
+    """Points that it loses on the test split, in the worst pass: reported, and no part of the decision."""
+    clamped: int = 0
+    """Weights of a float16 file whose nearest half is 0 or infinite, and that hold the converter's limit instead."""
+
+
+class Constant(Part, frozen=True):
+    """A floating-point constant of the float32 file, and what it is; see docs/proof.md."""
+
+    name: str
+    rule: Literal["tensor", "transpose", "pieces", "literal", "empty"]
+    source: str
+    """The tensor, or the parts of tensors, of the reference network whose bits it has; empty for a literal."""
+    sha256: str
+    """Of its type, shape and bytes."""
+
+
+class Proof(Part, frozen=True, kw_only=True):
+    """That the network is a function of the image, and that the file is that network: exact, in float64.
+
+    Errors are in parts of the largest logit. The reference network is the trained one with batch norm folded in
+    float64; see docs/proof.md.
+    """
+
+    function_error: float
+    """Largest difference between calls of the trained network, and between batches that hold the same image."""
+    folded: int
+    """Batch norms that were folded into the layer before them."""
+    fold_error: float
+    """Of the reference network, before its weights are rounded once to float32, from the trained one."""
+    graph_error: float
+    """Of the file, evaluated in float64, from the reference network in float64."""
+    graph_images: int
+    """Golden images on which the file was evaluated."""
+    graph_batches: tuple[int, ...]
+    """Batch sizes at which it was."""
+    constants: tuple[Constant, ...]
+    literals: tuple[float, ...]
+    """Numbers that the file holds rounded to float32: arguments of operators, and what follows from them."""
+    control_flow: bool
+    """Whether the network itself has branches or loops; else the file may have none."""
+
+
+class Preprocessing(Part, frozen=True, kw_only=True):
+    """What turns an image file into the pixels that the network takes."""
+
+    orientation: str
+    mode: str
+    resize: str
+    background: str = ""
+    depth: int = 8
+
+
+class Calibration(Part, frozen=True, kw_only=True):
+    """How probabilities were calibrated."""
+
+    temperature: float
+    split: str
+    images: int
+
+
+class ExportRecord(TaskPart, frozen=True):
+    """What tables show of a bundle: what the files are, what they take and return, and their figures."""
+
+    arch: str
+    seed: int
+    data: DataRecord
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    cost: Cost
+    contract: Contract
+    weights_sha256: str
+    run: BundleRun
+    """The checkpoint's hash, how it was trained, and the commands that made it and this bundle."""
+    reference: Reference
+    variants: tuple[PrecisionFile, ...]
+    """The files by precision, kept and refused."""
+    files: dict[str, FileHash]
+    environment: Environment
+
+    @property
+    def kept(self) -> tuple[PrecisionFile, ...]:
+        return tuple(file for file in self.variants if not file.refused)
+
+    def accuracy(self, file: PrecisionFile) -> float:
+        """Top-1 of a file on the test split, on its first provider, as it runs by default."""
+        return file.passes[0].correct / self.reference.images
+
+
+class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag="cnnbench.bundle/3"):
+    """`manifest.json` of a bundle: what the files are, what they take and return, and their verification."""
+
+    proof: Proof
+    preprocessing: Preprocessing | None = None
+    """None where predict.py decodes as its docstring says."""
+    calibration: Calibration | None = None
+    """None where probabilities are the softmax of the logits as they are."""
+    licence: str | None = None
+    """Of the bundle, by its SPDX name."""
+
+
+class EarlierManifest(ExportRecord, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):
+    """The manifest of a bundle of version 0.1, which has no proof: tables show it, and its files are not run."""
