@@ -7,8 +7,6 @@ JSON, YAML, and arrays that are never unpickled; its predict.py is never run.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -16,48 +14,23 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.bundles import card, contract
+from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, arrays, failed
 from cnnbench.bundles.manifest import open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
+from cnnbench.bundles.rescore import score_again
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.bundle import FileHash, Manifest, PrecisionFile
+from cnnbench.records.bundle import FileHash, PrecisionFile
 from cnnbench.runtime import predict, sandbox
 from cnnbench.runtime.providers import require
-from cnnbench.types import CnnbenchError, Dataset, Exit, Split, first_line
+from cnnbench.types import CnnbenchError
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
 EXACT_SECONDS, EXACT_IMAGES = 20.0, 4
 """How long the float32 file is evaluated in float64, and on how many images in any case."""
 SECOND_SIZE = 7
-LARGEST_ARRAYS = 2**30
-"""Bytes: a few images, and two numbers for each test image, are far less."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check that passed, and what it saw."""
-
-    name: str
-    detail: str
-
-
-class CheckError(CnnbenchError):
-    """A check that failed; `check` is its name."""
-
-    def __init__(self, check: str, message: str, code: Exit) -> None:
-        super().__init__(message, code)
-        self.check = check
-
-
-@dataclass(frozen=True)
-class _Bundle:
-    """What every check reads: the folder, its manifest, and the provider to run on."""
-
-    path: Path
-    manifest: Manifest
-    provider: str
 
 
 def verify_bundle(
@@ -95,7 +68,7 @@ def verify_bundle(
     require_bundle(path)
     if provider != "cpu":
         require(provider)
-    bundle = _Bundle(path, open_manifest(path), provider)
+    bundle = OpenBundle(path, open_manifest(path), provider)
     manifest = bundle.manifest
     checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle)]
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
@@ -109,52 +82,52 @@ def verify_bundle(
     if rescore:
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
-            raise _failed("rescore", "the manifest's class names or image spec are not those of the test images")
-        checks += [_rescore(bundle, file, data) for file in manifest.kept]
+            raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
+        checks += [score_again(bundle, file, data) for file in manifest.kept]
     return checks
 
 
-def _check_hashes(bundle: _Bundle) -> Check:
+def _check_hashes(bundle: OpenBundle) -> Check:
     path, manifest = bundle.path, bundle.manifest
     for name, expected in manifest.files.items():
         if Path(name).name != name:
-            raise _failed("hashes", f"the manifest names {name}, which is not a file of the bundle's own folder")
+            raise failed("hashes", f"the manifest names {name}, which is not a file of the bundle's own folder")
         if not (path / name).is_file():
-            raise _failed("hashes", f"{path / name} is missing; export the bundle again")
+            raise failed("hashes", f"{path / name} is missing; export the bundle again")
         actual = FileHash(records.sha256(path / name), (path / name).stat().st_size)
         if actual != expected:
-            raise _failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
+            raise failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
     # a module of a name that predict.py imports would run in its stead; what a repository keeps hidden cannot
     names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
     if more := names - {*manifest.files, "manifest.json"}:
-        raise _failed("hashes", f"{path} also holds {', '.join(sorted(more))}: not of the bundle; remove it")
+        raise failed("hashes", f"{path} also holds {', '.join(sorted(more))}: not of the bundle; remove it")
     return Check("hashes", f"{len(manifest.files)} files as written, and no other")
 
 
-def _check_manifest(bundle: _Bundle) -> Check:
+def _check_manifest(bundle: OpenBundle) -> Check:
     """What the manifest says must hold together before anything is computed from it."""
     manifest = bundle.manifest
     _check_names(bundle)
     precisions = [file.precision for file in manifest.kept]
     if "fp32" not in precisions or len({*precisions}) < len(precisions) or not {*precisions} <= {*PRECISIONS}:
-        raise _failed(
+        raise failed(
             "manifest", f"the manifest keeps files of {', '.join(precisions) or 'no'} precision; expected fp32"
         )
     if manifest.reference.images < 1 or not all(file.passes for file in manifest.kept):
-        raise _failed("manifest", "the manifest keeps a file without a pass over the test images")
+        raise failed("manifest", "the manifest keeps a file without a pass over the test images")
     for file in manifest.kept:
         worst = min(figures.correct for figures in file.passes)
         lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
         too_much = file.precision != "fp32" and parity.loses_too_much(file.lost_points, file.budget_points)
         if abs(lost - file.test_lost_points) > 1e-6 or too_much:
-            raise _failed("manifest", f"{file.file} loses {lost:.2f} points by its passes, not what is claimed")
-    fp32 = next(file for file in manifest.kept if file.precision == "fp32")
+            raise failed("manifest", f"{file.file} loses {lost:.2f} points by its passes, not what is claimed")
+    fp32 = bundle.fp32
     if reason := parity.refusal(fp32.passes, manifest.reference):
-        raise _failed("manifest", f"the manifest keeps a file that is not the trained network: {reason}")
+        raise failed("manifest", f"the manifest keeps a file that is not the trained network: {reason}")
     return Check("manifest", f"{' and '.join(precisions)}, {manifest.reference.images} test images")
 
 
-def _check_names(bundle: _Bundle) -> None:
+def _check_names(bundle: OpenBundle) -> None:
     """The contract is that of the images, and every file is there with its size."""
     manifest = bundle.manifest
     contracts = [
@@ -163,84 +136,60 @@ def _check_names(bundle: _Bundle) -> None:
         for softmax in (False, True)
     ]
     if manifest.contract not in contracts:
-        raise _failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
+        raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
     missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
     missing |= {file.file for file in manifest.kept} - {*manifest.files}
     if missing:
-        raise _failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
+        raise failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
     if any(file.bytes != manifest.files[file.file].bytes for file in manifest.kept):
-        raise _failed("manifest", "the manifest states another size of a file than it has")
+        raise failed("manifest", "the manifest states another size of a file than it has")
 
 
-def _check_card(bundle: _Bundle) -> Check:
+def _check_card(bundle: OpenBundle) -> Check:
     """The card claims what the manifest does; and whether predict.py is the one of this version."""
     path, manifest = bundle.path, bundle.manifest
     if card.read_front_matter(path / "README.md") != card.front_matter(manifest):
-        raise _failed("card", f"{path / 'README.md'} claims something else than manifest.json")
+        raise failed("card", f"{path / 'README.md'} claims something else than manifest.json")
     same = records.sha256(path / "predict.py") == records.sha256(Path(predict.__file__))
     script = "as in this version" if same else "of another version or edited: read it before you run it"
     text = "" if _as_written(bundle) else "; its text is of another version or edited"
     return Check("card", f"claims what the manifest does{text}; predict.py {script}")
 
 
-def _as_written(bundle: _Bundle) -> bool:
+def _as_written(bundle: OpenBundle) -> bool:
     try:
         return (bundle.path / "README.md").read_text() == card.text(bundle.manifest)
     except Exception:  # what the template meets in a manifest that lacks something
         return False
 
 
-def _golden_logits(bundle: _Bundle, file: PrecisionFile) -> np.ndarray:
+def _golden_logits(bundle: OpenBundle, file: PrecisionFile) -> np.ndarray:
     """Logits of the golden images at two batch sizes `(2, N, num_classes)`, from a process of its own.
 
     It checks the file first. The second size shows a batch that is fixed at the number of golden images.
     """
-    golden = _read_golden(bundle)
+    golden = bundle.golden
     try:
-        return _logits(bundle, file, golden.pixels, seconds=SECONDS, sizes=(comparison.CHUNK, SECOND_SIZE))
+        return bundle.logits(file, golden.pixels, seconds=SECONDS, sizes=(comparison.CHUNK, SECOND_SIZE))
     except CnnbenchError as error:
         raise CheckError("graph", str(error), error.code) from None
 
 
-@dataclass(frozen=True)
-class _Golden:
-    """What golden.npz holds: images, their places in the test split, and the reference network's float64 logits."""
-
-    pixels: np.ndarray
-    places: np.ndarray
-    logits: np.ndarray
-
-
-def _read_golden(bundle: _Bundle) -> _Golden:
-    spec, manifest = bundle.manifest.spec, bundle.manifest
-    pixels, places, logits = _arrays("golden", bundle.path / "golden.npz", "pixels", "places", "logits")
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (spec.height, spec.width, spec.channels) or not len(pixels):
-        raise _failed("golden", f"golden.npz does not fit the graph: images are {pixels.dtype} {pixels.shape}")
-    if logits.dtype != np.float64 or logits.shape != (len(pixels), spec.num_classes):
-        raise _failed("golden", f"golden.npz does not fit the graph: logits are {logits.dtype} {logits.shape}")
-    fit = places.dtype == np.int32 and places.shape == (len(pixels),)
-    if not fit or not (places >= 0).any() or places.max() >= manifest.reference.images:
-        raise _failed("golden", f"golden.npz places its images {places.dtype} {places.shape}, not in the test split")
-    if not np.isfinite(logits).all():
-        raise _failed("golden", "golden.npz holds logits that are not finite")
-    return _Golden(pixels, places, logits)
-
-
-def _check_proof(bundle: _Bundle, *, quick: bool) -> Check:
+def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
     """The float32 file is the network of the golden logits: every constant by its hash, the graph in float64.
 
     Args:
         bundle: What to check.
         quick: Whether to leave out the graph.
     """
-    golden, proof = _read_golden(bundle), bundle.manifest.proof
-    fp32 = next(file for file in bundle.manifest.kept if file.precision == "fp32")
+    golden, proof = bundle.golden, bundle.manifest.proof
+    fp32 = bundle.fp32
     if not max(proof.function_error, proof.fold_error, proof.graph_error) <= comparison.EXACT:
-        raise _failed("proof", f"the manifest's own figures are no proof: expected at most {comparison.EXACT:g}")
+        raise failed("proof", f"the manifest's own figures are no proof: expected at most {comparison.EXACT:g}")
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
         np.save(Path(out) / "images.npy", golden.pixels)
         request = child.ExactRequest(
-            model=str((bundle.path / fp32.file).absolute()),
+            model=bundle.place(fp32),
             contract=bundle.manifest.contract,
             proof=proof,
             images=f"{out}/images.npy",
@@ -259,7 +208,7 @@ def _check_proof(bundle: _Bundle, *, quick: bool) -> Check:
     largest = float(np.abs(golden.logits).max())
     difference = comparison.relative(golden.logits[:evaluated], logits, largest=largest)
     if not difference <= comparison.EXACT:
-        raise _failed(
+        raise failed(
             "proof",
             f"{fp32.file} is not the network of golden.npz: in float64 its logits differ by {difference:.1e} of the "
             f"largest; expected at most {comparison.EXACT:g}",
@@ -272,12 +221,12 @@ def _check_proof(bundle: _Bundle, *, quick: bool) -> Check:
     )
 
 
-def _check_lower(bundle: _Bundle, file: PrecisionFile) -> Check:
+def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
     """A file of lower precision is the float32 file, rounded: every constant is as near as it can be."""
-    fp32 = next(other for other in bundle.manifest.kept if other.precision == "fp32")
+    fp32 = bundle.fp32
     request = child.LowerRequest(
-        model=str((bundle.path / file.file).absolute()),
-        fp32=str((bundle.path / fp32.file).absolute()),
+        model=bundle.place(file),
+        fp32=bundle.place(fp32),
         precision="fp16" if file.precision == "fp16" else "int8",
     )
     try:
@@ -285,7 +234,7 @@ def _check_lower(bundle: _Bundle, file: PrecisionFile) -> Check:
     except CnnbenchError as error:
         raise CheckError("lower", f"{file.file}: {error}", error.code) from None
     if found.clamped != file.clamped:
-        raise _failed(
+        raise failed(
             "lower",
             f"{file.file} has {found.clamped} weights at the limit of float16; the manifest claims {file.clamped}",
         )
@@ -295,213 +244,62 @@ def _check_lower(bundle: _Bundle, file: PrecisionFile) -> Check:
     return Check("lower", f"{file.file}: {found.rounded} weights {how}")
 
 
-def _logits(
-    bundle: _Bundle,
-    file: PrecisionFile,
-    images: np.ndarray,
-    *,
-    seconds: float | None,
-    sizes: Sequence[int],
-    levels: Sequence[bool] = (True,),
-) -> np.ndarray:
-    """Logits of a file with graph optimisations on or off, at each of `sizes`: `(levels * sizes, N, num_classes)`."""
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
-        np.save(Path(out) / "images.npy", images)
-        request = child.Examination(
-            model=str((bundle.path / file.file).absolute()),
-            contract=bundle.manifest.contract,
-            metadata=contract.manifest_metadata(bundle.manifest, file.precision),
-            provider=bundle.provider,
-            images=f"{out}/images.npy",
-            passes=tuple(
-                child.PassRequest(optimized=level, sizes=dict.fromkeys(sizes, len(images)), profile=False)
-                for level in levels
-            ),
-            out=out,
-            control_flow=bundle.manifest.proof.control_flow,
-        )
-        parity.examine(request, about=str(bundle.path / file.file), seconds=seconds)
-        files = [f"{out}/{index}-{size}.npy" for index in range(len(levels)) for size in sizes]
-        return np.stack([np.load(name, allow_pickle=False) for name in files])
-
-
-def _check_golden(bundle: _Bundle, file: PrecisionFile, logits: np.ndarray) -> Check:
+def _check_golden(bundle: OpenBundle, file: PrecisionFile, logits: np.ndarray) -> Check:
     """Logits of float32 against the reference network's; of lower precision against its own when it was exported."""
-    golden = _read_golden(bundle)
+    golden = bundle.golden
     if file.precision == "fp32":
         expected = golden.logits
     else:
-        (expected,) = _arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
+        (expected,) = arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
         logits = logits[:, golden.places >= 0]
     if expected.shape != logits.shape[1:]:
-        raise _failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {logits.shape[1:]}")
+        raise failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {logits.shape[1:]}")
     error, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
     # other processors' kernels saturate or round 8-bit sums elsewhere; the weights themselves are compared exactly
     bound = bundle.manifest.reference.error_bound if file.precision == "fp32" else comparison.LOOSEST_LOWER * largest
     if file.precision == "fp32" and not bound <= comparison.LOOSEST * largest:
-        raise _failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
+        raise failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
     if not error <= bound:
-        raise _failed("golden", f"golden logits of {file.file} differ by {error:.2g}; bound {bound:.2g}")
+        raise failed("golden", f"golden logits of {file.file} differ by {error:.2g}; bound {bound:.2g}")
     detail = f"{file.file}: {len(expected)} images, largest logit error {error:.1e} (bound {bound:.1e})"
     return Check("golden", detail)
 
 
-def _check_reference(bundle: _Bundle) -> Check:
+def _check_reference(bundle: OpenBundle) -> Check:
     """The stored predictions must add up to the accuracy that the manifest claims, and agree with the golden logits."""
-    labels, predictions = _classes(bundle, "")
+    labels, predictions = bundle.classes("")
     correct, claimed = int((labels == predictions).sum()), bundle.manifest.reference
     if (len(labels), correct) != (claimed.images, claimed.correct):
-        raise _failed(
+        raise failed(
             "reference",
             f"reference.npz gives {correct} of {len(labels)} images right; "
             f"the manifest claims {claimed.correct} of {claimed.images}",
         )
-    golden = _read_golden(bundle)
+    golden = bundle.golden
     of_test, places = golden.logits[golden.places >= 0], golden.places[golden.places >= 0]
     rows = np.arange(len(places))
     if (of_test.max(axis=1) - of_test[rows, predictions[places] % of_test.shape[1]] > 2 * claimed.error_bound).any():
-        raise _failed("reference", "reference.npz and golden.npz disagree on the class of a golden image")
+        raise failed("reference", "reference.npz and golden.npz disagree on the class of a golden image")
     _check_validation(bundle)
     for file in bundle.manifest.kept:
         for figures in file.passes:
             if abs(figures.correct - correct) > figures.flips + figures.rounding_flips:
-                raise _failed("reference", f"the manifest's accuracy of {file.file} is not what its flips allow")
+                raise failed("reference", f"the manifest's accuracy of {file.file} is not what its flips allow")
     return Check("reference", f"{correct} of {len(labels)} images right in PyTorch, as claimed")
 
 
-def _classes(bundle: _Bundle, split: str, *, of: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions of a split in reference.npz, int32; `of` is a lower precision."""
-    file, names = bundle.path / "reference.npz", (f"{split}labels", f"{split}predictions{of}")
-    labels, predictions = _arrays("reference", file, *names)
-    if not {labels.dtype, predictions.dtype} == {np.dtype(np.int32)} or not labels.ndim == predictions.ndim == 1:
-        raise _failed("reference", f"reference.npz does not hold two rows of classes, int32: {' and '.join(names)}")
-    if len(labels) != len(predictions):
-        raise _failed("reference", f"reference.npz has {len(labels)} labels and {len(predictions)} predictions")
-    return labels, predictions
-
-
-def _check_validation(bundle: _Bundle) -> None:
+def _check_validation(bundle: OpenBundle) -> None:
     """What each file of lower precision loses on the validation split must follow from its predictions there."""
-    labels, predictions = _classes(bundle, "val_")
+    labels, predictions = bundle.classes("val_")
     if len(labels) != bundle.manifest.data.val_images:
-        raise _failed("reference", f"reference.npz has {len(labels)} validation images, not the manifest's number")
+        raise failed("reference", f"reference.npz has {len(labels)} validation images, not the manifest's number")
     for file in bundle.manifest.kept:
         if file.precision != "fp32":
-            _, own = _classes(bundle, "val_", of=f"_{file.precision}")
+            _, own = bundle.classes("val_", of=f"_{file.precision}")
             lost = parity.points_lost(
                 int((labels == predictions).sum()), [int((labels == own).sum())], images=len(labels)
             )
             if lost > file.lost_points + 1e-6:  # another pass may lose more
-                raise _failed(
+                raise failed(
                     "reference", f"{file.file} loses {lost:.2f} points on validation, more than the manifest claims"
                 )
-
-
-def _rescore(bundle: _Bundle, file: PrecisionFile, data: Dataset) -> Check:
-    """Compare the predictions of the whole test split with the stored ones; of lower precision also validation's."""
-    labels, expected = _classes(bundle, "")
-    if len(labels) != len(data.test) or (labels != data.test.labels).any():
-        raise _failed("rescore", "the labels of reference.npz are not the test split's")
-    levels = (True,) if file.precision == "fp32" else (True, False)
-    logits = _split_logits(bundle, file, data.test, levels)
-    predictions = logits.argmax(axis=2)
-    correct, differing = (predictions == labels).sum(axis=1), int((predictions[0] != expected).sum())
-    if file.precision == "fp32":
-        allowed = _ties(logits[0], expected, bound=bundle.manifest.reference.error_bound)
-        val_labels, val_expected = _classes(bundle, "val_")
-        if len(val_labels) != len(data.val) or (val_labels != data.val.labels).any():
-            raise _failed("rescore", "the validation labels of reference.npz are not the validation split's")
-        val_logits = _split_logits(bundle, file, data.val, levels)
-        _ties(val_logits[0], val_expected, bound=bundle.manifest.reference.error_bound)
-        how = "by rounding"
-        here = {True: int(correct[0]), False: int(correct[0])}  # the same network at both levels, within the bound
-    else:
-        allowed = max(2, len(labels) // 200)  # kernels of other processors round 8-bit sums elsewhere
-        how = f"from PyTorch's, {_lost_on_validation(bundle, file, data.val):.2f} points lost on validation"
-        here = dict(zip(levels, map(int, correct), strict=True))  # optimised 8-bit kernels may saturate
-    _check_claims(file, here, allowed)
-    return Check(
-        "rescore", f"{file.file}: {correct[0]} of {len(labels)} images right, {differing} predictions differ {how}"
-    )
-
-
-def _split_logits(bundle: _Bundle, file: PrecisionFile, split: Split, levels: Sequence[bool]) -> np.ndarray:
-    """Logits of a whole split, `(levels, N, num_classes)`."""
-    try:
-        return _logits(bundle, file, split.images, seconds=None, sizes=(comparison.CHUNK,), levels=levels)
-    except CnnbenchError as error:
-        raise CheckError("rescore", str(error), error.code) from None
-
-
-def _lost_on_validation(bundle: _Bundle, file: PrecisionFile, val: Split) -> float:
-    """Points of accuracy that a file of lower precision loses to PyTorch on the validation split on this machine.
-
-    Raises:
-        CheckError: They are more than are accepted.
-    """
-    labels, expected = _classes(bundle, "val_")  # compared with the float32 file before
-    _, stored = _classes(bundle, "val_", of=f"_{file.precision}")
-    predictions = _split_logits(bundle, file, val, (True, False)).argmax(axis=2)
-    differing = int((predictions[0] != stored).sum())
-    if differing > max(2, len(labels) // 200):  # kernels of other processors round 8-bit sums elsewhere
-        raise _failed(
-            "rescore", f"{differing} of {len(labels)} classes of {file.file} on validation are not the stored ones"
-        )
-    correct = [int(count) for count in (predictions == labels).sum(axis=1)]
-    lost = parity.points_lost(int((labels == expected).sum()), correct, images=len(labels))
-    if parity.loses_too_much(lost, file.budget_points):
-        raise _failed(
-            "rescore",
-            f"{file.file} loses {lost:.2f} points on validation here; at most {file.budget_points:g} are accepted",
-        )
-    return lost
-
-
-def _check_claims(file: PrecisionFile, correct: dict[bool, int], allowed: int) -> None:
-    """Compare the claims of each pass with the images that are right here, by level of graph optimisation.
-
-    Raises:
-        CheckError: A claim is off by more than `allowed` images.
-    """
-    for claimed in file.passes:
-        here, level = correct[claimed.optimized], "on" if claimed.optimized else "off"
-        if abs(claimed.correct - here) > allowed:
-            raise _failed(
-                "rescore",
-                f"{file.file} has {here} images right here with graph optimisations {level}, "
-                f"not what the manifest claims of it: {claimed.correct}",
-            )
-
-
-def _ties(logits: np.ndarray, expected: np.ndarray, *, bound: float) -> int:
-    """Images that rounding may decide otherwise.
-
-    Args:
-        logits: Of the float32 file, `(N, num_classes)`.
-        expected: The stored predictions `(N,)`.
-        bound: The error bound of a logit.
-
-    Raises:
-        CheckError: A prediction differs by more than rounding.
-    """
-    predictions = logits.argmax(axis=1)
-    rows = np.flatnonzero(predictions != expected)
-    beyond = int((logits[rows, predictions[rows]] - logits[rows, expected[rows]] > 2 * bound).sum())
-    if beyond:
-        raise _failed("rescore", f"{beyond} of {len(predictions)} predictions differ from the stored ones")
-    second, first = np.sort(logits, axis=1)[:, -2:].T
-    return int((first - second <= 2 * bound).sum())
-
-
-def _arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
-            if (size := sum(entry.file_size for entry in stored.zip.infolist())) > LARGEST_ARRAYS:
-                raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
-            return [stored[name] for name in names]
-    except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
-        raise CheckError(check, f"{path} cannot be read: {first_line(error)}", Exit.DATA) from None
-
-
-def _failed(check: str, message: str) -> CheckError:
-    return CheckError(check, message, Exit.VERDICT)

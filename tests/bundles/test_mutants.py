@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from cnnbench import records
 from cnnbench.architectures import build
 from cnnbench.bundles import graph
+from cnnbench.bundles.evidence import Check, CheckError
 from cnnbench.bundles.parity import exact, weights
 from cnnbench.bundles.parity.comparison import EXACT
-from cnnbench.bundles.verify import Check, CheckError, verify_bundle
+from cnnbench.bundles.verify import verify_bundle
 from cnnbench.records.bundle import Constant, Manifest
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.types import CnnbenchError, Exit

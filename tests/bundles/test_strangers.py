@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench import records
 from cnnbench.bundles import contract, verify
+from cnnbench.bundles.evidence import CheckError
 from cnnbench.bundles.parity import child
-from cnnbench.bundles.verify import CheckError
 from cnnbench.records.bundle import Manifest
 from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit

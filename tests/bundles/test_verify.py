@@ -24,7 +24,8 @@ from isolated import TORCH, cnnbench_without, python_without
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.bundles import verify
+from cnnbench.bundles import evidence, verify
+from cnnbench.bundles.evidence import CheckError
 from cnnbench.bundles.parity import child
 from cnnbench.records import io
 from cnnbench.records.bundle import Manifest
@@ -203,7 +204,7 @@ def one_array(file: Path) -> None:
 def packed() -> bytes:
     file, much = BytesIO(), bytes(2**26 + 1)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for index in range(verify.LARGEST_ARRAYS // 2**26):
+        for index in range(evidence.LARGEST_ARRAYS // 2**26):
             archive.writestr(f"{index}.npy", much)
     return file.getvalue()
 
@@ -267,6 +268,7 @@ def test_an_array_that_is_not_there_is_told(
         lambda arrays: arrays.update(logits=arrays["logits"].astype(str)),
         lambda arrays: arrays.update(logits=arrays["logits"] * np.float32("nan")),
         lambda arrays: arrays.update(pixels=arrays["pixels"][:0], logits=arrays["logits"][:0]),
+        lambda arrays: arrays.update({name: arrays[name][:1] for name in ("pixels", "places", "logits")}),
     ],
     ids=[
         "floats",
@@ -283,6 +285,7 @@ def test_an_array_that_is_not_there_is_told(
         "text",
         "nan",
         "no images",
+        "the first alone",
     ],
 )
 def test_golden_arrays_that_prove_nothing_are_refused(
@@ -476,6 +479,6 @@ def test_predictions_of_validation_are_compared_when_it_is_scored_again(name: st
         )
     )
     forger.sign()
-    with pytest.raises(verify.CheckError, match=r"differ from the stored|are not the stored") as caught:
+    with pytest.raises(CheckError, match=r"differ from the stored|are not the stored") as caught:
         verify.verify_bundle(forger.path, quick=True, rescore=True)
     assert caught.value.check == "rescore"

@@ -34,6 +34,21 @@ def golden_images(test: np.ndarray) -> Golden:
         test: Images `(N, H, W, C)` uint8.
     """
     chosen = evenly_spaced(len(test), TEST_IMAGES)
+    return _arranged(test[chosen], chosen)
+
+
+def as_made(golden: Golden, *, test_images: int) -> bool:
+    """Whether images are those that `golden_images` makes from a test split of so many images, whatever these show."""
+    own = golden.places >= 0
+    chosen = evenly_spaced(test_images, TEST_IMAGES)
+    if own.sum() != len(chosen):
+        return False
+    expected = _arranged(golden.pixels[own], chosen)
+    return np.array_equal(golden.pixels, expected.pixels) and np.array_equal(golden.places, expected.places)
+
+
+def _arranged(test: np.ndarray, places: np.ndarray) -> Golden:
+    """Images of the test split `(K, H, W, C)` at `places`, and the others, in the order of all."""
     _, height, width, channels = test.shape
     noise = np.random.RandomState(SEED).randint(0, 256, (NOISE_IMAGES, height, width, channels)).astype(np.uint8)
     corner, centre = np.zeros((2, height, width, channels), np.uint8)
@@ -44,7 +59,6 @@ def golden_images(test: np.ndarray) -> Golden:
     made = [np.broadcast_to(image, shape).astype(np.uint8) for image in (fine, corner, coarse, centre)]
     flat = [np.full(shape, value, np.uint8) for value in (0, 255)]
     # a reader with little time looks at the first few
-    first = [test[chosen[0]], noise[0], *made[:2]]
-    pixels = np.stack([*first, *test[chosen[1:]], *noise[1:], *made[2:], *flat])
-    places = [chosen[0], -1, -1, -1, *chosen[1:], *[-1] * (NOISE_IMAGES - 1 + len(made) - 2 + len(flat))]
-    return Golden(pixels, np.array(places, dtype=np.int32))
+    pixels = np.stack([test[0], noise[0], *made[:2], *test[1:], *noise[1:], *made[2:], *flat])
+    others = [-1] * (NOISE_IMAGES - 1 + len(made) - 2 + len(flat))
+    return Golden(pixels, np.array([places[0], -1, -1, -1, *places[1:], *others], dtype=np.int32))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnbench.bundles.parity.golden import Golden, golden_images
+from cnnbench.bundles.parity.golden import Golden, as_made, golden_images
 
 SIZES = [(28, 28, 1), (32, 32, 3), (5, 9, 2), (1, 1, 1)]
 
@@ -59,3 +59,25 @@ def test_each_kind_is_among_the_first_four() -> None:
 def test_what_is_not_of_the_test_split_is_the_same_whatever_that_is() -> None:
     one, another = golden_images(of(20, 8, 8, 3)), golden_images(of(200, 8, 8, 3))
     assert np.array_equal(made(one), made(another))
+
+
+def test_golden_images_are_known_again_whatever_the_test_images_show() -> None:
+    golden = golden_images(of(200, 8, 8, 3))
+    assert as_made(golden, test_images=200)
+    shown = golden.pixels.copy()
+    shown[golden.places >= 0] = 7
+    assert as_made(Golden(shown, golden.places), test_images=200)
+
+
+@pytest.mark.parametrize("kept", [slice(1), slice(23), slice(None, None, -1)], ids=["one", "one less", "another order"])
+def test_fewer_or_otherwise_ordered_ones_are_not(kept: slice) -> None:
+    golden = golden_images(of(200, 8, 8, 3))
+    assert not as_made(Golden(golden.pixels[kept], golden.places[kept]), test_images=200)
+
+
+def test_other_noise_or_another_place_is_not() -> None:
+    golden = golden_images(of(200, 8, 8, 3))
+    assert not as_made(Golden(golden.pixels, golden.places), test_images=100)
+    other = golden.pixels.copy()
+    other[1] = 0
+    assert not as_made(Golden(other, golden.places), test_images=200)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnbench import records
 from cnnbench.bundles import contract, graph, quantise, verify
 from cnnbench.bundles.bundle import ExportOptions, export_run
+from cnnbench.bundles.evidence import CheckError
 from cnnbench.bundles.parity import child, lower
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -414,7 +415,7 @@ def test_verify_says_what_was_compared(three: Path) -> None:
 
 def fails(forger: Forger) -> str:
     forger.sign()
-    with pytest.raises(verify.CheckError) as caught:
+    with pytest.raises(CheckError) as caught:
         verify.verify_bundle(forger.path, quick=True)
     assert (caught.value.check, caught.value.code) == ("lower", Exit.VERDICT)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,159 @@
+"""What a bundle holds besides its graphs, as the checks of `verify` read it; and the logits of its files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench.bundles import contract
+from cnnbench.bundles.parity import child
+from cnnbench.bundles.parity import run as parity
+from cnnbench.bundles.parity.golden import Golden, as_made
+from cnnbench.records.bundle import Manifest, PrecisionFile
+from cnnbench.types import CnnbenchError, Exit, first_line
+
+LARGEST_ARRAYS = 2**30
+"""Bytes: a few images, and two numbers for each test image, are far less."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check that passed, and what it saw."""
+
+    name: str
+    detail: str
+
+
+class CheckError(CnnbenchError):
+    """A check that failed; `check` is its name."""
+
+    def __init__(self, check: str, message: str, code: Exit) -> None:
+        super().__init__(message, code)
+        self.check = check
+
+
+def failed(check: str, message: str) -> CheckError:
+    """The error of a check whose verdict is no."""
+    return CheckError(check, message, Exit.VERDICT)
+
+
+@dataclass(frozen=True)
+class StoredGolden(Golden):
+    """What golden.npz holds: the golden images, and the reference network's float64 logits `(N, num_classes)`."""
+
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class OpenBundle:
+    """What every check reads: the folder, its manifest, and the provider to run on."""
+
+    path: Path
+    manifest: Manifest
+    provider: str
+
+    @property
+    def fp32(self) -> PrecisionFile:
+        """The float32 file. Raises StopIteration where there is none; the check of the manifest comes before."""
+        return next(file for file in self.manifest.kept if file.precision == "fp32")
+
+    def place(self, file: PrecisionFile) -> str:
+        """The absolute path of a file."""
+        return str((self.path / file.file).absolute())
+
+    @cached_property
+    def golden(self) -> StoredGolden:
+        """golden.npz, which fits the manifest.
+
+        Raises:
+            CheckError: It cannot be read (exit 3), or does not fit (exit 4).
+        """
+        spec, images = self.manifest.spec, self.manifest.reference.images
+        pixels, places, logits = arrays("golden", self.path / "golden.npz", "pixels", "places", "logits")
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (spec.height, spec.width, spec.channels) or not len(pixels):
+            raise failed("golden", f"golden.npz does not fit the graph: images are {pixels.dtype} {pixels.shape}")
+        if logits.dtype != np.float64 or logits.shape != (len(pixels), spec.num_classes):
+            raise failed("golden", f"golden.npz does not fit the graph: logits are {logits.dtype} {logits.shape}")
+        fit = places.dtype == np.int32 and places.shape == (len(pixels),)
+        if not fit or not (places >= 0).any() or places.max() >= images:
+            raise failed("golden", f"golden.npz places its images {places.dtype} {places.shape}, not in the test split")
+        if not np.isfinite(logits).all():
+            raise failed("golden", "golden.npz holds logits that are not finite")
+        golden = StoredGolden(pixels, places, logits)
+        if not as_made(golden, test_images=images):
+            raise failed(
+                "golden",
+                "golden.npz does not hold the golden images as `cnnbench export` makes them: test images over the "
+                "whole split, noise, checkerboards, single pixels, black and white",
+            )
+        return golden
+
+    def classes(self, split: str, *, of: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions of a split in reference.npz, int32.
+
+        Args:
+            split: "" for the test split, "val_" for the validation split.
+            of: A lower precision, "_fp16" or "_int8", whose predictions to read; by default PyTorch's.
+
+        Raises:
+            CheckError: They cannot be read (exit 3), or are no classes of images (exit 4).
+        """
+        names = (f"{split}labels", f"{split}predictions{of}")
+        labels, predictions = arrays("reference", self.path / "reference.npz", *names)
+        if not {labels.dtype, predictions.dtype} == {np.dtype(np.int32)} or not labels.ndim == predictions.ndim == 1:
+            raise failed("reference", f"reference.npz does not hold two rows of classes, int32: {' and '.join(names)}")
+        if len(labels) != len(predictions):
+            raise failed("reference", f"reference.npz has {len(labels)} labels and {len(predictions)} predictions")
+        return labels, predictions
+
+    def logits(
+        self,
+        file: PrecisionFile,
+        images: np.ndarray,
+        *,
+        seconds: float | None,
+        sizes: Sequence[int],
+        levels: Sequence[bool] = (True,),
+    ) -> np.ndarray:
+        """Logits of a file with graph optimisations on or off, at each of `sizes`: `(levels * sizes, N, num_classes)`.
+
+        A process of its own checks the file and runs it.
+        """
+        with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+            np.save(Path(out) / "images.npy", images)
+            request = child.Examination(
+                model=self.place(file),
+                contract=self.manifest.contract,
+                metadata=contract.manifest_metadata(self.manifest, file.precision),
+                provider=self.provider,
+                images=f"{out}/images.npy",
+                passes=tuple(
+                    child.PassRequest(optimized=level, sizes=dict.fromkeys(sizes, len(images)), profile=False)
+                    for level in levels
+                ),
+                out=out,
+                control_flow=self.manifest.proof.control_flow,
+            )
+            parity.examine(request, about=str(self.path / file.file), seconds=seconds)
+            files = [f"{out}/{index}-{size}.npy" for index in range(len(levels)) for size in sizes]
+            return np.stack([np.load(name, allow_pickle=False) for name in files])
+
+
+def arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
+    """Arrays of an .npz file, never unpickled.
+
+    Raises:
+        CheckError: Of `check`: they cannot be read (exit 3).
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
+            if (size := sum(entry.file_size for entry in stored.zip.infolist())) > LARGEST_ARRAYS:
+                raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
+            return [stored[name] for name in names]
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
+        raise CheckError(check, f"{path} cannot be read: {first_line(error)}", Exit.DATA) from None
