@@ -15,7 +15,7 @@ import onnx
 import torch
 from proof import randomised
 
-from cnnbench.bundles import contract, graph, program
+from cnnbench.bundles import contract, folding, graph
 from cnnbench.runtime.providers import open_session
 from cnnbench.types import ImageSpec
 
@@ -32,8 +32,8 @@ def files(arch: str) -> dict[str, onnx.ModelProto]:
         return export(*args, **{**options, "optimize": False})  # type: ignore[arg-type]
 
     with (
-        mock.patch.object(program, "_folded_weights", return_value=None),
-        mock.patch.object(program, "_merge_branches", return_value=0),
+        mock.patch.object(folding, "_folded_weights", return_value=None),
+        mock.patch.object(folding, "_merge_branches", return_value=0),
         mock.patch.object(torch.onnx, "export", unoptimised),
     ):
         left = graph.to_onnx(network, SPEC, metadata={}).model

@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.architectures import build
 from cnnbench.bundles import contract, graph
+from cnnbench.bundles.float64 import in_float64
 from cnnbench.bundles.parity import comparison, exact, weights
 from cnnbench.bundles.parity.golden import golden_images
 from cnnbench.bundles.parity.proof import prove
 from cnnbench.bundles.parity.reference import torch_logits
-from cnnbench.bundles.program import in_float64
 from cnnbench.records.bundle import Proof
 from cnnbench.runtime.providers import open_session
 from cnnbench.types import CnnbenchError, ImageSpec

@@ -11,66 +11,22 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
+from cnnbench.bundles.float64 import wider
+from cnnbench.bundles.folding import fold, operator_name
 
+LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
 ATEN = torch.ops.aten
-CONVOLUTIONS = {
-    **dict.fromkeys((ATEN.conv1d.default, ATEN.conv2d.default, ATEN.conv3d.default), False),
-    **dict.fromkeys((ATEN.conv1d.padding, ATEN.conv2d.padding, ATEN.conv3d.padding), False),
-    **dict.fromkeys((ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input), True),
-}
-"""Operators whose weights can take up the batch norm behind them, and whether these lie transposed."""
-REARRANGING = {
-    *("permute", "transpose", "t", "numpy_T", "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze"),
-    *("expand", "contiguous", "clone", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
-}
-"""Operators that compute nothing and keep every bit: the exporter may apply them to parameters."""
-IDLE = {"dropout", "dropout_", "feature_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy"}
-"""Operators that leave their input as it is: dropout in evaluation mode, and casts to the type it has."""
 DECOMPOSED = (ATEN.affine_grid_generator.default,)
 """Operators that the exporter takes apart into constants and sums: taken apart before it, their constants are ours."""
-WIDER = {
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.float32: torch.float64,
-    torch.complex64: torch.complex128,
-}
-
-
-class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within it every operator computes in float64, also where a network asks for float32 by name.
-
-    A constant that a forward pass makes in float32 is rounded as it is there and widened afterwards, so that its value
-    stays that of the network.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))):
-            args, kwargs = tree_map(_wider, (args, kwargs))
-        return tree_map(_widened, func(*args, **kwargs))
-
-
-def _wider(leaf: Any) -> Any:
-    return WIDER.get(leaf, leaf) if isinstance(leaf, torch.dtype) else leaf
-
-
-def _widened(leaf: Any) -> Any:
-    return leaf.to(WIDER[leaf.dtype]) if isinstance(leaf, Tensor) and leaf.dtype in WIDER else leaf
 
 
 @dataclass(frozen=True)
@@ -137,7 +93,7 @@ def reference_network(module: nn.Module, example: Tensor) -> ReferenceNetwork:
         exact = graph.module(check_guards=False)
         as_traced = exact.code
         _widen_decomposed(exact)
-        folded = _fold(exact)
+        folded = fold(exact)
         rounded = _in(torch.float32, exact)
         _round_literals(rounded)
         program = graph if rounded.code == as_traced else trace(rounded, example)
@@ -153,43 +109,13 @@ def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
 
 
-def in_float64(module: nn.Module, inputs: Tensor) -> np.ndarray:
-    """Logits `(N, num_classes)` float64 of `module`, whose parameters are float64."""
-    with torch.no_grad(), _limits_of_float32(), InFloat64():  # type: ignore[no-untyped-call]
-        logits = module(_widened(inputs))
-    result: np.ndarray = (logits[0] if isinstance(logits, tuple) else logits).numpy()
-    return result
-
-
-class _OwnEpsilon(TorchFunctionMode):
-    """An RMS norm without an epsilon takes that of float32, as the trained network does."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if getattr(func, "__name__", "") == "rms_norm" and (args[3:] or (kwargs.get("eps"),)) == (None,):
-            args, kwargs = args[:3], {**kwargs, "eps": torch.finfo(torch.float32).eps}
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def _limits_of_float32() -> Iterator[None]:
-    """What a network asks of its dtype's limits is answered for float32, in which it was trained."""
-    limits = torch.finfo
-
-    def finfo(dtype: torch.dtype | None = None) -> torch.finfo:
-        return limits(torch.float32 if dtype in (None, torch.float64) else dtype)
-
-    with mock.patch.object(torch, "finfo", finfo), _OwnEpsilon():
-        yield
-
-
 def _round_literals(module: fx.GraphModule) -> None:
     """Round the numbers that operators are given to float32, as the file holds them; in place.
 
     Not those from which sizes follow: a scale of 1.3 rounded is below it.
     """
     for node in module.graph.nodes:
-        if node.op == "call_function" and not any(word in _name(node) for word in SIZING):
+        if node.op == "call_function" and not any(word in operator_name(node) for word in SIZING):
             node.args, node.kwargs = tree_map(_rounded, (node.args, dict(node.kwargs)))
     module.recompile()
 
@@ -208,12 +134,8 @@ def _widen_decomposed(module: fx.GraphModule) -> None:
     for node in module.graph.nodes:
         made = str(node.meta.get("original_aten")) in decomposed and not node.all_input_nodes
         if made and "dtype" in node.kwargs:
-            node.kwargs = {**node.kwargs, "dtype": _wider(node.kwargs["dtype"])}
+            node.kwargs = {**node.kwargs, "dtype": wider(node.kwargs["dtype"])}
     module.recompile()
-
-
-PREFIX = "folded_"
-"""Of the buffers that `_fold` adds."""
 
 
 def _in(dtype: torch.dtype, module: fx.GraphModule) -> fx.GraphModule:
@@ -222,238 +144,12 @@ def _in(dtype: torch.dtype, module: fx.GraphModule) -> fx.GraphModule:
     return copied.to(dtype)
 
 
-class _Constants:
-    """The nodes of a graph that depend on parameters alone, each with its value in float64."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        self.module = module
-        self.values: dict[fx.Node, Any] = {}
-        self.computed: set[fx.Node] = set()
-        """Those that are not a parameter's own bits, put in another order."""
-        for node in module.graph.nodes:
-            self._evaluate(node)
-
-    def _evaluate(self, node: fx.Node) -> None:
-        if node.op == "get_attr":
-            value = _attribute(self.module, str(node.target))
-            if isinstance(value, Tensor):
-                self.values[node] = _widened(value.detach())
-        elif node.op == "call_function" and all(source in self.values for source in node.all_input_nodes):
-            if isinstance(node.target, torch._ops.HigherOrderOperator) or _is_random(node) or "val" not in node.meta:
-                return
-            args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
-            with InFloat64():  # type: ignore[no-untyped-call]
-                self.values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-            if _name(node) not in REARRANGING or not node.all_input_nodes or self.computed & {*node.all_input_nodes}:
-                self.computed.add(node)
-
-    def register(self, value: Tensor, *, before: fx.Node) -> fx.Node:
-        """A new buffer, and the node that reads it."""
-        name = f"{PREFIX}{sum(key.startswith(PREFIX) for key, _ in self.module.named_buffers())}"
-        self.module.register_buffer(name, value.contiguous())
-        with self.module.graph.inserting_before(before):
-            node = self.module.graph.get_attr(name)
-        node.meta["val"] = value
-        self.values[node] = value
-        return node
-
-
-def _fold(module: fx.GraphModule) -> int:
-    """Fold batch norms, add up parallel convolutions, evaluate what depends on parameters alone; in place, in float64.
-
-    Returns how many batch norms were folded.
-    """
-    for node in list(module.graph.nodes):
-        if node.target is ATEN._assert_tensor_metadata.default:  # a use of its input that computes nothing
-            module.graph.erase_node(node)
-    for node in list(module.graph.nodes):
-        if node.target is ATEN.rms_norm.default and (len(node.args) < 4 or node.args[3] is None):
-            node.args = (*node.args[:3], *[None] * (3 - len(node.args)), torch.finfo(torch.float32).eps)
-    constants = _Constants(module)
-    folded = 0
-    for node in list(module.graph.nodes):
-        layer = _layer_before(node) if node.target is ATEN.batch_norm.default else None
-        if layer is not None and (weights := _folded_weights(node, layer, values=constants.values)):
-            weight, bias = (constants.register(value, before=layer) for value in weights)
-            layer.args = (layer.args[0], weight, bias, *layer.args[3:])
-            node.replace_all_uses_with(layer)
-            module.graph.erase_node(node)
-            folded += 1
-    for node in list(module.graph.nodes):
-        if node.target in ADDITIONS:
-            folded += _merge_branches(node, constants)
-    for node in [node for node in module.graph.nodes if node in constants.computed]:
-        value = constants.values[node]
-        varying = [user for user in node.users if user not in constants.values]
-        if varying and isinstance(value, Tensor) and value.dtype == torch.float64:
-            new = constants.register(value, before=node)
-            node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in constants.values)
-    module.graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    module.recompile()
-    return folded
-
-
-def _layer_before(node: fx.Node) -> fx.Node | None:
-    """What the batch norm `node` normalises, past what leaves it as it is; None where something else reads it, too."""
-    layer = node.args[0]
-    while isinstance(layer, fx.Node) and len(layer.users) == 1:
-        if not _is_idle(layer):
-            return layer
-        layer = layer.args[0]
-    return None
-
-
-def _folded_weights(node: fx.Node, layer: fx.Node, *, values: Mapping[fx.Node, Any]) -> tuple[Tensor, Tensor] | None:
-    """Weight and bias, in float64, of `layer` with the batch norm `node` behind it folded in; None where it cannot.
-
-    With y = W x + b, batch norm gives (y - mean) / sqrt(variance + eps) * gamma + beta: Jacob et al. 2018, Quantization
-    and training of neural networks, arXiv:1712.05877, section 3.2.
-    """
-    _, gamma, beta, mean, variance, training, _, eps, *_ = node.args
-    if training or mean is None or layer.target not in (*CONVOLUTIONS, ATEN.linear.default):
-        return None
-    _, weight, bias, *more = (*layer.args, None)[: max(len(layer.args), 3)]
-    parts: list[Any] = [weight, bias, gamma, beta, mean, variance]
-    if any(part is not None and part not in values for part in parts):
-        return None
-    weight, bias, gamma, beta, mean, variance = (None if part is None else values[part] for part in parts)
-    fused: tuple[Tensor, Tensor]
-    if layer.target in CONVOLUTIONS:
-        transposed = CONVOLUTIONS[layer.target]
-        groups: Any = more[3] if transposed and len(more) > 3 else 1
-        if groups != 1:  # turned so that output channels are the first axis, as of any other convolution
-            turned = _grouped(weight, groups)
-            fused = fuse_conv_bn_weights(turned, bias, mean, variance, eps, gamma, beta)  # type: ignore[arg-type]
-            return _grouped(fused[0], groups).detach(), fused[1].detach()
-        fused = fuse_conv_bn_weights(weight, bias, mean, variance, eps, gamma, beta, transposed)  # type: ignore[arg-type]
-    elif layer.target is ATEN.linear.default and layer.meta["val"].ndim == 2:
-        fused = fuse_linear_bn_weights(weight, bias, mean, variance, eps, gamma, beta)  # type: ignore[arg-type]
-    else:
-        return None
-    return fused[0].detach(), fused[1].detach()
-
-
-def _grouped(weight: Any, groups: int) -> Tensor:
-    """Weights `(inputs, outputs / groups, ...)` of a grouped transposed convolution to `(outputs, ...)`, and back."""
-    parts: list[Tensor] = [part.transpose(0, 1) for part in weight.chunk(groups)]
-    return torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class _Branch:
-    """A convolution of a sum, or a batch norm read as one of a single pixel; weights in float64."""
-
-    node: fx.Node
-    images: fx.Node
-    weight: Tensor
-    bias: Tensor
-    stride: tuple[int, ...]
-    groups: int
-
-
-def _merge_branches(node: fx.Node, constants: _Constants) -> int:
-    """Replace the sum `node` of two convolutions of the same images by one, where they have the same centre.
-
-    The networks that are trained with parallel branches: Ding et al. 2021, RepVGG, arXiv:2101.03697, section 3.3.
-    Returns how many batch norms went into it.
-    """
-    sources = [source for source in node.args if isinstance(source, fx.Node)]
-    if len(sources) != 2 or node.kwargs or sources[0] is sources[1]:
-        return 0
-    convolutions = [_as_convolution(source, constants.values) for source in sources]
-    groups = next((branch.groups for branch in convolutions if branch), 1)
-    branches = [
-        branch or _as_identity(source, constants.values, groups)
-        for branch, source in zip(convolutions, sources, strict=True)
-    ]
-    if not any(convolutions) or not branches[0] or not branches[1]:
-        return 0
-    small, large = sorted((branches[0], branches[1]), key=lambda branch: branch.weight.numel())
-    alike = [(b.images, b.stride, b.groups, *b.weight.shape[:2]) for b in (small, large)]
-    grows = [b - a for a, b in zip(small.weight.shape[2:], large.weight.shape[2:], strict=True)]
-    if alike[0] != alike[1] or min(grows) < 0 or large.node.target is not ATEN.conv2d.default:
-        return 0
-    around = [side for grow in reversed(grows) for side in (grow // 2, grow // 2)]
-    weight = large.weight + nn.functional.pad(small.weight, around)
-    added = [constants.register(value, before=large.node) for value in (weight, large.bias + small.bias)]
-    large.node.args = (large.images, *added, *large.node.args[3:])
-    node.replace_all_uses_with(large.node)
-    node.graph.erase_node(node)
-    node.graph.erase_node(small.node)
-    return int(small.node.target is ATEN.batch_norm.default)
-
-
-def _as_convolution(node: fx.Node, values: Mapping[fx.Node, Any]) -> _Branch | None:
-    """A two-dimensional convolution whose output pixels lie at the centre of its kernel, and are used once."""
-    if node.target is not ATEN.conv2d.default or len(node.users) != 1:
-        return None
-    arguments: list[Any] = [*node.args, *DEFAULTS[len(node.args) :]]
-    images, weight, bias, stride, padding, dilation, groups = arguments
-    if weight not in values or (bias is not None and bias not in values) or {*dilation} != {1}:
-        return None
-    kernel = values[weight]
-    if any(side % 2 == 0 or side // 2 != pad for side, pad in zip(kernel.shape[2:], padding, strict=True)):
-        return None
-    offset = kernel.new_zeros(len(kernel)) if bias is None else values[bias]
-    return _Branch(node, images, kernel, offset, tuple(stride), groups)
-
-
-DEFAULTS = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
-"""Of the arguments of a convolution."""
-ADDITIONS = (ATEN.add.Tensor, ATEN.add_.Tensor)
-
-
-def _as_identity(node: fx.Node, values: Mapping[fx.Node, Any], groups: int) -> _Branch | None:
-    """A batch norm of images, as the convolution of one pixel that scales each channel."""
-    if node.target is not ATEN.batch_norm.default or len(node.users) != 1 or node.meta["val"].ndim != 4:
-        return None
-    arguments: list[Any] = [*node.args]
-    images, gamma, beta, mean, variance, training, _, eps, *_ = arguments
-    parts = [gamma, beta, mean, variance]
-    if training or any(part not in values for part in parts):
-        return None
-    gamma, beta, mean, variance = (values[part] for part in parts)
-    scale = gamma / torch.sqrt(variance + eps)
-    channels = len(scale)
-    weight = scale.new_zeros(channels, channels // groups, 1, 1)
-    weight[torch.arange(channels), torch.arange(channels) % (channels // groups), 0, 0] = scale
-    return _Branch(node, images, weight, beta - mean * scale, (1, 1), groups)
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _name(node: fx.Node) -> str:
-    """The operator's name without its library and overload."""
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.partition("::")[2] if schema else getattr(node.target, "__name__", "")
-
-
-def _is_idle(node: fx.Node) -> bool:
-    """Whether a node returns its first input, value by value."""
-    if node.op != "call_function" or _name(node) not in IDLE or not isinstance(node.args[0], fx.Node):
-        return False
-    if "dropout" in _name(node) and node.args[2]:  # in training mode
-        return False
-    value, source = node.meta.get("val"), node.args[0].meta.get("val")
-    same = isinstance(value, Tensor) and isinstance(source, Tensor) and value.dtype == source.dtype
-    users = (*node.users, *node.args[0].users)  # what one of them writes in place, a copy does not hold
-    return same and not any("!" in str(getattr(user.target, "_schema", "")) for user in users)
-
-
-def _is_random(node: fx.Node) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-
-
 def operator_places(program: torch.export.ExportedProgram, operator: str) -> Iterator[str]:
     """The modules in which a network calls an operator of ATen, such as `adaptive_max_pool2d`, by their paths."""
     for node in program.graph.nodes:
-        if node.op == "call_function" and operator.startswith(_name(node)):  # a functional form has a longer name
+        if node.op == "call_function" and operator.startswith(
+            operator_name(node)
+        ):  # a functional form has a longer name
             stack = list(node.meta.get("nn_module_stack", {}).values())
             if stack:
                 path, kind = stack[-1]

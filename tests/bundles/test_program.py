@@ -12,7 +12,8 @@ from small_networks import Call
 from torch import Tensor, nn
 
 from cnnbench.bundles import program
-from cnnbench.bundles.program import ReferenceNetwork, in_float64, reference_network
+from cnnbench.bundles.float64 import in_float64
+from cnnbench.bundles.program import ReferenceNetwork, reference_network
 
 BN = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -282,6 +283,56 @@ def convolutions(reference: ReferenceNetwork) -> int:
 def test_parallel_branches_become_one_convolution(groups: int, stride: int, norms: int) -> None:
     network = small_networks.made(lambda: Branches(groups, stride))
     assert convolutions(compare(network, 4, 6, 6, folded=norms)) == 1
+
+
+def summed(branches: Branches, images: Tensor) -> Tensor:
+    assert branches.same is not None
+    total: Tensor = sum(layer(images) for layer in (branches.wide, branches.narrow, branches.same))  # type: ignore[assignment]
+    return total
+
+
+def added_in_place(branches: Branches, images: Tensor) -> Tensor:
+    assert branches.same is not None
+    total: Tensor | int = 0
+    total += branches.same(images)
+    for layer in (branches.narrow, branches.wide):
+        total += layer(images)
+    assert isinstance(total, Tensor)
+    return total
+
+
+@pytest.mark.parametrize("add", [summed, added_in_place])
+def test_a_sum_of_branches_may_begin_with_0(add: Callable[[Branches, Tensor], Tensor]) -> None:
+    """As timm's MobileOne has it."""
+
+    class Begun(Branches):
+        def forward(self, images: Tensor) -> Tensor:
+            return add(self, images)
+
+    assert convolutions(compare(small_networks.made(Begun), 4, 6, 6, folded=3)) == 1
+
+
+def test_an_identity_beside_a_convolution_of_one_pixel_is_folded_into_it() -> None:
+    class Narrow(Branches):
+        def forward(self, images: Tensor) -> Tensor:
+            assert self.same is not None
+            total: Tensor = self.narrow(images) + self.same(images)
+            return total + self.wide(images)
+
+    assert convolutions(compare(small_networks.made(Narrow), 4, 6, 6, folded=3)) == 1
+
+
+def test_a_sum_with_0_that_is_written_in_place_is_still_a_copy() -> None:
+    class Copied(Branches):
+        def forward(self, images: Tensor) -> Tensor:
+            wide = self.wide(images)
+            total = wide + 0
+            total += self.narrow(images)
+            return torch.cat([total, wide], 1)
+
+    network = small_networks.made(Copied)
+    network.same = None
+    assert convolutions(compare(network, 4, 6, 6, folded=2)) == 2
 
 
 def test_branches_with_other_centres_stay_apart() -> None:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.architectures.handling import copy_network
+from cnnbench.bundles.float64 import in_float64
 from cnnbench.bundles.graph import Deployable, Exported
 from cnnbench.bundles.parity import comparison, exact, weights
-from cnnbench.bundles.program import in_float64
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.bundle import Proof
 from cnnbench.types import SEED, CnnbenchError, Exit

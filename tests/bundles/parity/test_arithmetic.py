@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 
 from cnnbench.architectures import build
 from cnnbench.bundles import contract, graph
+from cnnbench.bundles.float64 import in_float64
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import golden_images
-from cnnbench.bundles.program import in_float64
 from cnnbench.types import Augment, Dataset, ImageSpec, Split
 
 SPEC = ImageSpec(28, 28, 1, 10, (0.13,), (0.31,))
