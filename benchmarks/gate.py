@@ -20,7 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from cnnbench import records
-from cnnbench.bench import backends, plan
+from cnnbench.bench import networks, plan
 from cnnbench.bench.plan import LatencyOptions
 from cnnbench.bench.regression import BundleComparison, compare_bundles
 from cnnbench.cli.table import render
@@ -75,8 +75,8 @@ def slow_copy(bundle: Path, copy: Path, products: int) -> None:
 def milliseconds(bundles: list[Path], batch: int) -> list[float]:
     """Median time of a call of each, in turns."""
     options = LatencyOptions(backends=["onnxruntime"])
-    calls = [backends.open_backend(plan.setups([bundle], options)[0]) for bundle in bundles]
-    images = backends.golden_images(bundles[0], batch)
+    calls = [networks.open_backend(plan.setups([bundle], options)[0]) for bundle in bundles]
+    images = networks.golden_images(bundles[0], batch)
     rounds = []
     for _ in range(300):
         times = []

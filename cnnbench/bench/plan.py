@@ -14,10 +14,13 @@ from cnnbench.arguments import check_fields
 from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
 from cnnbench.records.bundle import Manifest
 from cnnbench.registry import hint
+from cnnbench.runtime import openvino_session
 from cnnbench.types import CnnbenchError, Exit
 
 Provider = Literal["cpu", "cuda"]
-BACKENDS = ("torch", "torch-compile", "onnxruntime")
+FILE_BACKENDS = ("onnxruntime", "openvino")
+"""Those that run the bundle's files, of any precision; the others rebuild the network, in fp32."""
+BACKENDS = ("torch", "torch-compile", *FILE_BACKENDS)
 SCENARIOS = ("SingleStream", "Offline", "Server")
 DEFAULT_BACKENDS = ("torch", "onnxruntime")
 """torch-compile takes most of a minute to start, so it is measured only on request."""
@@ -133,7 +136,7 @@ def setups(paths: Sequence[str | Path], options: LatencyOptions) -> list[Setup]:
     if not planned:
         raise CnnbenchError(
             f"--precision {_joined(options.precisions)}: {_joined(options.backends)} has fp32 only; expected fp32, or "
-            "onnxruntime in --backend"
+            f"{' or '.join(FILE_BACKENDS)} in --backend"
         )
     _require_provider(planned)
     return planned
@@ -153,7 +156,7 @@ def _setups(bundle: Path, manifest: Manifest, options: LatencyOptions) -> list[S
         )
         for backend in options.backends
         for precision in dict.fromkeys(options.precisions)
-        if precision == "fp32" or backend == "onnxruntime"
+        if precision == "fp32" or backend in FILE_BACKENDS
         for threads in options.threads
     ]
 
@@ -218,12 +221,14 @@ def scenarios(names: Sequence[str], *, batches: Sequence[int], server_p99_ms: fl
 
 def _require_provider(planned: Sequence[Setup]) -> None:
     provider = planned[0].provider
+    if any(setup.backend == "openvino" for setup in planned):
+        openvino_session.require(provider)
     if provider == "cpu":
         return
     from cnnbench.runtime import providers
 
     providers.require(provider)
-    if any(setup.backend != "onnxruntime" for setup in planned):
+    if any(setup.backend not in FILE_BACKENDS for setup in planned):
         import torch
 
         if not torch.cuda.is_available():

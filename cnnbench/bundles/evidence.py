@@ -51,11 +51,12 @@ class StoredGolden(Golden):
 
 @dataclass(frozen=True)
 class OpenBundle:
-    """What every check reads: the folder, its manifest, and the provider to run on."""
+    """What every check reads: the folder, its manifest, and what to run its files on."""
 
     path: Path
     manifest: Manifest
     provider: str
+    backend: child.Backend = "onnxruntime"
 
     @property
     def fp32(self) -> PrecisionFile:
@@ -138,6 +139,7 @@ class OpenBundle:
                 ),
                 out=out,
                 control_flow=self.manifest.proof.control_flow,
+                backend=self.backend,
             )
             parity.examine(request, about=str(self.path / file.file), seconds=seconds)
             files = [f"{out}/{index}-{size}.npy" for index in range(len(levels)) for size in sizes]

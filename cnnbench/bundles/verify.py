@@ -22,7 +22,7 @@ from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.bundles.rescore import score_again
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.bundle import FileHash, PrecisionFile
-from cnnbench.runtime import predict, sandbox
+from cnnbench.runtime import openvino_session, predict, sandbox
 from cnnbench.runtime.providers import require
 from cnnbench.types import CnnbenchError
 
@@ -37,6 +37,7 @@ def verify_bundle(
     path: str | Path,
     *,
     provider: str = "cpu",
+    backend: child.Backend = "onnxruntime",
     quick: bool = False,
     rescore: bool = False,
     root: str | None = None,
@@ -51,6 +52,7 @@ def verify_bundle(
     Args:
         path: A folder that `export` wrote.
         provider: Where to run it: "cpu" or "cuda"; it runs there or fails.
+        backend: What runs it: "onnxruntime", or "openvino", which is told to keep float32, on the CPU.
         quick: Whether to leave out the evaluation in float64.
         rescore: Whether to score the whole test split again and compare every prediction.
         root: Folder of the downloaded datasets, for `rescore`.
@@ -61,14 +63,16 @@ def verify_bundle(
 
     Raises:
         CheckError: One does not accept the bundle (exit 3 where something cannot be read, else 4).
-        CnnbenchError: The bundle or the test images are missing (exit 3), or the provider is unknown (exit 2) or
-            cannot be used (exit 6).
+        CnnbenchError: The bundle or the test images are missing (exit 3), or the provider is unknown or the
+            backend does not have it (exit 2), or one of the two cannot be used (exit 6).
     """
     path = Path(path)
     require_bundle(path)
-    if provider != "cpu":
+    if backend == "openvino":
+        openvino_session.require(provider)
+    elif provider != "cpu":
         require(provider)
-    bundle = OpenBundle(path, open_manifest(path), provider)
+    bundle = OpenBundle(path, open_manifest(path), provider, backend)
     manifest = bundle.manifest
     checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle)]
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}

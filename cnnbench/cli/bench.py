@@ -47,7 +47,7 @@ def bench(
         bundles: Bundles, or folders of them; files, as in exports/*, are skipped.
         batch: Images per call, as 1,8,64.
         threads: Threads per process, as 1,2; it is pinned to as many cores.
-        backend: Any of torch, torch-compile, onnxruntime; torch-compile takes up to a minute to start.
+        backend: Any of torch, torch-compile, onnxruntime, openvino; torch-compile takes up to a minute to start.
         precision: Files of the bundles to measure, as fp32,int8; torch has fp32 only.
         provider: Where the network runs; on cuda images start and logits end in main memory.
         seconds: Time in calls, 5s or 5, per case (one backend at one batch size), all its processes together.

@@ -42,7 +42,7 @@ def choose(
         max_params: Maximum of parameters.
         by: What cheap means among those that keep the limits: macs, latency, bytes or params.
         dataset: Which one, where there are several.
-        backend: Whose latency counts: onnxruntime, torch or torch-compile.
+        backend: Whose latency counts: onnxruntime, openvino, torch or torch-compile.
         provider: Of the latency that counts: cpu or cuda.
         threads: Of the latency that counts.
         format: How to print: text, or one JSON document with every figure.

@@ -12,6 +12,7 @@ def verify(
     bundle: str,
     *,
     provider: str = "cpu",
+    backend: Literal["onnxruntime", "openvino"] = "onnxruntime",
     quick: bool = False,
     rescore: bool = False,
     root: str | None = None,
@@ -26,6 +27,7 @@ def verify(
     Args:
         bundle: A folder that `export` wrote.
         provider: Where to run it: cpu or cuda; it runs there or fails.
+        backend: What runs it: onnxruntime, or openvino, which is told to keep float32, under the same bounds.
         quick: Leave out the evaluation in float64; every constant is still compared with its hash.
         rescore: Also score the whole test split again and compare every prediction.
         root: Folder of the downloaded datasets, for --rescore.
@@ -33,16 +35,21 @@ def verify(
         format: text for people, json for one JSON document.
     """
     from cnnbench.bundles.verify import verify_bundle
+    from cnnbench.runtime import openvino_session
 
-    checks = verify_bundle(bundle, provider=provider, quick=quick, rescore=rescore, root=root, folder=folder)
+    checks = verify_bundle(
+        bundle, provider=provider, backend=backend, quick=quick, rescore=rescore, root=root, folder=folder
+    )
+    where = openvino_session.described() if backend == "openvino" else provider
     if format == "json":
         details: dict[str, list[str]] = {}
         for check in checks:
             details.setdefault(check.name, []).append(check.detail)
-        document = {"bundle": bundle, "provider": provider, "verdict": "verified", "checks": details}
+        ran = {"provider": provider, "backend": backend, "where": where}
+        document = {"bundle": bundle, **ran, "verdict": "verified", "checks": details}
         print(json.dumps(document, indent=2))
         return Exit.OK
     for check in checks:
         print(f"{check.name:10} {check.detail}")
-    print(f"{bundle} is verified on {provider}")
+    print(f"{bundle} is verified on {where}")
     return Exit.OK

@@ -12,7 +12,9 @@ from cnnbench.bench.backends import ColdStart, Slice
 from cnnbench.bench.interleave import CaseSamples
 from cnnbench.bench.plan import Case, Setup
 
-COLD = ColdStart(import_ms=30.0, load_ms=8.0, first_call_ms=2.0, pinned=True)
+COLD = ColdStart(
+    import_ms=30.0, load_ms=8.0, first_call_ms=2.0, pinned=True, settings={"INFERENCE_PRECISION_HINT": "f32"}
+)
 
 
 def setup_of(bundle: Path, **changes: Any) -> Setup:

@@ -15,7 +15,8 @@ import torch
 from bench_helpers import setup_of
 
 from cnnbench.bench import backends
-from cnnbench.bench.backends import BackendError, BackendProcess, Call, golden_images, open_backend, time_calls
+from cnnbench.bench.backends import BackendError, BackendProcess, time_calls
+from cnnbench.bench.networks import Call, golden_images, open_backend
 
 IMAGES = np.zeros((1, 2, 2, 1), np.uint8)
 

@@ -41,7 +41,13 @@ def test_every_sample_is_there_and_can_be_cut_into_its_rounds(
         rounds = [[next(data) for _ in range(size)] for size in entry["slices"]]
         assert rounds == [slice.seconds for slice in process.slices]
         assert entry["median_seconds"] == statistics.median(process.seconds)
-        assert entry["cold_start"] == {"import_ms": 30.0, "load_ms": 8.0, "first_call_ms": 2.0, "pinned": True}
+        assert entry["cold_start"] == {
+            "import_ms": 30.0,
+            "load_ms": 8.0,
+            "first_call_ms": 2.0,
+            "pinned": True,
+            "settings": {"INFERENCE_PRECISION_HINT": "f32"},
+        }
     assert next(data, None) is None
 
 

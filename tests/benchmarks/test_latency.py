@@ -11,7 +11,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnbench.bench import plan, record
-from cnnbench.bench.backends import golden_images, open_backend
+from cnnbench.bench.networks import golden_images, open_backend
 from cnnbench.bench.plan import DEFAULT_BACKENDS, Case, LatencyOptions
 
 ROUNDS = {1: 500, 64: 50}

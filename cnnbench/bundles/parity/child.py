@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,9 +21,10 @@ from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.bundle import Contract, Proof, Share
-from cnnbench.runtime import providers
+from cnnbench.runtime import openvino_session, providers
 from cnnbench.types import CnnbenchError, Exit, first_line
 
+Backend = Literal["onnxruntime", "openvino"]
 PROFILED_IMAGES = 64
 RACE_ROUNDS, RACE_SECONDS = 5, 0.3
 
@@ -61,6 +62,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
         passes: The passes to run.
         out: A folder; the logits of pass i at batch size b are written there as `i-b.npy`.
         control_flow: Whether the network itself has branches or loops.
+        backend: What runs it. OpenVINO has one level of graph optimisations, whatever a pass asks for.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     passes: tuple[PassRequest, ...]
     out: str
     control_flow: bool = False
+    backend: Backend = "onnxruntime"
 
 
 class ExactRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +191,10 @@ def _copied(model: str) -> Iterator[Path]:
 
 def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
     wanted = request.passes[index]
-    session = providers.open_session(model, request.provider, optimized=wanted.optimized)
+    if request.backend == "openvino":
+        session: Any = openvino_session.OpenvinoSession(model)
+    else:
+        session = providers.open_session(model, request.provider, optimized=wanted.optimized)
     images = np.load(request.images, mmap_mode="r", allow_pickle=False)
     for size, count in wanted.sizes.items():
         logits = _logits(session, request.contract, images[:count], size)
