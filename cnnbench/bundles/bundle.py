@@ -6,7 +6,7 @@ import csv
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,13 @@ import numpy as np
 from cnnbench import environment, records
 from cnnbench.arguments import check_fields
 from cnnbench.bundles import contract, quantise, targets
+from cnnbench.bundles.files import FLIPS_HEADER, MadeFile, write_file
 from cnnbench.bundles.manifest import is_bundle
-from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest, PrecisionFile
+from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -30,12 +30,8 @@ from cnnbench.training.config import flags_of, portable
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
 if TYPE_CHECKING:
-    import onnx
-
+    from cnnbench.bundles.graph import Exported
     from cnnbench.training.classifier import Classifier
-
-FLIPS_HEADER = ("file", "provider", "optimized", "image", "label", "pytorch", "onnxruntime", "margin", "rounding")
-FlipRow = tuple[str | int | float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +75,6 @@ class TrainedRun:
     data: Dataset
     tested_logits: np.ndarray | None
     """The logits of the test split that `test` left, `(N, num_classes)`, where it did."""
-
-
-@dataclass(frozen=True)
-class MadeFile:
-    """One file of a bundle: its record, and the images whose class it changes.
-
-    And its logits of the test images `(N, num_classes)` and its classes of the validation images `(M,)`.
-    """
-
-    record: PrecisionFile
-    flips: tuple[FlipRow, ...]
-    logits: np.ndarray
-    val_predictions: np.ndarray
 
 
 def export_run(
@@ -246,7 +229,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         network, run.data, golden=golden, exact=proven.logits, tested=run.tested_logits
     ) as reference:
         files = _write_files(
-            path, run, reference, fp32=exported.model, options=options, agreed=agreed, weights_sha256=weights
+            path, run, reference, exported=exported, options=options, agreed=agreed, weights_sha256=weights
         )
         _write_evidence(path, golden, proven.logits, reference, files)
     shutil.copyfile(predict.__file__, path / "predict.py")
@@ -284,7 +267,7 @@ def _write_files(
     run: TrainedRun,
     reference: parity.ReferenceLogits,
     *,
-    fp32: onnx.ModelProto,
+    exported: Exported,
     options: ExportOptions,
     agreed: Contract,
     weights_sha256: str,
@@ -304,73 +287,21 @@ def _write_files(
                 weights_sha256=weights_sha256,
                 accuracy=reference.summary.accuracy,
             ),
+            exported.reference.control_flow,
         )
         for precision in options.precisions
     ]
-    images = run.data.train.images
-    return [_write_file(candidate, reference, fp32=fp32, images=images, options=options) for candidate in candidates]
-
-
-def _write_file(
-    candidate: parity.Candidate,
-    reference: parity.ReferenceLogits,
-    *,
-    fp32: onnx.ModelProto,
-    images: np.ndarray,
-    options: ExportOptions,
-) -> MadeFile:
-    """Make one file from the float32 graph and verify it; a refused one is removed again.
-
-    Raises:
-        CnnbenchError: The float32 file is refused (exit 4).
-    """
-    file, precision = candidate.file, candidate.precision
-    try:
-        clamped = _make(candidate, fp32, images)
-        outcome = parity.verify_file(
+    return [
+        write_file(
             candidate,
             reference,
+            fp32=exported.model,
+            images=run.data.train.images,
             providers=options.providers,
             max_accuracy_loss=options.max_accuracy_loss,
-            fp32=None if precision == "fp32" else file.with_name(quantise.file_name("fp32")),
         )
-    except CnnbenchError as error:
-        if precision == "fp32":
-            raise
-        reason = str(error).replace(str(file.absolute()), file.name)
-        unverified = _unverified(candidate, reason, options.max_accuracy_loss)
-        outcome = parity.FileOutcome(unverified, (), reference.val_logits.argmax(1))
-    if not outcome.record.refused:
-        rows = tuple(_flip_rows(file.name, outcome.passes, reference.labels))
-        record = records.replace(outcome.record, clamped=clamped)
-        return MadeFile(record, rows, outcome.passes[0].logits, outcome.val_predictions)
-    if precision == "fp32":
-        raise CnnbenchError(
-            f"the ONNX file is not the trained network: {outcome.record.refused}; nothing was written", Exit.VERDICT
-        )
-    file.unlink(missing_ok=True)
-    return MadeFile(outcome.record, (), reference.logits, outcome.val_predictions)
-
-
-def _make(candidate: parity.Candidate, fp32: onnx.ModelProto, images: np.ndarray) -> int:
-    """Make and write one file from the float32 graph; returns how many of its weights are at the limit of float16.
-
-    Args:
-        candidate: What to make, and where.
-        fp32: The float32 graph.
-        images: The training images `(N, H, W, C)` uint8.
-
-    Raises:
-        CnnbenchError: It cannot be made, or it is not the float32 graph, rounded (exit 4).
-    """
-    from cnnbench.bundles import graph
-
-    model = quantise.make(candidate.precision, fp32, images=images, dtype=candidate.contract.input.dtype)
-    graph.sign(model, candidate.metadata)
-    graph.save(model, candidate.file)
-    if candidate.precision == "fp32":
-        return 0
-    return lower.compare(candidate.precision, contract.read(candidate.file), fp32=fp32).clamped
+        for candidate in candidates
+    ]
 
 
 def _write_evidence(
@@ -401,34 +332,6 @@ def _write_evidence(
 
 def _hashes(path: Path) -> dict[str, FileHash]:
     return {file.name: FileHash(records.sha256(file), file.stat().st_size) for file in sorted(path.iterdir())}
-
-
-def _unverified(candidate: parity.Candidate, reason: str, max_accuracy_loss: float) -> PrecisionFile:
-    """The record of a file that could not be made or run."""
-    file = candidate.file
-    return PrecisionFile(
-        precision=candidate.precision,
-        file=file.name,
-        bytes=file.stat().st_size if file.exists() else 0,
-        refused=reason,
-        budget_points=max_accuracy_loss,
-        lost_points=0.0,
-        test_lost_points=0.0,
-        latency_ms=None,
-        fp32_latency_ms=None,
-        passes=(),
-    )
-
-
-def _flip_rows(file: str, passes: Sequence[parity.PassOutcome], labels: np.ndarray) -> Iterator[FlipRow]:
-    """One row per image that changes class, see `FLIPS_HEADER`; classes are numbers, margins PyTorch's logits."""
-    for outcome in passes:
-        flips, optimized = outcome.flips, "on" if outcome.figures.optimized else "off"
-        for image, expected, actual, margin in zip(
-            flips.images, flips.expected, flips.actual, flips.margins, strict=True
-        ):
-            row = (file, outcome.figures.provider, optimized, int(image), int(labels[image]), int(expected))
-            yield (*row, int(actual), float(margin), "yes" if margin <= 2 * flips.bound else "no")
 
 
 def commands(record: RunRecord, options: ExportOptions) -> list[str]:

@@ -17,20 +17,21 @@ CHUNK = 16
 """Images per call: their tensors stay in a core's cache."""
 
 
-def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+def torch_logits(network: nn.Module, images: np.ndarray, *, size: int = CHUNK) -> np.ndarray:
     """Logits `(N, num_classes)` float32 of PyTorch in eager mode on the CPU, for images `(N, H, W, C)` uint8.
 
-    One single-threaded call per core rather than one call on all: small layers gain little from several threads.
+    One single-threaded call of `size` images per core rather than one call on all: small layers gain little from
+    several threads.
     """
     network = to_channels_last(copy_network(network).eval())  # as decoded images lie in memory
 
     def logits(start: int) -> np.ndarray:
         with torch.inference_mode():
-            result: np.ndarray = network(to_float(torch.tensor(images[start : start + CHUNK]))).numpy()
+            result: np.ndarray = network(to_float(torch.tensor(images[start : start + size]))).numpy()
         return result
 
     with _one_thread_per_call() as workers, ThreadPoolExecutor(workers) as pool:
-        return np.concatenate(list(pool.map(logits, range(0, len(images), CHUNK))))
+        return np.concatenate(list(pool.map(logits, range(0, len(images), size))))
 
 
 @contextmanager

@@ -53,12 +53,14 @@ class Candidate:
         file: The ONNX file; it is read alone in an empty folder, by a fresh process.
         contract: The contract of its graph.
         metadata: The metadata it must have; see `contract.metadata`.
+        control_flow: Whether the network itself has branches or loops.
     """
 
     precision: Precision
     file: Path
     contract: Contract
     metadata: dict[str, str]
+    control_flow: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def reference_logits(
         raise CnnbenchError(
             "the logits that `test` left are not those of this checkpoint: run `cnnbench test` again", Exit.DATA
         )
+    _require_same_in_large_batches(network, data.test.images, logits, bound=bound)
     summary = Reference(
         images=len(data.test),
         correct=int((logits.argmax(1) == data.test.labels).sum()),
@@ -138,6 +141,25 @@ def reference_logits(
             files["val"],
             data.val.labels,
             torch_logits(network, data.val.images),
+        )
+
+
+def _require_same_in_large_batches(network: nn.Module, images: np.ndarray, logits: np.ndarray, *, bound: float) -> None:
+    """A network that answers otherwise in large batches is found here: the proof in float64 asks in small ones.
+
+    Raises:
+        CnnbenchError: It does (exit 4).
+    """
+    from cnnbench.bundles.parity.reference import torch_logits
+
+    size = max(comparison.BATCH_SIZES)
+    together = torch_logits(network, images[:size], size=size)
+    difference = float(np.abs(together - logits[:size]).max())
+    if not difference <= bound:
+        raise CnnbenchError(
+            f"the trained network is no function of the image: in a batch of {len(together)} its logits differ by "
+            f"{difference:.2g} from those in small ones (bound {bound:.2g})",
+            Exit.VERDICT,
         )
 
 
@@ -234,6 +256,28 @@ def examine(request: child.Examination, *, about: str, seconds: float | None = N
     return sandbox.call(child.examine, request, about=about, seconds=seconds, memory=memory)
 
 
+def _examined(
+    candidate: Candidate, images: Path, *, provider: str, passes: tuple[child.PassRequest, ...]
+) -> list[tuple[child.PassAnswer, dict[int, np.ndarray]]]:
+    """Of each pass the answer, and the logits by batch size."""
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+        request = child.Examination(
+            model=str(candidate.file.absolute()),
+            contract=candidate.contract,
+            metadata=candidate.metadata,
+            provider=provider,
+            images=str(images),
+            passes=passes,
+            out=out,
+            control_flow=candidate.control_flow,
+        )
+        answers = examine(request, about=candidate.file.name)
+        return [
+            (answer, {size: np.load(f"{out}/{index}-{size}.npy", allow_pickle=False) for size in passes[index].sizes})
+            for index, answer in enumerate(answers)
+        ]
+
+
 def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[PassOutcome]:
     """Both passes on one provider: optimised as by default, then not."""
     count = len(reference.labels)
@@ -247,48 +291,19 @@ def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str)
         )
         for optimized, sizes in ((True, comparison.BATCH_SIZES), (False, (comparison.CHUNK,)))
     )
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
-        request = child.Examination(
-            model=str(candidate.file.absolute()),
-            contract=candidate.contract,
-            metadata=candidate.metadata,
-            provider=provider,
-            images=str(reference.images),
-            passes=requests,
-            out=out,
-        )
-        answers = examine(request, about=candidate.file.name)
-        return [
-            _compare(
-                reference,
-                {size: np.load(f"{out}/{index}-{size}.npy", allow_pickle=False) for size in requests[index].sizes},
-                answer,
-                provider=provider,
-                optimized=requests[index].optimized,
-            )
-            for index, answer in enumerate(answers)
-        ]
+    examined = _examined(candidate, reference.images, provider=provider, passes=requests)
+    return [
+        _compare(reference, by_size, answer, provider=provider, optimized=request.optimized)
+        for request, (answer, by_size) in zip(requests, examined, strict=True)
+    ]
 
 
 def _val_predictions(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[np.ndarray]:
     """Classes of the validation images on one provider, graph optimisations on and off."""
-    count = len(reference.val_labels)
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
-        request = child.Examination(
-            model=str(candidate.file.absolute()),
-            contract=candidate.contract,
-            metadata=candidate.metadata,
-            provider=provider,
-            images=str(reference.val_images),
-            passes=tuple(
-                child.PassRequest(optimized=optimized, sizes={comparison.CHUNK: count}, profile=False)
-                for optimized in (True, False)
-            ),
-            out=out,
-        )
-        examine(request, about=candidate.file.name)
-        logits = [np.load(f"{out}/{index}-{comparison.CHUNK}.npy", allow_pickle=False) for index in range(2)]
-    return [values.argmax(1) for values in logits]
+    sizes = {comparison.CHUNK: len(reference.val_labels)}
+    passes = tuple(child.PassRequest(optimized=optimized, sizes=sizes, profile=False) for optimized in (True, False))
+    examined = _examined(candidate, reference.val_images, provider=provider, passes=passes)
+    return [by_size[comparison.CHUNK].argmax(1) for _, by_size in examined]
 
 
 def _compare(

@@ -230,19 +230,19 @@ def _literals(floats: Sequence[float], integers: Collection[int]) -> dict[bytes,
 
 
 DERIVED = (
-    lambda v: -v,
-    lambda v: 1 / v,
+    lambda v: -v,  # a difference as a sum
+    lambda v: 1 / v,  # a quotient as a product; an upsampling's scale
     lambda v: -1 / v,
-    lambda v: 1 - v,
+    lambda v: 1 - v,  # lerp, label smoothing's rest
     lambda v: 1 + v,
-    lambda v: v**0.5,
-    lambda v: v**-0.5,
-    lambda v: v**0.25,
+    lambda v: v**0.5,  # norms; the length of a vector
+    lambda v: v**-0.5,  # attention: one over the root of a head's size
+    lambda v: v**0.25,  # attention with both factors scaled
     lambda v: v**-0.25,
-    lambda v: v - 1,
-    lambda v: v / 2,
-    lambda v: 2 / v,
-    lambda v: v / (v - 1),
+    lambda v: v - 1,  # the last place of a grid
+    lambda v: v / 2,  # the middle of a grid
+    lambda v: 2 / v,  # steps of a grid from -1 to 1
+    lambda v: v / (v - 1),  # an unbiased variance
 )
 
 

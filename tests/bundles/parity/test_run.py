@@ -18,7 +18,7 @@ from torch import nn
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.bundles import quantise
+from cnnbench.bundles import contract, quantise
 from cnnbench.bundles.parity import child, comparison, lower
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import golden_images
@@ -215,6 +215,60 @@ def test_the_logits_of_test_are_taken_as_they_are_and_those_of_another_network_r
         parity.reference_logits(network, data, golden=golden, exact=exact, tested=tested + np.float32(1e-2)),
     ):
         pass
+
+
+class OtherInLargeBatches(nn.Module):
+    """A network that adds 1 to its first logit where there are more images than `limit`."""
+
+    def __init__(self, network: nn.Module, limit: int) -> None:
+        super().__init__()
+        self.network, self.limit = network, limit
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images)
+        return logits + (len(images) > self.limit) * torch.eye(logits.shape[1])[0]
+
+
+def test_a_network_that_answers_otherwise_in_large_batches_alone_is_told_as_that(run: Path, data: Dataset) -> None:
+    network = load_classifier(run / "best.ckpt").network
+    golden = golden_images(data.test.images)
+    exact = exact_logits(network, golden.pixels)
+    other = OtherInLargeBatches(network, 20)
+    with (
+        pytest.raises(CnnbenchError, match=r"no function of the image: in a batch of 100 .* differ by 1 "),
+        parity.reference_logits(other, data, golden=golden, exact=exact),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("branches", [True, False])
+def test_branches_are_accepted_where_the_network_has_some(
+    branches: bool, three: Path, data: Dataset, tmp_path: Path
+) -> None:
+    model = onnx.load(three / "model.onnx")
+    model.graph.node[-1].output[0] = "before"
+    sides = [
+        helper.make_graph(
+            [helper.make_node("Identity", ["before"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 10])],
+        )
+        for name in ("one", "other")
+    ]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["logits"], then_branch=sides[0], else_branch=sides[1]))
+    onnx.save(model, tmp_path / "it.onnx")
+    manifest = manifest_of(three)
+    metadata = contract.manifest_metadata(manifest, "fp32")
+    candidate = parity.Candidate("fp32", tmp_path / "it.onnx", manifest.contract, metadata, branches)
+    np.save(tmp_path / "images.npy", data.val.images)
+    reference = replace(reference_logits(), val_images=tmp_path / "images.npy")
+    if branches:
+        assert len(parity._val_predictions(candidate, reference, "cpu")[0]) == VAL_IMAGES
+    else:
+        with pytest.raises(CnnbenchError, match="If"):
+            parity._val_predictions(candidate, reference, "cpu")
 
 
 @pytest.mark.slow
