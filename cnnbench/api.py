@@ -171,12 +171,12 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
 
 
 def diagnose() -> list[Finding]:
-    """Findings about this machine: packages, devices, providers, confinement, and datasets, each read whole."""
+    """Findings about this machine: packages, devices, ONNX Runtime providers and datasets, each read whole."""
     from cnnbench.datasets.check import check_datasets
     from cnnbench.environment import check_machine, check_packages
-    from cnnbench.runtime.check import check_confinement, check_providers
+    from cnnbench.runtime.check import check_providers
 
-    return [*check_packages(), *check_machine(), *check_providers(), *check_confinement(), *check_datasets()]
+    return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
 
 
 def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> nn.Module:
@@ -390,11 +390,15 @@ def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") 
             used here (exit 6).
     """
     from cnnbench.bundles.manifest import open_manifest
-    from cnnbench.runtime.predict import Model
+    from cnnbench.runtime.predict import BundleError, Model
     from cnnbench.runtime.providers import open_session
 
     path = Path(bundle)
     files = {file.precision: file.file for file in open_manifest(path).kept}
     if precision not in files:
         raise CnnbenchError(f"{bundle} has no {precision} file: expected {' or '.join(files)}")
-    return Model(path, open_session(path / files[precision], provider), precision)
+    session = open_session(path / files[precision], provider)
+    try:
+        return Model(path, session, precision)
+    except BundleError as error:
+        raise CnnbenchError(str(error), Exit.DATA) from None

@@ -1,10 +1,13 @@
-"""The oldest ONNX Runtime we state runs every file as it stands, in an environment with numpy and Pillow alone."""
+"""The oldest ONNX Runtime and Pillow we state run every file as it stands, in an environment with numpy alone."""
 
 import json
 import os
+import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
+import image_files
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +16,7 @@ from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.bundles.contract import OLDEST_ONNXRUNTIME
 from cnnbench.records.bundle import Manifest
+from cnnbench.runtime import predict
 
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = CHECKOUT / ".venv-oldest" / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -60,7 +64,17 @@ def test_it_is_the_stated_one_and_the_environment_has_nothing_else(tmp_path: Pat
     found = json.loads(run(tmp_path, "-c", LISTED))
     assert found["onnxruntime"] in (CHECKOUT / "tests" / "oldest.txt").read_text()
     assert f"onnxruntime=={OLDEST_ONNXRUNTIME};" in (CHECKOUT / "tests" / "oldest.txt").read_text()
+    pillow = f"pillow=={found['pillow']}"
+    assert pillow in (CHECKOUT / "tests" / "oldest.txt").read_text().splitlines()
     assert not {"torch", "onnx", "cnnbench", "onnxruntime-gpu"} & {*found}
+
+
+def test_the_oldest_pillow_is_the_lower_bound_of_ours_and_of_the_card() -> None:
+    (pinned,) = (line for line in (CHECKOUT / "tests/oldest.txt").read_text().splitlines() if "pillow" in line)
+    version = pinned.removeprefix("pillow==").removesuffix(".0")
+    ours = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"pillow>={version}" in ours
+    assert f'"pillow>={version}"' in (CHECKOUT / "cnnbench/bundles/card.md").read_text()
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
@@ -82,6 +96,33 @@ def test_predict_py_names_the_class_of_an_image_file(folder: Path, tmp_path: Pat
     best = np.exp(logits[0]) / np.exp(logits[0]).sum()
     order = np.argsort(-best)[:2]
     assert printed[1:] == [f"{names[index]} {best[index]:.4f}" for index in order]
+
+
+def predicted(names: list[str], folder: Path) -> tuple[list[str], list[str]]:
+    """Which files this version's predict.py answers for there, and which it refuses."""
+    script = Path(shutil.copytree(COMMITTED[0], folder.parent / "bundle")) / "predict.py"
+    shutil.copy(predict.__file__, script)
+    command = [str(PYTHON), str(script), *names]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 3, done.returncode
+    refused = [line.removeprefix("cannot read ").split(" as an image: ")[0] for line in done.stderr.splitlines()]
+    return [line.split("\t")[0] for line in done.stdout.splitlines()], refused
+
+
+def test_a_header_that_ended_pillow_11_3_is_refused(tmp_path: Path) -> None:
+    """A stride below 0 in a file that Pillow maps into memory: a segmentation fault there."""
+    header = [*image_files.intact()["MCIDAS"]]
+    header[4 * 14 : 4 * 15] = [0x94, 0, 0, 0]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/area").write_bytes(bytes(header))
+    assert predicted(["area"], tmp_path / "in") == ([], ["area"])
+
+
+@pytest.mark.slow
+def test_damaged_files_of_every_format_are_a_line_each_there_too(tmp_path: Path) -> None:
+    names = image_files.write_damaged(tmp_path / "damaged")
+    answered, refused = predicted(names, tmp_path / "damaged")
+    assert sorted(answered + refused) == sorted(names)
 
 
 @pytest.mark.slow

@@ -174,6 +174,9 @@ def test_what_fails_in_the_session_is_not_blamed_on_the_images(bundle: Path, gol
         def run(self, *_: object) -> None:
             raise MemoryError("no room")
 
+        def get_outputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="logits", shape=["batch", 10])]
+
     with pytest.raises(MemoryError, match="no room"):
         Model(bundle, Failing()).predict(golden.pixels)
 
