@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 
 from cnnbench import records
-from cnnbench.bundles import card, contract
+from cnnbench.bundles import card, contract, scripts
 from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, arrays, failed
 from cnnbench.bundles.manifest import open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
@@ -22,7 +22,7 @@ from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.bundles.rescore import score_again
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.bundle import FileHash, PrecisionFile
-from cnnbench.runtime import openvino_session, predict, sandbox
+from cnnbench.runtime import openvino_session, sandbox
 from cnnbench.runtime.providers import require
 from cnnbench.types import CnnbenchError
 
@@ -40,6 +40,7 @@ def verify_bundle(
     backend: child.Backend = "onnxruntime",
     quick: bool = False,
     rescore: bool = False,
+    allow_predict: bool = False,
     root: str | None = None,
     folder: str | None = None,
 ) -> list[Check]:
@@ -55,6 +56,7 @@ def verify_bundle(
         backend: What runs it: "onnxruntime", or "openvino", which is told to keep float32, on the CPU.
         quick: Whether to leave out the evaluation in float64.
         rescore: Whether to score the whole test split again and compare every prediction.
+        allow_predict: Whether to accept a predict.py that is none of cnnbench's.
         root: Folder of the downloaded datasets, for `rescore`.
         folder: Folder of your own images, for `rescore`.
 
@@ -74,8 +76,7 @@ def verify_bundle(
         require(provider)
     bundle = OpenBundle(path, open_manifest(path), provider, backend)
     manifest = bundle.manifest
-    checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle)]
-    checks.append(Check("confined", sandbox.confinement()))
+    checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle, allow_predict)]
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
     checks += [
         Check("graph", f"{len(logits)} valid ONNX, contract and metadata as stated, weights inside"),
@@ -140,6 +141,10 @@ def _check_names(bundle: OpenBundle) -> None:
         for kind in get_args(contract.InputKind)
         for softmax in (False, True)
     ]
+    if len(manifest.class_names) != manifest.spec.num_classes:
+        raise failed(
+            "manifest", f"the manifest names {len(manifest.class_names)} of {manifest.spec.num_classes} classes"
+        )
     if manifest.contract not in contracts:
         raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
     missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
@@ -150,13 +155,19 @@ def _check_names(bundle: OpenBundle) -> None:
         raise failed("manifest", "the manifest states another size of a file than it has")
 
 
-def _check_card(bundle: OpenBundle) -> Check:
-    """The card claims what the manifest does; and whether predict.py is the one of this version."""
+def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
+    """The card claims what the manifest does, and predict.py is one of cnnbench's or allowed to be another."""
     path, manifest = bundle.path, bundle.manifest
     if card.read_front_matter(path / "README.md") != card.front_matter(manifest):
         raise failed("card", f"{path / 'README.md'} claims something else than manifest.json")
-    same = records.sha256(path / "predict.py") == records.sha256(Path(predict.__file__))
-    script = "as in this version" if same else "of another version or edited: read it before you run it"
+    script = scripts.version_of(path / "predict.py")
+    if not script and not allow_predict:
+        raise failed(
+            "card",
+            f"{path / 'predict.py'} is edited or of a later version: read it, then allow it with --allow-predict "
+            "(allow_predict=True)",
+        )
+    script = script or "edited or of a later version, and allowed: read it before you run it"
     text = "" if _as_written(bundle) else "; its text is of another version or edited"
     return Check("card", f"claims what the manifest does{text}; predict.py {script}")
 
@@ -203,14 +214,7 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
             out=f"{out}/logits.npy",
         )
         try:
-            evaluated = sandbox.call(
-                child.evaluate,
-                request,
-                about=str(bundle.path / fp32.file),
-                reads=[request.model],
-                writes=[out],
-                seconds=SECONDS,
-            )
+            evaluated = sandbox.call(child.evaluate, request, about=str(bundle.path / fp32.file), seconds=SECONDS)
             logits = np.load(f"{out}/logits.npy", allow_pickle=False) if evaluated else golden.logits[:0]
         except CnnbenchError as error:
             raise CheckError("proof", str(error), error.code) from None
@@ -242,13 +246,7 @@ def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
         precision="fp16" if file.precision == "fp16" else "int8",
     )
     try:
-        found = sandbox.call(
-            child.compare,
-            request,
-            about=str(bundle.path / file.file),
-            reads=[request.model, request.fp32],
-            seconds=SECONDS,
-        )
+        found = sandbox.call(child.compare, request, about=str(bundle.path / file.file), seconds=SECONDS)
     except CnnbenchError as error:
         raise CheckError("lower", f"{file.file}: {error}", error.code) from None
     if found.clamped != file.clamped:

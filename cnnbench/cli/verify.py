@@ -15,6 +15,7 @@ def verify(
     backend: Literal["onnxruntime", "openvino"] = "onnxruntime",
     quick: bool = False,
     rescore: bool = False,
+    allow_predict: bool = False,
     root: str | None = None,
     folder: str | None = None,
     format: Literal["text", "json"] = "text",
@@ -30,6 +31,7 @@ def verify(
         backend: What runs it: onnxruntime, or openvino, which is told to keep float32, under the same bounds.
         quick: Leave out the evaluation in float64; every constant is still compared with its hash.
         rescore: Also score the whole test split again and compare every prediction.
+        allow_predict: Accept a predict.py that is none of cnnbench's versions of it; read it first.
         root: Folder of the downloaded datasets, for --rescore.
         folder: Folder of your own images, for --rescore.
         format: text for people, json for one JSON document.
@@ -38,7 +40,14 @@ def verify(
     from cnnbench.runtime import openvino_session
 
     checks = verify_bundle(
-        bundle, provider=provider, backend=backend, quick=quick, rescore=rescore, root=root, folder=folder
+        bundle,
+        provider=provider,
+        backend=backend,
+        quick=quick,
+        rescore=rescore,
+        allow_predict=allow_predict,
+        root=root,
+        folder=folder,
     )
     where = openvino_session.described() if backend == "openvino" else provider
     if format == "json":

@@ -575,6 +575,7 @@ CAUGHT = [
         "disagree on the class",
     ),
     of_claim("a module named numpy beside predict.py", a_module_beside, "hashes", "not of the bundle"),
+    of_file("predict.py edited", "predict.py", lambda data: data + b"import os\n", "card", "--allow-predict"),
     of_claim(
         "golden logits edited",
         lambda forger: forger.arrays("golden.npz", lambda a: a.update(logits=a["logits"] * (1 + 1e-11))),
@@ -746,21 +747,12 @@ def test_each_pass_of_lower_precision_is_scored_again_at_its_own_level(
     caught(forger, Mutant(name, lambda _: None, "rescore", "with graph optimisations off", rescore=True), mutants)
 
 
-@pytest.mark.parametrize(
-    ("file", "edit", "noted"),
-    [
-        ("predict.py", b"import os\n", "predict.py of another version or edited"),
-        ("README.md", b"It is 99.99 % right.\n", "its text is of another version or edited"),
-    ],
-)
-def test_prose_and_code_that_were_edited_are_noted(
-    file: str, edit: bytes, noted: str, forger: Forger, mutants: list[str]
-) -> None:
-    forger.file(file, lambda data: data + edit)
+def test_prose_that_was_edited_is_noted(forger: Forger, mutants: list[str]) -> None:
+    forger.file("README.md", lambda data: data + b"It is 99.99 % right.\n")
     forger.sign(new_card=False)
     seen = next(check.detail for check in verified(forger, rescore=False) if check.name == "card")
-    assert noted in seen
-    mutants.append(f"| {'the text of the card' if file == 'README.md' else file} edited | a note of `card` | {seen} |")
+    assert "its text is of another version or edited" in seen
+    mutants.append(f"| the text of the card edited | a note of `card` | {seen} |")
 
 
 def test_a_task_that_leads_out_of_its_folder_is_refused_before_any_check(

@@ -31,7 +31,7 @@ from cnnbench.records import io
 from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
-CHECKS = ["hashes", "manifest", "card", "confined", "graph", "proof", "golden", "reference"]
+CHECKS = ["hashes", "manifest", "card", "graph", "proof", "golden", "reference"]
 
 
 @pytest.fixture
@@ -119,9 +119,28 @@ def test_a_bundle_that_was_zipped_moved_and_unpacked_is_still_verified(bundle: P
 def test_predict_py_of_a_bundle_is_never_run(mine: Path) -> None:
     (mine / "predict.py").write_text("from pathlib import Path\nPath('canary').touch()\n")
     Forger(mine).sign()
-    seen = {check.name: check.detail for check in verify.verify_bundle(mine, rescore=True)}
-    assert "read it before you run it" in seen["card"]
+    with pytest.raises(CnnbenchError, match="read it, then allow it with --allow-predict") as caught:
+        verify.verify_bundle(mine)
+    assert caught.value.code == Exit.VERDICT
+    seen = {check.name: check.detail for check in verify.verify_bundle(mine, rescore=True, allow_predict=True)}
+    assert "edited or of a later version, and allowed" in seen["card"]
+    assert main(["verify", str(mine), "--quick", "--allow-predict"]) == 0
     assert not [*Path().rglob("canary")]
+
+
+def test_the_predict_py_of_an_earlier_version_is_told(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine / "predict.py").write_text("import sys\n")
+    Forger(mine).sign()
+    monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", (records.sha256(mine / "predict.py"),))
+    seen = {check.name: check.detail for check in verify.verify_bundle(mine, quick=True)}
+    assert seen["card"].endswith("predict.py as in an earlier version")
+
+
+def test_another_number_of_class_names_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forger = Forger(mine)
+    forger.claim(class_names=forger.manifest.class_names[:9])
+    forger.sign()
+    assert "names 9 of 10 classes" in refused(capsys, 4, mine)
 
 
 # --- edits ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,25 @@
+"""The versions of predict.py that bundles hold: what runs on the machine of whoever deploys one is one of these.
+
+A change of cnnbench/runtime/predict.py adds its SHA-256 at the end, and `exports/` is exported again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnbench import records
+from cnnbench.runtime import predict
+
+VERSIONS = (
+    "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
+    "de55eb28c7c7ce1fe860bfda981229262a1adfef2a25d759c6c91688712c0fdd",
+)
+"""SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
+
+
+def version_of(script: Path) -> str:
+    """Which predict.py a file is, in words; empty where it is none of cnnbench's."""
+    found = records.sha256(script)
+    if found == records.sha256(Path(predict.__file__)):
+        return "as in this version"
+    return "as in an earlier version" if found in VERSIONS else ""
