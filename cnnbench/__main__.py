@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing it
             return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
-        return _unreadable_package(error, debug) or _unexpected(error, debug)
+        return _too_little_memory(error, debug) or _unreadable_package(error, debug) or _unexpected(error, debug)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -71,6 +71,14 @@ def _fail(message: str, code: int, debug: bool) -> int:
         with suppress(OSError):  # a process of DDP may outlive the one that the sweep waits for
             Path(os.environ[ERROR_FILE]).write_text(message, encoding="utf-8", errors="backslashreplace")
     return code
+
+
+def _too_little_memory(error: Exception, debug: bool) -> int:
+    """Say that a library did not load under a limit on memory; else 0."""
+    from cnnbench.environment import too_little_memory
+
+    reason = too_little_memory(error) if isinstance(error, ImportError | OSError) else ""
+    return _fail(reason, Exit.ENVIRONMENT, debug) if reason else Exit.OK
 
 
 def _unreadable_package(error: Exception, debug: bool) -> int:

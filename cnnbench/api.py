@@ -171,12 +171,12 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
 
 
 def diagnose() -> list[Finding]:
-    """Findings about this machine: packages, devices, ONNX Runtime providers and datasets, each read whole."""
+    """Findings about this machine: packages, devices, providers, confinement, and datasets, each read whole."""
     from cnnbench.datasets.check import check_datasets
     from cnnbench.environment import check_machine, check_packages
-    from cnnbench.runtime.check import check_providers
+    from cnnbench.runtime.check import check_confinement, check_providers
 
-    return [*check_packages(), *check_machine(), *check_providers(), *check_datasets()]
+    return [*check_packages(), *check_machine(), *check_providers(), *check_confinement(), *check_datasets()]
 
 
 def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) -> nn.Module:

@@ -69,6 +69,24 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def too_little_memory(error: BaseException) -> str:
+    """What to say where a library does not load because `ulimit -v` is low; empty where that is not the reason."""
+    signs = ("failed to map segment", "cannot allocate memory", "bad_alloc", "memory allocation")
+    if not any(sign in str(error).lower() for sign in signs) or (limit := address_space()) is None:
+        return ""
+    return f"{limit / 2**30:.3g} GiB of address space are too little to load the libraries: raise `ulimit -v`"
+
+
+def address_space() -> int | None:
+    """Bytes of address space that this process may take; None where there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def commit() -> Commit | None:
     """Commit of cnnbench's checkout and whether its tree was dirty; None for an installed package."""
     root = Path(__file__).resolve().parent.parent

@@ -77,6 +77,7 @@ def verify_bundle(
     bundle = OpenBundle(path, open_manifest(path), provider, backend)
     manifest = bundle.manifest
     checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle, allow_predict)]
+    checks.append(Check("confined", sandbox.confinement()))
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
     checks += [
         Check("graph", f"{len(logits)} valid ONNX, contract and metadata as stated, weights inside"),
@@ -214,7 +215,14 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
             out=f"{out}/logits.npy",
         )
         try:
-            evaluated = sandbox.call(child.evaluate, request, about=str(bundle.path / fp32.file), seconds=SECONDS)
+            evaluated = sandbox.call(
+                child.evaluate,
+                request,
+                about=str(bundle.path / fp32.file),
+                reads=[request.model],
+                writes=[out],
+                seconds=SECONDS,
+            )
             logits = np.load(f"{out}/logits.npy", allow_pickle=False) if evaluated else golden.logits[:0]
         except CnnbenchError as error:
             raise CheckError("proof", str(error), error.code) from None
@@ -246,7 +254,13 @@ def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
         precision="fp16" if file.precision == "fp16" else "int8",
     )
     try:
-        found = sandbox.call(child.compare, request, about=str(bundle.path / file.file), seconds=SECONDS)
+        found = sandbox.call(
+            child.compare,
+            request,
+            about=str(bundle.path / file.file),
+            reads=[request.model, request.fp32],
+            seconds=SECONDS,
+        )
     except CnnbenchError as error:
         raise CheckError("lower", f"{file.file}: {error}", error.code) from None
     if found.clamped != file.clamped:

@@ -1,9 +1,10 @@
-"""Whether ONNX Runtime runs here, for `doctor`: also where it cannot even be imported."""
+"""Whether ONNX Runtime runs here, for `doctor`, also where it cannot even be imported; and how it is confined."""
 
 from __future__ import annotations
 
 from cnnbench import environment
-from cnnbench.types import Finding, first_line
+from cnnbench.runtime import sandbox
+from cnnbench.types import CnnbenchError, Finding, first_line
 
 
 def check_providers() -> list[Finding]:
@@ -20,3 +21,11 @@ def check_providers() -> list[Finding]:
         required = name == "cpu" or bool(environment.gpus())
         findings.append(Finding(f"provider {name}", reason or "works", reason if required else ""))
     return findings
+
+
+def check_confinement() -> list[Finding]:
+    """How far this machine confines the process that reads a bundle. What it lacks is no fault of the installation."""
+    try:
+        return [Finding("confinement", sandbox.confinement())]
+    except CnnbenchError as error:
+        return [Finding("confinement", "does not work", str(error))]

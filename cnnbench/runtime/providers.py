@@ -134,7 +134,9 @@ def tiny_model() -> bytes:
 
 
 def _unusable(provider: str, message: str) -> CnnbenchError:
-    reason = sandbox.call(logged_reason, provider, about=f"provider {provider}")
+    reason = ""
+    with contextlib.suppress(OSError):  # a confined process starts no other
+        reason = sandbox.call(logged_reason, provider, about=f"provider {provider}", memory=0, devices=True)
     return CnnbenchError(f"provider {provider} cannot be used here: {reason or first_line(message)}", Exit.ENVIRONMENT)
 
 

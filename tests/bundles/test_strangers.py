@@ -124,7 +124,9 @@ def test_damaged_files_get_an_answer(bundle: Path, monkeypatch: pytest.MonkeyPat
     total: dict[str, int] = {}
     for first in range(0, 120, 60):
         try:
-            answers = sandbox.call(examine_many, Damaged(str(bundle), first, 60), about="a file", seconds=120)
+            answers = sandbox.call(
+                examine_many, Damaged(str(bundle), first, 60), about="a file", reads=[bundle], seconds=120
+            )
         except CnnbenchError:
             answers = {"crashed": 60}
         for answer, count in answers.items():

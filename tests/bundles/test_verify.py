@@ -31,7 +31,7 @@ from cnnbench.records import io
 from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
-CHECKS = ["hashes", "manifest", "card", "graph", "proof", "golden", "reference"]
+CHECKS = ["hashes", "manifest", "card", "confined", "graph", "proof", "golden", "reference"]
 
 
 @pytest.fixture

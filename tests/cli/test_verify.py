@@ -9,7 +9,7 @@ from isolated import TORCH, cnnbench_without
 
 from cnnbench.__main__ import main
 
-CHECKS = ["hashes", "manifest", "card", "graph", "proof", "golden", "reference"]
+CHECKS = ["hashes", "manifest", "card", "confined", "graph", "proof", "golden", "reference"]
 
 
 def test_a_good_bundle_is_verified(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,8 +252,16 @@ def _refusal_of_lower(precision: Precision, lost: float, max_accuracy_loss: floa
 
 def examine(request: child.Examination, *, about: str, seconds: float | None = None) -> tuple[child.PassAnswer, ...]:
     """`child.examine` in a process of its own; see `sandbox.call`."""
-    memory = PROVIDER_MEMORY.get(request.provider, 0)
-    return sandbox.call(child.examine, request, about=about, seconds=seconds, memory=memory)
+    return sandbox.call(
+        child.examine,
+        request,
+        about=about,
+        reads=[request.model, request.images],
+        writes=[request.out],
+        seconds=seconds,
+        memory=PROVIDER_MEMORY.get(request.provider, 0),
+        devices=request.provider != "cpu",
+    )
 
 
 def _examined(
@@ -344,4 +352,5 @@ def _race(candidate: Candidate, fp32: Path, images: Path) -> child.Race:
         dtype=candidate.contract.input.dtype,
         images=str(images),
     )
-    return sandbox.call(child.race, request, about=candidate.file.name)
+    reads = [request.candidate, request.fp32, request.images]
+    return sandbox.call(child.race, request, about=candidate.file.name, reads=reads)

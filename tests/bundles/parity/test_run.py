@@ -293,7 +293,7 @@ def test_a_race_takes_rounds_and_the_larger_network_loses(three: Path, data: Dat
         dtype="uint8",
         images=str(tmp_path / "images.npy"),
     )
-    race = sandbox.call(child.race, request, about="slow.onnx")
+    race = sandbox.call(child.race, request, about="slow.onnx", reads=[tmp_path, three])
     assert len(race.fp32) == len(race.candidate) == 5
     assert min(race.candidate) > 3 * max(race.fp32) > 0
 
