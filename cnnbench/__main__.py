@@ -75,10 +75,13 @@ def _fail(message: str, code: int, debug: bool) -> int:
 
 def _too_little_memory(error: Exception, debug: bool) -> int:
     """Say that a library did not load under a limit on memory; else 0."""
-    from cnnbench.environment import too_little_memory
+    from cnnbench.environment import address_space, ran_out_of_memory
 
-    reason = too_little_memory(error) if isinstance(error, ImportError | OSError) else ""
-    return _fail(reason, Exit.ENVIRONMENT, debug) if reason else Exit.OK
+    limit = address_space()
+    if limit is None or not isinstance(error, ImportError | OSError) or not ran_out_of_memory(str(error)):
+        return Exit.OK
+    message = f"{limit / 2**30:.3g} GiB of address space are too little to load the libraries: raise `ulimit -v`"
+    return _fail(message, Exit.ENVIRONMENT, debug)
 
 
 def _unreadable_package(error: Exception, debug: bool) -> int:

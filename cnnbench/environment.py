@@ -69,12 +69,10 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def too_little_memory(error: BaseException) -> str:
-    """What to say where a library does not load because `ulimit -v` is low; empty where that is not the reason."""
-    signs = ("failed to map segment", "cannot allocate memory", "bad_alloc", "memory allocation")
-    if not any(sign in str(error).lower() for sign in signs) or (limit := address_space()) is None:
-        return ""
-    return f"{limit / 2**30:.3g} GiB of address space are too little to load the libraries: raise `ulimit -v`"
+def ran_out_of_memory(text: str) -> bool:
+    """Whether an error's text, or what a process left on stderr, says that memory was refused."""
+    signs = ("failed to map segment", "cannot allocate memory", "bad_alloc", "memory allocation", "memoryerror")
+    return any(sign in text.lower() for sign in signs)
 
 
 def address_space() -> int | None:

@@ -20,6 +20,17 @@ class Shares(msgspec.Struct, frozen=True):
     parts: tuple["Shares", ...] = ()
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """Two paths."""
+
+    source: str
+    target: str
+
+
+def copy(paths: Copy) -> None:
+    Path(paths.target).write_text(Path(paths.source).read_text())
+
+
 def double(shares: Shares) -> Shares:
     return Shares(
         {2 * size: tuple(2 * value for value in values) for size, values in shares.by_size.items()}, (shares,)

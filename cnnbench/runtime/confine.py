@@ -18,8 +18,7 @@ import msgspec
 
 from cnnbench.runtime.seccomp import libc, refuse_calls
 
-FILE_BYTES, FILES, PROCESSES = 4 * 2**30, 512, 1024
-"""Limits: bytes of a file, open files, and processes and threads."""
+FILE_BYTES, FILES, PROCESSES = 4 * 2**30, 512, 1024  # the largest file, open files, and processes and threads
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime")
 KERNEL = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/dev/null", "/dev/urandom")
 DEVICES = ("/proc", "/sys", "/usr/share")  # the driver of a GPU reads these, too, and writes in /dev
@@ -102,22 +101,23 @@ def landlock(wanted: Confinement) -> Iterator[str]:
     os.close(ruleset)
 
 
+def capabilities(_: Confinement) -> Iterator[str]:
+    """No right of root."""
+    if libc("capset", struct.pack("II", 0x20080522, 0), bytes(24)):
+        yield "dropping capabilities"
+
+
 def system_calls(_: Confinement) -> Iterator[str]:
-    """No capability of root, no socket, program or further process; see `seccomp`."""
-    libc("capset", struct.pack("II", 0x20080522, 0), bytes(24))
+    """No socket, program or further process; see `seccomp`."""
     if not refuse_calls():
         yield "seccomp"
 
 
-LAYERS: tuple[Callable[[Confinement], Iterator[str]], ...] = (limits, namespaces, landlock, system_calls)
+LAYERS: tuple[Callable[[Confinement], Iterator[str]], ...] = (limits, namespaces, landlock, capabilities, system_calls)
 
 
 def apply(wanted: Confinement) -> tuple[str, ...]:
-    """Confine this process, for good. It must have one thread: threads that run already would not be confined.
-
-    Returns:
-        What this kernel does not give, in words; empty where all of it holds.
-    """
+    """Confine this process for good; what this kernel does not give, in words. Threads that run already stay free."""
     if sys.platform != "linux":
         return (*limits(wanted), "namespaces", "Landlock", "seccomp")
     libc("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -144,7 +144,6 @@ def _end_as(worker: int, first: int) -> None:
     os.kill(first, signal.SIGKILL)
     os.waitpid(first, 0)
     if code < 0:
-        with suppress(OSError):  # of SIGKILL
-            signal.signal(-code, signal.SIG_DFL)
+        libc("signal", -code, 0)
         os.kill(os.getpid(), -code)
     os._exit(code)

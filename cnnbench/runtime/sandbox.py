@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -79,7 +78,7 @@ def call(
 
     Raises:
         CnnbenchError: Whatever the function raised of this kind; or the process crashed, ran out of memory or took
-            longer than `seconds` (exit 3); or the limit on memory is too low for its libraries (exit 6).
+            longer than `seconds` (exit 3); or `ulimit -v` is too low for its libraries (exit 6).
     """
     allowed = confine.Confinement(
         reads=tuple(str(Path(path).absolute()) for path in reads),
@@ -126,6 +125,8 @@ def _ask(
         name = signal.Signals(-process.returncode).name
         raise CnnbenchError(f"{about} crashed the process that read it ({name})", Exit.DATA)
     if process.returncode:
+        if environment.ran_out_of_memory(process.stderr):
+            raise _too_little_memory(allowed, about)
         raise RuntimeError(f"{target} failed on {about}: {process.stderr.strip()[-2000:]}")
     if not process.stdout:
         raise CnnbenchError(f"{about} ended the process that read it", Exit.DATA)
@@ -133,6 +134,13 @@ def _ask(
     if reply.error is not None:
         raise CnnbenchError(reply.error, Exit(reply.code))
     return reply
+
+
+def _too_little_memory(allowed: confine.Confinement, about: str) -> CnnbenchError:
+    limit, own = environment.address_space(), allowed.memory or math.inf
+    where, code = (" (`ulimit -v`)", Exit.ENVIRONMENT) if limit and limit < own else ("", Exit.DATA)
+    needs = f"needs more than {min(limit or own, own) / 2**30:.3g} GiB of address space"
+    return CnnbenchError(f"the process that reads {about} {needs}{where}", code)
 
 
 def _run(
@@ -189,16 +197,11 @@ def _answer(target: str, request: Any) -> Reply:
     except MemoryError:
         limit = (environment.address_space() or 0) / 2**30
         return Reply(error=f"the file needs more than {limit:.3g} GiB of memory", code=int(Exit.DATA))
-    except ImportError as error:
-        if not (reason := environment.too_little_memory(error)):
-            raise
-        return Reply(error=reason, code=int(Exit.ENVIRONMENT))
 
 
 def _libraries() -> Iterator[str]:
     """Where Python and its packages lie; of a checkout only the package itself."""
     yield from (str(Path(prefix) / "lib") for prefix in (sys.prefix, sys.base_prefix))
-    yield from (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     yield from os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent if (package.parent / "pyproject.toml").exists() else None
