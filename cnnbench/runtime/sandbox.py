@@ -194,6 +194,9 @@ def _answer(target: str, request: Any) -> Reply:
         return Reply(result=_to_json(function(_of_json(request, parameter))))
     except CnnbenchError as error:
         return Reply(error=str(error), code=int(error.code))
+    except PermissionError as error:
+        what = f"the confined process may not use {error.filename or error}: it is held to the files that it is given"
+        return Reply(error=f"{what}, and has no rights of root (docs/security.md)", code=int(Exit.DATA))
     except MemoryError:
         limit = (environment.address_space() or 0) / 2**30
         return Reply(error=f"the file needs more than {limit:.3g} GiB of memory", code=int(Exit.DATA))

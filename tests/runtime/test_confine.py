@@ -124,8 +124,22 @@ def test_what_is_given_may_be_read_and_written(tmp_path: Path) -> None:
     sandbox.call(sandboxed.copy, where, about="it", reads=[tmp_path / "given"], writes=[tmp_path / "out"])
     assert (tmp_path / "out" / "copy").read_text() == "weights"
     back = sandboxed.Copy(where.target, str(tmp_path / "given" / "other"))
-    with pytest.raises(RuntimeError, match="PermissionError"):
+    with pytest.raises(CnnbenchError, match=f"may not use {re.escape(back.target)}: it is held to the files") as caught:
         sandbox.call(sandboxed.copy, back, about="it", reads=[tmp_path / "given"], writes=[tmp_path / "out"])
+    assert caught.value.code == Exit.DATA
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="of root alone")
+@pytest.mark.usefixtures("real_sandbox")
+def test_what_root_may_read_by_its_rights_alone_is_refused_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    (folder / "model").write_text("weights")
+    os.chown(folder, forbidden.NOBODY, -1)
+    with pytest.raises(
+        CnnbenchError, match=r"/theirs/model: it is held .* has no rights of root \(docs/security\.md\)$"
+    ):
+        sandbox.call(sandboxed.copy, sandboxed.Copy(f"{folder}/model", "copy"), about="it", reads=[folder / "model"])
 
 
 @pytest.mark.usefixtures("real_sandbox", "whole")
