@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cnnbench.bundles import contract, program
@@ -106,7 +107,17 @@ def _convert(reference: program.ReferenceNetwork, *, outputs: list[str]) -> onnx
         )
     assert exported is not None
     model: onnx.ModelProto = exported.model_proto
+    _drop_allowzero(model.graph)
     return model
+
+
+def _drop_allowzero(graph: onnx.GraphProto) -> None:
+    """Leave `allowzero` out where the new shape is a constant without a zero: some readers stop at it for nothing."""
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] in shapes and shapes[node.input[1]].all():
+            for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
+                node.attribute.remove(attribute)
 
 
 @contextmanager

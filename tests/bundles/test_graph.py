@@ -93,6 +93,13 @@ def test_it_is_of_opset_18_and_ir_version_8(exported: Written) -> None:
     assert helper.find_min_ir_version_for([helper.make_opsetid("", 18)]) == 8  # none older knows the opset
 
 
+def test_a_reshape_to_a_constant_shape_has_no_allowzero() -> None:
+    """`allowzero` matters where the shape has a zero; onnx2torch reads no file with it."""
+    model = graph.to_onnx(build("lenet5", SPEC), SPEC, metadata={}).model
+    reshapes = [node for node in model.graph.node if node.op_type == "Reshape"]
+    assert [[attribute.name for attribute in node.attribute] for node in reshapes] == [[]]
+
+
 def test_it_takes_decoded_images_of_any_number_and_returns_logits(exported: Written) -> None:
     session = open_session(exported.path, threads=1)
     (pixels,), (logits,) = session.get_inputs(), session.get_outputs()
