@@ -24,6 +24,10 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 CALIBRATION_IMAGES = 512
 CALIBRATION_CHUNK = 64
+WIDE = ("LayerNormalization", "Softmax", "Transpose")
+"""Operators that stay in float32 in a float16 file, for ONNX Runtime on the CPU: 1.15 computes the first two from
+functions that are not valid in opset 18, and 1.31 and 1.32 crash where they cast a transposed half for a MatMul
+(microsoft/onnxruntime#28392)."""
 BIASED = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization", "LayerNormalization")
 """Operators whose third input the quantiser takes for a bias."""
 
@@ -70,7 +74,7 @@ def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dt
 
 
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with weights and arithmetic in float16; preprocessing, inputs and outputs stay as they are.
+    """`model` with weights and arithmetic in float16; preprocessing, inputs, outputs and `WIDE` stay as they are.
 
     A number that would round to 0 or to infinity becomes the nearest half that is neither.
     """
@@ -82,7 +86,8 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         source.graph.node.remove(node)
     del source.graph.output[1:]
     nodes = [node for part in contract.graphs(source.graph) for node in part.node]
-    kept = [node.name for node in (*_preprocessing(model.graph), *filter(_makes_float32, nodes))]
+    wide = (node for node in nodes if node.op_type in WIDE or _makes_float32(node))
+    kept = [node.name for node in (*_preprocessing(model.graph), *wide)]
     _separate_constants(source.graph, [node for node in source.graph.node if _stays(node, kept)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `parity.lower` counts the numbers at the limits
@@ -173,9 +178,13 @@ def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.Mode
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            # else a branch would read what stood before a ReLU: the quantiser leaves it out, and sees no branches
-            extra_options={"QDQKeepRemovableActivations": len(list(contract.graphs(graph))) > 1},
-            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *_softmax(graph), *_over_planes(graph))],
+            extra_options={
+                # else a branch would read what stood before a ReLU: the quantiser leaves it out, and sees no branches
+                "QDQKeepRemovableActivations": len(list(contract.graphs(graph))) > 1,
+                # the logits stay as they are computed: not rounded to 256 levels, and OpenCV's dnn reads the last layer
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],
+            },
+            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *_softmax(graph), *_layer_norms(graph))],
         )
         return onnx.load(result)
 
@@ -199,10 +208,9 @@ def calibration_images(images: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _over_planes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Layer norms over several axes: the quantiser takes their weights for one of each channel, and fails."""
-    matrices = _matrices(graph)
-    return [node for node in graph.node if node.op_type == "LayerNormalization" and matrices & {*node.input}]
+def _layer_norms(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Layer norms. The quantiser fails on those over several axes, and OpenCV's dnn on those that are quantised."""
+    return [node for node in graph.node if node.op_type == "LayerNormalization"]
 
 
 def _matrices(graph: onnx.GraphProto) -> set[str]:

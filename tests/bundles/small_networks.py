@@ -175,6 +175,23 @@ def encoder_layer() -> nn.Module:
     return Around(Rows(nn.TransformerEncoderLayer(CHANNELS, 2, 8, batch_first=True)))
 
 
+class Places(nn.Module):
+    """An encoder layer over the places of an image, as in a vision transformer: layer norm first, GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"dropout": 0.0, "activation": "gelu", "norm_first": True, "batch_first": True}
+        self.layer = nn.TransformerEncoderLayer(CHANNELS, 2, 8, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.layer(x.flatten(2).transpose(1, 2))
+        return mixed.mean(1)  # N, C
+
+
+def vision_transformer() -> nn.Module:
+    return Around(Places())
+
+
 def gru() -> nn.Module:
     return Around(Rows(nn.GRU(CHANNELS, 5, batch_first=True, bidirectional=True)), channels=10)
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import image_files
 import numpy as np
+import onnxruntime
 import pytest
+import small_networks
+import torch
 from PIL import Image
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.bundles import graph, quantise
 from cnnbench.bundles.contract import OLDEST_ONNXRUNTIME
 from cnnbench.records.bundle import Manifest
 from cnnbench.runtime import predict
@@ -43,6 +47,13 @@ found = model.logits(pixels) if of_test is None else model.logits(pixels[places 
 expected = logits if of_test is None else of_test
 assert [model.logits(pixels[:1]).shape[0], model.logits(pixels[:7]).shape[0]] == [1, 7]
 print(float(np.abs(found - expected).max()))
+"""
+LOGITS = """
+import json
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+print(json.dumps(session.run(["logits"], {"pixels": np.load("pixels.npy")})[0].tolist()))
 """
 
 
@@ -135,3 +146,17 @@ def test_what_export_writes_now_runs_there_too(trained: Path, tmp_path: Path) ->
         float(run(made, "-c", GOLDEN, "fp32")) <= records.read(made / "manifest.json", Manifest).reference.error_bound
     )
     assert float(run(made, "-c", GOLDEN, "fp16")) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", quantise.PRECISIONS)
+def test_a_transformer_runs_there_too(precision: quantise.Precision, tmp_path: Path) -> None:
+    spec = small_networks.SPEC
+    torch.manual_seed(0)
+    images = np.random.RandomState(0).randint(0, 256, (7, spec.height, spec.width, 1), dtype=np.uint8)
+    fp32 = graph.to_onnx(small_networks.vision_transformer().eval(), spec, metadata={}).model
+    graph.save(quantise.make(precision, fp32, images=images, dtype="uint8"), tmp_path / "model.onnx")
+    np.save(tmp_path / "pixels.npy", images)
+    (expected,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(["logits"], {"pixels": images})
+    logits = np.array(json.loads(run(tmp_path, "-c", LOGITS)))
+    assert np.abs(logits - expected).max() <= 0.02 * np.abs(expected).max()

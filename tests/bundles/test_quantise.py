@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import small_networks
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +201,43 @@ def test_networks_of_others_are_made_and_run(build: Callable[[ImageSpec], nn.Mod
         contract.check(made, contract.contract_of(spec), metadata={}, control_flow=branches)
         assert lower.compare(precision, made, fp32=exported.model).rounded >= 4
         assert np.abs(logits_of(made, images) - exact).max() <= furthest * np.abs(exact).max(), precision
+
+
+@pytest.fixture(scope="module")
+def transformer() -> tuple[onnx.ModelProto, np.ndarray]:
+    """The float32 file of a network with an encoder layer, and images for it."""
+    spec = small_networks.SPEC
+    torch.manual_seed(0)
+    images = np.random.RandomState(0).randint(0, 256, (70, spec.height, spec.width, 1), dtype=np.uint8)
+    return graph.to_onnx(small_networks.vision_transformer().eval(), spec, metadata={}).model, images
+
+
+def test_float16_leaves_what_onnx_runtime_cannot_do_in_it_in_float32(
+    transformer: tuple[onnx.ModelProto, np.ndarray],
+) -> None:
+    """Where a half was transposed, ONNX Runtime 1.31 crashed as it loaded the file: the session is the test."""
+    fp32, images = transformer
+    half = quantise.fp16(fp32)
+    kinds = {node.op_type for node in half.graph.node}
+    assert set(quantise.WIDE) < kinds
+    found = types(half)
+    wide = [node for node in half.graph.node if node.op_type in quantise.WIDE and node.input[0] != "pixels"]
+    assert {found[node.input[0]] for node in wide} == {TensorProto.FLOAT}
+    exact = logits_of(fp32, images)
+    assert np.abs(logits_of(half, images) - exact).max() <= 0.002 * np.abs(exact).max()
+
+
+def test_int8_leaves_logits_and_layer_norms_in_float32(transformer: tuple[onnx.ModelProto, np.ndarray]) -> None:
+    """Else OpenCV's dnn does not load the file."""
+    fp32, images = transformer
+    int8 = quantise.int8(fp32, images=images, dtype="uint8")
+    before, after = arrays(fp32), arrays(int8)
+    (last,) = (node for node in int8.graph.node if "logits" in node.output)
+    assert last.op_type == "Gemm"
+    norms = [node for node in int8.graph.node if node.op_type == "LayerNormalization"]
+    assert len(norms) == 2
+    for name in (name for node in norms for name in node.input[1:]):
+        assert np.array_equal(after[name], before[name.partition("_of_")[0]])  # each has its own copy
 
 
 def logits_of(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
