@@ -52,11 +52,18 @@ def attempt(uid: int, monkeypatch: pytest.MonkeyPatch) -> Try:
     return attempt
 
 
+@pytest.fixture(scope="module")
+def lacks() -> tuple[str, ...]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(FOLDERS))
+        patch.setattr(sandbox, "_spawn", forbidden.spawner(os.geteuid()))
+        return sandbox.lacking()
+
+
 @pytest.fixture
-def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def whole(lacks: tuple[str, ...]) -> None:
     """Only where this kernel has all that is asked of it."""
-    monkeypatch.setattr(sandbox, "_spawn", forbidden.spawner(os.geteuid()))
-    if lacks := sandbox.lacking():
+    if lacks:
         pytest.skip(f"this kernel lacks {', '.join(lacks)}")
 
 
@@ -69,6 +76,7 @@ def test_everything_forbidden_is_refused(uid: int, attempt: Try) -> None:
     assert done == ({THREADS} if uid == 0 else set())  # the kernel never holds root to a number of processes
 
 
+@pytest.mark.slow
 def test_unconfined_all_of_it_is_possible(uid: int, attempt: Try) -> None:
     """Else the test above would show nothing."""
     refused = {name for name, outcome in attempt().items() if outcome != "done"}
@@ -187,10 +195,16 @@ FAKES = {
 
 
 @pytest.mark.usefixtures("whole")
-@pytest.mark.parametrize(("fake", "lacks"), FAKES.values(), ids=FAKES)
-def test_what_the_kernel_lacks_is_named(fake: str, lacks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fake", "named"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if place else [])
+        for place, (name, case) in enumerate(FAKES.items())
+    ],
+)
+def test_what_the_kernel_lacks_is_named(fake: str, named: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_spawn", forbidden.spawner(os.geteuid(), more=fake))
-    assert list(sandbox.lacking()) == lacks
+    assert list(sandbox.lacking()) == named
 
 
 @pytest.mark.slow
@@ -298,6 +312,7 @@ def test_the_limit_on_memory_is_the_lower_of_ours_and_the_hard_one() -> None:
     assert (done.stdout, done.stderr) == (f"{4_000_000 * 1024}\n", "")
 
 
+@pytest.mark.slow
 def test_a_child_whose_libraries_need_more_than_the_hard_limit_is_told_apart() -> None:
     code = "from cnnbench.types import CnnbenchError\n"
     code += "try: sandbox.call(sandboxed.folder_of, 'numpy', about='it')\n"
