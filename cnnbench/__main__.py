@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli import front
-from cnnbench.types import ERROR_FILE, CnnbenchError, Exit
+from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +66,7 @@ def _terminate(*_: Any) -> NoReturn:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
+    message = printable(message)  # names of files, and what a file of another holds
     print(f"cnnbench: {message}", file=sys.stderr)
     if ERROR_FILE in os.environ:
         with suppress(OSError):  # a process of DDP may outlive the one that the sweep waits for

@@ -6,6 +6,7 @@ Everything here is plain data. Nothing imports torch, so a reader of results pay
 from __future__ import annotations
 
 import operator
+import unicodedata
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -80,6 +81,25 @@ class DatasetNotFoundError(CnnbenchError):
 
 class SpecError(CnnbenchError):
     """Numbers that no image spec can have."""
+
+
+DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of the text behind them."""
+
+
+def is_control(character: str) -> bool:
+    """Whether a character moves the cursor, colours a terminal, turns its text, or is no character of Unicode."""
+    return character in DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, but for line ends and tabs: what comes from a file is printed so."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if is_control(character) and character not in "\n\t" else character
+        for character in text
+    )
 
 
 def first_line(error: object) -> str:

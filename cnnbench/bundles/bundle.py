@@ -22,7 +22,7 @@ from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest
+from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest, Precision, file_name
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -49,7 +49,7 @@ class ExportOptions:
         CnnbenchError: A loss of accuracy that is none, no provider, or a value of another type (exit 2).
     """
 
-    precisions: tuple[quantise.Precision, ...] = ("fp32",)
+    precisions: tuple[Precision, ...] = ("fp32",)
     providers: tuple[str, ...] = ("cpu",)
     input: contract.InputKind = "uint8"
     probabilities: bool = False
@@ -276,7 +276,7 @@ def _write_files(
     candidates = [
         parity.Candidate(
             precision,
-            path / quantise.file_name(precision),
+            path / file_name(precision),
             agreed,
             contract.metadata(
                 arch=run.record.arch,

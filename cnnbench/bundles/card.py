@@ -10,8 +10,10 @@ import msgspec
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
+from cnnbench import records
 from cnnbench.bundles.parity import comparison
 from cnnbench.records.bundle import Manifest
+from cnnbench.types import CnnbenchError
 
 CONTENTS = {
     "model.onnx": "the network in float32: the file to deploy",
@@ -65,10 +67,12 @@ def front_matter(manifest: Manifest) -> dict[str, Any]:
 def read_front_matter(path: Path) -> Any:
     """The YAML at the head of a card; None where there is none."""
     try:
-        _, _, rest = path.read_text().partition("---\n")
+        _, _, rest = records.read_bytes(path).decode().partition("---\n")
         head, end, _ = rest.partition("\n---\n")
         return yaml.safe_load(head) if end else None
-    except (yaml.YAMLError, ValueError, RecursionError):  # bytes that are no text, dates that are none, deep nesting
+    except CnnbenchError:
+        raise
+    except Exception:  # bytes that are no text, dates that are none, deep nesting, tags of other types
         return None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +60,20 @@ class OpenBundle:
     manifest: Manifest
     provider: str
     backend: child.Backend = "onnxruntime"
+    ends: float = math.inf
+    """When the whole verification is stopped, by `time.monotonic`."""
+
+    def seconds(self, most: float = math.inf) -> float | None:
+        """Seconds that a step may take: `most`, or what is left; None for no limit.
+
+        Raises:
+            CheckError: None is left (exit 3).
+        """
+        left = min(most, self.ends - time.monotonic())
+        if left <= 0:
+            reason = f"{self.path} was given up: it takes longer than is allowed; see --timeout"
+            raise CheckError("time", reason, Exit.DATA)
+        return None if left == math.inf else left
 
     @property
     def fp32(self) -> PrecisionFile:
@@ -113,17 +130,17 @@ class OpenBundle:
         return labels, predictions
 
     def logits(
-        self,
-        file: PrecisionFile,
-        images: np.ndarray,
-        *,
-        seconds: float | None,
-        sizes: Sequence[int],
-        levels: Sequence[bool] = (True,),
-    ) -> np.ndarray:
-        """Logits of a file with graph optimisations on or off, at each of `sizes`: `(levels * sizes, N, num_classes)`.
+        self, file: PrecisionFile, images: np.ndarray, *, passes: Sequence[child.PassRequest], most: float = math.inf
+    ) -> list[dict[int, np.ndarray]]:
+        """Of each pass the logits `(M, num_classes)` by batch size, of the first M images that were asked for.
 
         A process of its own checks the file and runs it.
+
+        Args:
+            file: Which file.
+            images: `(N, H, W, C)` uint8.
+            passes: What to run.
+            most: Seconds that it may take.
         """
         with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
             np.save(Path(out) / "images.npy", images)
@@ -133,17 +150,16 @@ class OpenBundle:
                 metadata=contract.manifest_metadata(self.manifest, file.precision),
                 provider=self.provider,
                 images=f"{out}/images.npy",
-                passes=tuple(
-                    child.PassRequest(optimized=level, sizes=dict.fromkeys(sizes, len(images)), profile=False)
-                    for level in levels
-                ),
+                passes=tuple(passes),
                 out=out,
                 control_flow=self.manifest.proof.control_flow,
                 backend=self.backend,
             )
-            parity.examine(request, about=str(self.path / file.file), seconds=seconds)
-            files = [f"{out}/{index}-{size}.npy" for index in range(len(levels)) for size in sizes]
-            return np.stack([np.load(name, allow_pickle=False) for name in files])
+            parity.examine(request, about=str(self.path / file.file), seconds=self.seconds(most))
+            return [
+                {size: np.load(f"{out}/{index}-{size}.npy", allow_pickle=False) for size in each.sizes}
+                for index, each in enumerate(passes)
+            ]
 
 
 def arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
@@ -156,6 +172,23 @@ def arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
             if (size := sum(entry.file_size for entry in stored.zip.infolist())) > LARGEST_ARRAYS:
                 raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
+            for name in names:
+                _check_size(stored.zip, f"{name}.npy")
             return [stored[name] for name in names]
     except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
         raise CheckError(check, f"{path} cannot be read: {first_line(error)}", Exit.DATA) from None
+
+
+def _check_size(archive: zipfile.ZipFile, name: str) -> None:
+    """See that an array is as large as its header says, before room is made for it.
+
+    Raises:
+        ValueError: It is not, or it is of Python objects.
+    """
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        expected = member.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or expected != archive.getinfo(name).file_size:
+        raise ValueError(f"{name} is {dtype} {shape}, which is not what it holds")

@@ -12,7 +12,7 @@ from cnnbench import records
 from cnnbench.bundles import contract, quantise
 from cnnbench.bundles.parity import lower
 from cnnbench.bundles.parity import run as parity
-from cnnbench.records.bundle import PrecisionFile
+from cnnbench.records.bundle import PrecisionFile, file_name
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_file(
             reference,
             providers=providers,
             max_accuracy_loss=max_accuracy_loss,
-            fp32=None if precision == "fp32" else file.with_name(quantise.file_name("fp32")),
+            fp32=None if precision == "fp32" else file.with_name(file_name("fp32")),
         )
     except CnnbenchError as error:
         if precision == "fp32":

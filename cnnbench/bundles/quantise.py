@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,9 +16,9 @@ import onnx
 from cnnbench.bundles import contract
 from cnnbench.bundles.parity.lower import LARGEST_HALF, SMALLEST_HALF
 from cnnbench.pixels import to_graph_input
+from cnnbench.records.bundle import Precision
 from cnnbench.types import SEED, CnnbenchError, Exit, first_line
 
-Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 CALIBRATION_IMAGES = 512
@@ -44,11 +43,6 @@ def with_fp32(names: Sequence[str]) -> tuple[Precision, ...]:
                 f"unknown precision {name!r}: expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
             )
     return tuple(name for name in PRECISIONS if name == "fp32" or name in names)
-
-
-def file_name(precision: Precision) -> str:
-    """The name in a bundle of the file of this precision."""
-    return "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"
 
 
 def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.ModelProto:

@@ -7,44 +7,76 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, failed
-from cnnbench.bundles.parity import comparison
+from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.records.bundle import PrecisionFile
 from cnnbench.types import CnnbenchError, Dataset, Split
 
 
 def score_again(bundle: OpenBundle, file: PrecisionFile, data: Dataset) -> Check:
-    """Compare the predictions of the whole test split with the stored ones; of lower precision also validation's."""
+    """Compare the predictions of the whole test split with the stored ones, and those of the validation split.
+
+    The test split is run as it was for the export: every batch size, graph optimisations on and off.
+
+    Raises:
+        CheckError: A prediction, an accuracy or another batch size differs by more than rounding (exit 4), or the file
+            takes longer than is allowed (exit 3).
+    """
     labels, expected = bundle.classes("")
     if len(labels) != len(data.test) or (labels != data.test.labels).any():
         raise failed("rescore", "the labels of reference.npz are not the test split's")
-    levels = (True,) if file.precision == "fp32" else (True, False)
-    logits = _split_logits(bundle, file, data.test, levels)
-    predictions = logits.argmax(axis=2)
-    correct, differing = (predictions == labels).sum(axis=1), int((predictions[0] != expected).sum())
+    by_level = _logits_of_test(bundle, file, data.test)
+    differing = int((by_level[True].argmax(1) != expected).sum())
+    right = {level: int((logits.argmax(1) == labels).sum()) for level, logits in by_level.items()}
     if file.precision == "fp32":
-        allowed = _ties(logits[0], expected, bound=bundle.manifest.reference.error_bound)
+        bound = bundle.manifest.reference.error_bound
+        allowed = max(_ties(logits, expected, bound=bound) for logits in by_level.values())
         val_labels, val_expected = bundle.classes("val_")
         if len(val_labels) != len(data.val) or (val_labels != data.val.labels).any():
             raise failed("rescore", "the validation labels of reference.npz are not the validation split's")
-        val_logits = _split_logits(bundle, file, data.val, levels)
-        _ties(val_logits[0], val_expected, bound=bundle.manifest.reference.error_bound)
+        _ties(_logits_of_val(bundle, file, data.val)[0], val_expected, bound=bound)
         how = "by rounding"
-        here = {True: int(correct[0]), False: int(correct[0])}  # the same network at both levels, within the bound
     else:
         allowed = max(2, len(labels) // 200)  # kernels of other processors round 8-bit sums elsewhere
         how = f"from PyTorch's, {_lost_on_validation(bundle, file, data.val):.2f} points lost on validation"
-        here = dict(zip(levels, map(int, correct), strict=True))  # optimised 8-bit kernels may saturate
-    _check_claims(file, here, allowed)
+    _check_claims(file, right, allowed)
     return Check(
-        "rescore", f"{file.file}: {correct[0]} of {len(labels)} images right, {differing} predictions differ {how}"
+        "rescore", f"{file.file}: {right[True]} of {len(labels)} images right, {differing} predictions differ {how}"
     )
 
 
-def _split_logits(bundle: OpenBundle, file: PrecisionFile, split: Split, levels: Sequence[bool]) -> np.ndarray:
-    """Logits of a whole split, `(levels, N, num_classes)`."""
+def _logits_of_test(bundle: OpenBundle, file: PrecisionFile, test: Split) -> dict[bool, np.ndarray]:
+    """Logits `(N, num_classes)` of the test split by level of graph optimisation; other batch sizes agree with them."""
+    passes = parity.pass_requests(len(test), few=min(len(test), comparison.BATCH_SIZE_IMAGES))
+    found = _run(bundle, file, test, passes)
+    for by_size in found:
+        whole = by_size[comparison.CHUNK]
+        largest = float(np.abs(whole).max())
+        lower = comparison.LOOSEST_LOWER * largest  # the scales of 8 bits are those of no batch, but kernels differ
+        bound = 2 * bundle.manifest.reference.error_bound if file.precision == "fp32" else lower
+        for size, logits in by_size.items():
+            difference = float(np.abs(logits - whole[: len(logits)]).max())
+            if not difference <= bound:
+                raise failed(
+                    "rescore",
+                    f"{file.file} answers otherwise at batch {size}: logits differ by {difference:.2g} (bound "
+                    f"{bound:.2g})",
+                )
+    return {each.optimized: by_size[comparison.CHUNK] for each, by_size in zip(passes, found, strict=True)}
+
+
+def _logits_of_val(bundle: OpenBundle, file: PrecisionFile, val: Split) -> list[np.ndarray]:
+    """Logits `(N, num_classes)` of the validation split, graph optimisations on and off."""
+    sizes = {comparison.CHUNK: len(val)}
+    passes = [child.PassRequest(optimized=level, sizes=sizes, profile=False) for level in (True, False)]
+    return [by_size[comparison.CHUNK] for by_size in _run(bundle, file, val, passes)]
+
+
+def _run(
+    bundle: OpenBundle, file: PrecisionFile, split: Split, passes: Sequence[child.PassRequest]
+) -> list[dict[int, np.ndarray]]:
     try:
-        return bundle.logits(file, split.images, seconds=None, sizes=(comparison.CHUNK,), levels=levels)
+        return bundle.logits(file, split.images, passes=passes)
     except CnnbenchError as error:
         raise CheckError("rescore", str(error), error.code) from None
 
@@ -57,13 +89,13 @@ def _lost_on_validation(bundle: OpenBundle, file: PrecisionFile, val: Split) -> 
     """
     labels, expected = bundle.classes("val_")  # compared with the float32 file before
     _, stored = bundle.classes("val_", of=f"_{file.precision}")
-    predictions = _split_logits(bundle, file, val, (True, False)).argmax(axis=2)
+    predictions = [logits.argmax(1) for logits in _logits_of_val(bundle, file, val)]
     differing = int((predictions[0] != stored).sum())
     if differing > max(2, len(labels) // 200):  # kernels of other processors round 8-bit sums elsewhere
         raise failed(
             "rescore", f"{differing} of {len(labels)} classes of {file.file} on validation are not the stored ones"
         )
-    correct = [int(count) for count in (predictions == labels).sum(axis=1)]
+    correct = [int((classes == labels).sum()) for classes in predictions]
     lost = parity.points_lost(int((labels == expected).sum()), correct, images=len(labels))
     if parity.loses_too_much(lost, file.budget_points):
         raise failed(

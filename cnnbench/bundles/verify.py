@@ -7,15 +7,17 @@ JSON, YAML, and arrays that are never unpickled; its predict.py is never run.
 from __future__ import annotations
 
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from cnnbench import records
-from cnnbench.bundles import card, contract, scripts
+from cnnbench.bundles import card, contract, inventory, scripts
 from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, arrays, failed
-from cnnbench.bundles.manifest import open_manifest, require_bundle
+from cnnbench.bundles.manifest import MANIFEST, open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
@@ -24,13 +26,16 @@ from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.bundle import FileHash, PrecisionFile
 from cnnbench.runtime import openvino_session, sandbox
 from cnnbench.runtime.providers import require
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
 EXACT_SECONDS, EXACT_IMAGES = 20.0, 4
 """How long the float32 file is evaluated in float64, and on how many images in any case."""
-SECOND_SIZE = 7
+TOTAL_SECONDS, RESCORE_SECONDS = 900.0, 4 * 3600.0
+"""What a whole verification may take, without scores and with them."""
+LARGEST_SIDE, LARGEST_CHANNELS, MOST_CLASSES, LARGEST_DATA = 1024, 64, 100_000, 32 * 2**30
+"""Pixels, channels and classes that a manifest may claim, and bytes of all its images."""
 
 
 def verify_bundle(
@@ -43,6 +48,7 @@ def verify_bundle(
     allow_predict: bool = False,
     root: str | None = None,
     folder: str | None = None,
+    timeout: float | None = None,
 ) -> list[Check]:
     """Verify a bundle from disk: hashes, manifest, card, ONNX checker, contract, proof, golden outputs, predictions.
 
@@ -59,6 +65,7 @@ def verify_bundle(
         allow_predict: Whether to accept a predict.py that is none of cnnbench's.
         root: Folder of the downloaded datasets, for `rescore`.
         folder: Folder of your own images, for `rescore`.
+        timeout: Seconds that all of it may take; by default 900, and 4 hours with `rescore`.
 
     Returns:
         The checks in order, all passed.
@@ -74,9 +81,11 @@ def verify_bundle(
         openvino_session.require(provider)
     elif provider != "cpu":
         require(provider)
-    bundle = OpenBundle(path, open_manifest(path), provider, backend)
+    seconds = (RESCORE_SECONDS if rescore else TOTAL_SECONDS) if timeout is None else timeout
+    found = inventory.take(path)
+    bundle = OpenBundle(path, open_manifest(path), provider, backend, time.monotonic() + seconds)
     manifest = bundle.manifest
-    checks = [_check_hashes(bundle), _check_manifest(bundle), _check_card(bundle, allow_predict)]
+    checks = [_check_hashes(bundle, found), _check_manifest(bundle), _check_card(bundle, allow_predict)]
     checks.append(Check("confined", sandbox.confinement()))
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
     checks += [
@@ -87,6 +96,7 @@ def verify_bundle(
         _check_reference(bundle),
     ]
     if rescore:
+        _check_amount(bundle)
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
@@ -94,21 +104,26 @@ def verify_bundle(
     return checks
 
 
-def _check_hashes(bundle: OpenBundle) -> Check:
-    path, manifest = bundle.path, bundle.manifest
-    for name, expected in manifest.files.items():
-        if Path(name).name != name:
-            raise failed("hashes", f"the manifest names {name}, which is not a file of the bundle's own folder")
-        if not (path / name).is_file():
-            raise failed("hashes", f"{path / name} is missing; export the bundle again")
-        actual = FileHash(records.sha256(path / name), (path / name).stat().st_size)
-        if actual != expected:
+def _check_hashes(bundle: OpenBundle, found: inventory.Inventory) -> Check:
+    path, listed = bundle.path, {*bundle.manifest.files}
+    if more := sorted(listed - {*card.CONTENTS}):
+        raise failed("hashes", f"the manifest lists {', '.join(more)}: no file of a bundle has this name")
+    if missing := sorted(listed - found.own):
+        raise failed("hashes", f"{path / missing[0]} is missing; export the bundle again")
+    if more := sorted(found.own - listed - {MANIFEST}):
+        raise failed("hashes", f"{path} also holds {', '.join(more)}: not of this bundle; remove it")
+    for name, expected in bundle.manifest.files.items():
+        if FileHash(_sha256(path / name), (path / name).stat().st_size) != expected:
             raise failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
-    # a module of a name that predict.py imports would run in its stead; what a repository keeps hidden cannot
-    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
-    if more := names - {*manifest.files, "manifest.json"}:
-        raise failed("hashes", f"{path} also holds {', '.join(sorted(more))}: not of the bundle; remove it")
-    return Check("hashes", f"{len(manifest.files)} files as written, and no other")
+    others = f"; not read: {', '.join(found.others)}" if found.others else ""
+    return Check("hashes", f"{len(listed)} files as written{others}")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return records.sha256(path)
+    except OSError as error:
+        raise CheckError("hashes", f"cannot read {path}: {error.strerror}", Exit.DATA) from None
 
 
 def _check_manifest(bundle: OpenBundle) -> Check:
@@ -136,7 +151,14 @@ def _check_manifest(bundle: OpenBundle) -> Check:
 
 def _check_names(bundle: OpenBundle) -> None:
     """The contract is that of the images, and every file is there with its size."""
-    manifest = bundle.manifest
+    manifest, spec = bundle.manifest, bundle.manifest.spec
+    large = max(spec.height, spec.width) > LARGEST_SIDE or spec.channels > LARGEST_CHANNELS
+    if large or spec.num_classes > MOST_CLASSES:
+        raise failed(
+            "manifest",
+            f"the manifest claims images of {spec}; expected at most {LARGEST_SIDE} pixels a side, {LARGEST_CHANNELS} "
+            f"channels and {MOST_CLASSES:,} classes",
+        )
     contracts = [
         contract.contract_of(manifest.spec, kind=kind, probabilities=softmax)
         for kind in get_args(contract.InputKind)
@@ -154,6 +176,16 @@ def _check_names(bundle: OpenBundle) -> None:
         raise failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
     if any(file.bytes != manifest.files[file.file].bytes for file in manifest.kept):
         raise failed("manifest", "the manifest states another size of a file than it has")
+
+
+def _check_amount(bundle: OpenBundle) -> None:
+    """The images to score again are of the claimed size, and fit into memory and cache."""
+    data, spec = bundle.manifest.data, bundle.manifest.spec
+    images = data.train_images + data.val_images + data.test_images
+    if data.dataset == "folder" and (data.size, data.size, data.channels) != (spec.height, spec.width, spec.channels):
+        raise failed("rescore", f"the manifest's images have {data.size} pixels a side, those of the graph {spec.size}")
+    if (size := images * spec.height * spec.width * spec.channels) > LARGEST_DATA:
+        raise failed("rescore", f"the manifest claims {size:,} bytes of images; expected at most {LARGEST_DATA:,}")
 
 
 def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
@@ -175,21 +207,36 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
 
 def _as_written(bundle: OpenBundle) -> bool:
     try:
-        return (bundle.path / "README.md").read_text() == card.text(bundle.manifest)
+        return records.read_bytes(bundle.path / "README.md").decode() == card.text(bundle.manifest)
     except Exception:  # what the template meets in a manifest that lacks something
         return False
 
 
-def _golden_logits(bundle: OpenBundle, file: PrecisionFile) -> np.ndarray:
-    """Logits of the golden images at two batch sizes `(2, N, num_classes)`, from a process of its own.
+@dataclass(frozen=True)
+class _Answers:
+    """Logits `(M, num_classes)` of golden images `rows`, at one batch size and level of graph optimisation."""
 
-    It checks the file first. The second size shows a batch that is fixed at the number of golden images.
+    rows: np.ndarray
+    logits: np.ndarray
+
+
+def _golden_logits(bundle: OpenBundle, file: PrecisionFile) -> list[_Answers]:
+    """Logits of the golden images in every pass of an export, from a process of its own, which checks the file first.
+
+    They are repeated, so that each batch size is filled.
     """
-    golden = bundle.golden
+    pixels = bundle.golden.pixels
+    most = max(len(pixels), *comparison.BATCH_SIZES)
+    rows = np.resize(np.arange(len(pixels)), most)
+    passes = [
+        records.replace(each, sizes={size: max(size, len(pixels)) for size in each.sizes})
+        for each in parity.pass_requests(most, few=most)
+    ]
     try:
-        return bundle.logits(file, golden.pixels, seconds=SECONDS, sizes=(comparison.CHUNK, SECOND_SIZE))
+        found = bundle.logits(file, pixels[rows], passes=passes, most=SECONDS)
     except CnnbenchError as error:
         raise CheckError("graph", str(error), error.code) from None
+    return [_Answers(rows[: len(logits)], logits) for by_size in found for logits in by_size.values()]
 
 
 def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
@@ -221,7 +268,7 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
                 about=str(bundle.path / fp32.file),
                 reads=[request.model],
                 writes=[out],
-                seconds=SECONDS,
+                seconds=bundle.seconds(SECONDS),
             )
             logits = np.load(f"{out}/logits.npy", allow_pickle=False) if evaluated else golden.logits[:0]
         except CnnbenchError as error:
@@ -259,7 +306,7 @@ def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
             request,
             about=str(bundle.path / file.file),
             reads=[request.model, request.fp32],
-            seconds=SECONDS,
+            seconds=bundle.seconds(SECONDS),
         )
     except CnnbenchError as error:
         raise CheckError("lower", f"{file.file}: {error}", error.code) from None
@@ -274,25 +321,32 @@ def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
     return Check("lower", f"{file.file}: {found.rounded} weights {how}")
 
 
-def _check_golden(bundle: OpenBundle, file: PrecisionFile, logits: np.ndarray) -> Check:
+def _check_golden(bundle: OpenBundle, file: PrecisionFile, answers: list[_Answers]) -> Check:
     """Logits of float32 against the reference network's; of lower precision against its own when it was exported."""
     golden = bundle.golden
     if file.precision == "fp32":
         expected = golden.logits
     else:
-        (expected,) = arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
-        logits = logits[:, golden.places >= 0]
-    if expected.shape != logits.shape[1:]:
-        raise failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {logits.shape[1:]}")
-    error, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
+        (of_test,) = arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
+        expected = np.full_like(golden.logits, np.nan)  # what is not of the test split is not compared
+        if of_test.shape != expected[golden.places >= 0].shape:
+            raise failed("golden", f"golden.npz holds logits {of_test.shape} of {file.file}")
+        expected[golden.places >= 0] = of_test
+    kept = np.isfinite(expected).all(axis=1)
+    if any(answer.logits.shape[1:] != expected.shape[1:] for answer in answers):
+        raise failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {answers[0].logits.shape}")
+    error = max(
+        float(np.abs(answer.logits - expected[answer.rows])[kept[answer.rows]].max(initial=0)) for answer in answers
+    )
+    largest = float(np.abs(expected[kept]).max(initial=0))
     # other processors' kernels saturate or round 8-bit sums elsewhere; the weights themselves are compared exactly
     bound = bundle.manifest.reference.error_bound if file.precision == "fp32" else comparison.LOOSEST_LOWER * largest
     if file.precision == "fp32" and not bound <= comparison.LOOSEST * largest:
         raise failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
     if not error <= bound:
         raise failed("golden", f"golden logits of {file.file} differ by {error:.2g}; bound {bound:.2g}")
-    detail = f"{file.file}: {len(expected)} images, largest logit error {error:.1e} (bound {bound:.1e})"
-    return Check("golden", detail)
+    detail = f"{file.file}: {kept.sum()} images at {len(answers)} batch sizes and levels, largest logit error"
+    return Check("golden", f"{detail} {error:.1e} (bound {bound:.1e})")
 
 
 def _check_reference(bundle: OpenBundle) -> Check:

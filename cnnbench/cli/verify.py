@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from cnnbench.types import Exit
+from cnnbench.types import Exit, printable
 
 
 def verify(
@@ -18,6 +18,7 @@ def verify(
     allow_predict: bool = False,
     root: str | None = None,
     folder: str | None = None,
+    timeout: float | None = None,
     format: Literal["text", "json"] = "text",
 ) -> int:
     """Verify a bundle from disk: hashes, ONNX checker, contract, proof, golden outputs, reference predictions.
@@ -34,6 +35,7 @@ def verify(
         allow_predict: Accept a predict.py that is none of cnnbench's versions of it; read it first.
         root: Folder of the downloaded datasets, for --rescore.
         folder: Folder of your own images, for --rescore.
+        timeout: Seconds that all of it may take: 900 by default, 4 hours with --rescore.
         format: text for people, json for one JSON document.
     """
     from cnnbench.bundles.verify import verify_bundle
@@ -48,6 +50,7 @@ def verify(
         allow_predict=allow_predict,
         root=root,
         folder=folder,
+        timeout=timeout,
     )
     where = openvino_session.described() if backend == "openvino" else provider
     if format == "json":
@@ -59,6 +62,6 @@ def verify(
         print(json.dumps(document, indent=2))
         return Exit.OK
     for check in checks:
-        print(f"{check.name:10} {check.detail}")
-    print(f"{bundle} is verified on {where}")
+        print(printable(f"{check.name:10} {check.detail}"))
+    print(printable(f"{bundle} is verified on {where}"))
     return Exit.OK

@@ -14,7 +14,7 @@ import numpy as np
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source
 from cnnbench.datasets.splits import evenly_spaced, subset, with_pixel_stats
-from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, SpecError, Split, first_line
+from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, SpecError, Split, first_line, is_control
 
 Builder = Callable[[Source], Any]
 
@@ -61,6 +61,8 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
             name,
             f"has {len(names)} class names for {decoded.spec.num_classes} classes: expected one text per class",
         )
+    if odd := [label for label in names if not label.strip() or any(map(is_control, label))]:
+        raise _fault(name, f"has a class named {odd[0]!r}: expected text without control characters")
     return replace(
         decoded,
         class_names=names,

@@ -2,6 +2,6 @@
 
 from msgspec.structs import replace
 
-from cnnbench.records.io import read, read_json, replacing, replacing_folder, sha256, write
+from cnnbench.records.io import read, read_bytes, read_json, replacing, replacing_folder, sha256, write
 
-__all__ = ["read", "read_json", "replace", "replacing", "replacing_folder", "sha256", "write"]
+__all__ = ["read", "read_bytes", "read_json", "replace", "replacing", "replacing_folder", "sha256", "write"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cnnbench.records.schema import DataRecord, Environment, Part, TaskPart
-from cnnbench.types import Cost, ImageSpec
+from cnnbench.types import CnnbenchError, Cost, ImageSpec, is_control
 
 
 class TensorSpec(Part, frozen=True):
@@ -97,10 +97,18 @@ class Pass(Part, frozen=True):
     """Largest absolute error on the first images at each batch size that was tried."""
 
 
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+def file_name(precision: Precision) -> str:
+    """The name in a bundle of the file of this precision."""
+    return "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"
+
+
 class PrecisionFile(Part, frozen=True):
     """The file of one precision in a bundle, or one that was refused, and why."""
 
-    precision: str
+    precision: Precision
     file: str
     bytes: int
     refused: str
@@ -117,6 +125,10 @@ class PrecisionFile(Part, frozen=True):
     """Points that it loses on the test split, in the worst pass: reported, and no part of the decision."""
     clamped: int = 0
     """Weights of a float16 file whose nearest half is 0 or infinite, and that hold the converter's limit instead."""
+
+    def __post_init__(self) -> None:
+        if self.file != file_name(self.precision):  # a reader would load another file than was verified
+            raise CnnbenchError(f"the file of {self.precision} is {self.file!r}: expected {file_name(self.precision)}")
 
 
 class Constant(Part, frozen=True):
@@ -212,6 +224,15 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
     """None where probabilities are the softmax of the logits as they are."""
     licence: str | None = None
     """Of the bundle, by its SPDX name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odd = [name for name in self.class_names if not name.strip() or any(map(is_control, name))]
+        if odd or len(self.class_names) != self.spec.num_classes:
+            raise CnnbenchError(
+                f"{len(self.class_names)} class names{f', one of them {odd[0]!r}' if odd else ''}: expected "
+                f"{self.spec.num_classes}, each text without control characters"
+            )
 
 
 class EarlierManifest(ExportRecord, frozen=True, tag_field="schema", tag="cnnbench.bundle/2"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +16,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, printable
 
 Record = TypeVar("Record", bound=msgspec.Struct)
+LARGEST = 64 * 2**20
+"""Bytes of a record; one of a run has some thousands, and a manifest some hundred thousands."""
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def write(path: Path, record: msgspec.Struct) -> None:
         CnnbenchError: The folder cannot be written (exit 2).
         ValueError: A number is not finite: JSON has none.
     """
-    content = msgspec.to_builtins(record)
+    content = _escaped(msgspec.to_builtins(record))
     with replacing(path) as partial:
         partial.write_text(json.dumps({**content, "seal": seal(content)}, indent=2, allow_nan=False) + "\n")
 
@@ -115,19 +119,58 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CnnbenchError: The file is missing or is not a JSON object (exit 3).
+        CnnbenchError: The file is missing, too large, or not a JSON object; a number in it is not finite, or a text
+            has control characters (exit 3).
     """
     try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
+        content = json.loads(read_bytes(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CnnbenchError(
             f"{path} is not JSON ({error}): it is damaged or was written by something else", Exit.DATA
         ) from None
     if not isinstance(content, dict):
         raise CnnbenchError(f"{path} holds a JSON {type(content).__name__}; expected an object", Exit.DATA)
+    if _escaped(content) != content:
+        raise CnnbenchError(f"{path} holds text with control characters; expected none", Exit.DATA)
     return content
+
+
+def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
+    """The content of a regular file of at most `most` bytes; a pipe is not waited for.
+
+    Raises:
+        CnnbenchError: It cannot be read, is no file, or is larger (exit 3).
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise CnnbenchError(f"cannot read {path}: it is not a file", Exit.DATA)
+            content = file.read(most + 1)
+    except OSError as error:
+        raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
+    if len(content) > most:
+        raise CnnbenchError(f"{path} is larger than {most:,} bytes: it is no record of cnnbench", Exit.DATA)
+    return content
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _escaped(content: Any) -> Any:
+    """JSON content with control characters in its texts escaped. Surrogates stay: they are a path's own bytes."""
+    if isinstance(content, str):
+        return content if content.isprintable() else _SURROGATES.sub(lambda part: printable(part[0]), content)
+    if isinstance(content, Mapping):
+        return {_escaped(key): _escaped(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_escaped(value) for value in content]
+    return content
+
+
+_SURROGATES = re.compile("[^\ud800-\udfff]+")
+"""What lies between surrogates."""
 
 
 def seal(content: Mapping[str, object]) -> str:

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from cnnbench import records
 from cnnbench.records import io
-from cnnbench.records.bundle import Manifest
+from cnnbench.records.bundle import Manifest, PrecisionFile, file_name
 from cnnbench.records.schema import Failure, Robustness, RunRecord
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec
+from cnnbench.types import DIRECTIONS, CnnbenchError, Cost, Exit, ImageSpec
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**40),
     float: st.floats(allow_nan=False, allow_infinity=False),
-    str: st.text(),
+    str: st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="".join(DIRECTIONS))),
     bool: st.booleans(),
     type(None): st.none(),
     ImageSpec: st.builds(
@@ -57,6 +57,11 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     strategies = {field.name: values(hints[field.name]) for field in fields(annotation)}
     if "task" in strategies and annotation in (RunRecord, Manifest, Failure, Robustness):
         strategies["task"] = st.from_regex(r"[a-z0-9][a-z0-9_.+-]*", fullmatch=True)  # it names a folder
+    if annotation is Manifest:
+        strategies |= {"spec": st.just(ImageSpec(8, 8, 1, 2)), "class_names": st.just(("cat", "dog"))}
+    if annotation is PrecisionFile:  # whose name follows from its precision
+        strategies["file"] = strategies["precision"] = st.shared(strategies["precision"], key="precision")
+        strategies["file"] = strategies["file"].map(file_name)
     return st.builds(annotation, **strategies)
 
 

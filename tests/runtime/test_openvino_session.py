@@ -16,6 +16,7 @@ from cnnbench.bench.networks import open_backend
 from cnnbench.bundles import quantise
 from cnnbench.bundles.contract import read
 from cnnbench.bundles.parity.comparison import FLOAT32, LOOSEST_LOWER
+from cnnbench.records.bundle import Precision
 from cnnbench.runtime import openvino_session
 from cnnbench.runtime.openvino_session import OpenvinoSession
 from cnnbench.types import CnnbenchError, Exit
@@ -64,9 +65,7 @@ def test_logits_are_those_of_float64_within_the_bound_of_float32(bundle: Path) -
 
 @pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_files_of_lower_precision_are_near_onnx_runtimes(
-    precision: quantise.Precision, bundle: Path, tmp_path: Path
-) -> None:
+def test_files_of_lower_precision_are_near_onnx_runtimes(precision: Precision, bundle: Path, tmp_path: Path) -> None:
     with np.load(bundle / "golden.npz") as golden:
         pixels = golden["pixels"]
     model = quantise.make(precision, read(bundle / "model.onnx"), images=pixels, dtype="uint8")

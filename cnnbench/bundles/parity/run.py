@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench.bundles.parity import child, comparison
-from cnnbench.bundles.quantise import Precision
-from cnnbench.records.bundle import Contract, Pass, PrecisionFile, Reference
+from cnnbench.records.bundle import Contract, Pass, Precision, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit
 
@@ -264,6 +263,24 @@ def examine(request: child.Examination, *, about: str, seconds: float | None = N
     )
 
 
+def pass_requests(count: int, *, few: int, profile: bool = False) -> tuple[child.PassRequest, ...]:
+    """The passes that a file is judged by: graph optimisations on at every batch size, then off.
+
+    Args:
+        count: Images at the batch size that is run in full.
+        few: Images at each of the others.
+        profile: Whether to say which provider ran which nodes.
+    """
+    return tuple(
+        child.PassRequest(
+            optimized=optimized,
+            sizes={size: count if size == comparison.CHUNK else few for size in sizes},
+            profile=profile,
+        )
+        for optimized, sizes in ((True, comparison.BATCH_SIZES), (False, (comparison.CHUNK,)))
+    )
+
+
 def _examined(
     candidate: Candidate, images: Path, *, provider: str, passes: tuple[child.PassRequest, ...]
 ) -> list[tuple[child.PassAnswer, dict[int, np.ndarray]]]:
@@ -289,16 +306,7 @@ def _examined(
 def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[PassOutcome]:
     """Both passes on one provider: optimised as by default, then not."""
     count = len(reference.labels)
-    requests = tuple(
-        child.PassRequest(
-            optimized=optimized,
-            sizes={
-                size: count if size == comparison.CHUNK else min(count, comparison.BATCH_SIZE_IMAGES) for size in sizes
-            },
-            profile=True,
-        )
-        for optimized, sizes in ((True, comparison.BATCH_SIZES), (False, (comparison.CHUNK,)))
-    )
+    requests = pass_requests(count, few=min(count, comparison.BATCH_SIZE_IMAGES), profile=True)
     examined = _examined(candidate, reference.images, provider=provider, passes=requests)
     return [
         _compare(reference, by_size, answer, provider=provider, optimized=request.optimized)

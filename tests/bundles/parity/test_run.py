@@ -22,7 +22,7 @@ from cnnbench.bundles import contract, quantise
 from cnnbench.bundles.parity import child, comparison, lower
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import golden_images
-from cnnbench.records.bundle import Pass, PrecisionFile, Reference, Share
+from cnnbench.records.bundle import Pass, Precision, PrecisionFile, Reference, Share
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import sandbox
 from cnnbench.training import predictions
@@ -83,7 +83,7 @@ def verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     (tmp_path / "it.onnx").write_bytes(b"7 bytes")
 
     def verify(
-        precision: quantise.Precision,
+        precision: Precision,
         loss: float = 0.2,
         race: child.Race = FASTER,
         val_correct: int = VAL_CORRECT,
