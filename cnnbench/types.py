@@ -59,7 +59,7 @@ def check_name(name: str, what: str = "the task's name") -> str:
         CnnbenchError: It is no text, is empty, begins with a dot, or has a separator of paths or a control character
             (exit 2).
     """
-    parted = not isinstance(name, str) or any(part in "/\\" or not part.isprintable() for part in name)
+    parted = not isinstance(name, str) or any(part in "/\\" or is_control(part) for part in name)
     if parted or not name or name.startswith("."):
         raise CnnbenchError(
             f"{what} is {name!r}: it names a folder, so expected text without / and \\, "

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.records.bundle import Reference
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line, printable
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
@@ -100,3 +100,20 @@ def test_a_multiply_add_is_two_flops_and_a_float_four_bytes() -> None:
 
 def test_the_accuracy_of_the_reference_is_counted_in_whole_images() -> None:
     assert Reference(images=8, correct=6, logits_from="test", float64_error=0.0, error_bound=0.0).accuracy == 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("Zürich 日本 👩\u200d🔬\n\t", "Zürich 日本 👩\u200d🔬\n\t"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\rb\x00", "a\\rb\\x00"),
+        ("\x9b\x7f", "\\x9b\\x7f"),
+        ("\u202etxt.exe", "\\u202etxt.exe"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_what_would_move_the_cursor_or_turn_the_text_is_escaped(text: str, expected: str) -> None:
+    assert printable(text) == expected
+    printable(text).encode()

@@ -574,7 +574,7 @@ CAUGHT = [
         "reference",
         "disagree on the class",
     ),
-    of_claim("a module named numpy beside predict.py", a_module_beside, "hashes", "not of the bundle"),
+    of_claim("a module named numpy beside predict.py", a_module_beside, "files", "could be loaded"),
     of_file("predict.py edited", "predict.py", lambda data: data + b"import os\n", "card", "--allow-predict"),
     of_claim(
         "golden logits edited",
@@ -644,7 +644,7 @@ def test_a_bundle_signed_anew_without_a_change_is_verified(forger: Forger) -> No
     forger.restate()
     forger.sign()
     seen = {check.name: check.detail for check in verified(forger, rescore=True)}
-    assert list(seen) == ["hashes", "manifest", "card", "graph", "proof", "golden", "reference", "rescore"]
+    assert list(seen) == ["hashes", "manifest", "card", "confined", "graph", "proof", "golden", "reference", "rescore"]
     assert "edited" not in str(seen)
 
 

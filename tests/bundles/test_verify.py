@@ -7,7 +7,7 @@ import copy
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -136,11 +136,35 @@ def test_the_predict_py_of_an_earlier_version_is_told(mine: Path, monkeypatch: p
     assert seen["card"].endswith("predict.py as in an earlier version")
 
 
-def test_another_number_of_class_names_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    forger = Forger(mine)
-    forger.claim(class_names=forger.manifest.class_names[:9])
-    forger.sign()
-    assert "names 9 of 10 classes" in refused(capsys, 4, mine)
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"class {index}" for index in range(9)],
+        ["\x1b[2J", *"abcdefghi"],
+        ["", *"abcdefghi"],
+        ["\u202egnp.exe", *"abcdefghi"],
+        ["\udcff", *"abcdefghi"],
+    ],
+    ids=["nine", "an escape sequence", "empty", "turned text", "a surrogate"],
+)
+def test_class_names_are_as_many_as_outputs_and_can_be_printed(
+    names: list[str], mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resealed(mine, lambda content: content.update(class_names=names))
+    refused(capsys, 3, mine)
+
+
+@pytest.mark.parametrize("place", ["task", "arch"])
+def test_no_control_character_of_a_record_reaches_the_terminal(
+    place: str, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resealed(mine, lambda content: content.update({place: "red \x1b[31m"}))
+    assert "control characters" in refused(capsys, 3, mine)
+    resealed(mine, lambda content: content.update({place: "red"}))
+    (mine / "\x1b[31m.py").touch()
+    line = refused(capsys, 4, mine)
+    assert "\x1b" not in line
+    assert "\\x1b[31m.py" in line
 
 
 # --- edits ------------------------------------------------------------------------------------------------------------
@@ -380,10 +404,10 @@ def no_hash(content: Content) -> None:
 
 HOSTILE: dict[str, tuple[Callable[[Content], object], int]] = {
     "a file above the folder": (leave_the_folder, 4),
-    "the model above the folder": (lambda c: model_elsewhere("../model.onnx", c), 4),
-    "the model at an absolute path": (lambda c: model_elsewhere("/etc/passwd", c), 4),
-    "the model in no file": (lambda c: c["variants"][0].update(file="model"), 4),
-    "the model is another file": (lambda c: c["variants"][0].update(file="golden.npz"), 4),
+    "the model above the folder": (lambda c: model_elsewhere("../model.onnx", c), 3),
+    "the model at an absolute path": (lambda c: model_elsewhere("/etc/passwd", c), 3),
+    "the model in no file": (lambda c: c["variants"][0].update(file="model"), 3),
+    "the model is another file": (lambda c: c["variants"][0].update(file="golden.npz"), 3),
     "a file without hash": (no_hash, 4),
     "no files": (lambda c: c.update(files={}), 4),
     "a file without its hash": (lambda c: c["files"].update({"model.onnx": {}}), 3),
@@ -391,8 +415,8 @@ HOSTILE: dict[str, tuple[Callable[[Content], object], int]] = {
     "another size of the variant": (lambda c: c["variants"][0].update(bytes=1), 4),
     "no variants": (lambda c: c.update(variants=[]), 4),
     "the only variant refused": (lambda c: c["variants"][0].update(refused="no"), 4),
-    "no float32": (lambda c: c["variants"][0].update(precision="fp16"), 4),
-    "an unknown precision": (lambda c: c["variants"].append(c["variants"][0] | {"precision": "fp8"}), 4),
+    "no float32": (lambda c: c["variants"][0].update(precision="fp16", file="model_fp16.onnx"), 4),
+    "an unknown precision": (lambda c: c["variants"].append(c["variants"][0] | {"precision": "fp8"}), 3),
     "float32 twice": (lambda c: c["variants"].append(c["variants"][0]), 4),
     "no passes": (lambda c: c["variants"][0].update(passes=[]), 4),
     "no images": (lambda c: c["reference"].update(images=0), 4),
@@ -461,7 +485,10 @@ def test_no_edit_of_a_manifest_makes_a_traceback(
         np.save(request.out, honest)
         return len(honest)
 
-    monkeypatch.setattr(verify, "_logits", lambda *_, **__: np.stack([honest, honest]))
+    def run(_: object, __: object, ___: object, *, passes: Sequence[child.PassRequest], **____: object) -> Any:
+        return [{size: np.resize(honest, (count, 10)) for size, count in each.sizes.items()} for each in passes]
+
+    monkeypatch.setattr(evidence.OpenBundle, "logits", run)
     monkeypatch.setattr(verify.sandbox, "call", evaluated)
     content = msgspec.to_builtins(records.read(without_children / "manifest.json", Manifest))
     original = copy.deepcopy((without_children / "manifest.json").read_bytes())

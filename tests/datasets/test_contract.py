@@ -82,6 +82,8 @@ LIES: dict[str, tuple[Callable[[], Any], str]] = {
         "has 2 class names for 3 classes: expected one text per class",
     ),
     "no class names": (lambda: replace(HONEST, class_names=None), "has class names of type NoneType"),
+    "an escape sequence": (lambda: replace(HONEST, class_names=("a", "b", "\x1b[2J")), r"has a class named '\x1b"),
+    "a blank name": (lambda: replace(HONEST, class_names=("a", " ", "c")), "has a class named ' '"),
     "one name twice": (lambda: replace(HONEST, class_names=("a", "b", "a")), "has two classes named 'a'"),
     "no deviation": (
         lambda: replace(HONEST, spec=replace(SPEC, std=(0.3, 0.0))),

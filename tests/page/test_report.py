@@ -369,7 +369,7 @@ def test_a_refused_variant_stands_with_its_reason() -> None:
     made.write_run(record)
     folder = made.write_bundle(record)
     manifest = records.read(folder / "manifest.json", made.Manifest)
-    refused = records.replace(manifest.variants[0], precision="int8", refused="loses 3 points")
+    refused = records.replace(manifest.variants[0], precision="int8", file="model_int8.onnx", refused="loses 3 points")
     records.write(folder / "manifest.json", records.replace(manifest, variants=(*manifest.variants, refused)))
     kept, lost = written(*FOLDERS[:2]).cells("verdicts")
     assert (kept["precision"], kept["verdict"]) == ("fp32", "kept")

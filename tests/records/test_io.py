@@ -18,7 +18,7 @@ from cnnbench import records
 from cnnbench.records import io
 from cnnbench.records.bundle import Manifest, PrecisionFile, file_name
 from cnnbench.records.schema import Failure, Robustness, RunRecord
-from cnnbench.types import DIRECTIONS, CnnbenchError, Cost, Exit, ImageSpec
+from cnnbench.types import DIRECTIONS, CnnbenchError, Cost, Exit, ImageSpec, printable
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**40),
@@ -251,3 +251,41 @@ def test_a_new_bundle_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> No
         (partial / "file").write_text("new")
     assert [path.name for path in (tmp_path / "task").iterdir()] == ["file"]
     assert [path.name for path in tmp_path.iterdir()] == ["task"]
+
+
+def test_a_pipe_or_a_folder_in_the_place_of_a_record_is_one_line_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "result.json")
+    assert refusal(tmp_path / "result.json").code == Exit.DATA
+    (tmp_path / "folder.json").mkdir()
+    assert refusal(tmp_path / "folder.json").code == Exit.DATA
+
+
+def test_a_giant_is_not_read_to_its_end(written: Path) -> None:
+    os.truncate(written, 2**40)  # sparse: it takes no room
+    assert "larger than" in str(refusal(written))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_refused(number: str, written: Path) -> None:
+    written.write_text(written.read_text().replace('"params": 3', f'"params": {number}'))
+    assert refusal(written).code in (Exit.DATA, Exit.VERDICT)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\x00b", "\x7f", "\x9b", "\u202ebla", "a\u2028b"])
+def test_text_with_control_characters_is_refused_where_it_is_read_and_escaped_where_it_is_written(
+    text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.json"
+    records.write(path, records.replace(record(), arch=text))
+    assert records.read(path, RunRecord).arch == printable(text) != text
+    edit(path, lambda content: content.update(arch=text))
+    assert "control characters" in str(refusal(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["Zürich", "日本", "\u0645\u06cc\u200c\u062e", "👩\u200d🔬", "two\nlines\tand a tab", "\udcff"]
+)
+def test_text_of_any_script_is_written_as_it_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    records.write(path, records.replace(record(), arch=text))
+    assert records.read(path, RunRecord).arch == text
