@@ -120,7 +120,7 @@ PLACES = {
     "ExportOptions": "cnnbench.bundles.bundle:ExportOptions",
     "ImageData": "cnnbench.training.data:ImageData",
     "LatencyOptions": "cnnbench.bench.plan:LatencyOptions",
-    "Manifest": "cnnbench.records.schema:Manifest",
+    "Manifest": "cnnbench.records.bundle:Manifest",
     "Material": "cnnbench.page.material:Material",
     "Model": "cnnbench.runtime.predict:Model",
     "Results": "cnnbench.tables.results:Results",

@@ -13,7 +13,7 @@ from cnnbench.records.bundle import PrecisionFile
 from cnnbench.types import CnnbenchError, Dataset, Split
 
 
-def score_again(bundle: OpenBundle, file: PrecisionFile, data: Dataset) -> Check:
+def score_again(bundle: OpenBundle, file: PrecisionFile, *, data: Dataset) -> Check:
     """Compare the predictions of the whole test split with the stored ones, and those of the validation split.
 
     The test split is run as it was for the export: every batch size, graph optimisations on and off.

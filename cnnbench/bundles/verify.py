@@ -100,7 +100,7 @@ def verify_bundle(
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
-        checks += [score_again(bundle, file, data) for file in manifest.kept]
+        checks += [score_again(bundle, file, data=data) for file in manifest.kept]
     return checks
 
 
