@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -95,7 +97,7 @@ def to_onnx(
 
 def _convert(reference: program.ReferenceNetwork, *, outputs: list[str]) -> onnx.ModelProto:
     """The reference network as ONNX. It was traced before: in one step, a branch on the batch size would be frozen."""
-    with torch.no_grad():
+    with torch.no_grad(), _equal_constants():
         exported = torch.onnx.export(
             reference.program,
             dynamo=True,
@@ -118,6 +120,16 @@ def _drop_allowzero(graph: onnx.GraphProto) -> None:
         if node.op_type == "Reshape" and node.input[1] in shapes and shapes[node.input[1]].all():
             for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
                 node.attribute.remove(attribute)
+
+
+@contextmanager
+def _equal_constants() -> Iterator[None]:
+    """Within it onnxscript drops `x + 0` and `x * 1`, and no longer `x + 1e-8` and `x * 1.000005`.
+
+    Its rewrite rules ask math.isclose whether a constant is theirs, with tolerances that no caller can set.
+    """
+    with mock.patch.object(math, "isclose", lambda one, other, **_: one == other):
+        yield
 
 
 @contextmanager

@@ -82,9 +82,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         lambda x, p: x + p[:, :, : SPEC.height, : SPEC.width], torch.randn(1, CHANNELS, SPEC.height + 2, SPEC.width + 2)
     ),
     "a recurrent cell": Cell,
+    "constants close to 0 and 1": lambda: With(
+        lambda x, p: p * x * 1.000005 / ((x * x + 1e-12).sqrt().sum((1, 2, 3), keepdim=True) + 1e-8), ONE
+    ),
     "a scale from which a size follows": lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),
 }
-FAST = {"a parameter and a literal of one value", "dropout before batch norm", "a corner of a parameter"}
+FAST = {"a parameter and a literal of one value", "dropout before batch norm", "a corner of a parameter", "constants close to 0 and 1"}
 
 
 @pytest.mark.parametrize(
