@@ -165,11 +165,14 @@ class _Branch:
 
 
 def _without_zeros(node: fx.Node) -> fx.Node:
-    """The sum `node` without summands that are sums with 0: Python's `sum`, and `out = 0; out += x`."""
+    """The sum `node` without summands that are a branch and 0: Python's `sum`, and `out = 0; out += x`.
+
+    Other sums with 0 are copies, into which `node` may write, or make numbers of truth values.
+    """
     for source in node.all_input_nodes:
         if source.target in ADDITIONS and len(source.users) == 1 and source.args[1] == 0 and not source.kwargs:
             summand = source.args[0]
-            if isinstance(summand, fx.Node) and len(summand.users) == 1:  # nobody sees what is written in place
+            if isinstance(summand, fx.Node) and summand.target in BRANCHES and len(summand.users) == 1:
                 source.replace_all_uses_with(summand)
                 source.graph.erase_node(source)
     return node
@@ -228,6 +231,8 @@ def _as_convolution(node: fx.Node, values: Mapping[fx.Node, Any]) -> _Branch | N
 DEFAULTS = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
 """Of the arguments of a convolution."""
 ADDITIONS = (ATEN.add.Tensor, ATEN.add_.Tensor)
+BRANCHES = (ATEN.conv2d.default, ATEN.batch_norm.default)
+"""What `_merge_branches` adds up."""
 
 
 def _as_identity(node: fx.Node, values: Mapping[fx.Node, Any], groups: int) -> _Branch | None:

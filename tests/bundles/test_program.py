@@ -335,6 +335,24 @@ def test_a_sum_with_0_that_is_written_in_place_is_still_a_copy() -> None:
     assert convolutions(compare(network, 4, 6, 6, folded=2)) == 2
 
 
+def added_to_a_view(images: Tensor) -> Tensor:
+    total: Tensor | int = 0
+    for part in images.chunk(2, 1):
+        total += part
+    return torch.cat([images, total], 1)  # type: ignore[list-item]
+
+
+def counted(images: Tensor) -> Tensor:
+    counts: Tensor = sum([images > 0.1, images > 0.3])  # type: ignore[assignment]
+    return images * counts
+
+
+@pytest.mark.parametrize("function", [added_to_a_view, counted])
+def test_a_sum_with_0_of_anything_but_a_branch_is_left_as_it_is(function: Callable[[Tensor], Tensor]) -> None:
+    """The first writes into what the sum with 0 copied, the second counts."""
+    compare(Call(function).eval(), 2, 3, folded=0)
+
+
 def test_branches_with_other_centres_stay_apart() -> None:
     """Without padding the 3x3 kernel's first pixel is not the 1x1 kernel's."""
 
