@@ -87,6 +87,19 @@ class Remembering(nn.Module):
         return x
 
 
+class OfTheFirst(nn.Module):
+    """Subtracts the mean of the images that it saw first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: float | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first is None and not torch.compiler.is_exporting():
+            self.first = float(x.detach().mean())
+        return x - 1e-6 * (self.first or 0.0)
+
+
 class Reseeding(nn.Module):
     """Noise, its generator set anew in each call: the same at every call."""
 
@@ -136,6 +149,19 @@ def counting() -> nn.Module:
 
 def remembering() -> nn.Module:
     return Around(Remembering())
+
+
+def of_the_first() -> nn.Module:
+    return Around(OfTheFirst())
+
+
+def least_of_the_batch() -> nn.Module:
+    """The least pixel of the batch, which is 0 in nearly all, is subtracted."""
+    return nn.Sequential(Call(lambda x: x - x.min()), Around(nn.Identity()))
+
+
+def range_of_the_batch() -> nn.Module:
+    return nn.Sequential(Call(lambda x: (x - x.min()) / (x.max() - x.min())), Around(nn.Identity()))
 
 
 # --- functions of the image -------------------------------------------------------------------------------------------

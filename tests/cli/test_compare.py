@@ -480,8 +480,18 @@ def write_precisions() -> None:
     made.write_bundle(made.run_record())
     manifest = records.read(Path("exports/d_a/manifest.json"), Manifest)
     (fp32,) = manifest.variants
-    half = records.replace(fp32, precision="fp16", file="model_fp16.onnx", bytes=25_000, lost_points=0.5, latency_ms=0.2, fp32_latency_ms=0.1)
-    whole = records.replace(fp32, precision="int8", file="model_int8.onnx", bytes=0, refused="no calibration images", passes=())
+    half = records.replace(
+        fp32,
+        precision="fp16",
+        file="model_fp16.onnx",
+        bytes=25_000,
+        lost_points=0.5,
+        latency_ms=0.2,
+        fp32_latency_ms=0.1,
+    )
+    whole = records.replace(
+        fp32, precision="int8", file="model_int8.onnx", bytes=0, refused="no calibration images", passes=()
+    )
     records.write(Path("exports/d_a/manifest.json"), records.replace(manifest, variants=(fp32, half, whole)))
 
 

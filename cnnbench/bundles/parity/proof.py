@@ -22,7 +22,7 @@ from cnnbench.records.bundle import Proof
 from cnnbench.types import SEED, CnnbenchError, Exit
 
 ASKED_IMAGES = 4
-"""On which the trained network is asked more than once."""
+"""Golden images on which the trained network is asked more than once; a dim and a gray one are asked, too."""
 BATCHES = {7: None, 1: 2, 2: 4}
 """Batch sizes at which the file is evaluated, and on how many images at most."""
 SECONDS = 60.0
@@ -58,7 +58,12 @@ def ask(trained: Deployable, images: np.ndarray, *, dtype: str) -> Asked:
         CnnbenchError: Its logits are not finite (exit 3); they depend on the call, or on other images of the batch
             (exit 4).
     """
-    return Asked(*_function_of_the_image(trained, torch.tensor(to_graph_input(images[:ASKED_IMAGES], dtype))))
+    golden = images[:ASKED_IMAGES]
+    # most images hold black and white: what a network takes from the least value of a batch shows beside a dim one
+    dim, gray = golden[:1] // 2 + np.uint8(64), np.full_like(golden[:1], 128)
+    inputs = torch.tensor(to_graph_input(np.concatenate([golden, dim, gray]), dtype))
+    logits, error = _function_of_the_image(trained, inputs)
+    return Asked(logits[: len(golden)], error)
 
 
 def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | None = None) -> Proven:
@@ -114,7 +119,7 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
     Raises:
         CnnbenchError: One is not finite (exit 3); they depend on the call, or on other images of the batch (exit 4).
     """
-    network = copy_network(trained).eval().double()
+    network, other = (copy_network(trained).eval().double() for _ in range(2))
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     others = inputs.flip(0).roll(1, 1)
     with torch.random.fork_rng():
@@ -124,6 +129,8 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
         later = in_float64(network, inputs)
         torch.manual_seed(SEED + 1)
         reseeded = in_float64(network, inputs)
+        in_float64(other, others)  # whose first images are others
+        second = in_float64(other, inputs)
         alone = np.concatenate([in_float64(network, inputs[index : index + 1]) for index in range(len(inputs))])
         turned = in_float64(network, inputs.flip(0))[::-1]
         beside = in_float64(network, torch.cat([others[:3], inputs[:1], others[:1]]))[3:4]
@@ -131,7 +138,7 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
         reason = "the trained network returns logits that are not finite: there is nothing to export"
         raise CnnbenchError(reason, Exit.DATA)
     largest = float(np.abs(first).max())
-    between_calls = max(comparison.relative(first, logits) for logits in (later, reseeded))
+    between_calls = max(comparison.relative(first, logits) for logits in (later, reseeded, second))
     if not between_calls <= comparison.EXACT:
         raise _refused(
             f"the trained network is no function of the image: its answers differ between two calls, by "

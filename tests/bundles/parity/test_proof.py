@@ -62,6 +62,7 @@ def nothing() -> ReferenceNetwork:
         small_networks.drawn_elsewhere,
         small_networks.counting,
         small_networks.remembering,
+        small_networks.of_the_first,
     ],
     ids=lambda build: build.__name__,
 )
@@ -78,6 +79,18 @@ def test_a_network_whose_answers_depend_on_the_call_is_refused(build: Build, not
 def test_a_network_that_mixes_the_images_of_a_batch_is_refused(build: Build, nothing: ReferenceNetwork) -> None:
     said = refused(Exported(Graph(), graph.Deployable(made(build)).eval(), nothing))
     assert said.startswith("the trained network is no function of the image: it mixes the images of a batch")
+
+
+@pytest.mark.parametrize(
+    "build", [small_networks.least_of_the_batch, small_networks.range_of_the_batch], ids=lambda build: build.__name__
+)
+def test_the_range_of_a_batch_is_found_although_every_image_holds_black_and_white(
+    build: Build, nothing: ReferenceNetwork
+) -> None:
+    pixels = IMAGES.copy()
+    pixels[:, 0, :2] = [[0], [255]]
+    with pytest.raises(CnnbenchError, match="mixes the images of a batch"):
+        proven(Exported(Graph(), graph.Deployable(made(build)).eval(), nothing), pixels)
 
 
 def test_a_generator_that_is_set_anew_at_random_does_not_hide_noise(nothing: ReferenceNetwork) -> None:
