@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,5 +104,25 @@ def _body(manifest: Manifest) -> str:
 
 @cache
 def _template() -> Template:
-    text = (Path(__file__).parent / "card.md").read_text()
-    return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text)
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_as_text)
+    environment.filters["code"] = _Code
+    return environment.from_string((Path(__file__).parent / "card.md").read_text())
+
+
+class _Code(str):
+    """What stands between backticks or in a block of code, where nothing is markup but the end of it."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: object) -> _Code:
+        return super().__new__(cls, " ".join(str(value).replace("```", "` ` `").splitlines()))
+
+
+def _as_text(value: Any) -> Any:
+    """A text as it is read: names of classes, tasks and data are no HTML and no Markdown."""
+    if not isinstance(value, str) or isinstance(value, _Code):
+        return value
+    return MARKUP.sub(r"\\\g<0>", html.escape(" ".join(value.splitlines()), quote=False))
+
+
+MARKUP = re.compile(r"[\\`*\[\]|]")

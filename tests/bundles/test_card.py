@@ -4,12 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from export_helpers import content, manifest_of
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from markdown_it import MarkdownIt
 
 from cnnbench import records
 from cnnbench.__main__ import main
@@ -105,6 +107,48 @@ def test_refused_files_are_named_with_their_reasons_and_break_no_table(three: Pa
     assert row[0] == "`model_fp16.onnx`"
     assert row[-1] == "refused: loses 3.00 points of accuracy; at most 0.2 are accepted"
     assert "A file `model_int8.onnx` was asked for and refused: it cannot be made: no." in text
+
+
+class Shown(HTMLParser):
+    """The tags of a page, and the text of each paragraph."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.paragraphs = [""]
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.paragraphs += [""] * (tag == "p")
+
+    def handle_data(self, data: str) -> None:
+        self.paragraphs[-1] += data
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("<script>alert(1)</script>", "<img src=x onerror=y>", "a | b", "[a](http://b)", "![a](b)", "`a`", "*a*"),
+        *("a\\b", "a & b", "&lt;"),
+    ],
+)
+def test_names_are_text_in_it_and_no_markup(name: str, three: Path) -> None:
+    manifest = manifest_of(three)
+    changed = records.replace(
+        manifest,
+        class_names=(name, *manifest.class_names[1:]),
+        environment=records.replace(manifest.environment, cpu=name),
+        run=records.replace(manifest.run, commands=(f"cnnbench fit --data.name '{name}'", "```", "b\nc")),
+    )
+    _, _, body = card.text(changed)[4:].partition("\n---\n")
+    shown = Shown(MarkdownIt("commonmark").enable("table").render(body))
+    assert {*shown.tags} <= {*("h1", "h2", "p", "code", "pre", "table", "thead", "tbody", "tr", "th", "td")}
+    assert shown.tags.count("pre") == 3
+    assert any(f"Classes, in order: {name}, " in text for text in shown.paragraphs)
+    assert any(f"calls in turn on {name} with" in text for text in shown.paragraphs)
+    for table in tables(body):
+        assert {len(row) for row in table} == {len(table[0])}
 
 
 def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
