@@ -12,7 +12,7 @@ from cnnbench.runtime import predict
 
 VERSIONS = (
     "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
-    "de55eb28c7c7ce1fe860bfda981229262a1adfef2a25d759c6c91688712c0fdd",
+    "fb95845e06a7816cafa03d782c3f5750370062558564ba55d24c53f28c1890d6",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 

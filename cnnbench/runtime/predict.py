@@ -68,10 +68,11 @@ class Model:
                 raise BundleError(f"it is of another version: expected {SCHEMA}; run `cnnbench export` again")
             self.class_names: list[str] = self.manifest["class_names"]
             self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
-            files = {v["precision"]: v["file"] for v in self.manifest["variants"] if not v["refused"]}
+            files = [variant["precision"] for variant in self.manifest["variants"] if not variant["refused"]]
             if precision in files:
+                file = "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"  # whatever the manifest says
                 self.session = session or onnxruntime.InferenceSession(
-                    str(bundle / files[precision]), providers=["CPUExecutionProvider"]
+                    str(bundle / file), providers=["CPUExecutionProvider"]
                 )
                 classes = {output.name: output.shape for output in self.session.get_outputs()}["logits"][-1]
                 if classes != len(self.class_names):

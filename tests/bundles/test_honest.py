@@ -87,7 +87,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "a scale from which a size follows": lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),
 }
-FAST = {"a parameter and a literal of one value", "dropout before batch norm", "a corner of a parameter", "constants close to 0 and 1"}
+FAST = {
+    "a parameter and a literal of one value",
+    "dropout before batch norm",
+    "a corner of a parameter",
+    "constants close to 0 and 1",
+}
 
 
 @pytest.mark.parametrize(

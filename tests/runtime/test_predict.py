@@ -128,6 +128,14 @@ def test_a_refused_variant_is_none(other: Path, tmp_path: Path) -> None:
         Model(mine, precision="fp16")
 
 
+def test_a_manifest_does_not_choose_the_file_that_is_run(other: Path, tmp_path: Path, golden: SimpleNamespace) -> None:
+    mine = Path(shutil.copytree(other, tmp_path / "mine"))
+    manifest = json.loads((mine / "manifest.json").read_text())
+    manifest["variants"][0]["file"] = "../elsewhere.ort"
+    (mine / "manifest.json").write_text(json.dumps(manifest))
+    assert np.array_equal(Model(mine).logits(golden.pixels), Model(other).logits(golden.pixels))
+
+
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=5)))
 def test_pixels_become_what_the_contract_asks_for(images: np.ndarray) -> None:
     same = as_input(images, {"input": {"dtype": "uint8"}})
