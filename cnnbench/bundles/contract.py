@@ -148,6 +148,11 @@ def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str
         raise _refused(f"file and manifest disagree on {', '.join(differing)}")
 
 
+def has_control_flow(model: onnx.ModelProto) -> bool:
+    """Whether a graph has branches or loops."""
+    return any(node.op_type in CONTROL_FLOW for node in _nodes(model))
+
+
 def _check_safety(model: onnx.ModelProto) -> None:
     """Refuse what must not be followed, before anything follows the file's own instructions."""
     for tensor in _tensors(model):

@@ -10,17 +10,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from cnnbench import records
-from cnnbench.bundles import card, contract, inventory, scripts
+from cnnbench.bundles import card, claims, inventory, scripts
 from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, arrays, failed
 from cnnbench.bundles.manifest import MANIFEST, open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
-from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.bundles.rescore import score_again
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.bundle import FileHash, PrecisionFile
@@ -30,12 +28,10 @@ from cnnbench.types import CnnbenchError, Exit
 
 SECONDS = 300.0
 """What checking one file and running its few golden images may take."""
-EXACT_SECONDS, EXACT_IMAGES = 20.0, 4
+EXACT_SECONDS, EXACT_IMAGES = 20.0, claims.LEAST_IMAGES
 """How long the float32 file is evaluated in float64, and on how many images in any case."""
 TOTAL_SECONDS, RESCORE_SECONDS = 900.0, 4 * 3600.0
 """What a whole verification may take, without scores and with them."""
-LARGEST_SIDE, LARGEST_CHANNELS, MOST_CLASSES, LARGEST_DATA = 1024, 64, 100_000, 32 * 2**30
-"""Pixels, channels and classes that a manifest may claim, and bytes of all its images."""
 
 
 def verify_bundle(
@@ -85,7 +81,7 @@ def verify_bundle(
     found = inventory.take(path)
     bundle = OpenBundle(path, open_manifest(path), provider, backend, time.monotonic() + seconds)
     manifest = bundle.manifest
-    checks = [_check_hashes(bundle, found), _check_manifest(bundle), _check_card(bundle, allow_predict)]
+    checks = [_check_hashes(bundle, found), claims.check(bundle), _check_card(bundle, allow_predict)]
     checks.append(Check("confined", sandbox.confinement()))
     logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
     checks += [
@@ -96,7 +92,7 @@ def verify_bundle(
         _check_reference(bundle),
     ]
     if rescore:
-        _check_amount(bundle)
+        claims.check_amount(bundle)
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
@@ -124,68 +120,6 @@ def _sha256(path: Path) -> str:
         return records.sha256(path)
     except OSError as error:
         raise CheckError("hashes", f"cannot read {path}: {error.strerror}", Exit.DATA) from None
-
-
-def _check_manifest(bundle: OpenBundle) -> Check:
-    """What the manifest says must hold together before anything is computed from it."""
-    manifest = bundle.manifest
-    _check_names(bundle)
-    precisions = [file.precision for file in manifest.kept]
-    if "fp32" not in precisions or len({*precisions}) < len(precisions) or not {*precisions} <= {*PRECISIONS}:
-        raise failed(
-            "manifest", f"the manifest keeps files of {', '.join(precisions) or 'no'} precision; expected fp32"
-        )
-    if manifest.reference.images < 1 or not all(file.passes for file in manifest.kept):
-        raise failed("manifest", "the manifest keeps a file without a pass over the test images")
-    for file in manifest.kept:
-        worst = min(figures.correct for figures in file.passes)
-        lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
-        too_much = file.precision != "fp32" and parity.loses_too_much(file.lost_points, file.budget_points)
-        if abs(lost - file.test_lost_points) > 1e-6 or too_much:
-            raise failed("manifest", f"{file.file} loses {lost:.2f} points by its passes, not what is claimed")
-    fp32 = bundle.fp32
-    if reason := parity.refusal(fp32.passes, manifest.reference):
-        raise failed("manifest", f"the manifest keeps a file that is not the trained network: {reason}")
-    return Check("manifest", f"{' and '.join(precisions)}, {manifest.reference.images} test images")
-
-
-def _check_names(bundle: OpenBundle) -> None:
-    """The contract is that of the images, and every file is there with its size."""
-    manifest, spec = bundle.manifest, bundle.manifest.spec
-    large = max(spec.height, spec.width) > LARGEST_SIDE or spec.channels > LARGEST_CHANNELS
-    if large or spec.num_classes > MOST_CLASSES:
-        raise failed(
-            "manifest",
-            f"the manifest claims images of {spec}; expected at most {LARGEST_SIDE} pixels a side, {LARGEST_CHANNELS} "
-            f"channels and {MOST_CLASSES:,} classes",
-        )
-    contracts = [
-        contract.contract_of(manifest.spec, kind=kind, probabilities=softmax)
-        for kind in get_args(contract.InputKind)
-        for softmax in (False, True)
-    ]
-    if len(manifest.class_names) != manifest.spec.num_classes:
-        raise failed(
-            "manifest", f"the manifest names {len(manifest.class_names)} of {manifest.spec.num_classes} classes"
-        )
-    if manifest.contract not in contracts:
-        raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
-    missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
-    missing |= {file.file for file in manifest.kept} - {*manifest.files}
-    if missing:
-        raise failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
-    if any(file.bytes != manifest.files[file.file].bytes for file in manifest.kept):
-        raise failed("manifest", "the manifest states another size of a file than it has")
-
-
-def _check_amount(bundle: OpenBundle) -> None:
-    """The images to score again are of the claimed size, and fit into memory and cache."""
-    data, spec = bundle.manifest.data, bundle.manifest.spec
-    images = data.train_images + data.val_images + data.test_images
-    if data.dataset == "folder" and (data.size, data.size, data.channels) != (spec.height, spec.width, spec.channels):
-        raise failed("rescore", f"the manifest's images have {data.size} pixels a side, those of the graph {spec.size}")
-    if (size := images * spec.height * spec.width * spec.channels) > LARGEST_DATA:
-        raise failed("rescore", f"the manifest claims {size:,} bytes of images; expected at most {LARGEST_DATA:,}")
 
 
 def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
@@ -248,8 +182,6 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
     """
     golden, proof = bundle.golden, bundle.manifest.proof
     fp32 = bundle.fp32
-    if not max(proof.function_error, proof.fold_error, proof.graph_error) <= comparison.EXACT:
-        raise failed("proof", f"the manifest's own figures are no proof: expected at most {comparison.EXACT:g}")
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
         np.save(Path(out) / "images.npy", golden.pixels)
         request = child.ExactRequest(

@@ -265,6 +265,7 @@ def test_a_branch_passes_where_the_network_has_one_and_nowhere_else() -> None:
     model = good()
     node(branch())(model)
     check(model, control_flow=True)
+    assert contract.has_control_flow(model)
     refused(model, r"\(If\) is a branch or a loop, which the network does not have")
 
 

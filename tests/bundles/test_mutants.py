@@ -409,8 +409,8 @@ def golden_anew(forger: Forger) -> None:
     forger.arrays("golden.npz", lambda arrays: arrays.update(logits=file.logits(arrays["pixels"])))
 
 
-def worse_proof(forger: Forger) -> None:
-    forger.claim(proof=records.replace(forger.manifest.proof, graph_error=1e-9))
+def other_proof(**changes: Any) -> Callable[[Forger], None]:
+    return lambda forger: forger.claim(proof=records.replace(forger.manifest.proof, **changes))
 
 
 def no_proof_of_one(forger: Forger) -> None:
@@ -512,7 +512,12 @@ CAUGHT = [
     of_graph("a weight that no input reaches", unreached_weight, "proof", "in no proof"),
     of_graph("a back door that a mark in the image opens", back_door, "proof", "in no proof"),
     of_claim("a constant that the proof leaves out", no_proof_of_one, "proof", "in no proof"),
-    of_claim("a proof whose own error is too large", worse_proof, "proof", "are no proof"),
+    of_claim("a proof whose own error is too large", other_proof(graph_error=1e-9), "proof", "are no proof"),
+    of_claim("a proof whose own error is below 0", other_proof(function_error=-1.0), "proof", "are no proof"),
+    of_claim("a proof of no image", other_proof(graph_images=0), "proof", "is of 0 images"),
+    of_claim("a proof at no batch size", other_proof(graph_batches=()), "proof", "at the batch sizes none"),
+    of_claim("a proof with a literal of 1e300", other_proof(literals=(1e300,)), "proof", "which no float32 number"),
+    of_claim("a proof of branches that are not there", other_proof(control_flow=True), "proof", "the file has none"),
     of_graph("the batch fixed", fix_batch, "graph", "not the contract's"),
     of_graph("the batch fixed inside, at the number of golden images", fix_batch_inside, "graph", "with a batch of "),
     of_graph("weights outside the folder", partial(external, "../../weights"), "graph", "lie in ../../weights"),

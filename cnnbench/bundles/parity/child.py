@@ -148,6 +148,8 @@ def evaluate(request: ExactRequest) -> int:
     with _copied(request.model) as copy:
         model = contracts.read(copy)
         weights.compare(model, request.proof)
+        if request.proof.control_flow and not contracts.has_control_flow(model):
+            raise CnnbenchError("the proof claims branches or loops; the file has none", Exit.VERDICT)
         literals = weights.by_rounding(request.proof.literals)
         file = exact.InFloat64(model, literals=literals, parameters=weights.of_parameters(request.proof.constants))
         images = np.load(request.images, mmap_mode="r", allow_pickle=False)

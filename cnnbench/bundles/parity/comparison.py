@@ -27,6 +27,8 @@ BATCH_SIZES = (1, 2, 3, 7, 8, 32, CHUNK, 65, 100)
 BATCH_SIZE_IMAGES = 200
 EXACT = 1e-12
 """In parts of the largest logit."""
+EXACT_BATCHES = {7: None, 1: 2, 2: 4}
+"""Batch sizes at which a file is evaluated in float64 for its proof, and on how many images at most."""
 FLOAT32 = 4e-5
 """In parts of the largest logit."""
 BOUND_FACTOR = 8

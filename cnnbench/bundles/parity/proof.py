@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.architectures.handling import copy_network
+from cnnbench.bundles import contract
 from cnnbench.bundles.float64 import in_float64
 from cnnbench.bundles.graph import Deployable, Exported
 from cnnbench.bundles.parity import comparison, exact, weights
@@ -23,8 +24,6 @@ from cnnbench.types import SEED, CnnbenchError, Exit
 
 ASKED_IMAGES = 4
 """Golden images on which the trained network is asked more than once; a dim and a gray one are asked, too."""
-BATCHES = {7: None, 1: 2, 2: 4}
-"""Batch sizes at which the file is evaluated, and on how many images at most."""
 SECONDS = 60.0
 LEAST_IMAGES = 8
 """After `SECONDS` no more images are evaluated, unless they are fewer than this."""
@@ -89,7 +88,7 @@ def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | 
         )
     floats, integers = reference.numbers()
     accounts = weights.account(exported.model, reference.tensors(), floats=floats, integers=integers)
-    rounded, size = _double(reference.rounded), max(BATCHES)
+    rounded, size = _double(reference.rounded), max(comparison.EXACT_BATCHES)
     batches = [torch.tensor(inputs[start : start + size]) for start in range(0, len(inputs), size)]
     expected = np.concatenate([in_float64(rounded, batch) for batch in batches])
     if odd := np.flatnonzero(~np.isfinite(expected).all(axis=1)).tolist():
@@ -105,10 +104,10 @@ def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | 
         fold_error=fold_error,
         graph_error=graph_error,
         graph_images=evaluated,
-        graph_batches=tuple(sorted(BATCHES)),
+        graph_batches=tuple(sorted(comparison.EXACT_BATCHES)),
         constants=accounts.constants,
         literals=accounts.literals,
-        control_flow=reference.control_flow,
+        control_flow=contract.has_control_flow(exported.model),
     )
     return Proven(proof, expected)
 
@@ -170,7 +169,7 @@ def _graph_error(
     """
     file = exact.InFloat64(model, literals=weights.by_rounding(accounts.literals), parameters=accounts.of_parameters)
     worst, evaluated, began, largest = 0.0, 0, time.monotonic(), float(np.abs(expected).max())
-    for size, most in BATCHES.items():
+    for size, most in comparison.EXACT_BATCHES.items():
         for start in range(0, len(inputs) if most is None else min(most, len(inputs)), size):
             batch = slice(start, start + size)
             worst = max(worst, comparison.relative(expected[batch], file.logits(inputs[batch]), largest=largest))
