@@ -31,9 +31,22 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))):
-            args, kwargs = tree_map(wider, (args, kwargs))
-        return tree_map(widened, func(*args, **kwargs))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if not tensors:
+            return tree_map(widened, func(*args, **kwargs))
+        args, kwargs = tree_map(wider, (args, kwargs))
+        with _default_dtype(torch.float64):  # of a quotient of integers, or of one and a number
+            return tree_map(widened, func(*args, **kwargs))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def wider(leaf: Any) -> Any:
@@ -44,6 +57,13 @@ def wider(leaf: Any) -> Any:
 def widened(leaf: Any) -> Any:
     """A tensor of floating point in float64, a complex one in complex128; anything else as it is."""
     return leaf.to(WIDER[leaf.dtype]) if isinstance(leaf, Tensor) and leaf.dtype in WIDER else leaf
+
+
+def narrowed(tensor: Tensor) -> Tensor:
+    """A tensor of floating point rounded to float32, a complex one to complex64; anything else as it is."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex64)
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def in_float64(module: nn.Module, inputs: Tensor) -> np.ndarray:

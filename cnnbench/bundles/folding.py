@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from cnnbench.bundles.float64 import InFloat64, widened
+from cnnbench.bundles.float64 import WIDER, InFloat64, widened
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = {
@@ -38,17 +38,27 @@ class _Constants:
         self.values: dict[fx.Node, Any] = {}
         self.computed: set[fx.Node] = set()
         """Those that are not a parameter's own bits, put in another order."""
+        self.read: dict[tuple[fx.Node, fx.Node], Any] = {}
+        """What a node that depends on the input finds in one of these: later it may be written in place."""
+        changed: set[fx.Node] = set()
         for node in module.graph.nodes:
+            now = self._changed_by(node)
+            changed |= now
+            if now and not self._depends_on_these_alone(node):  # what depends on the input is written into them
+                self._forget(now)
             self._evaluate(node)
+        self._forget(changed)  # batch norm is not folded into what has several values
 
     def _evaluate(self, node: fx.Node) -> None:
         if node.op == "get_attr":
             value = _attribute(self.module, str(node.target))
             if isinstance(value, Tensor):
                 self.values[node] = widened(value.detach())
-        elif node.op == "call_function" and all(source in self.values for source in node.all_input_nodes):
-            if isinstance(node.target, torch._ops.HigherOrderOperator) or _is_random(node) or "val" not in node.meta:
-                return
+        elif not self._depends_on_these_alone(node):
+            self.read |= {
+                (source, node): self.values[source] for source in node.all_input_nodes if source in self.values
+            }
+        else:
             args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
             with InFloat64():  # type: ignore[no-untyped-call]
                 self.values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
@@ -58,6 +68,27 @@ class _Constants:
                 or self.computed & {*node.all_input_nodes}
             ):
                 self.computed.add(node)
+
+    def _depends_on_these_alone(self, node: fx.Node) -> bool:
+        if node.op != "call_function" or "val" not in node.meta or _is_random(node):
+            return False
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return False
+        return all(source in self.values for source in node.all_input_nodes)
+
+    def _changed_by(self, node: fx.Node) -> set[fx.Node]:
+        """What shares the memory that `node` writes in place; copies of it are kept for those that have read it."""
+        changed: set[fx.Node] = set()
+        for target in _written(node):
+            changed |= {other for other, value in self.values.items() if _share(value, self.values.get(target))}
+        before = {id(self.values[other]): self.values[other].clone() for other in changed}
+        self.read = {key: before.get(id(value), value) for key, value in self.read.items()} if before else self.read
+        self.computed |= changed
+        return changed
+
+    def _forget(self, nodes: set[fx.Node]) -> None:
+        for node in nodes:
+            self.values.pop(node, None)
 
     def register(self, value: Tensor, *, before: fx.Node) -> fx.Node:
         """A new buffer, and the node that reads it."""
@@ -95,15 +126,36 @@ def fold(module: fx.GraphModule) -> int:
         if node.target in ADDITIONS:
             folded += _merge_branches(_without_zeros(node), constants)
     for node in [node for node in module.graph.nodes if node in constants.computed]:
-        value = constants.values[node]
-        varying = [user for user in node.users if user not in constants.values]
-        if varying and isinstance(value, Tensor) and value.dtype == torch.float64:
-            new = constants.register(value, before=node)
-            node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in constants.values)
+        _replace_by_constants(node, constants)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
     return folded
+
+
+def _replace_by_constants(node: fx.Node, constants: _Constants) -> None:
+    """Let each node that depends on the input read what it finds in `node`, rounded once."""
+    new: dict[int, fx.Node] = {}
+    for user in list(node.users):
+        value = constants.read.get((node, user))
+        if not isinstance(value, Tensor) or value.dtype not in WIDER.values():
+            continue
+        if id(value) not in new:
+            new[id(value)] = constants.register(value, before=node)
+        user.replace_input_with(node, new[id(value)])
+
+
+def _written(node: fx.Node) -> list[fx.Node]:
+    """The inputs that an operator writes in place."""
+    schema = getattr(node.target, "_schema", None)
+    arguments = zip(schema.arguments, node.args, strict=False) if schema else []
+    return [value for argument, value in arguments if argument.is_write and isinstance(value, fx.Node)]
+
+
+def _share(one: Any, other: Any) -> bool:
+    """Whether both are tensors over the same memory."""
+    tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return tensors and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _layer_before(node: fx.Node) -> fx.Node | None:

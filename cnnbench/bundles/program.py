@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from cnnbench.bundles.float64 import wider
+from cnnbench.bundles.float64 import narrowed, widened, wider
 from cnnbench.bundles.folding import fold, operator_name
 
 LARGEST_BATCH = 65_536  # torch.export wants a bound; memory is the real one
@@ -94,10 +94,10 @@ def reference_network(module: nn.Module, example: Tensor) -> ReferenceNetwork:
         as_traced = exact.code
         _widen_decomposed(exact)
         folded = fold(exact)
-        rounded = _in(torch.float32, exact)
+        rounded = _with(narrowed, exact)
         _round_literals(rounded)
         program = graph if rounded.code == as_traced else trace(rounded, example)
-        return ReferenceNetwork(_in(torch.float64, exact), rounded, program, traced, folded)
+        return ReferenceNetwork(_with(widened, exact), rounded, program, traced, folded)
 
 
 def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -138,10 +138,10 @@ def _widen_decomposed(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _in(dtype: torch.dtype, module: fx.GraphModule) -> fx.GraphModule:
-    """A copy whose floating-point tensors are of `dtype`."""
-    copied = copy.deepcopy(module)
-    return copied.to(dtype)
+def _with(convert: Callable[[Tensor], Tensor], module: fx.GraphModule) -> fx.GraphModule:
+    """A copy with every parameter and buffer converted. `Module.to(float64)` would drop imaginary parts."""
+    copied: fx.GraphModule = copy.deepcopy(module)._apply(convert)  # type: ignore[no-untyped-call]
+    return copied
 
 
 def operator_places(program: torch.export.ExportedProgram, operator: str) -> Iterator[str]:

@@ -85,6 +85,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "constants close to 0 and 1": lambda: With(
         lambda x, p: p * x * 1.000005 / ((x * x + 1e-12).sqrt().sum((1, 2, 3), keepdim=True) + 1e-8), ONE
     ),
+    "integers and numbers": lambda: With(lambda x, p: p * x + x.argmax(1, keepdim=True) / 7, ONE),
+    "a complex parameter": lambda: With(
+        lambda x, p: torch.fft.ifft2(torch.fft.fft2(x) * p).real,
+        torch.randn(SPEC.height, SPEC.width, dtype=torch.complex64),
+    ),
     "a scale from which a size follows": lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),
 }
 FAST = {

@@ -175,6 +175,55 @@ def test_parameters_that_are_only_rearranged_keep_their_names() -> None:
     assert {*reference.tensors()} == {"weight"}
 
 
+class With(nn.Module):
+    """A function of the images and of one parameter."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], parameter: Tensor) -> None:
+        super().__init__()
+        self.function, self.parameter = function, nn.Parameter(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.parameter)
+
+
+def doubled_between_readers(x: Tensor, p: Tensor) -> Tensor:
+    factor = p * 1.1
+    once = x * factor
+    factor.mul_(2)
+    return once * factor
+
+
+def masked_between_readers(x: Tensor, p: Tensor) -> Tensor:
+    mask = p.clone()
+    mask[0] = 0
+    once = x * mask
+    mask[1] = 0
+    return once + mask
+
+
+def filled_from_the_input(x: Tensor, p: Tensor) -> Tensor:
+    mask = p * 1.1
+    once = x * mask
+    mask[1:] = x.amax() * 0 + 2
+    return once + mask
+
+
+@pytest.mark.parametrize("function", [doubled_between_readers, masked_between_readers, filled_from_the_input])
+def test_a_constant_written_in_place_is_to_each_reader_what_it_was(function: Callable[..., Tensor]) -> None:
+    compare(With(function, torch.tensor([0.3, 0.7, 0.9])).eval(), 3, folded=0)
+
+
+def test_complex_parameters_keep_their_imaginary_parts_and_are_folded() -> None:
+    phases = torch.polar(torch.ones(3), torch.tensor([0.1, 0.2, 0.3]))
+    network = With(lambda x, p: torch.view_as_real(torch.complex(x, x) * p + p * p).flatten(1), phases).eval()
+    x, p = inputs(3).double(), phases.to(torch.complex128)
+    reference = of(network, 3)
+    expected = torch.view_as_real(torch.complex(x, x) * p + p * p).flatten(1)
+    assert apart(in_float64(reference.exact, inputs(3)), expected) <= 1e-15
+    square = torch.view_as_real(p * p).numpy()
+    assert np.array_equal(reference.tensors()["folded_0"], square.astype(np.float32))  # rounded once
+
+
 def test_what_depends_on_the_input_is_left_alone() -> None:
     reference = compare(small_networks.made(lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))), 4, folded=0)
     assert reference.program is reference.traced
@@ -194,8 +243,16 @@ def test_what_depends_on_the_input_is_left_alone() -> None:
         (lambda x: x.half() / 3, lambda x: x / 3),
         (lambda x: x + torch.ones(7, dtype=torch.float32) / 3, lambda x: x + 1 / 3),
         (lambda x: (x * 10).int().float() / 3, lambda x: np.trunc(x * 10) / 3),
+        (lambda x: (x * 10).int() * 0.1, lambda x: np.trunc(x * 10) * 0.1),
+        (
+            lambda x: (x > 0).sum(1, keepdim=True) / (x < 9).sum(1, keepdim=True),
+            lambda x: (x > 0).sum(1, keepdims=True) / 7,
+        ),
     ],
-    ids=["a tensor", "linspace", "full", "a number", "float32 by name", "half by name", "a quotient", "integers"],
+    ids=[
+        *("a tensor", "linspace", "full", "a number", "float32 by name", "half by name", "a quotient", "integers"),
+        *("integers and a number", "a quotient of integers"),
+    ],
 )
 def test_every_operator_computes_in_float64_on_the_network_s_own_constants(
     function: Callable[[Tensor], Tensor], expected: Callable[[np.ndarray], np.ndarray]
