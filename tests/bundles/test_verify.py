@@ -31,6 +31,8 @@ from cnnbench.records import io
 from cnnbench.records.bundle import Manifest
 from cnnbench.types import CnnbenchError, Exit
 
+Content = dict[str, Any]
+
 CHECKS = ["hashes", "manifest", "card", "confined", "graph", "proof", "golden", "reference"]
 
 
@@ -165,6 +167,37 @@ def test_no_control_character_of_a_record_reaches_the_terminal(
     line = refused(capsys, 4, mine)
     assert "\x1b" not in line
     assert "\\x1b[31m.py" in line
+
+
+def test_it_ends_when_its_time_is_over(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "longer than is allowed; see --timeout" in refused(capsys, 3, mine, "--timeout", "0.001")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda content: content["data"].update(dataset="folder", size=6000), "6000 pixels a side"),
+        (lambda content: content["data"].update(train_images=10**9), "bytes of images"),
+    ],
+    ids=["giant images", "countless images"],
+)
+def test_a_manifest_does_not_fill_memory_and_cache_with_images(
+    change: Callable[[Content], object], word: str, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resealed(mine, change)
+    assert word in refused(capsys, 4, mine, "--rescore")
+
+
+@pytest.mark.parametrize(("key", "value"), [("height", 1025), ("channels", 65), ("num_classes", 100_001)])
+def test_a_manifest_does_not_claim_images_of_any_size(
+    key: str, value: int, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(index) for index in range(value)] if key == "num_classes" else [*"0123456789"]
+    resealed(
+        mine,
+        lambda content: content.update(spec=content["spec"] | {key: value, "mean": [], "std": []}, class_names=names),
+    )
+    assert "expected at most 1024 pixels a side" in refused(capsys, 4, mine)
 
 
 # --- edits ------------------------------------------------------------------------------------------------------------
@@ -377,8 +410,6 @@ def test_a_card_that_is_none_is_refused(text: bytes, mine: Path, capsys: pytest.
 
 
 # --- hostile manifests ------------------------------------------------------------------------------------------------
-
-Content = dict[str, Any]
 
 
 def resealed(bundle: Path, change: Callable[[Content], object]) -> None:
