@@ -101,8 +101,8 @@ class Changes:
         self.results = []
         for index in range(len(case.pixels)):
             results = {"": None, **self.constants, contract.INPUT: case.pixels[index : index + 1]}
-            for node in self.nodes:
-                results.update(zip(node.output, self._run(node, results), strict=True))
+            for node in self.nodes:  # which may return more than the graph names
+                results.update(zip(node.output, self._run(node, results), strict=False))
             self.results.append(results)
 
     @staticmethod
@@ -119,7 +119,7 @@ class Changes:
             results = ChainMap(new, before)
             for node in self.nodes:
                 if not new.keys().isdisjoint(node.input):
-                    for output, value in zip(node.output, self._run(node, results), strict=True):
+                    for output, value in zip(node.output, self._run(node, results), strict=False):
                         if not np.array_equal(value, before[output]):
                             new[output] = value
             logits: np.ndarray = results[contract.LOGITS]
