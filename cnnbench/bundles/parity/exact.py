@@ -19,9 +19,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_grid_sample import GridSample as AnyGridSample
 from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
+from onnx.reference.ops.op_topk import TopK_11 as AnyTopK
 from scipy import special
 
 from cnnbench.bundles import contract
+from cnnbench.bundles.parity import attributes
 from cnnbench.types import CnnbenchError, Exit, first_line
 
 Literals = Mapping[np.float32, float]
@@ -37,7 +39,7 @@ class InFloat64:
         parameters: Constants by name that are no literals, whatever their values.
 
     Raises:
-        CnnbenchError: onnx's reference implementation does not know an operator (exit 4).
+        CnnbenchError: onnx's reference implementation does not know an operator, or ignores what one is given (exit 4).
     """
 
     def __init__(self, model: onnx.ModelProto, *, literals: Literals, parameters: frozenset[str]) -> None:
@@ -54,6 +56,7 @@ class InFloat64:
                 value.type.tensor_type.elem_type = TensorProto.DOUBLE
         with _in_one_line():
             self._evaluator = ReferenceEvaluator(wide, new_ops=OPERATORS)
+            attributes.refuse_ignored(_run_nodes(self._evaluator))
         for node in _run_nodes(self._evaluator):
             for name, value in list(vars(node).items()):
                 if isinstance(value, float | np.floating):  # attributes are float32 in every ONNX file
@@ -77,7 +80,7 @@ def _in_one_line() -> Iterator[None]:
     """Turn whatever onnx and numpy raise for a graph into one line."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, CnnbenchError):
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
@@ -123,10 +126,18 @@ def _widen_node(node: onnx.NodeProto, literals: Literals) -> None:
 WINDOW = ("auto_pad", "pads", "strides", "dilations", "ceil_mode")
 
 
+def _kernel_shape(weight: np.ndarray, options: Mapping[str, Any]) -> tuple[int, ...]:
+    said = tuple(options.get("kernel_shape") or weight.shape[2:])
+    if said != weight.shape[2:]:
+        raise ValueError(f"kernel_shape {said} with a weight of {weight.shape}")
+    return said
+
+
 class Conv(OpRun):
     """Convolution as a sum of matrix products, one per place of the kernel."""
 
     op_domain = ""
+    read_elsewhere = (*WINDOW, "kernel_shape")
 
     def _run(
         self,
@@ -137,7 +148,7 @@ class Conv(OpRun):
         group: int | None = None,
         **options: Any,
     ) -> tuple[np.ndarray]:
-        window = _Window(images, weight.shape[2:], options)
+        window = _Window(images, _kernel_shape(weight, options), options)
         count, groups, outputs = len(images), group or 1, len(weight)
         grouped = weight.reshape(groups, outputs // groups, *weight.shape[1:])
         result = np.zeros((count, groups, outputs // groups, math.prod(window.size)), images.dtype)
@@ -155,6 +166,7 @@ class ConvTranspose(OpRun):
     """Transposed convolution: each pixel adds its multiple of the kernel. onnx's own knows no groups."""
 
     op_domain = ""
+    read_elsewhere = ("kernel_shape",)
 
     def _run(
         self,
@@ -167,7 +179,7 @@ class ConvTranspose(OpRun):
     ) -> tuple[np.ndarray]:
         if options.get("output_shape") or (options.get("auto_pad") or "NOTSET") != "NOTSET":
             raise NotImplementedError("ConvTranspose with output_shape or auto_pad")
-        kernel, axes, groups = weight.shape[2:], weight.ndim - 2, group or 1
+        kernel, axes, groups = _kernel_shape(weight, options), weight.ndim - 2, group or 1
         strides, dilations, more = (
             options.get(name) or [default] * axes
             for name, default in (("strides", 1), ("dilations", 1), ("output_padding", 0))
@@ -213,6 +225,7 @@ class AveragePool(OpRun):
     """Mean under the kernel, with or without the padding."""
 
     op_domain = ""
+    read_elsewhere = (*WINDOW, "kernel_shape")
 
     def _run(self, images: np.ndarray, *, count_include_pad: int | None = None, **options: Any) -> tuple[np.ndarray]:
         window = _pooling_window(images, options)
@@ -238,6 +251,16 @@ class Erf(OpRun):
         return (special.erf(values),)
 
 
+class TopK(AnyTopK):
+    """The largest or smallest values; where no order is asked for, not in the one that `sorted` would give."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: np.ndarray, sorted: int | None = None, **options: Any) -> tuple[np.ndarray, ...]:
+        both: tuple[np.ndarray, ...] = super()._run(*inputs, **options)  # type: ignore[no-untyped-call]
+        return both if sorted else tuple(np.flip(part, axis=options["axis"]) for part in both)
+
+
 class GridSample(AnyGridSample):
     """The names that its modes have in opset 16 to 19, and places in float64, which onnx's own rounds to float32."""
 
@@ -255,7 +278,7 @@ class GridSample(AnyGridSample):
         return np.array(places, dtype=np.float64)
 
 
-OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, HardSwish, Erf, GridSample]
+OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, HardSwish, Erf, TopK, GridSample]
 
 
 def _pooling_window(images: np.ndarray, options: Mapping[str, Any]) -> _Window:

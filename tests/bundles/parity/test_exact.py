@@ -199,6 +199,21 @@ def test_the_error_function_is_torch_s() -> None:
     close(evaluated(one("Erf")(), pixels), torch.erf(wide(pixels)))
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+def test_values_that_are_asked_for_without_an_order_are_not_in_that_of_sorted_ones(largest: int) -> None:
+    """A file whose order may be any is another function of the image than one with an order."""
+    pixels = drawn(0, 2, 5)
+    model = one("TopK", axis=1, largest=largest, sorted=0)(k=np.array([3], np.int64))
+    expected = torch.topk(wide(pixels), 3, largest=bool(largest)).values.flip(1)
+    close(evaluated(model, pixels), expected)
+
+
+def test_a_kernel_of_another_shape_than_its_weight_is_refused() -> None:
+    model = one("Conv", kernel_shape=[2, 2])(weight=drawn(0, 1, 1, 3, 3))
+    with pytest.raises(CnnbenchError, match="kernel_shape"):
+        evaluated(model, drawn(1, 1, 1, 5, 5))
+
+
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize(
     ("mode", "padding"),
