@@ -110,6 +110,7 @@ def run_record(arch: str = "a", seed: int = 1, right: int | None = 90, dataset: 
         "fit": FIT,
         "identity": "i",
         "fc_weights": 64_000,
+        "training_macs": 55_000,
         "cost": Cost(params=1_000, macs=20_000, activations=300, depth=2),
         "environment": environment(),
         "data": data_record(dataset),

@@ -9,6 +9,7 @@ from torch import nn
 from cnnbench.analysis import receptive_field
 from cnnbench.analysis.cost import total
 from cnnbench.analysis.layer import Field, Layer
+from cnnbench.analysis.macs import training_macs, training_macs_of
 from cnnbench.analysis.tracer import trace_architecture, trace_copy
 from cnnbench.types import Cost, ImageSpec
 
@@ -38,6 +39,8 @@ class NetworkDescription:
     cost: Cost
     layers: tuple[LayerDescription, ...]
     """In the order of execution."""
+    training_macs: int | None = None
+    """Multiply-adds of a forward and a backward pass, per image; None where they could not be counted."""
 
     def __str__(self) -> str:
         """A line per layer: name, kind, shape of its output, receptive field by formula, parameters, MACs."""
@@ -60,7 +63,8 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
         CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
     """
     network, layers = trace_architecture(arch, spec)
-    return _described(arch, spec, network, [_without_prefix(layer) for layer in layers])
+    described = _described(arch, spec, network, [_without_prefix(layer) for layer in layers])
+    return replace(described, training_macs=training_macs(arch, spec))
 
 
 def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
@@ -69,7 +73,8 @@ def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    return _described(type(network).__name__, spec, *trace_copy(network, spec))
+    described = _described(type(network).__name__, spec, *trace_copy(network, spec))
+    return replace(described, training_macs=training_macs_of(network, spec))
 
 
 def _described(arch: str, spec: ImageSpec, network: nn.Module, layers: list[Layer]) -> NetworkDescription:

@@ -52,6 +52,8 @@ class Call:
     parameters: frozenset[str]
     """Names of the parameters it uses."""
     macs: int
+    """Of this operation for one image, and of those on constants that it alone reads."""
+    activations: int
     reads_image: bool
     """No layer lies between the image and its first input."""
 

@@ -21,8 +21,6 @@ BOOTSTRAP_FROM = 10
 values covers 84 % (Hesterberg 2015, arXiv:1411.5279, on the narrowness of small samples)."""
 REPLICATES = 20_000
 """Of a bootstrap. All begin with types.SEED: the same numbers give the same interval."""
-TRAINING_PASSES = 3
-"""One forward, and a backward pass of twice its arithmetic (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
 
 Bounds = tuple[float | None, float | None]
 """The smallest and largest possible value, such as (0, 1) for an accuracy."""
@@ -259,18 +257,18 @@ class TimeToAccuracy:
 
     seconds: float
     epochs: int
-    macs: int
+    macs: int | None
 
 
-def time_to_accuracy(curve: Sequence[Epoch], target: float, *, macs: int) -> TimeToAccuracy | None:
+def time_to_accuracy(curve: Sequence[Epoch], target: float, *, macs: int | None) -> TimeToAccuracy | None:
     """The cost of training up to the first validated epoch with at least `target` accuracy; None if there is none.
 
     Args:
         curve: The validated epochs of a run, in order.
         target: Validation accuracy, a fraction.
-        macs: MACs of one forward pass per image; training takes `TRAINING_PASSES` times as many.
+        macs: MACs of a forward and a backward pass per image; None where they were not counted.
     """
     reached = next((epoch for epoch in curve if epoch.val_accuracy >= target), None)
     if reached is None:
         return None
-    return TimeToAccuracy(reached.train_seconds, reached.epoch, TRAINING_PASSES * macs * reached.images)
+    return TimeToAccuracy(reached.train_seconds, reached.epoch, None if macs is None else macs * reached.images)

@@ -6,8 +6,7 @@ particular form: modules, functions, branches and other libraries' classes are h
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
@@ -15,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode  # the only import path that torch documents for it
-from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.analysis.layer import Field, Layer, Sides, largest_field, tensors_in
+from cnnbench.analysis.macs import FLOPS_PER_MAC, counter
 from cnnbench.analysis.operators import POINTWISE, Call, both_steps, is_column_step, is_row_step, layer_of
 from cnnbench.architectures import build
 from cnnbench.architectures.handling import copy_network
@@ -66,21 +66,42 @@ def trace(network: nn.Module, spec: ImageSpec) -> list[Layer]:
     On the meta device no arithmetic is done; a network that reads the values of tensors is traced on the CPU.
     """
     network.eval()  # batch norm in training mode refuses a single value per channel
+    tracer = _run(network, spec)
+    if tracer.products_on_constants:
+        growing = _growing(tracer.products, _run(network, spec, images=2).products)
+        tracer = _run(network, spec, per_image=growing)
+    return _with_branches(tracer.layers)
+
+
+def _run(network: nn.Module, spec: ImageSpec, *, images: int = 1, per_image: frozenset[int] = frozenset()) -> Tracer:
+    """Run a batch through the network, observed by a tracer."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("meta"))
-    pixels = torch.empty(1, spec.channels, spec.height, spec.width, device=device)
+    pixels = torch.empty(images, spec.channels, spec.height, spec.width, device=device)
     if device.type != "meta":
         pixels.fill_(0.5)
     path: list[str] = []
-    with ExitStack() as stack, torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with ExitStack() as stack, torch.no_grad():
+        # attention and recurrent layers as the products that they consist of, on the CPU as on the meta device
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.callback(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled)
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+        flops = stack.enter_context(counter())
         for name, module in network.named_modules():
             enter = module.register_forward_pre_hook(lambda module, inputs, name=name: path.append(name))
             leave = module.register_forward_hook(lambda module, inputs, output: path.pop() and None)
             stack.callback(enter.remove)
             stack.callback(leave.remove)
-        tracer = Tracer(network, pixels, path, lambda: counter.get_total_flops() // 2)
+        tracer = Tracer(network, pixels, path, lambda: flops.get_total_flops() // FLOPS_PER_MAC, per_image)
         with tracer:
             network(pixels)
-    return _with_branches(tracer.layers)
+    return tracer
+
+
+def _growing(one: Sequence[int], two: Sequence[int]) -> frozenset[int]:
+    """Places of the products that take more for two images than for one."""
+    if len(one) != len(two):
+        return frozenset()
+    return frozenset(place for place, (a, b) in enumerate(zip(one, two, strict=True)) if b > a)
 
 
 @dataclass(frozen=True)
@@ -92,6 +113,17 @@ class TensorInfo:
     field: Field = (1, 1)
     jump: Sides = (1, 1)
     depth: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds, and elements that they put out."""
+
+    macs: int = 0
+    activations: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.macs + other.macs, self.activations + other.activations)
 
 
 @dataclass
@@ -107,6 +139,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     path: list[str]
     """Names of the running modules, outermost first."""
     macs: Callable[[], int]
+    per_image: frozenset[int]
+    """Places in `products` of those that every image needs, although they read no image: a first recurrent step. Others
+    that read no image are work on parameters alone, done once, and not counted."""
     layers: list[Layer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -117,14 +152,19 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, parameter in self.network.named_parameters():
             self.derived_from[id(parameter)] = frozenset([name])
             self.uncounted[name] = parameter.numel()
+        self.products: list[int] = []  # multiply-adds of every operation that has any
+        self.products_on_constants = False
+        self.waiting: dict[int, Work] = {}  # done on a tensor that no layer has read yet
         self.alive: list[Tensor] = []  # an id names a tensor only while the tensor exists
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         macs_before = self.macs()
         result = func(*args, **(kwargs or {}))
+        macs = self.macs() - macs_before
         outputs, inputs = list(tensors_in(result)), list(tensors_in((args, kwargs)))
         self.alive += outputs
         images = [tensor for tensor in inputs if id(tensor) in self.infos]
+        work = self._work(macs, outputs, inputs, counts=bool(images))
         names = frozenset[str]().union(*(self.derived_from.get(id(tensor), frozenset()) for tensor in inputs))
         if images and outputs:  # a number that is read from a tensor is no tensor
             call = Call(
@@ -133,13 +173,28 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 inputs=images,
                 outputs=outputs,
                 parameters=names,
-                macs=self.macs() - macs_before,
+                macs=work.macs,
+                activations=work.activations,
                 reads_image=self.infos[id(images[0])].source < 0,
             )
             self.infos |= dict.fromkeys(map(id, outputs), self._record(call))
-        elif names:
+        elif outputs and work.macs:
+            self.waiting[id(outputs[0])] = work
+        if names and not images:
             self.derived_from |= dict.fromkeys(map(id, outputs), names)
         return result
+
+    def _work(self, macs: int, outputs: list[Tensor], inputs: list[Tensor], *, counts: bool) -> Work:
+        """What an operation takes for each image, with what waits on its inputs."""
+        work = Work()
+        if macs:
+            self.products_on_constants |= not counts
+            if counts or len(self.products) in self.per_image:
+                work = Work(macs, sum(output.numel() for output in outputs))
+            self.products.append(macs)
+        for tensor in inputs:
+            work = work + self.waiting.pop(id(tensor), Work())
+        return work
 
     def _record(self, call: Call) -> TensorInfo:
         """Add a layer, or name the operation on the layer whose output it changes."""
@@ -172,7 +227,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name=self.path[-1] if self.path else "",
             params=self._claim(call.parameters),
             macs=call.macs,
-            activations=math.prod(layer.output_shape) if call.macs else 0,
+            activations=call.activations,
             depth=depth + (1 if layer.weights else 0),
         )
         self.layers.append(layer)
@@ -185,7 +240,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         layer, word = self.layers[source], POINTWISE.get(call.operator)
         repeated = layer.fused_ops[-1:] == (word,)
         words = (*layer.fused_ops, word) if word and not repeated else layer.fused_ops
-        self.layers[source] = replace(layer, fused_ops=words, params=layer.params + self._claim(call.parameters))
+        self.layers[source] = replace(
+            layer,
+            fused_ops=words,
+            params=layer.params + self._claim(call.parameters),
+            macs=layer.macs + call.macs,
+            activations=layer.activations + call.activations,
+        )
 
     def _claim(self, names: frozenset[str]) -> int:
         """Elements of those parameters that no layer has counted yet."""

@@ -101,7 +101,7 @@ def _plain(description: NetworkDescription) -> dict[str, Any]:
         "arch": description.arch,
         "size": [spec.height, spec.width, spec.channels],
         "classes": spec.num_classes,
-        "cost": {**asdict(cost), **derived},
+        "cost": {**asdict(cost), **derived, "training_macs": description.training_macs},
         "layers": [_plain_layer(layer) for layer in description.layers],
     }
 

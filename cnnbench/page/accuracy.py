@@ -286,7 +286,7 @@ def time_to_target(material: Material) -> Section | None:
     return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))])
 
 
-def _reached(row: Row) -> dict[str, str | float]:
+def _reached(row: Row) -> dict[str, str | float | None]:
     time = row.time_to_target
     assert time is not None
     share = f"{time.seeds} of {time.runs}"
@@ -296,5 +296,5 @@ def _reached(row: Row) -> dict[str, str | float]:
         "reached": share,
         "seconds": median(time.seconds),
         "epochs": median(time.epochs),
-        "macs": median(time.macs),
+        "macs": median(time.macs) if time.macs else None,
     }

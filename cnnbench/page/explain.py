@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CONVENTIONS = (
     "Costs are counted without running the network. The row of a layer includes the batch norm and activation that "
     "follow it. MACs: one per multiply-add, in convolutions and matrix products only; batch norm, activations, "
-    "pooling and additions are not counted. Activations: the elements that convolutions and matrix products put out. "
+    "pooling and additions are not counted, nor is what depends on parameters alone; in training, those of a forward "
+    "and a backward pass that computes no gradient of the image. Activations: the elements that convolutions and "
+    "matrix products put out. "
     "FC weights: what a fully connected layer between the same two tensors would need, without bias; the ratio is to "
     "the layer's own weights, without bias and batch norm. Receptive field: in pixels, by formula, and measured by "
     "where the gradient of one output unit of a linearised copy is not zero; 'image' where a layer joins all "
@@ -100,8 +102,10 @@ def _section(anchor: str, description: NetworkDescription) -> Section:
 def headline(description: NetworkDescription) -> str:
     """The cost of a network in one line."""
     cost = description.cost
+    trained = description.training_macs
+    training = f" ({trained:,} in training)" if trained else ""
     return (
-        f"{cost.params:,} parameters ({_bytes(cost.weight_bytes)}), {cost.macs:,} MACs, "
+        f"{cost.params:,} parameters ({_bytes(cost.weight_bytes)}), {cost.macs:,} MACs{training}, "
         f"{cost.activations:,} activations ({_bytes(cost.activation_bytes)}), depth {cost.depth}"
     )
 

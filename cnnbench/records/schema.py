@@ -214,6 +214,9 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     alike; see `training.identity`."""
     fc_weights: int
     """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
+    training_macs: int | None = None
+    """Multiply-adds of a forward and a backward pass, per image; None in records of earlier versions, and where the
+    network could not be counted in training."""
     test: TestResult | None = None
     checks: NetworkChecks | None = None
     """Of a network of others; None for those of cnnbench, which its tests try."""

@@ -125,9 +125,9 @@ def _reached(row: Row) -> str | None:
 
 def _spread(time: TimeToTarget | None, name: str, digits: str) -> str | None:
     """Median and range of a figure over the seeds that reached the target; None where none did."""
-    if time is None or not time.seeds:
+    values = sorted(getattr(time, name)) if time is not None else []
+    if not values:
         return None
-    values = sorted(getattr(time, name))
     text = format(median(values), digits)
     return text if values[0] == values[-1] else f"{text} ({values[0]:{digits}} to {values[-1]:{digits}})"
 

@@ -69,6 +69,7 @@ class TimeToTarget:
     """Validation excluded."""
     epochs: tuple[int, ...]
     macs: tuple[float, ...]
+    """Forward and backward passes; empty where a record does not have them."""
 
     @property
     def seeds(self) -> int:
@@ -163,14 +164,15 @@ def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = Non
 def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
     from cnnbench.analysis.statistics import time_to_accuracy
 
-    spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.cost.macs) for run in runs]
+    spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.training_macs) for run in runs]
     reached = [cost for cost in spent if cost]
+    macs = tuple(cost.macs for cost in reached if cost.macs is not None)
     return TimeToTarget(
         target=target,
         runs=len(runs),
         seconds=tuple(cost.seconds for cost in reached),
         epochs=tuple(cost.epochs for cost in reached),
-        macs=tuple(cost.macs for cost in reached),
+        macs=macs if len(macs) == len(reached) else (),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnbench import environment, records
 from cnnbench.analysis.cost import fc_weights, total
+from cnnbench.analysis.macs import training_macs
 from cnnbench.analysis.tracer import trace_architecture
 from cnnbench.records.schema import (
     Environment,
@@ -99,6 +100,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
         spec=classifier.spec,
         cost=total(network, layers),
         fc_weights=fc_weights(layers),
+        training_macs=training_macs(classifier.arch, classifier.spec),
         config=state.config,
         identity=state.identity,
         environment=state.environment,
@@ -199,10 +201,14 @@ class Recorder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_since = time.perf_counter()
+        if self._meter is not None:  # the sanity check comes before training
+            self._meter.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
+        assert self._meter is not None
+        self._meter.resume()
         now = time.perf_counter()
         trained = self._validation_since - self._since - self._validation_seconds
         self._validation_seconds += now - self._validation_since

@@ -21,14 +21,17 @@ class Meter:
     """Measures memory and energy from `start`, before the first step, to `read`, after the last one.
 
     Memory on the CPU is the process's peak resident memory (Linux counts it, and lets a process reset it), on a GPU
-    what torch allocated; both above what was in use before. Energy is counted by the hardware: NVML on the GPU that is
-    trained on, else RAPL on the processor packages. It is never estimated.
+    what torch allocated; both above what was in use before, without validation between `pause` and `resume`. Energy is
+    counted by the hardware: NVML on the GPU that is trained on, else RAPL on the processor packages. It is never
+    estimated.
     """
 
     device: torch.device
     memory_before: int | None = None
     joules: dict[str, float] | None = None
     missing: str = field(default="", init=False)
+    peak: int = field(default=0, init=False)
+    """Highest memory until the last pause."""
 
     def start(self) -> None:
         """Note the memory and energy used so far."""
@@ -39,6 +42,17 @@ class Meter:
             self.memory_before = _reset_peak()
         self.joules, self.missing = self._counters()
 
+    def pause(self) -> None:
+        """Note the peak so far: what follows, until `resume`, is no training."""
+        self.peak = max(self.peak, self._current_peak() or 0)
+
+    def resume(self) -> None:
+        """Count the memory of training again."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.memory_before is not None:
+            _reset_peak()
+
     def read(self) -> Resources:
         """Memory and energy used since `start`."""
         memory, memory_kind = self._memory()
@@ -46,13 +60,15 @@ class Meter:
         return Resources(memory, memory_kind, energy, energy_kind)
 
     def _memory(self) -> tuple[int | None, str]:
-        if self.device.type == "cuda":
-            assert self.memory_before is not None
-            return torch.cuda.max_memory_allocated(self.device) - self.memory_before, "allocated by torch on the GPU"
-        peak = _status("VmHWM")
+        peak = self._current_peak()
         if self.memory_before is None or peak is None:
             return None, "this system does not report the peak memory of a process"
-        return max(0, peak - self.memory_before), "resident memory of the process"
+        kind = "allocated by torch on the GPU" if self.device.type == "cuda" else "resident memory of the process"
+        return max(0, peak - self.memory_before, self.peak - self.memory_before), kind
+
+    def _current_peak(self) -> int | None:
+        """The highest memory since the last reset."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _status("VmHWM")
 
     def _energy(self) -> tuple[float | None, str]:
         if self.joules is None:

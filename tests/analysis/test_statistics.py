@@ -298,15 +298,19 @@ CURVE = tuple(
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (0.97, TimeToAccuracy(5.0, 2, 3 * 7 * 2000)),  # at the target, not above it; forward and twice as much backward
-        (0.965, TimeToAccuracy(5.0, 2, 3 * 7 * 2000)),  # first reached, though lost again
-        (0.975, TimeToAccuracy(10.0, 4, 3 * 7 * 4000)),
-        (0.5, TimeToAccuracy(2.5, 1, 3 * 7 * 1000)),
+        (0.97, TimeToAccuracy(5.0, 2, 21 * 2000)),  # at the target, not above it
+        (0.965, TimeToAccuracy(5.0, 2, 21 * 2000)),  # first reached, though lost again
+        (0.975, TimeToAccuracy(10.0, 4, 21 * 4000)),
+        (0.5, TimeToAccuracy(2.5, 1, 21 * 1000)),
         (0.99, None),
     ],
 )
 def test_time_to_accuracy_is_the_cost_up_to_the_target(target: float, expected: TimeToAccuracy | None) -> None:
-    assert time_to_accuracy(CURVE, target, macs=7) == expected
+    assert time_to_accuracy(CURVE, target, macs=21) == expected
+
+
+def test_training_macs_that_were_not_counted_are_none() -> None:
+    assert time_to_accuracy(CURVE, 0.97, macs=None) == TimeToAccuracy(5.0, 2, None)
 
 
 def test_without_validated_epochs_no_target_is_reached() -> None:

@@ -198,12 +198,11 @@ def test_what_has_no_equivariance_error_leaves_it_out() -> None:
 
 
 def test_time_to_accuracy_is_of_every_seed_that_reached_it() -> None:
-    """Training passes are three of the forward's (Kaplan et al. 2020, section 2.1)."""
     late = records.replace(FIT, curve=(CURVE[0], records.replace(CURVE[1], train_seconds=9.0)))
     never = records.replace(FIT, curve=CURVE[:1])
     found = Records([Run(run_record(seed=n, fit=fit), Path()) for n, fit in enumerate((FIT, late, never))])
     (made,) = rows_of(found, target=0.9)
-    macs = 3 * 20_000 * 160
+    macs = 55_000 * 160
     assert made.time_to_target == TimeToTarget(0.9, 3, (5.5, 9.0), (2, 2), (macs, macs))
     (early,) = rows_of(found, target=0.7)
     assert early.time_to_target is not None
@@ -211,6 +210,13 @@ def test_time_to_accuracy_is_of_every_seed_that_reached_it() -> None:
     (unreached,) = rows_of(found, target=0.95)
     assert unreached.time_to_target == TimeToTarget(0.95, 3, (), (), ())
     assert rows_of(found)[0].time_to_target is None
+
+
+def test_training_macs_that_a_record_does_not_have_are_no_figure() -> None:
+    records_of = [run_record(seed=1), records.replace(run_record(seed=2), training_macs=None)]
+    (made,) = rows_of(Records([Run(record, Path()) for record in records_of]), target=0.7)
+    assert made.time_to_target is not None
+    assert (made.time_to_target.seeds, made.time_to_target.macs) == (2, ())
 
 
 def test_bytes_and_verdict_are_of_the_bundle_of_a_tested_checkpoint() -> None:

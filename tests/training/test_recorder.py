@@ -63,6 +63,8 @@ def test_the_result_says_what_training_took_and_of_what_it_was_made(run: Path) -
     # the tensors of LeCun et al. 1998, figure 2: 28 x 28 pixels are padded to 32 x 32
     convolutions = 32 * 32 * 6 * 28 * 28 + 6 * 14 * 14 * 16 * 10 * 10
     assert record.fc_weights == convolutions + 400 * 120 + 120 * 84 + 84 * 10
+    first = 28 * 28 * 6 * 25  # which needs no gradient of the image
+    assert record.training_macs == 3 * record.cost.macs - first
 
 
 class Clock:

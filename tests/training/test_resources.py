@@ -104,6 +104,19 @@ def test_memory_is_the_peak_above_what_was_held_before() -> None:
     assert taken.memory_kind == "resident memory of the process"
 
 
+@pytest.mark.skipif(not linux(), reason="this system does not let a process reset its peak memory")
+def test_what_validation_takes_is_not_training_s_memory() -> None:
+    meter = Meter(CPU)
+    meter.start()
+    np.ones(32 * MIB, dtype=np.uint8)
+    meter.pause()
+    np.ones(256 * MIB, dtype=np.uint8)
+    meter.resume()
+    taken = meter.read()
+    assert taken.memory_bytes is not None
+    assert 32 * MIB * 0.9 <= taken.memory_bytes < 128 * MIB
+
+
 FREED_BEFORE = f"""
 from cnnbench.training import process
 process.prepare()
