@@ -23,6 +23,8 @@ LARGEST_FILE = 2**31 - 1
 """Bytes: protobuf's own limit for one message, and so for a file that needs no other."""
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+LARGEST_TEXT = 16 * 2**20
+"""Bytes of a file beside its constants: nodes, names and texts; a thousand nodes with what torch notes have one."""
 DOMAINS = ("", "ai.onnx")
 """Operators come from the ONNX standard alone: others need code that a runtime may not have, or should not trust."""
 
@@ -100,6 +102,8 @@ def read(path: Path) -> onnx.ModelProto:
         size = f"{path.stat().st_size:,}"
         raise CnnbenchError(f"{path} has {size} bytes; an ONNX file has at most {LARGEST_FILE:,}", Exit.DATA)
     data = path.read_bytes()
+    if data[4:8] == b"ORTM":  # the mark of the format: a runtime that is given the bytes would run another graph
+        raise CnnbenchError(f"{path} is a file of ONNX Runtime's own format: expected ONNX alone", Exit.DATA)
     try:
         model = onnx.load_model_from_string(data)
     except MemoryError:
@@ -159,6 +163,12 @@ def _check_safety(model: onnx.ModelProto) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
             raise _refused(f"its weights {tensor.name} lie in {place}")
+        if tensor.data_type == onnx.TensorProto.STRING:
+            raise _refused(f"its constant {tensor.name} is text: expected numbers")
+    if shared := {value.name for value in model.graph.input} & {tensor.name for tensor in model.graph.initializer}:
+        raise _refused(f"it has a constant in the place of its input {', '.join(sorted(shared))}")
+    if (size := model.ByteSize() - sum(tensor.ByteSize() for tensor in _tensors(model))) > LARGEST_TEXT:
+        raise _refused(f"it has {size:,} bytes beside its constants: expected at most {LARGEST_TEXT:,}")
     foreign = {node.domain for node in _nodes(model)} | {item.domain for item in model.opset_import}
     if foreign := foreign - {*DOMAINS}:
         raise _refused(f"it uses operators of {', '.join(sorted(foreign))}; expected the ONNX standard's alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 import time
@@ -20,8 +21,8 @@ from cnnbench.bundles.parity.golden import Golden, as_made
 from cnnbench.records.bundle import Manifest, PrecisionFile
 from cnnbench.types import CnnbenchError, Exit, first_line
 
-LARGEST_ARRAYS = 2**30
-"""Bytes: a few images, and two numbers for each test image, are far less."""
+LARGEST_ARRAYS, LARGEST_READ = 2**27, 2**20
+"""Bytes of all arrays of a file, 24 images of 1024 x 1024 x 3 among them; and of one read of it."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +170,30 @@ def arrays(check: str, path: Path, *names: str) -> list[np.ndarray]:
         CheckError: Of `check`: they cannot be read (exit 3).
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # given a path it leaks the file
-            if (size := sum(entry.file_size for entry in stored.zip.infolist())) > LARGEST_ARRAYS:
+        with _InSmallReads(path) as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ValueError("two of its arrays have one name")
+            if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+                raise ValueError("it is packed in a way that numpy does not write")
+            if (size := sum(entry.file_size for entry in entries)) > LARGEST_ARRAYS:
                 raise ValueError(f"it unpacks to {size:,} bytes; expected at most {LARGEST_ARRAYS:,}")
-            for name in names:
-                _check_size(stored.zip, f"{name}.npy")
-            return [stored[name] for name in names]
+            return [_array(archive, f"{name}.npy") for name in names]
     except Exception as error:  # zipfile, zlib and numpy's parser of headers each have their own
         raise CheckError(check, f"{path} cannot be read: {first_line(error)}", Exit.DATA) from None
 
 
-def _check_size(archive: zipfile.ZipFile, name: str) -> None:
-    """See that an array is as large as its header says, before room is made for it.
+class _InSmallReads(io.FileIO):
+    """A file that gives few bytes at a time: zipfile reads the list of all members at once, however long it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGEST_READ:
+            raise ValueError(f"its list of arrays has {size:,} bytes; expected at most {LARGEST_READ:,}")
+        return super().read(LARGEST_READ if size is None or size < 0 else size) or b""
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array that is as large as its header says, which is looked at before room is made for it.
 
     Raises:
         ValueError: It is not, or it is of Python objects.
@@ -192,3 +205,6 @@ def _check_size(archive: zipfile.ZipFile, name: str) -> None:
         expected = member.tell() + math.prod(shape) * dtype.itemsize
     if dtype.hasobject or expected != archive.getinfo(name).file_size:
         raise ValueError(f"{name} is {dtype} {shape}, which is not what it holds")
+    with archive.open(name) as member:
+        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+    return array

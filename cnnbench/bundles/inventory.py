@@ -14,7 +14,7 @@ MEGABYTE = 2**20
 LARGEST = {
     **dict.fromkeys((name for name in CONTENTS if name.endswith(".onnx")), 2048 * MEGABYTE),  # protobuf's own limit
     "manifest.json": 16 * MEGABYTE,
-    "golden.npz": 1024 * MEGABYTE,
+    "golden.npz": 256 * MEGABYTE,
     "reference.npz": 256 * MEGABYTE,
     "flips.csv": 256 * MEGABYTE,
     "predict.py": MEGABYTE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -123,14 +124,15 @@ def read_json(path: Path) -> dict[str, Any]:
             has control characters (exit 3).
     """
     try:
-        content = json.loads(read_bytes(path), parse_constant=_refuse)
+        content = json.loads(read_bytes(path), parse_constant=_refuse, parse_float=_finite)
+        controls = _escaped(content) != content
     except (ValueError, RecursionError) as error:
         raise CnnbenchError(
             f"{path} is not JSON ({error}): it is damaged or was written by something else", Exit.DATA
         ) from None
     if not isinstance(content, dict):
         raise CnnbenchError(f"{path} holds a JSON {type(content).__name__}; expected an object", Exit.DATA)
-    if _escaped(content) != content:
+    if controls:
         raise CnnbenchError(f"{path} holds text with control characters; expected none", Exit.DATA)
     return content
 
@@ -152,6 +154,10 @@ def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
     if len(content) > most:
         raise CnnbenchError(f"{path} is larger than {most:,} bytes: it is no record of cnnbench", Exit.DATA)
     return content
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse(text)
 
 
 def _refuse(constant: str) -> float:
