@@ -6,7 +6,9 @@ logits are then off by 1e-2. Here it is told to keep float32; 8-bit integers of 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from typing import Any
 import numpy as np
 
 from cnnbench.types import CnnbenchError, Exit, first_line
+
+# As it is imported, openvino writes an identifier into the home folder, for statistics of its use that it sends; where
+# its telemetry cannot be imported, it does neither.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 PRECISION_HINT = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -36,6 +42,14 @@ def described() -> str:
     """Its version, and what it is told."""
     (hint,) = PRECISION_HINT.items()
     return f"openvino {metadata.version('openvino')} with {'='.join(hint)}"
+
+
+@dataclass(frozen=True)
+class OutputInfo:
+    """An output of a file, as ONNX Runtime's NodeArg describes it; a side that is not fixed is text."""
+
+    name: str
+    shape: tuple[int | str, ...]
 
 
 class OpenvinoSession:
@@ -69,6 +83,16 @@ class OpenvinoSession:
         """The outputs of these names, as `InferenceSession.run` returns them."""
         results = self._compiled(feed)
         return [results[name] for name in names]
+
+    def get_outputs(self) -> list[OutputInfo]:
+        """As of a session of ONNX Runtime: names and shapes."""
+        return [
+            OutputInfo(
+                output.any_name,
+                tuple(side.get_length() if side.is_static else str(side) for side in output.get_partial_shape()),
+            )
+            for output in self._compiled.outputs
+        ]
 
     def get_providers(self) -> list[str]:
         """As of a session of ONNX Runtime: what it runs on."""

@@ -1,6 +1,8 @@
 """OpenVINO computes in float32, or not at all; without it, or off the CPU, one line says so."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +61,7 @@ def test_logits_are_those_of_float64_within_the_bound_of_float32(bundle: Path) -
         pixels, expected = golden["pixels"], golden["logits"]
     session = OpenvinoSession(bundle / "model.onnx", threads=1)
     assert session.settings == openvino_session.PRECISION_HINT
+    assert [(output.name, output.shape[1:]) for output in session.get_outputs()] == [("logits", (10,))]
     (logits,) = session.run(["logits"], {"pixels": pixels})
     assert np.abs(logits - expected).max() <= FLOAT32 * np.abs(expected).max()
 
@@ -90,6 +93,14 @@ def test_bench_runs_the_file_and_knows_the_precision_hint(bundle: Path) -> None:
     call = open_backend(setup_of(bundle, backend="openvino"))
     assert call.settings == {"INFERENCE_PRECISION_HINT": "f32"}
     np.testing.assert_allclose(call(pixels), expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_nothing_is_written_into_the_home_folder_nor_sent(bundle: Path, tmp_path: Path) -> None:
+    code = f"from cnnbench.runtime.openvino_session import OpenvinoSession as S; S({str(bundle / 'model.onnx')!r})"
+    code += "; import sys; assert not sys.modules['openvino_telemetry']"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True, timeout=60)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow
