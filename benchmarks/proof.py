@@ -198,8 +198,7 @@ def single_weights(case: Case, count: int, seconds: float) -> Iterator[str]:
             if not outputs:
                 wide.flat[index] += 1
                 unseen["small" if case.seen(changes.logits(name, wide), seconds)[0] else "idle"] += 1
-            rule, *_ = case.numbers.rule(name, changed)
-            by_export += outputs or not rule
+            by_export += outputs or not case.numbers.rule(name, changed)[0]
             by_outputs += outputs
             by_verify += verified
         texts = {"idle": "behind a ReLU that is 0 on all golden images", "small": "of less than 1e-12"}
