@@ -250,6 +250,8 @@ class Cost:
     """Elements that convolutions and matrix products put out (Radosavovic et al. 2020, arXiv:2003.13678)."""
     depth: int
     """Layers with weights on the longest path from image to logits, as papers count them."""
+    form: str = ""
+    """Empty for the network as it is trained; else how it was counted: in its inference form, as it is exported."""
 
     @property
     def flops(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from cnnbench.analysis.layer import Layer
-from cnnbench.analysis.tracer import trace_architecture, trace_copy
+from cnnbench.analysis.tracer import Traced, trace_architecture, trace_copy
 from cnnbench.types import COST_SPEC, Cost, ImageSpec
 
 
@@ -15,7 +17,7 @@ def cost(arch: str, spec: ImageSpec = COST_SPEC) -> Cost:
     Raises:
         CnnbenchError: Unknown architecture, or a size it cannot take (exit 2).
     """
-    return total(*trace_architecture(arch, spec))
+    return traced_cost(trace_architecture(arch, spec))
 
 
 def count(network: nn.Module, spec: ImageSpec) -> Cost:
@@ -24,7 +26,12 @@ def count(network: nn.Module, spec: ImageSpec) -> Cost:
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    return total(*trace_copy(network, spec))
+    return traced_cost(trace_copy(network, spec))
+
+
+def traced_cost(traced: Traced) -> Cost:
+    """The cost of a network that was traced, with the form that it was traced in."""
+    return replace(total(traced.network, traced.layers), form=traced.form)
 
 
 def total(network: nn.Module, layers: list[Layer]) -> Cost:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from cnnbench.analysis import receptive_field
-from cnnbench.analysis.cost import total
+from cnnbench.analysis.cost import traced_cost
 from cnnbench.analysis.layer import Field, Layer
 from cnnbench.analysis.macs import training_macs, training_macs_of
-from cnnbench.analysis.tracer import trace_architecture, trace_copy
+from cnnbench.analysis.tracer import Traced, trace_architecture, trace_copy
 from cnnbench.types import Cost, ImageSpec
 
 
@@ -53,7 +53,7 @@ class NetworkDescription:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         total = f"{self.arch} for {self.spec}: {self.cost.params:,} parameters, {self.cost.macs:,} MACs"
-        return "\n".join([*lines, total])
+        return "\n".join([*lines, total, *([self.cost.form] if self.cost.form else [])])
 
 
 def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
@@ -62,8 +62,8 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
     Raises:
         CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
     """
-    network, layers = trace_architecture(arch, spec)
-    described = _described(arch, spec, network, [_without_prefix(layer) for layer in layers])
+    traced = trace_architecture(arch, spec)
+    described = _described(arch, spec, replace(traced, layers=[_without_prefix(layer) for layer in traced.layers]))
     return replace(described, training_macs=training_macs(arch, spec))
 
 
@@ -73,16 +73,16 @@ def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    described = _described(type(network).__name__, spec, *trace_copy(network, spec))
+    described = _described(type(network).__name__, spec, trace_copy(network, spec))
     return replace(described, training_macs=training_macs_of(network, spec))
 
 
-def _described(arch: str, spec: ImageSpec, network: nn.Module, layers: list[Layer]) -> NetworkDescription:
-    fields = receptive_field.measure_fields(network, spec, layers=layers)
-    cost = total(network, layers)
+def _described(arch: str, spec: ImageSpec, traced: Traced) -> NetworkDescription:
+    fields = receptive_field.measure_fields(traced.network, spec, layers=traced.layers)
+    cost = traced_cost(traced)
     described = tuple(
         LayerDescription(layer, field, layer.macs / cost.macs if cost.macs else None)
-        for layer, field in zip(layers, fields, strict=True)
+        for layer, field in zip(traced.layers, fields, strict=True)
     )
     return NetworkDescription(arch, spec, cost, described)
 

@@ -73,7 +73,7 @@ def _counted(name: str, spec: ImageSpec, summary: str, auxiliary: int | None = N
         activation_bytes=counted.activation_bytes,
         weight_bytes=counted.weight_bytes,
         depth=counted.depth,
-        summary=summary,
+        summary=f"{summary}; {counted.form}" if counted.form else summary,
         params_with_auxiliary_heads=auxiliary,
     )
 

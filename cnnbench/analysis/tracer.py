@@ -22,11 +22,23 @@ from cnnbench.analysis.macs import FLOPS_PER_MAC, counter
 from cnnbench.analysis.operators import POINTWISE, Call, both_steps, is_column_step, is_row_step, layer_of
 from cnnbench.architectures import build
 from cnnbench.architectures.handling import copy_network
+from cnnbench.architectures.inference import MERGED, merge_branches
 from cnnbench.types import CnnbenchError, ImageSpec, first_line
 
 
-def trace_architecture(arch: str, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
-    """The network `arch` on the meta device, and its layers in the order in which it runs them.
+@dataclass(frozen=True)
+class Traced:
+    """A network and what it consists of."""
+
+    network: nn.Module
+    layers: list[Layer]
+    """In the order of execution."""
+    form: str = ""
+    """Empty for the network as it was built; else `architectures.inference.MERGED`."""
+
+
+def trace_architecture(arch: str, spec: ImageSpec) -> Traced:
+    """The network `arch` on the meta device, and its layers; in its inference form where that has other layers.
 
     Raises:
         CnnbenchError: Unknown architecture, or a size it cannot take (exit 2).
@@ -34,15 +46,15 @@ def trace_architecture(arch: str, spec: ImageSpec) -> tuple[nn.Module, list[Laye
     with torch.device("meta"):  # it catches every call, and so slows what it is not needed for: tracing
         network = build(arch, spec)
     try:
-        return network, trace(network, spec)
+        return _in_inference_form(network, trace(network, spec), spec)
     except (RuntimeError, NotImplementedError):  # a network of others that reads the values of tensors
         with torch.random.fork_rng(devices=[]):
-            layers = trace(build(arch, spec), spec)
-        return network, layers
+            on_cpu = build(arch, spec)
+        return _in_inference_form(on_cpu, trace(on_cpu, spec), spec)
 
 
-def trace_copy(network: nn.Module, spec: ImageSpec) -> tuple[nn.Module, list[Layer]]:
-    """A copy of a network, and its layers in the order in which it runs them; the network is left as it is.
+def trace_copy(network: nn.Module, spec: ImageSpec) -> Traced:
+    """A copy of a network, and its layers, in its inference form where that has others; the network is left as it is.
 
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
@@ -50,14 +62,24 @@ def trace_copy(network: nn.Module, spec: ImageSpec) -> tuple[nn.Module, list[Lay
     copy = copy_network(network)
     try:
         copy = copy.to("meta")
-        return copy, trace(copy, spec)
+        return _in_inference_form(copy, trace(copy, spec), spec)
     except (RuntimeError, NotImplementedError):  # it may read the values of tensors
         pass
     try:
         copy = copy_network(network).cpu()
-        return copy, trace(copy, spec)
+        return _in_inference_form(copy, trace(copy, spec), spec)
     except Exception as error:  # whatever a module raises for a shape that it cannot take
         raise CnnbenchError(f"{type(network).__name__} fails on an image of {spec.size}: {first_line(error)}") from None
+
+
+def _in_inference_form(network: nn.Module, layers: list[Layer], spec: ImageSpec) -> Traced:
+    """The network with its parallel branches merged, where that changes what it computes."""
+    merged = merge_branches(network)
+    if merged is not None:
+        merged_layers = trace(merged, spec)
+        if sum(layer.macs for layer in merged_layers) != sum(layer.macs for layer in layers):
+            return Traced(merged, merged_layers, MERGED)
+    return Traced(network, layers)
 
 
 def trace(network: nn.Module, spec: ImageSpec) -> list[Layer]:

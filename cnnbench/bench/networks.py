@@ -77,17 +77,19 @@ def _torch(setup: Setup) -> Call:
     """PyTorch in inference mode, eager or compiled.
 
     The network is rebuilt from its name with fresh weights: a bundle holds none for torch, and the time of dense
-    arithmetic does not depend on them.
+    arithmetic does not depend on them. It is in its inference form, as the bundle's files are.
     """
     import torch
 
     from cnnbench.architectures import build
+    from cnnbench.architectures.inference import merge_branches
     from cnnbench.bundles.graph import Deployable
 
     manifest = records.read(setup.bundle / "manifest.json", Manifest)
     torch.manual_seed(0)
     torch.set_num_threads(setup.threads)
-    network: Any = Deployable(build(manifest.arch, manifest.spec)).eval().to(setup.provider)
+    built = build(manifest.arch, manifest.spec).eval()
+    network: Any = Deployable(merge_branches(built) or built).eval().to(setup.provider)
     if setup.backend == "torch-compile":
         # one compilation per batch size, whatever the order they come in; past torch's limit of eight it is an error,
         # where without fullgraph it would quietly run eagerly

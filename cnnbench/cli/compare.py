@@ -188,6 +188,7 @@ COST = (
     "params",
     "fc_weights",
     "macs",
+    "form",
     "weight_bytes",
     "activation_bytes",
     "memory_bytes",

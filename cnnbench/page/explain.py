@@ -107,6 +107,7 @@ def headline(description: NetworkDescription) -> str:
     return (
         f"{cost.params:,} parameters ({_bytes(cost.weight_bytes)}), {cost.macs:,} MACs{training}, "
         f"{cost.activations:,} activations ({_bytes(cost.activation_bytes)}), depth {cost.depth}"
+        + (f"; {cost.form}" if cost.form else "")
     )
 
 

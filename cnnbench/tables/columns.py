@@ -187,6 +187,7 @@ FIGURES = (
     _number("params", "parameters", count),
     _number("fc_weights", "fully connected equivalent", count),
     _number("macs", "MACs", count),
+    Column("form", "counted as"),
     _number("weight_bytes", "weight bytes", count),
     _number("activation_bytes", "activation bytes", count),
     _number("model_bytes", "ONNX bytes", count),

@@ -108,6 +108,8 @@ class Row:
     fc_weights: int | None = None
     """Weights that fully connected layers would need in the place of its convolutions."""
     macs: int | None = None
+    form: str | None = None
+    """How it was counted, where that is not the form that it was trained in."""
     """Multiply-adds for one image."""
     weight_bytes: int | None = None
     activation_bytes: int | None = None
@@ -212,6 +214,7 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         params=first.cost.params,
         fc_weights=first.fc_weights,
         macs=first.cost.macs,
+        form=first.cost.form or None,
         weight_bytes=first.cost.weight_bytes,
         activation_bytes=first.cost.activation_bytes,
     )

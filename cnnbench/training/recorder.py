@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnnbench import environment, records
-from cnnbench.analysis.cost import fc_weights, total
+from cnnbench.analysis.cost import fc_weights, traced_cost
 from cnnbench.analysis.macs import training_macs
 from cnnbench.analysis.tracer import trace_architecture
 from cnnbench.records.schema import (
@@ -90,7 +90,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             "training ended without a validation pass, so there is no best epoch: "
             "see --trainer.check_val_every_n_epoch, --trainer.limit_val_batches and --trainer.max_epochs"
         )
-    network, layers = trace_architecture(classifier.arch, classifier.spec)
+    traced = trace_architecture(classifier.arch, classifier.spec)
     best = max(state.curve, key=lambda epoch: epoch.val_accuracy)  # the earliest of equals
     return RunRecord(
         task=state.task,
@@ -98,8 +98,8 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
         seed=state.seed,
         data=classifier.data,
         spec=classifier.spec,
-        cost=total(network, layers),
-        fc_weights=fc_weights(layers),
+        cost=traced_cost(traced),
+        fc_weights=fc_weights(traced.layers),
         training_macs=training_macs(classifier.arch, classifier.spec),
         config=state.config,
         identity=state.identity,

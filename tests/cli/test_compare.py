@@ -261,7 +261,7 @@ def test_the_real_run_and_bundle_give_the_run_s_accuracy(
 def write_all() -> list[str]:
     """Paths of two rows with all that can be measured, one of a single seed, and one that failed."""
     for seed, right in enumerate((90, 93), 1):
-        record = made.run_record("full", seed, right)
+        record = made.run_record("full", seed, right, cost=made.Cost(1_000, 20_000, 300, 2, form="inference form"))
         folder = made.write_run(record)
         made.write_certain(folder, made.first(right))
         checkpoint = f"checkpoint of d_full {seed}"
@@ -418,7 +418,7 @@ def test_a_target_is_shown_with_how_many_reached_it_and_the_spread(capsys: pytes
     assert shown["seeds to val 90.00 %"] == "3 of 4"
     assert shown["s, validation excluded: median (range) of those"] == "6.0 (5.0 to 9.0)"
     assert shown["epochs"] == "2"
-    assert shown["training MACs"] == f"{3 * 20_000 * 160:.2e}"
+    assert shown["training MACs"] == f"{55_000 * 160:.2e}"
     (never,) = table(capsys, "runs", "--target-accuracy", "99%")
     assert never["seeds to val 99.00 %"] == "never (0 of 4)"
     assert never["s, validation excluded: median (range) of those"] == never["epochs"] == never["training MACs"] == "-"
