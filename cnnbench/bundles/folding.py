@@ -106,12 +106,7 @@ def fold(module: fx.GraphModule) -> int:
 
     Returns how many batch norms were folded.
     """
-    for node in list(module.graph.nodes):
-        if node.target is ATEN._assert_tensor_metadata.default:  # a use of its input that computes nothing
-            module.graph.erase_node(node)
-    for node in list(module.graph.nodes):
-        if node.target is ATEN.rms_norm.default and (len(node.args) < 4 or node.args[3] is None):
-            node.args = (*node.args[:3], *[None] * (3 - len(node.args)), torch.finfo(torch.float32).eps)
+    _spell_out(module)
     constants = _Constants(module)
     folded = 0
     for node in list(module.graph.nodes):
@@ -131,6 +126,21 @@ def fold(module: fx.GraphModule) -> int:
     module.delete_all_unused_submodules()
     module.recompile()
     return folded
+
+
+def _spell_out(module: fx.GraphModule) -> None:
+    """Leave out assertions, and write what operators take by default or convert: an epsilon, bounds as floats."""
+    for node in list(module.graph.nodes):
+        if node.target is ATEN._assert_tensor_metadata.default:  # a use of its input that computes nothing
+            module.graph.erase_node(node)
+        elif node.target is ATEN.rms_norm.default and (len(node.args) < 4 or node.args[3] is None):
+            node.args = (*node.args[:3], *[None] * (3 - len(node.args)), torch.finfo(torch.float32).eps)
+        elif node.target in CLAMPS and node.meta["val"].is_floating_point():  # the exporter takes no pair of both kinds
+            image, *bounds = node.args
+            node.args = (image, *(float(bound) if isinstance(bound, int) else bound for bound in bounds))
+
+
+CLAMPS = (ATEN.clamp.default, ATEN.clamp_.default)
 
 
 def _replace_by_constants(node: fx.Node, constants: _Constants) -> None:

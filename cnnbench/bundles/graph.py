@@ -143,19 +143,28 @@ def _quiet() -> Iterator[None]:
 
 def _without_onnx_form(error: Exception, reference: program.ReferenceNetwork) -> str:
     """Which operator of which module the exporter cannot translate, where its message says so; else its reason."""
-    said = str(error)
-    missing = re.search(r"No ONNX function found for <OpOverload\(op='aten\.(\w+)'", said)
-    failing = missing or re.search(r"Error when translating node .*target=torch\.ops\.aten\.(\w+)", said)
+    said, cause = str(error), _cause(error)
+    missing = re.search(r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'", said)
+    failing = missing or re.search(r"Error when translating node .*target=torch\.ops\.\w+\.(\w+)", said)
+    failing = failing or re.search(r"Cannot find a compatible OpOverload for \w+\.(\w+)", said)
     if not failing:
-        return f"the network cannot be written as ONNX: {_reason(error)}"
-    places = list(dict.fromkeys(program.operator_places(reference.traced, failing[1])))
+        return f"the network cannot be written as ONNX: {cause}"
+    operator = failing[1]
+    if missing and not any(program.operator_places(reference.traced, operator)):
+        operator = program.original_operator(reference.traced, operator)
+    places = list(dict.fromkeys(program.operator_places(reference.traced, operator)))
     where = f" of {', '.join(places[:3])}" if places else ""
     if missing:
-        return f"the operator {failing[1]}{where} has no ONNX form in opset {contract.OPSET}"
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    return f"the operator {failing[1]}{where} cannot be written as ONNX: {first_line(cause)}"
+        numbers = " for complex numbers" if "complex-valued" in cause else ""
+        return f"the operator {operator}{where} has no ONNX form{numbers} in opset {contract.OPSET}"
+    return f"the operator {operator}{where} cannot be written as ONNX: {cause}"
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what an exception began with, without the colours that the exporter writes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", first_line(error))
 
 
 def sign(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
@@ -189,6 +198,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of the exporter's message that names the cause: a bullet where there is one, else the first."""
+    """The line of torch.export's message that names the cause: a bullet where there is one, else the first."""
+    if fixed := re.search(r"your code specialized it to be a constant \((\d+)\)", str(error)):
+        return f"it takes the batch for {fixed[1]} images: write x.shape[0], which stays free, not len(x) or a number"
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return next((line.removeprefix("- ") for line in lines if line.startswith("- ")), lines[0])

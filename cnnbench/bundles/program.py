@@ -150,7 +150,34 @@ def operator_places(program: torch.export.ExportedProgram, operator: str) -> Ite
         if node.op == "call_function" and operator.startswith(
             operator_name(node)
         ):  # a functional form has a longer name
-            stack = list(node.meta.get("nn_module_stack", {}).values())
-            if stack:
-                path, kind = stack[-1]
-                yield f"{path} ({getattr(kind, '__name__', str(kind).rpartition('.')[2])})"
+            yield from _place(node)
+
+
+def original_operator(program: torch.export.ExportedProgram, operator: str) -> str:
+    """The operator of a network that torch takes apart into `operator`, such as erfinv of erf_inv; itself if none."""
+    own = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    for node in program.run_decompositions(torch._decomp.get_decompositions(own)).graph.nodes:
+        original = getattr(node.meta.get("original_aten"), "_schema", None)
+        if operator_name(node) == operator and original:
+            return str(original.name.partition("::")[2])
+    return operator
+
+
+def other_types(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """Floating-point types but float32 in which a network computes from its input, each with a module that does."""
+    found: dict[str, str] = {}
+    varying: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.name in program.graph_signature.user_inputs or varying & {*node.all_input_nodes}:
+            varying.add(node)
+            dtype = getattr(node.meta.get("val"), "dtype", None)
+            if dtype in (torch.float16, torch.bfloat16, torch.float64):
+                found.setdefault(str(dtype).removeprefix("torch."), next(_place(node), "its forward pass"))
+    return found
+
+
+def _place(node: fx.Node) -> Iterator[str]:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if stack:
+        path, kind = stack[-1]
+        yield f"{path} ({getattr(kind, '__name__', str(kind).rpartition('.')[2])})"

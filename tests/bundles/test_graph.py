@@ -15,7 +15,7 @@ import small_networks
 import torch
 from export_helpers import exact_logits
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 from zoo import heavy
 
 import cnnbench
@@ -208,6 +208,11 @@ class Flat(nn.Module):
         return self.linear(x.flatten(1))
 
 
+class AsNumber(Flat):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.reshape(len(x), -1))
+
+
 class Branching(Flat):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) * (2 if x.shape[0] > 32 else 1)
@@ -224,6 +229,11 @@ def test_a_network_that_depends_on_the_batch_size_is_refused_in_one_line(network
         graph.to_onnx(network, SPEC, metadata={})
     assert caught.value.code == Exit.VERDICT
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_size_that_is_asked_for_as_a_number_is_told_with_what_to_write_instead() -> None:
+    with pytest.raises(CnnbenchError, match=r"batch for 2 images: write x\.shape\[0\], .* not len\(x\)"):
+        graph.to_onnx(AsNumber(), SPEC, metadata={})
 
 
 def test_a_network_of_another_number_of_classes_is_refused() -> None:
@@ -258,6 +268,37 @@ def test_an_operator_without_onnx_form_is_named_with_its_module() -> None:
     with pytest.raises(CnnbenchError, match=expected) as caught:
         graph.to_onnx(small_networks.made(small_networks.odd_pool), small_networks.SPEC, metadata={})
     assert caught.value.code == Exit.VERDICT
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: torch.erfinv(x / 9), "the operator erfinv of network.inner (Call) has no ONNX form in opset 18"),
+        pytest.param(
+            lambda x: x.cumprod(1),
+            "the operator cumprod of network.inner (Call) has no ONNX form in opset 18",
+            marks=pytest.mark.slow,
+        ),
+        (
+            lambda x: torch.einsum("nchw,ncwk->nchk", torch.fft.fft2(x), torch.fft.fft2(x).mT).real,
+            "the operator einsum of network.inner (Call) has no ONNX form for complex numbers in opset 18",
+        ),
+    ],
+    ids=["taken apart by torch", "taken apart into others", "of complex numbers"],
+)
+def test_the_operator_without_onnx_form_is_the_one_that_the_network_calls(
+    function: Callable[[Tensor], Tensor], expected: str
+) -> None:
+    network = small_networks.made(lambda: small_networks.Around(small_networks.Call(function)))
+    with pytest.raises(CnnbenchError) as caught:
+        graph.to_onnx(network, small_networks.SPEC, metadata={})
+    assert str(caught.value) == expected
+
+
+def test_a_message_of_the_exporter_is_its_cause_without_colours() -> None:
+    error = RuntimeError("\x1b[96mstep 2/3\x1b[0m failed\n- open an issue")
+    error.__cause__ = ValueError("\x1b[96mthat is why\x1b[0m\nand more")
+    assert graph._cause(error) == "that is why"
 
 
 def test_what_is_exported_names_the_network_and_what_the_file_must_equal() -> None:

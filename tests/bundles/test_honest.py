@@ -90,6 +90,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         lambda x, p: torch.fft.ifft2(torch.fft.fft2(x) * p).real,
         torch.randn(SPEC.height, SPEC.width, dtype=torch.complex64),
     ),
+    "bounds of two kinds": lambda: With(lambda x, p: (p * x).clamp(-3, 2.9), ONE),
+    "padding of negative width": lambda: With(lambda x, p: F.pad(p * x, (-1, 1, 0, -2), value=0.3), ONE),
     "a scale from which a size follows": lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),
 }
 FAST = {

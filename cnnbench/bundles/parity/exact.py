@@ -19,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_grid_sample import GridSample as AnyGridSample
 from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
+from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 from onnx.reference.ops.op_topk import TopK_11 as AnyTopK
 from scipy import special
 
@@ -251,6 +252,28 @@ class Erf(OpRun):
         return (special.erf(values),)
 
 
+class Pad(AnyPad):
+    """Padding, of which a negative width cuts off; numpy's knows none."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self,
+        values: np.ndarray,
+        pads: np.ndarray,
+        constant: np.ndarray | None = None,
+        axes: np.ndarray | None = None,
+        **options: Any,
+    ) -> tuple[np.ndarray]:
+        cut = [slice(None)] * values.ndim
+        chosen = range(values.ndim) if axes is None else axes
+        for axis, head, tail in zip(chosen, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
+            cut[axis] = slice(max(-head, 0), values.shape[axis] - max(-tail, 0))
+        added = np.maximum(pads, 0)
+        result: tuple[np.ndarray] = super()._run(values[tuple(cut)], added, constant, axes, **options)  # type: ignore[no-untyped-call]
+        return result
+
+
 class TopK(AnyTopK):
     """The largest or smallest values; where no order is asked for, not in the one that `sorted` would give."""
 
@@ -278,7 +301,7 @@ class GridSample(AnyGridSample):
         return np.array(places, dtype=np.float64)
 
 
-OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, HardSwish, Erf, TopK, GridSample]
+OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, HardSwish, Erf, Pad, TopK, GridSample]
 
 
 def _pooling_window(images: np.ndarray, options: Mapping[str, Any]) -> _Window:

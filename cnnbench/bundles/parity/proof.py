@@ -6,6 +6,8 @@ docs/proof.md explains the questions; the third, whether a runtime computes the 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from cnnbench.bundles import contract
 from cnnbench.bundles.float64 import in_float64
 from cnnbench.bundles.graph import Deployable, Exported
 from cnnbench.bundles.parity import comparison, exact, weights
+from cnnbench.bundles.program import ReferenceNetwork, other_types
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.bundle import Proof
 from cnnbench.types import SEED, CnnbenchError, Exit
@@ -83,11 +86,12 @@ def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | 
     fold_error = comparison.relative(asked.logits, in_float64(reference.exact, torch.tensor(inputs[:ASKED_IMAGES])))
     if not fold_error <= comparison.EXACT:
         raise _refused(
-            f"traced and folded, the network computes something else: its logits differ by {fold_error:.1e} of the "
-            f"largest; expected at most {comparison.EXACT:g}: does it branch on the values of its input?"
+            f"traced and folded, the network computes something else: the logits of torch.export's graph of it differ "
+            f"from its own by {fold_error:.1e} of the largest, both in float64; expected at most {comparison.EXACT:g}"
         )
     floats, integers = reference.numbers()
-    accounts = weights.account(exported.model, reference.tensors(), floats=floats, integers=integers)
+    with _other_types_named(reference):
+        accounts = weights.account(exported.model, reference.tensors(), floats=floats, integers=integers)
     rounded, size = _double(reference.rounded), max(comparison.EXACT_BATCHES)
     batches = [torch.tensor(inputs[start : start + size]) for start in range(0, len(inputs), size)]
     expected = np.concatenate([in_float64(rounded, batch) for batch in batches])
@@ -97,7 +101,8 @@ def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | 
             "checkerboards, single pixels, all black, all white; see docs/proof.md",
             Exit.DATA,
         )
-    graph_error, evaluated = _graph_error(exported.model, accounts, inputs, expected)
+    with _other_types_named(reference):
+        graph_error, evaluated = _graph_error(exported.model, accounts, inputs, expected)
     proof = Proof(
         function_error=asked.error,
         folded=reference.folded,
@@ -182,6 +187,19 @@ def _graph_error(
             f"largest; expected at most {comparison.EXACT:g}"
         )
     return worst, evaluated
+
+
+@contextmanager
+def _other_types_named(reference: ReferenceNetwork) -> Iterator[None]:
+    """Say of a file that is refused where the network leaves float32: there no file can be what float64 computes."""
+    try:
+        yield
+    except CnnbenchError as error:
+        types = [f"{dtype} within {place}" for dtype, place in other_types(reference.traced).items()]
+        if not types:
+            raise
+        said = f"{error}; the network computes in {', in '.join(types)}: keep it in float32"
+        raise CnnbenchError(said, error.code) from None
 
 
 def _double(module: nn.Module) -> nn.Module:

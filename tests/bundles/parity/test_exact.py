@@ -208,6 +208,15 @@ def test_values_that_are_asked_for_without_an_order_are_not_in_that_of_sorted_on
     close(evaluated(model, pixels), expected)
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_padding_of_negative_width_cuts_off(mode: str) -> None:
+    pixels = drawn(0, 1, 1, 4, 5)
+    pads = np.array([-1, 2, 0, -2], np.int64)  # heads, then tails, of the last two axes
+    model = one("Pad", mode=mode)(pads=pads, value=np.float32(0.25), axes=np.array([2, 3], np.int64))
+    given = {"value": 0.25} if mode == "constant" else {}
+    close(evaluated(model, pixels), F.pad(wide(pixels), (2, -2, -1, 0), mode=mode, **given))
+
+
 def test_a_kernel_of_another_shape_than_its_weight_is_refused() -> None:
     model = one("Conv", kernel_shape=[2, 2])(weight=drawn(0, 1, 1, 3, 3))
     with pytest.raises(CnnbenchError, match="kernel_shape"):

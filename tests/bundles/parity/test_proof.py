@@ -133,6 +133,20 @@ def test_a_branch_that_was_frozen_while_tracing_shows() -> None:
     assert said.startswith("traced and folded, the network computes something else")
 
 
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (lambda x: x.half().float(), "float16"),
+        pytest.param(lambda x: (x.double() * (1 / 3)).float(), "float64", marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_that_leaves_float32_is_told_where(function: Callable[[Tensor], Tensor], dtype: str) -> None:
+    network = made(lambda: Around(Call(function)))
+    said = refused(graph.to_onnx(network, SPEC, metadata={}))
+    assert said.startswith("the ONNX file is not the trained network")
+    assert said.endswith(f"; the network computes in {dtype} within network.inner (Call): keep it in float32")
+
+
 def test_another_network_s_reference_shows(nothing: ReferenceNetwork) -> None:
     network = made(small_networks.halves)
     assert "computes something else" in refused(Exported(Graph(), graph.Deployable(network).eval(), nothing))
