@@ -236,8 +236,11 @@ def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     """What a reader of the table has to know."""
     if drawn:
         print("picture: " + " and ".join(str(path) for path in drawn))
-    if any(row.seeds == 1 for row in rows):
-        print("one seed: no interval, since one run does not show how much runs differ")
+    scopes = {row.interval_scope for row in rows}
+    if "images" in scopes:
+        print("this network alone: one seed, so the interval is for new images alone; another training may differ")
+    if "seeds" in scopes:
+        print("over seeds alone: predictions are missing, so the interval says nothing of new images")
     names = sorted({row.dataset for row in rows})
     if len(names) > 1:
         print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")

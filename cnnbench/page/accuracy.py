@@ -14,7 +14,7 @@ from cnnbench.page.section import Block, Picture, Section, Table
 from cnnbench.records.schema import RunRecord
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.rows import LatencyKey, Row
-from cnnbench.tables.text import count, interval, percent, short, short_bytes
+from cnnbench.tables.text import count, percent, short, short_bytes
 
 POINTS = 300
 """In a picture of accuracy against cost."""
@@ -36,17 +36,10 @@ def table(material: Material) -> Section | None:
         columns = [column for column in columns if column.key != "train_images"]
     lead = (
         "One row for all runs that differ in their seed alone. Accuracy is on test images that were read once, after "
-        "training; a multiply-add (MAC) counts as one operation."
+        "training; its interval is for new seeds and new images unless it says what it leaves out. A multiply-add "
+        "(MAC) counts as one operation."
     )
     return Section("table", "All measurements", lead, [Block(table=Table(columns, rows, filtered=True))])
-
-
-def _spread(row: Row) -> str:
-    if row.accuracy is None:
-        return "not tested"
-    if row.accuracy_low is None or row.accuracy_high is None:
-        return "one seed"
-    return interval(row.accuracy_low, row.accuracy_high)
 
 
 FIGURES = (
@@ -76,7 +69,7 @@ BRIEF = {
 
 def _columns(keys: Sequence[LatencyKey]) -> list[Column]:
     """Columns of the large table, whose rows are groups."""
-    spread = Column("spread", "95 % interval", right=True, read=_spread)
+    spread = Column("spread", "95 % interval", right=True, read=lambda row: row.accuracy_spread)
     latencies = [latency_column(key, percent) for key in keys for percent in _percents(key)]
     figures = [
         *(CATALOGUE[key] for key in ("dataset", "accuracy")),
@@ -110,7 +103,7 @@ def pareto(material: Material) -> Section | None:
     lead = (
         "Up and to the left is better. The dashed line is the Pareto front: no network is better than those on it in "
         "both. Accuracy is drawn by its error, so that each halving of the error is equally far; bars are 95 % "
-        "intervals over seeds."
+        "intervals."
     )
     return Section("cost", "Accuracy against cost", lead, blocks) if blocks else None
 
@@ -166,9 +159,9 @@ def _seeds(material: Material, groups: Sequence[Group], title: str) -> Picture:
     means = [material.point(group) for group in groups]
     points = [point for group in groups for point in _seed_points(material, group)]
     single = [group.name for group in groups if group.row.seeds == 1]
-    caption = "A dot is a run, the tick the mean, the bar its 95 % interval."
+    caption = "A dot is a run, the tick the mean, the bar its 95 % interval for new seeds and new images."
     if single:
-        caption += f" One seed, so no interval: {', '.join(single)}."
+        caption += f" One seed, so the bar is for new images alone: {', '.join(single)}."
     return charts.seeds(points, material.palette, means=means, title=title, caption=caption)
 
 

@@ -74,7 +74,7 @@ def _reached(chosen: Group, target: float) -> str:
     accuracy = f"{percent(chosen.accuracy)} ({interval(chosen.row)})"
     sentence = f"{chosen.name} reaches {accuracy} with {short(chosen.macs)} MACs per image."
     if chosen.row.accuracy_low is not None and chosen.row.accuracy_low < target:
-        sentence += f" Its interval begins below {_short_percent(target)}, so other seeds may miss it."
+        sentence += f" Its interval begins below {_short_percent(target)}, so others may miss it."
     return sentence
 
 

@@ -176,10 +176,9 @@ class Material:
 
 
 def interval(row: Row) -> str:
-    """The interval of a row's accuracy in words, or why there is none."""
-    if row.accuracy_low is None or row.accuracy_high is None:
-        return "one seed, so no interval"
-    return f"95 % interval {text.interval(row.accuracy_low, row.accuracy_high)}, {row.seeds} seeds"
+    """The interval of a row's accuracy in words, or why there is none, with its seeds."""
+    spread = row.accuracy_spread
+    return f"{spread if row.accuracy_low is None else f'95 % interval {spread}'}, {text.plural(row.seeds, 'seed')}"
 
 
 def labels(rows: Sequence[Row]) -> list[str]:

@@ -14,7 +14,7 @@ from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.gather import Records
 from cnnbench.tables.results import Results, read_results
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys
-from cnnbench.tables.text import count, percent
+from cnnbench.tables.text import count, percent, plural
 from cnnbench.types import CnnbenchError, Exit
 
 By = Literal["macs", "latency", "bytes", "params"]
@@ -293,11 +293,8 @@ def _answer(chosen: Row | None, cost: Figure, shown: Sequence[Figure], limits: S
     if chosen is None:
         measured = "" if cost.name in ("MACs", "parameters") else f" and has its {cost.name} measured"
         return f"none: no network keeps {wanted or 'no limits'}{measured}"
-    if chosen.accuracy_low is None or chosen.accuracy_high is None:
-        spread = "one seed"
-    else:
-        bounds = f"{percent(chosen.accuracy_low)} to {percent(chosen.accuracy_high)}"
-        spread = f"95 % interval {bounds}, {chosen.seeds} seeds"
+    bounds = chosen.accuracy_spread
+    spread = f"{bounds if chosen.accuracy_low is None else f'95 % interval {bounds}'}, {plural(chosen.seeds, 'seed')}"
     values = [(figure, figure.column.value(chosen)) for figure in shown]
     figures = [f"{figure.name} {figure.show(value)}" for figure, value in values if value]
     accuracy = f"accuracy {percent(chosen.accuracy or 0)} ({spread})"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cnnbench.tables.text import count, interval, percent, percent_digits
+from cnnbench.tables.text import count, percent, percent_digits
 
 if TYPE_CHECKING:  # a table of other rows needs neither numpy nor the readers of records
     from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
@@ -145,11 +145,7 @@ def _accuracy_and_std(row: Row) -> str | None:
 
 
 def _accuracy_interval(row: Row) -> str | None:
-    if row.accuracy is None:
-        return None
-    if row.accuracy_low is None or row.accuracy_high is None:
-        return "one seed"
-    return interval(row.accuracy_low, row.accuracy_high)
+    return None if row.accuracy is None else row.accuracy_spread
 
 
 def _seeds_and_failures(row: Row) -> str | None:
@@ -180,6 +176,7 @@ FIGURES = (
     _number("accuracy_low", "95 % interval from", percent_digits, unit="%"),
     _number("accuracy_high", "95 % interval to", percent_digits, unit="%"),
     Column("interval", "method of the interval"),
+    Column("interval_scope", "the interval is for new"),
     _number("accuracies", "every seed, in order", lambda values: " ".join(map(percent_digits, values))),
     _number("seeds", "seeds"),
     Column("failures", "failed", "; ".join),

@@ -14,7 +14,7 @@ from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.statistics import Difference
+    from cnnbench.analysis.crossed import Difference
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def compare_pair(gathered: Records, *, a: str, b: str) -> PairedComparison:
 
 def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> PairedComparison:
     """Compare two groups of runs; raises as `compare_pair`."""
-    from cnnbench.analysis.statistics import mcnemar, paired_difference
+    from cnnbench.analysis.crossed import paired_difference
+    from cnnbench.analysis.statistics import mcnemar
 
     by_seed_a, by_seed_b = ({run.record.seed: run for run in runs if run.record.test} for runs in (a, b))
     seeds = sorted(by_seed_a.keys() & by_seed_b.keys())

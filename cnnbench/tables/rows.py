@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.bundle import ExportRecord
 from cnnbench.records.schema import Failure
 from cnnbench.tables.gather import Records, Run, groups, scored_predictions
-from cnnbench.tables.text import plural
+from cnnbench.tables.text import interval, plural
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.confidence import Predictions
+    from cnnbench.analysis.statistics import Interval
+
+Scope = Literal["images", "seeds", "seeds and images"]
 
 
 @dataclass(frozen=True, order=True)
@@ -91,10 +100,13 @@ class Row:
     """Mean over the seeds, on test images."""
     accuracy_std: float | None = None
     accuracy_low: float | None = None
-    """95 % interval over seeds; None with a single seed."""
+    """95 % interval; None with two seeds."""
     accuracy_high: float | None = None
     interval: str | None = None
     """Method of the interval."""
+    interval_scope: Scope | None = None
+    """What may be new where the interval holds: "images" alone with one seed, "seeds" alone where predictions are
+    missing, else "seeds and images"."""
     accuracies: tuple[float, ...] = ()
     """By seed."""
     seeds: int = 0
@@ -137,6 +149,16 @@ class Row:
     latencies: Mapping[LatencyKey, Percentiles] = field(default_factory=dict)
     """Of the bundle's fp32 file."""
 
+    @property
+    def accuracy_spread(self) -> str:
+        """The 95 % interval of the accuracy in words, with what it leaves out; or why there is none."""
+        if self.accuracy_low is None or self.accuracy_high is None:
+            return "too few seeds" if self.seeds else "not tested"
+        bounds = interval(self.accuracy_low, self.accuracy_high)
+        return bounds + {"images": ", this network alone", "seeds": ", over seeds alone"}.get(
+            self.interval_scope or "", ""
+        )
+
     def latency_ms(self, key: LatencyKey, percent: int) -> float | None:
         """A percentile of one call in milliseconds; None where it was not measured."""
         return self.latencies[key].at(percent) if key in self.latencies else None
@@ -158,8 +180,10 @@ def rows_of(gathered: Records, *, target: float | None = None) -> list[Row]:
 def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = None) -> Row:
     """Every figure of one group."""
     tested = [run for run in runs if run.record.test]
-    row = _with_training(_basic_row(runs, gathered.failures), runs)
-    row = _with_bundle(_with_behaviour(row, tested), _bundle_of(tested, gathered.bundles), gathered.latencies)
+    predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
+    row = _with_accuracy(_basic_row(runs, gathered.failures), tested, predictions)
+    row = _with_behaviour(_with_training(row, runs), tested, predictions)
+    row = _with_bundle(row, _bundle_of(tested, gathered.bundles), gathered.latencies)
     return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))
 
 
@@ -188,28 +212,14 @@ def _key(case: LatencyCase) -> LatencyKey:
 
 
 def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
-    """What was trained, its accuracy over the seeds, and its cost by counting."""
-    from cnnbench.analysis.statistics import summary
-
+    """What was trained, and its cost by counting."""
     first = runs[0].record
-    tests = [run.record.test for run in runs if run.record.test]
-    accuracies = [test.accuracy for test in tests]
-    over_seeds = summary(accuracies, (0.0, 1.0)) if accuracies else None
-    interval = over_seeds.interval if over_seeds else None
     return Row(
         task=first.task,
         arch=first.arch,
         dataset=first.data.name,
-        accuracy=over_seeds.mean if over_seeds else None,
-        accuracy_std=over_seeds.std if over_seeds else None,
-        accuracy_low=interval.low if interval else None,
-        accuracy_high=interval.high if interval else None,
-        interval=interval.method if interval else None,
-        accuracies=tuple(accuracies),
-        seeds=len(accuracies),
         failures=_reasons(first.task, failures),
         train_images=first.data.train_images,
-        test_images=tests[0].images if tests else None,
         epochs=first.fit.epochs,
         params=first.cost.params,
         fc_weights=first.fc_weights,
@@ -217,6 +227,37 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         form=first.cost.form or None,
         weight_bytes=first.cost.weight_bytes,
         activation_bytes=first.cost.activation_bytes,
+    )
+
+
+def _with_accuracy(row: Row, tested: Sequence[Run], predictions: Sequence[Predictions]) -> Row:
+    """With its accuracy over the tested seeds, and the interval for as much as the records tell of."""
+    from cnnbench.analysis.crossed import accuracy_interval
+    from cnnbench.analysis.statistics import proportion_interval, summary
+
+    tests = [run.record.test for run in tested if run.record.test]
+    if not tests:
+        return row
+    over_seeds = summary([test.accuracy for test in tests], (0.0, 1.0))
+    found: tuple[Interval | None, Scope]
+    if len(tests) == 1:
+        found = proportion_interval(over_seeds.mean, tests[0].images), "images"
+    elif len(predictions) == len(tests):
+        found = accuracy_interval(np.stack([seed.correct for seed in predictions])), "seeds and images"
+    else:
+        found = over_seeds.interval, "seeds"
+    ends, scope = found
+    return replace(
+        row,
+        accuracy=over_seeds.mean,
+        accuracy_std=over_seeds.std,
+        accuracy_low=ends.low if ends else None,
+        accuracy_high=ends.high if ends else None,
+        interval=ends.method if ends else None,
+        interval_scope=scope if ends else None,
+        accuracies=over_seeds.values,
+        seeds=len(tests),
+        test_images=tests[0].images,
     )
 
 
@@ -235,11 +276,10 @@ def _with_training(row: Row, runs: Sequence[Run]) -> Row:
     )
 
 
-def _with_behaviour(row: Row, tested: Sequence[Run]) -> Row:
+def _with_behaviour(row: Row, tested: Sequence[Run], predictions: Sequence[Predictions]) -> Row:
     """With its calibration and its accuracy on shifted images."""
     from cnnbench.analysis.confidence import expected_calibration_error
 
-    predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
     errors = [expected_calibration_error(seed.probabilities, seed.labels) for seed in predictions]
     shifted = [run.robustness for run in tested if run.robustness]
     moved = [seed.equivariance.errors[0] for seed in shifted if seed.equivariance]

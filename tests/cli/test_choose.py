@@ -83,7 +83,8 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
     limits = ["--min-accuracy", "0.85", "--max-latency", "3ms", "--max-bytes", "1000000"]
     assert lines(capsys, *limits) == [
         "d_middle: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3 ms, ONNX bytes <= 1,000,000; accuracy "
-        "90.00 % (one seed), MACs 2,000, ONNX bytes 30,000, p90 latency 0.27 ms",
+        "90.00 % (95 % interval 82.56 to 94.48, this network alone, 1 seed), MACs 2,000, ONNX bytes 30,000, "
+        "p90 latency 0.27 ms",
         "  d_large: keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
         "  d_small: accuracy 80.00 % is below 85.00 %",
     ]
@@ -142,7 +143,8 @@ def test_of_equal_costs_the_more_accurate_is_chosen_then_the_first_by_name(capsy
         place = "runs/0" if arch == "c" else "runs"  # found before the others
         write_run(run_record(arch, right=right, cost=Cost(1_000, 1_000, 300, 2)), place)
     first, *others = lines(capsys, paths=("runs",))
-    assert first.startswith("d_b: fewest MACs (no limits given); accuracy 95.00 % (one seed), MACs 1,000")
+    assert first.startswith("d_b: fewest MACs (no limits given); accuracy 95.00 % (95 % interval ")
+    assert first.endswith(", this network alone, 1 seed), MACs 1,000")
     assert sorted(others) == [
         "  d_a: keeps the limits with 90.00 % at the same MACs, but is less accurate",
         "  d_c: keeps the limits with 95.00 % at the same MACs, and is as accurate",
@@ -217,7 +219,7 @@ def test_accuracy_is_the_mean_over_seeds_with_its_interval(capsys: pytest.Captur
     for seed, accuracy in enumerate(accuracies):
         write_network("a", round(100 * accuracy), macs=1_000, seed=seed)
     low, high = stats.t.interval(0.95, 2, np.mean(accuracies), stats.sem(accuracies))
-    sure = f"accuracy 92.00 % (95 % interval {100 * low:.2f} % to {100 * high:.2f} %, 3 seeds)"
+    sure = f"accuracy 92.00 % (95 % interval {100 * low:.2f} to {100 * high:.2f}, over seeds alone, 3 seeds)"
     assert sure in lines(capsys, "--min-accuracy", "0.919", paths=("runs",))[0]
     assert lines(capsys, "--min-accuracy", "0.921", paths=("runs",))[0].startswith("none: ")
 

@@ -12,7 +12,6 @@ import builders as made
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
 
 from cnnbench import records
 from cnnbench.__main__ import main
@@ -316,10 +315,9 @@ def test_no_figure_of_a_row_is_left_out(capsys: pytest.CaptureFixture[str]) -> N
         for key, percentiles in row.latencies.items():
             assert [shown[key.column(percent)] for percent in (50, 90, 99)] == list(astuple(percentiles))
     full = printed[0]
-    assert {key for key, value in full.items() if value is None} == {
-        f"onnxruntime_batch{batch}_threads1_p99_ms"
-        for batch in (1, 64)  # of 101 samples
-    }
+    of_101_samples = {f"onnxruntime_batch{batch}_threads1_p99_ms" for batch in (1, 64)}
+    of_two_seeds = {"accuracy_low", "accuracy_high", "interval", "interval_scope"}
+    assert {key for key, value in full.items() if value is None} == of_101_samples | of_two_seeds
 
 
 def test_a_markdown_file_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,22 +363,25 @@ def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str,
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
-INTERVAL = stats.t.interval(0.95, 1, 0.915, stats.sem([0.90, 0.93]))
-BOUNDS = f"{100 * INTERVAL[0]:.2f} to {100 * min(INTERVAL[1], 1):.2f}"
 VIEWS = {  # the mean over shifts is half way from worst to unshifted: (0.75 + 0.765) / 2
     "summary": {
         "architecture": "full",
         "dataset": "d",
         "test accuracy, % (mean +- std)": "91.50 +- 2.12",
         "seeds": "2 (1 failed)",
-        "95 % interval": BOUNDS,
+        "95 % interval": "too few seeds",
         "test images": "100",
         "parameters": "1,000",
         "MACs": "20,000",
         "ONNX bytes": "50,000",
         "training, s": "6.0",
     },
-    "seeds": {"every seed, in order": "90.00 93.00", "95 % interval": BOUNDS, "training images": "80", "epochs": "2"},
+    "seeds": {
+        "every seed, in order": "90.00 93.00",
+        "95 % interval": "too few seeds",
+        "training images": "80",
+        "epochs": "2",
+    },
     "cost": {
         "fully connected equivalent": "64,000",
         "weight bytes": "4,000",
@@ -406,7 +407,10 @@ def test_a_view_shows_the_figures_that_it_is_for(view: str, capsys: pytest.Captu
         assert bare["test accuracy, % (mean +- std)"] == "70.00"
         assert never["test accuracy, % (mean +- std)"] == "failed"
     if "95 % interval" in bare:
-        assert (bare["95 % interval"], never["95 % interval"]) == ("one seed", "-")
+        assert (bare["95 % interval"], never["95 % interval"]) == (
+            "60.42 to 78.11, this network alone",
+            "-",
+        )  # Wilson, 70 of 100
 
 
 def test_a_target_is_shown_with_how_many_reached_it_and_the_spread(capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,18 +444,22 @@ def test_one_seed_failures_and_mixed_datasets_are_told_below_the_table(capsys: p
     made.write_run(made.run_record(seed=1))
     made.write_run(made.run_record(seed=2))
     alone = notes(capsys, "runs")
-    assert not any(word in alone for word in ("one seed", "failed", "do not compare"))
+    assert not any(word in alone for word in ("this network", "over seeds", "failed", "do not compare"))
     made.write_run(made.run_record(dataset="e"))
     made.write_failure("a", 3, "out of memory")
     made.write_failure("never", 1, "no disk")
     told = notes(capsys, "runs").splitlines()
-    assert "one seed: no interval, since one run does not show how much runs differ" in told
+    assert "this network alone: one seed, so the interval is for new images alone; another training may differ" in told
     assert "d, e: accuracies of different datasets do not compare; --dataset shows one" in told
     assert "failed: d_a, seed 3: out of memory" in told
     assert "failed: d_never, seed 1: no disk" in told
     only = notes(capsys, "runs", "--dataset", "d")
     assert "do not compare" not in only
-    assert "one seed" not in only
+    assert "this network" not in only
+    made.write_run(made.run_record(seed=4))
+    assert "over seeds alone: predictions are missing, so the interval says nothing of new images" in (
+        notes(capsys, "runs", "--dataset", "d").splitlines()
+    )
 
 
 def test_one_dataset_s_runs_and_failures_alone_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

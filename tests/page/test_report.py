@@ -35,6 +35,7 @@ from scipy import stats
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.analysis.crossed import accuracy_interval
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.page.answer import recommend, within_reach
 from cnnbench.page.material import Material
@@ -129,9 +130,10 @@ def test_untested_networks_are_no_answer() -> None:
     assert "cnnbench test" in found.answer.sentences[0]
 
 
-def test_one_seed_is_said_to_have_no_interval() -> None:
+def test_one_seed_is_said_to_have_an_interval_of_this_network_alone() -> None:
     found = answer(network("small", right=91), network("large", right=98), target=0.9)
-    assert "one seed, so no interval" in found.sentences[0]
+    low, high = stats.binomtest(91, made.IMAGES).proportion_ci(0.95, method="wilson")
+    assert f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, this network alone, 1 seed)" in found.sentences[0]
     assert found.facts[0] == Fact("91.00 %", "test accuracy, one seed")
 
 
@@ -143,7 +145,7 @@ def test_an_interval_that_begins_below_the_target_is_told(right: tuple[int, ...]
     found = answer(
         *(network("small", seed, count) for seed, count in enumerate(right)), network("large", right=99), target=0.9
     )
-    assert f"95 % interval {100 * low:.2f} to {100 * min(high, 1):.2f}, 3 seeds" in found.sentences[0]
+    assert f"95 % interval {100 * low:.2f} to {100 * min(high, 1):.2f}, over seeds alone, 3 seeds" in found.sentences[0]
     assert ("begins below 90.0 %" in found.sentences[0]) == below
 
 
@@ -257,8 +259,9 @@ def test_every_figure_of_the_table_is_its_row_s(world: Path, page: Report) -> No
 def test_the_table_shows_figures_as_people_read_them(page: Report) -> None:
     (small,) = [row for row in page.cells("table") if (row["name"], row["dataset"]) == ("small", "d")]
     assert (small["accuracy"], small["seeds"], small["macs"], small["params"]) == ("89.00", "3", "9 k", "900")
-    low, high = stats.t.interval(0.95, 2, 0.89, stats.sem([0.88, 0.89, 0.90]))
-    assert small["spread"] == f"{100 * low:.2f} to {100 * high:.2f}"
+    expected = accuracy_interval(np.stack([made.first(right) for right in (88, 89, 90)]))
+    assert expected is not None
+    assert small["spread"] == f"{100 * expected.low:.2f} to {100 * expected.high:.2f}"
     assert small[LatencyKey("torch").column(50)] == f"{1e3 * np.median(SECONDS):.3f}"
     (untested,) = [row for row in page.cells("table") if row["name"] == "d_untested"]
     assert (untested["accuracy"], untested["spread"]) == ("-", "not tested")

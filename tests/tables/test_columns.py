@@ -82,10 +82,15 @@ def test_a_task_that_failed_shows_so_and_has_no_figures() -> None:
 
 
 def test_accuracies_are_in_percent_with_their_spread() -> None:
-    several = row(accuracy=0.9155, accuracy_std=0.0212, accuracy_low=0.9, accuracy_high=0.931, seeds=2)
+    several = row(accuracy=0.9155, accuracy_std=0.0212, accuracy_low=0.9, accuracy_high=0.931, seeds=3)
     keys = ("accuracy", "accuracy_and_std", "accuracy_interval", "seeds_and_failures")
-    assert texts(select(*keys), several) == ["91.55", "91.55 +- 2.12", "90.00 to 93.10", "2"]
-    assert CATALOGUE["accuracy_interval"].text(row(accuracy=0.9, seeds=1)) == "one seed"
+    assert texts(select(*keys), several) == ["91.55", "91.55 +- 2.12", "90.00 to 93.10", "3"]
+    interval = CATALOGUE["accuracy_interval"]
+    assert interval.text(row(accuracy=0.9, seeds=2)) == "too few seeds"
+    ends = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
+    assert interval.text(row(**ends, interval_scope="images")) == "80.00 to 95.00, this network alone"
+    assert interval.text(row(**ends, interval_scope="seeds")) == "80.00 to 95.00, over seeds alone"
+    assert interval.text(row(**ends, interval_scope="seeds and images")) == "80.00 to 95.00"
 
 
 @given(st.sampled_from([50, 90, 99]), st.none() | st.floats(0.001, 1e6))

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cnnbench import records
+from cnnbench.analysis.crossed import accuracy_interval
 from cnnbench.records.bundle import BundleRun
 from cnnbench.records.schema import Failure
 from cnnbench.tables.gather import Records, Run, gather, groups
@@ -68,34 +69,53 @@ def test_every_figure_of_a_row_is_its_records(tmp_path: Path) -> None:
     assert {getattr(found, key) for key in unknown} == {None}
 
 
-@pytest.mark.parametrize("right", [[90, 93], [90, 94, 92], [88, 90, 91, 95, 89, 90, 92, 91, 93]])
-def test_below_ten_seeds_the_interval_is_student_s_t(right: list[int]) -> None:
+@pytest.mark.parametrize("right", [[90, 94, 92], [88, 90, 91, 95, 89, 90, 92, 91, 93, 90, 90]])
+def test_without_predictions_the_interval_is_student_s_t_over_seeds_alone(right: list[int]) -> None:
     accuracies = np.array(right) / IMAGES
     found = row_of([Run(run_record(seed=n, right=count), Path()) for n, count in enumerate(right)], Records())
     low, high = stats.t.interval(0.95, len(right) - 1, accuracies.mean(), stats.sem(accuracies))
     assert [found.accuracy, found.accuracy_std] == pytest.approx([accuracies.mean(), accuracies.std(ddof=1)])
     assert [found.accuracy_low, found.accuracy_high] == pytest.approx([low, min(high, 1)])
-    assert found.interval == "Student's t"
+    assert (found.interval, found.interval_scope) == ("Student's t", "seeds")
+
+
+def test_with_the_predictions_of_all_seeds_it_is_for_new_seeds_and_new_images() -> None:
+    correct = np.stack([np.roll(first(90), 3 * seed) for seed in range(3)])
+    runs = []
+    for seed, right in enumerate(correct):
+        record = run_record(seed=seed, right=90)
+        folder = write_run(record)
+        write_certain(folder, right)
+        runs.append(Run(record, folder))
+    found, expected = row_of(runs, Records()), accuracy_interval(correct)
+    assert expected is not None
+    assert (found.accuracy_low, found.accuracy_high) == (expected.low, expected.high)
+    assert found.interval_scope == "seeds and images"
+    (runs[1].folder / "predictions.parquet").unlink()
+    assert row_of(runs, Records()).interval_scope == "seeds"
 
 
 def test_an_interval_ends_where_accuracies_do() -> None:
-    found = row_of([Run(run_record(seed=n, right=count), Path()) for n, count in enumerate((100, 98))], Records())
-    assert found.accuracy_low < 0.98
+    found = row_of([Run(run_record(seed=n, right=count), Path()) for n, count in enumerate((100, 97, 100))], Records())
     assert found.accuracy_high == 1
 
 
-def test_from_ten_seeds_the_interval_is_a_bootstrap_s() -> None:
-    found = row_of([Run(run_record(seed=n, right=85 + n), Path()) for n in range(10)], Records())
-    assert found.interval == "BCa bootstrap"
-    assert 0.85 < found.accuracy_low < np.mean(found.accuracies) < found.accuracy_high < 0.94
+def test_two_seeds_are_too_few_for_an_interval() -> None:
+    found = row_of([Run(run_record(seed=n, right=90 + n), Path()) for n in range(2)], Records())
+    assert found.accuracy_std is not None
+    assert found.accuracy_low is found.accuracy_high is found.interval is found.interval_scope is None
+    assert found.accuracy_spread == "too few seeds"
 
 
-def test_one_seed_has_no_interval_and_an_untested_run_no_accuracy() -> None:
+def test_one_seed_has_wilson_s_interval_for_new_images_and_an_untested_run_no_accuracy() -> None:
     one = row_of([Run(run_record(), Path()), Run(run_record(seed=2, right=None), Path())], Records())
-    assert (one.accuracy, one.accuracies, one.seeds) == (0.9, (0.9,), 1)
-    assert one.accuracy_std is one.accuracy_low is one.accuracy_high is one.interval is None
+    expected = stats.binomtest(90, IMAGES).proportion_ci(0.95, method="wilson")
+    assert (one.accuracy, one.accuracies, one.seeds, one.accuracy_std) == (0.9, (0.9,), 1, None)
+    assert (one.accuracy_low, one.accuracy_high) == pytest.approx((expected.low, expected.high))
+    assert (one.interval, one.interval_scope) == ("Wilson", "images")
     none = row_of([Run(run_record(right=None), Path())], Records())
     assert (none.accuracy, none.accuracies, none.seeds, none.test_images) == (None, (), 0, None)
+    assert none.accuracy_spread == "not tested"
 
 
 OTHER: dict[str, dict[str, Any]] = {
