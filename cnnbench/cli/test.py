@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cnnbench.analysis.statistics import proportion_interval
 from cnnbench.cli import lightning
 from cnnbench.records.schema import RunRecord
+from cnnbench.tables.text import interval
 from cnnbench.types import Exit
 
 
@@ -26,5 +28,6 @@ def text(record: RunRecord) -> str:
     """The test result of a record, in one line."""
     test = record.test
     assert test is not None
-    accuracy = f"test accuracy {test.accuracy:.2%} ({test.correct} of {test.images} images), loss {test.loss:.4f}"
-    return f"{record.task} seed {record.seed}: {accuracy}"
+    ends = proportion_interval(test.accuracy, test.images)
+    right = f"{test.correct} of {test.images} images; 95 % interval for new images {interval(ends.low, ends.high)} %"
+    return f"{record.task} seed {record.seed}: test accuracy {test.accuracy:.2%} ({right}), loss {test.loss:.4f}"

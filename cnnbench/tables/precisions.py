@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnbench.records.bundle import ExportRecord
+from cnnbench.records.bundle import ExportRecord, PrecisionFile
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import count, percent_digits
 
@@ -17,6 +17,11 @@ class PrecisionRow:
     task: str
     precision: str
     accuracy: float | None
+    accuracy_low: float | None
+    """95 % interval of this file's accuracy for new images (Wilson)."""
+    accuracy_high: float | None
+    correct: int | None
+    images: int
     lost_points: float | None
     """Points of accuracy below PyTorch's, in the worst pass."""
     bytes: int
@@ -30,6 +35,10 @@ PRECISION_COLUMNS = [
     Column("task", "task"),
     Column("precision", "precision"),
     Column("accuracy", "test accuracy", percent_digits, unit="%", right=True),
+    Column("accuracy_low", "95 % interval from", percent_digits, unit="%", right=True),
+    Column("accuracy_high", "to", percent_digits, unit="%", right=True),
+    Column("correct", "right", count, right=True),
+    Column("images", "of images", count, right=True),
     Column("lost_points", "points lost", "{:.2f}".format, right=True),
     Column("bytes", "bytes", count, right=True),
     Column("latency_ms", "1 image, 1 thread", "{:.3f}".format, unit="ms", right=True),
@@ -40,17 +49,27 @@ PRECISION_COLUMNS = [
 
 def precision_rows(bundles: Sequence[ExportRecord]) -> list[PrecisionRow]:
     """The files of the bundles, sorted by task."""
-    return [
-        PrecisionRow(
-            task=bundle.task,
-            precision=file.precision,
-            accuracy=bundle.accuracy(file) if file.passes else None,
-            lost_points=file.lost_points if file.passes else None,
-            bytes=file.bytes,
-            latency_ms=file.latency_ms,
-            fp32_latency_ms=file.fp32_latency_ms,
-            fate=f"refused: {file.refused}" if file.refused else "kept",
-        )
-        for bundle in sorted(bundles, key=lambda bundle: bundle.task)
-        for file in bundle.variants
-    ]
+    ordered = sorted(bundles, key=lambda bundle: bundle.task)
+    return [_row(bundle, file) for bundle in ordered for file in bundle.variants]
+
+
+def _row(bundle: ExportRecord, file: PrecisionFile) -> PrecisionRow:
+    from cnnbench.analysis.statistics import proportion_interval
+
+    images = bundle.reference.images
+    accuracy = bundle.accuracy(file) if file.passes else None
+    ends = None if accuracy is None else proportion_interval(accuracy, images)
+    return PrecisionRow(
+        task=bundle.task,
+        precision=file.precision,
+        accuracy=accuracy,
+        accuracy_low=ends.low if ends else None,
+        accuracy_high=ends.high if ends else None,
+        correct=file.passes[0].correct if file.passes else None,
+        images=images,
+        lost_points=file.lost_points if file.passes else None,
+        bytes=file.bytes,
+        latency_ms=file.latency_ms,
+        fp32_latency_ms=file.fp32_latency_ms,
+        fate=f"refused: {file.refused}" if file.refused else "kept",
+    )

@@ -12,6 +12,7 @@ import builders as made
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from cnnbench import records
 from cnnbench.__main__ import main
@@ -512,17 +513,22 @@ def test_every_file_of_a_bundle_is_a_row_kept_or_refused(capsys: pytest.CaptureF
         ("d_a", "int8"),
         ("e_a", "fp32"),
     ]
+    wilson = stats.binomtest(90, 100).proportion_ci(0.95, method="wilson")
     assert found[1] == {
         "task": "d_a",
         "precision": "fp16",
         "accuracy": 0.9,
+        "accuracy_low": pytest.approx(wilson.low),
+        "accuracy_high": pytest.approx(wilson.high),
+        "correct": 90,
+        "images": 100,
         "lost_points": 0.5,
         "bytes": 25_000,
         "latency_ms": 0.2,
         "fp32_latency_ms": 0.1,
         "fate": "kept",
     }
-    assert (found[2]["accuracy"], found[2]["lost_points"]) == (None, None)
+    assert [found[2][key] for key in ("accuracy", "accuracy_low", "correct", "lost_points")] == [None] * 4
     assert found[2]["fate"] == "refused: no calibration images"
     assert READERS[".csv"](Path("precisions.csv")) == found
     assert [row["task"] for row in rows_of(capsys, "exports", "--view", "precision", "--dataset", "e")] == ["e_a"]
