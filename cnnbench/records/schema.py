@@ -177,17 +177,22 @@ class FitResult(Part, frozen=True):
     resources: Resources
 
 
-class TestResult(Part, frozen=True):
-    """What `test` measured on the whole test split with the run's best checkpoint."""
+class SplitResult(Part, frozen=True):
+    """What the run's best checkpoint scores on a whole split."""
 
-    __test__: ClassVar[bool] = False  # no class of tests, whatever its name
     accuracy: float
     loss: float
     images: int
     correct: int
     checkpoint_sha256: str
     logits_sha256: str | None = None
-    """Of the logits in predictions.parquet, where they were computed in float32 on the CPU: `export` uses those."""
+    """Of the logits that are kept beside the record, where they were computed in float32 on the CPU."""
+
+
+class TestResult(SplitResult, frozen=True):
+    """What `test` measured; the logits are in predictions.parquet, and `export` uses them."""
+
+    __test__: ClassVar[bool] = False  # no class of tests, whatever its name
 
 
 class NetworkChecks(Part, frozen=True):
@@ -217,6 +222,9 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     training_macs: int | None = None
     """Multiply-adds of a forward and a backward pass, per image; None in records of earlier versions, and where the
     network could not be counted in training."""
+    val: SplitResult | None = None
+    """Of the best checkpoint, with its logits in val_predictions.parquet; None in records of earlier versions, and
+    where `--trainer.limit_val_batches` left images out."""
     test: TestResult | None = None
     checks: NetworkChecks | None = None
     """Of a network of others; None for those of cnnbench, which its tests try."""

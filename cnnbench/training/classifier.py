@@ -188,10 +188,12 @@ class Classifier(LightningModule):
         self.log("train/lr", lr, on_step=False, on_epoch=True, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        pixels, labels, _ = batch
+        pixels, labels, index = batch
         logits = self.scored(pixels)
         self.val_accuracy.update(logits, labels)
         self.val_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        if self.trainer.state.fn == "validate":  # not the passes between epochs, whose weights are not kept
+            self.predictions.update(index, labels, logits=logits)
         self.log("val/accuracy", self.val_accuracy, prog_bar=True)
         self.log("val/loss", self.val_loss)
 
@@ -206,6 +208,8 @@ class Classifier(LightningModule):
 
     def on_test_start(self) -> None:
         self.predictions.reset()
+
+    on_validation_start = on_test_start
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.scored(batch[0])

@@ -62,7 +62,13 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
+        """Of the test images."""
         return self.path / "predictions.parquet"
+
+    @property
+    def val_predictions(self) -> Path:
+        """Of the validation images: what choices are made on."""
+        return self.path / "val_predictions.parquet"
 
     @property
     def robustness(self) -> Path:

@@ -23,6 +23,7 @@ from cnnbench.records.schema import (
     Resources,
     RunConfig,
     RunRecord,
+    SplitResult,
     TestResult,
 )
 from cnnbench.training.checkpoints import load_classifier
@@ -176,7 +177,7 @@ class Recorder(Callback):
         self.precision_reason, self.checks = precision_reason, checks
         self.run, self.task, self.seed, self.config, self.checkpoint = run, task, seed, config, checkpoint
         self.record: RunRecord | None = None
-        self.recorded = False
+        self.recorded = self.keeps_validation = False
         self.predictions: Tensor | None = None
         self._since = self._validation_since = 0.0
         self._train_seconds = self._validation_seconds = 0.0
@@ -200,11 +201,19 @@ class Recorder(Callback):
         self._since = time.perf_counter() - self._train_seconds  # what an interrupted run had already spent counts
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            return
         self._validation_since = time.perf_counter()
         if self._meter is not None:  # the sanity check comes before training
             self._meter.pause()
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self.on_test_epoch_end(trainer, pl_module)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate" and self.keeps_validation:
+            self._keep_validation(trainer, pl_module)
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         assert self._meter is not None
@@ -285,27 +294,41 @@ class Recorder(Callback):
 
     on_predict_epoch_end = on_test_epoch_end
 
+    def _keep_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the best checkpoint answers for the validation images, where all of them were scored."""
+        assert isinstance(pl_module, Classifier)
+        assert pl_module.data is not None
+        rows, result = self._scored(trainer, loss="val/loss")
+        if trainer.is_global_zero and result.images == pl_module.data.val_images:
+            record = records.replace(records.read(self.run.result, RunRecord), val=result)
+            write_predictions(self.run.val_predictions, rows)
+            records.write(self.run.result, record)
+            self.record = record
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        assert self.predictions is not None
-        assert self.checkpoint is not None
-        rows = self.predictions
         assert pl_module.data is not None
+        rows, scored = self._scored(trainer, loss="test/loss")
         images = pl_module.data.test_images
         if trainer.limit_test_batches == 1.0 and rows[:, 0].tolist() != list(range(images)):
             raise AssertionError(f"{len(rows)} predictions for {images} test images: each must be counted once")
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            self._record_test(TestResult(**msgspec.structs.asdict(scored)), complete=len(rows) == images)
+
+    def _scored(self, trainer: Trainer, *, loss: str) -> tuple[Tensor, SplitResult]:
+        """The rows of a pass over a split, and what they come to; `loss` is the name of the metric."""
+        assert self.checkpoint is not None
+        assert self.predictions is not None
+        rows = self.predictions
         correct = int((rows[:, 2] == rows[:, 1]).sum())
-        result = TestResult(
+        return rows, SplitResult(
             accuracy=correct / len(rows),
-            loss=metrics["test/loss"],
+            loss=float(trainer.callback_metrics[loss]),
             images=len(rows),
             correct=correct,
             checkpoint_sha256=records.sha256(self.checkpoint),
             logits_sha256=logits_sha256(rows[:, 3:].numpy()) if _float32_on_the_cpu(trainer) else None,
         )
-        if trainer.is_global_zero:
-            self._record_test(result, complete=len(rows) == images)
 
     def _record_test(self, result: TestResult, *, complete: bool) -> None:
         assert self.checkpoint is not None

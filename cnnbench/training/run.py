@@ -139,6 +139,7 @@ def fit(
         start = decide(folder, config, data=session.data, checkpoint=checkpoint, overwrite=overwrite)
         with passed_on(start):
             _train(session, config, start, overwrite=overwrite)
+            _keep_validation(session, folder)
             remove_replaced(folder)
             if test:
                 session.recorder.checkpoint = folder.best
@@ -157,6 +158,15 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
+
+
+def _keep_validation(session: _Session, run: RunFolder) -> None:
+    """Keep what the best checkpoint of a run answers for the validation images, on which choices are made."""
+    recorder, trainer = session.recorder, session.trainer
+    recorder.run, recorder.checkpoint, recorder.keeps_validation = run, run.best, True
+    loggers, trainer.loggers = trainer.loggers, []  # metrics.csv has the passes of training alone
+    session.run("validate", run.best)
+    trainer.loggers, recorder.keeps_validation = loggers, False
 
 
 @rank_zero_only
@@ -207,8 +217,12 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
     session = _open_trained(config, runs_dir, checkpoint)
     assert session.checkpoint is not None
     scored = RunFolder(session.checkpoint.parent)
-    with exclusive(scored) if session.checkpoint.name == scored.best.name else nullcontext():
+    best = session.checkpoint.name == scored.best.name
+    with exclusive(scored) if best else nullcontext():
         _require_result(scored)
+        if best and not scored.val_predictions.is_file():  # killed before it was written, or of an earlier version
+            _keep_validation(session, scored)
+            session.recorder.checkpoint = session.checkpoint
         session.run("test", session.checkpoint)
     if session.recorder.record and not session.recorder.recorded:
         print(

@@ -145,7 +145,10 @@ def test_a_run_killed_before_its_result_is_finished_by_the_next_command(
     assert timeless(record.fit) == timeless(expected.fit)
     assert record.fit.train_seconds > 0
     assert (record.test is not None) == tested
-    unchanged = {"fit", "test", "curve"}
+    assert record.val is not None
+    assert expected.val is not None
+    assert record.val.logits_sha256 == expected.val.logits_sha256
+    unchanged = {"fit", "test", "curve", "val"}  # checkpoints hold seconds
     for field in set(RunRecord.__struct_fields__) - unchanged:
         assert getattr(record, field) == getattr(expected, field), field
     assert {name: (killed.path / name).read_bytes() for name in left} == left  # nothing was trained

@@ -88,3 +88,39 @@ def test_tested_logits_that_were_not_the_scored_ones_are_refused(damage: str, ru
         predictions.tested_logits(mine / "best.ckpt", records.read(mine / "result.json", RunRecord))
     assert caught.value.code == Exit.DATA
     assert "\n" not in str(caught.value)
+
+
+def test_fit_keeps_what_the_best_checkpoint_answers_for_the_validation_images(run: Path) -> None:
+    record = records.read(run / "result.json", RunRecord)
+    table = pq.read_table(run / "val_predictions.parquet").to_pydict()
+    val = open_recorded(record.data).val
+    with torch.inference_mode():
+        planes = torch.from_numpy(val.images).permute(0, 3, 1, 2).float() / 255
+        expected = load_classifier(run / "best.ckpt")(planes)
+    np.testing.assert_allclose(table["logits"], expected.numpy(), rtol=0, atol=1e-5)
+    assert table["index"] == list(range(500))
+    assert table["label"] == val.labels.tolist()
+    right = int((expected.argmax(1).numpy() == val.labels).sum())
+    assert record.val is not None
+    assert (record.val.images, record.val.correct) == (500, right)
+    assert record.fit.val_accuracy == right / 500
+    assert record.val.checkpoint_sha256 == records.sha256(run / "best.ckpt")
+
+
+def test_a_run_without_them_gets_them_when_it_is_tested(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mnist5k_lenet5" / "seed1"
+    shutil.copytree(run, folder)
+    (folder / "val_predictions.parquet").unlink()
+    before = records.read(folder / "result.json", RunRecord)
+    records.write(folder / "result.json", records.replace(before, val=None))
+    assert main(["test", "--model.arch", "lenet5", "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert records.read(folder / "result.json", RunRecord) == before
+    assert pq.read_table(folder / "val_predictions.parquet") == pq.read_table(run / "val_predictions.parquet")
+
+
+def test_a_part_of_the_validation_images_is_not_kept() -> None:
+    arguments = ["--model.arch", "linear", "--data.train_images", "400", "--trainer.max_epochs", "1"]
+    assert main(["fit", *arguments, "--trainer.limit_val_batches", "1"]) == 0
+    folder = Path("runs/mnist5k_linear/seed1")
+    assert records.read(folder / "result.json", RunRecord).val is None  # 250 of 500
+    assert not (folder / "val_predictions.parquet").exists()
