@@ -22,7 +22,7 @@ from cnnbench.bundles import contract, quantise
 from cnnbench.bundles.parity import child, comparison, lower
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import golden_images
-from cnnbench.records.bundle import Pass, Precision, PrecisionFile, Reference, Share
+from cnnbench.records.bundle import Pass, Precision, PrecisionFile, Reference, Share, file_name
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import sandbox
 from cnnbench.training import predictions
@@ -80,7 +80,8 @@ def verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
     Of the validation images `val_correct` are right with graph optimisations off, and as many as PyTorch's with them.
     """
-    (tmp_path / "it.onnx").write_bytes(b"7 bytes")
+    for name in quantise.PRECISIONS:
+        (tmp_path / file_name(name)).write_bytes(b"7 bytes")
 
     def verify(
         precision: Precision,
@@ -97,7 +98,7 @@ def verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         monkeypatch.setattr(parity, "_race", lambda *_: race)
         monkeypatch.setattr(parity, "_val_predictions", lambda *_: [classes(VAL_CORRECT), classes(val_correct)])
         fp32 = None if precision == "fp32" else tmp_path / "fp32.onnx"
-        candidate = parity.Candidate(precision, tmp_path / "it.onnx", CONTRACT, {})
+        candidate = parity.Candidate(precision, tmp_path / file_name(precision), CONTRACT, {})
         reference = reference_logits()
         return parity.verify_file(candidate, reference, providers=["cpu"], max_accuracy_loss=loss, fp32=fp32).record
 
