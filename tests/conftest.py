@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bundles", type=lambda name: Path(name).resolve(), help="folder of the bundles whose latency is measured"
     )
+    parser.addoption(
+        "--mutants", type=lambda name: Path(name).resolve(), help="where to write what `verify` says of each mutant"
+    )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 

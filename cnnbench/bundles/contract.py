@@ -23,8 +23,8 @@ LARGEST_FILE = 2**31 - 1
 """Bytes: protobuf's own limit for one message, and so for a file that needs no other."""
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
-LARGEST_TEXT = 16 * 2**20
-"""Bytes of a file beside its constants: nodes, names and texts; a thousand nodes with what torch notes have one."""
+LARGEST_TEXT, MOST_NODES = 16 * 2**20, 50_000
+"""Bytes of a file beside its constants (nodes, names and texts), and nodes; the largest networks have thousands."""
 DOMAINS = ("", "ai.onnx")
 """Operators come from the ONNX standard alone: others need code that a runtime may not have, or should not trust."""
 
@@ -165,6 +165,10 @@ def _check_safety(model: onnx.ModelProto) -> None:
             raise _refused(f"its weights {tensor.name} lie in {place}")
         if tensor.data_type == onnx.TensorProto.STRING:
             raise _refused(f"its constant {tensor.name} is text: expected numbers")
+    if any(attribute.name.startswith("value_string") for node in _nodes(model) for attribute in node.attribute):
+        raise _refused("one of its constants is text: expected numbers")
+    if (count := sum(1 for _ in _nodes(model))) > MOST_NODES:
+        raise _refused(f"it has {count:,} nodes: expected at most {MOST_NODES:,}")
     if shared := {value.name for value in model.graph.input} & {tensor.name for tensor in model.graph.initializer}:
         raise _refused(f"it has a constant in the place of its input {', '.join(sorted(shared))}")
     if (size := model.ByteSize() - sum(tensor.ByteSize() for tensor in _tensors(model))) > LARGEST_TEXT:

@@ -1,12 +1,13 @@
 """Bundles that several tests of `export` look at, made once by the real verb."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from export_helpers import Colour, choice_of, one_block
+from export_helpers import Colour, Forger, choice_of, one_block
+from mutations import Table, ran
 from PIL import Image
 
 from cnnbench.__main__ import main
@@ -89,21 +90,23 @@ def make_colour(place: Path) -> None:
         assert main(["export", str(run), "--out", str(place / "exports")]) == 0
 
 
-MUTANTS = pytest.StashKey[list[str]]()
-"""Lines of test_mutants.py for the terminal: a table in Markdown."""
+@pytest.fixture
+def forger(
+    colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Forger]:
+    """A copy of the bundle, to be changed; at the end nothing that was planted there has been run."""
+    if request.config.getoption("--mutants"):  # the table has the time of a child as users have it
+        request.getfixturevalue("real_sandbox")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(colour.images.parent / "cache"))
+    path = Path(shutil.copytree(colour.bundle, tmp_path / colour.bundle.name))
+    yield Forger(path, colour.images)
+    assert not ran(path).exists()
 
 
 @pytest.fixture(scope="session")
-def mutants(pytestconfig: pytest.Config) -> list[str]:
-    return pytestconfig.stash.setdefault(MUTANTS, [])
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(MUTANTS, [])
-    if lines:
-        terminalreporter.section("mutants of a bundle, each signed anew")
-        rows = [line for line in lines if line.startswith("|")]
-        for line in ("| mutant | caught by | what verify said |", "| --- | --- | --- |", *rows):
-            terminalreporter.write_line(line)
-        for line in [line for line in lines if line not in rows]:
-            terminalreporter.write_line(line)
+def mutants(pytestconfig: pytest.Config) -> Iterator[Table]:
+    """What became of each mutant; written to the file of --mutants."""
+    table = Table(pytestconfig.getoption("--mutants"))
+    yield table
+    if table.path:
+        table.write()

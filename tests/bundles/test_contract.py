@@ -174,6 +174,10 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "nodes in a circle": (lambda m: m.graph.node[0].input.__setitem__(0, "logits"), "checker"),
     "a function": (function, "functions or training steps"),
     "a training step": (training_step, "functions or training steps"),
+    "a constant in the place of the input": (lambda m: m.graph.initializer.append(ones("pixels", 2)), "input pixels"),
+    "a constant of text": (node(constant(value=helper.make_tensor("t", TensorProto.STRING, [1], [b"a"]))), "is text"),
+    "text": (node(constant(value_strings=["a"])), "is text"),
+    "a long comment": (lambda m: setattr(m.graph, "doc_string", "x" * (contract.LARGEST_TEXT + 1)), "beside its const"),
     "dropout": (between("Dropout"), r"\(Dropout\) is in training mode"),
     "noise": (between("RandomNormalLike"), r"\(RandomNormalLike\) draws random numbers"),
     "noise without an input": (
@@ -266,6 +270,7 @@ def test_a_branch_passes_where_the_network_has_one_and_nowhere_else() -> None:
     node(branch())(model)
     check(model, control_flow=True)
     assert contract.has_control_flow(model)
+    assert not contract.has_control_flow(good())
     refused(model, r"\(If\) is a branch or a loop, which the network does not have")
 
 

@@ -265,10 +265,17 @@ def test_a_giant_is_not_read_to_its_end(written: Path) -> None:
     assert "larger than" in str(refusal(written))
 
 
+@pytest.mark.parametrize("depth", [600, 100_000])
+def test_a_deep_nesting_is_told_in_one_line(depth: int, written: Path) -> None:
+    written.write_text('{"more": ' + "[" * depth + "]" * depth + "}")
+    assert "is not JSON" in str(refusal(written))
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_a_number_that_json_does_not_have_is_refused(number: str, written: Path) -> None:
     written.write_text(written.read_text().replace('"params": 3', f'"params": {number}'))
-    assert refusal(written).code in (Exit.DATA, Exit.VERDICT)
+    assert refusal(written).code == Exit.DATA
+    assert "is no number of JSON" in str(refusal(written))
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\x00b", "\x7f", "\x9b", "\u202ebla", "a\u2028b"])
