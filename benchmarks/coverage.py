@@ -1,6 +1,6 @@
 """What 95 % intervals cover, and how often equal architectures are called different, in simulated worlds.
 
-    python benchmarks/coverage.py [--replicates 5000] [--only seeds,normal,difference,accuracy,one-seed]
+    python benchmarks/coverage.py [--replicates 5000] [--only seeds,normal,difference,accuracy,one-seed,best]
 
 Image i is right for network k of seed s where mu + difficulty * t4(i) + N(0, network)(k, i) + N(0, seed)(k, s) +
 N(0, noise)(k, s, i) > 0; t4 is Student's t with 4 degrees of freedom, shared by both networks, whose parameters are
@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 
 import numpy as np
@@ -29,7 +30,7 @@ from cnnbench.analysis.crossed import (
     paired_difference,
     squared_half_width,
 )
-from cnnbench.analysis.statistics import mcnemar, quantile_of_normal, quantile_of_t
+from cnnbench.analysis.statistics import holm, mcnemar, quantile_of_normal, quantile_of_t
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 
@@ -52,11 +53,12 @@ class World:
     seed: float
     noise: float
 
-    def draw(self, random: np.random.Generator) -> np.ndarray:
-        """`(2, 20, 10000)` bool: whether each of two networks is right, by seed and image."""
-        seeds, images = max(SEEDS), max(IMAGES)
+    def draw(
+        self, random: np.random.Generator, networks: int = 2, seeds: int = max(SEEDS), images: int = max(IMAGES)
+    ) -> np.ndarray:
+        """`(networks, seeds, images)` bool: whether each network is right."""
         easy = self.mu + self.difficulty * random.standard_t(4, images)
-        right = np.ones((2, seeds, images), dtype=bool)
+        right = np.ones((networks, seeds, images), dtype=bool)
         for network in right:
             margin = easy + self.network * random.standard_normal(images)
             (open_,) = np.nonzero(margin < BEYOND * np.hypot(self.seed, self.noise))
@@ -337,6 +339,26 @@ def _one_seed(
     return was, now.low <= truth <= now.high, now.shown, now.shown != (mcnemar(a, b).p < 0.05)
 
 
+def best_rows(world: World, replicates: int) -> Rows:
+    """The best of equal architectures by five seeds: how often it is said to be better than any other."""
+    random = np.random.default_rng([SEED, 2, *world.name.encode()])
+    rows: Rows = []
+    for images, networks in ((500, 5), (500, 10)):
+        claims = np.zeros(3)
+        for _ in range(replicates):
+            right = world.draw(random, networks, seeds=5, images=images)
+            order = np.argsort(-right.mean(axis=(1, 2)), kind="stable")
+            pairs = list(combinations(order, 2))  # those of the best first
+            p_values = [paired_difference(right[a], right[b]).p for a, b in pairs]
+            of_best = p_values[: networks - 1]
+            claims += [min(of_best) < 0.05, min(holm(of_best)) < 0.05, min(holm(p_values)[: networks - 1]) < 0.05]
+        names = ("each pair by itself", "Holm over the best's pairs", "Holm over all pairs")
+        shown = [percent_with_error(claim / replicates, replicates) for claim in claims]
+        of_world: dict[str, str | int] = {"world": world.name, "images": f"{images:,}", "networks": networks}
+        rows.append({**of_world, **dict(zip(names, shown, strict=True))})
+    return rows
+
+
 def show(title: str, rows: Rows) -> None:
     """Print a table in Markdown."""
     print(f"\n{title}\n")
@@ -352,7 +374,7 @@ def main() -> int:
     """Run the simulation; prints one table a question."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=5000)
-    parser.add_argument("--only", default="seeds,normal,difference,accuracy,one-seed")
+    parser.add_argument("--only", default="seeds,normal,difference,accuracy,one-seed,best")
     chosen = parser.parse_args()
     only = chosen.only.split(",")
     if "seeds" in only:
@@ -370,6 +392,9 @@ def main() -> int:
     if "one-seed" in only:
         rows = [row for world in WORLDS for row in one_seed_rows(world, chosen.replicates)]
         show("One seed, %", rows)
+    if "best" in only:
+        rows = [row for world in WORLDS for row in best_rows(world, chosen.replicates // 5)]  # of 55 pairs each
+        show("The best of equal architectures is said to be better than another, %", rows)
     return 0
 
 

@@ -10,6 +10,7 @@ which `mean_squares` estimates and `squared_half_width` turns into an interval.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,9 @@ FEW_SEEDS = 3
 """Up to here the bound of Banerjee alone: the degrees of freedom of Satterthwaite cannot be estimated."""
 ADDED_IMAGES = 4
 """On which all seeds agree, in the spread over images of an accuracy: as many as Agresti and Coull (1998) add."""
+
+LEAST_P = 1e-12
+"""Smaller p-values are given as this."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ def mean_squares(values: np.ndarray) -> MeanSquares:
     return MeanSquares(seeds, images, rest, rows, columns)
 
 
-def squared_half_width(squares: MeanSquares) -> float:
-    """The square of half the 95 % interval of the mean, for new seeds and new images.
+def squared_half_width(squares: MeanSquares, level: float = LEVEL) -> float:
+    """The square of half the interval of the mean, for new seeds and new images.
 
     The variance of the mean is v = v_S + v_I with v_S = MS_seeds / (S I) on S - 1 degrees of freedom and
     v_I = (MS_images - MS_rest) / (S I), cut at 0, on I - 1. Banerjee's bound, t(S-1)^2 v_S + t(I-1)^2 v_I, covers at
@@ -73,15 +77,15 @@ def squared_half_width(squares: MeanSquares) -> float:
     lucky draw agree by chance, which says nothing of the images.
     """
     count = squares.rows * squares.columns
-    of_images = quantile_of_t(squares.columns - 1) ** 2
+    of_images = quantile_of_t(squares.columns - 1, level) ** 2
     least = of_images * squares.images / count
     if squares.rows == 1:
         return least
     seeds, images = squares.seeds / count, squares.images_alone / count
-    result = quantile_of_t(squares.rows - 1) ** 2 * seeds + of_images * images
+    result = quantile_of_t(squares.rows - 1, level) ** 2 * seeds + of_images * images
     if squares.rows > FEW_SEEDS and seeds > 0:
         degrees = min((squares.rows - 1) * ((seeds + images) / seeds) ** 2, squares.columns - 1)
-        result = (result + quantile_of_t(degrees) ** 2 * (seeds + images)) / 2
+        result = (result + quantile_of_t(degrees, level) ** 2 * (seeds + images)) / 2
     return max(result, least)
 
 
@@ -121,8 +125,9 @@ class Difference:
     seeds: int
     """With one, the interval covers other images only, not another training."""
     images: int
-    p: float | None = None
-    """With one seed, of McNemar's exact test: below 0.05 exactly where the interval excludes 0."""
+    p: float
+    """Below 0.05 exactly where the interval excludes 0: that of McNemar's exact test with one seed, else the smallest
+    level at which the interval does."""
 
     @property
     def shown(self) -> bool:
@@ -138,7 +143,7 @@ class Difference:
             result = f"{name_a} is better than {name_b} by {_points(self.mean, low, high)}"
         else:
             result = f"{name_b} is better than {name_a} by {_points(-self.mean, -high, -low)}"
-        if self.p is None:
+        if self.seeds > 1:
             return f"{result}; {self.seeds} seeds, {self.images:,} images"
         return (
             f"of these two trained networks: {result}; McNemar p {self.p:.2g}, {self.images:,} images, one seed: "
@@ -167,11 +172,25 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Differenc
         raise ValueError(f"expected two arrays (seeds, images >= 2); got {correct_a.shape} and {correct_b.shape}")
     differences = correct_a.astype(np.int8) - correct_b.astype(np.int8)
     seeds, images = differences.shape
-    mean, half = float(differences.mean()), squared_half_width(mean_squares(differences)) ** 0.5
+    squares = mean_squares(differences)
+    mean, half = float(differences.mean()), squared_half_width(squares) ** 0.5
     if not differences.any():
         half = 1 - ((1 - LEVEL) / 2) ** (1 / images)  # Clopper and Pearson: none of the images tells them apart
     if seeds > 1:
-        return Difference(mean, mean - half, mean + half, seeds, images)
+        return Difference(mean, mean - half, mean + half, seeds, images, _p_value(mean, squares))
     test = mcnemar(correct_a[0], correct_b[0])
     low, high = ((test.only_a + test.only_b) / images * (2 * share - 1) for share in test.share)
     return Difference(mean, min(mean - half, low), max(mean + half, high), seeds, images, test.p)
+
+
+def _p_value(mean: float, squares: MeanSquares) -> float:
+    """The share below which no level shows the mean; `LEAST_P` where it is smaller than that."""
+    from scipy.optimize import brentq
+
+    def excess(exponent: float) -> float:
+        return mean**2 - squared_half_width(squares, 1 - math.exp(exponent))
+
+    if mean == 0:
+        return 1.0
+    least = math.log(LEAST_P)
+    return LEAST_P if excess(least) >= 0 else math.exp(brentq(excess, least, -1e-12))

@@ -56,11 +56,11 @@ def proportion_interval(share: float, count: float) -> Interval:
     return Interval(max(middle - half, 0.0), min(middle + half, 1.0), "Wilson")
 
 
-def quantile_of_t(degrees: float) -> float:
+def quantile_of_t(degrees: float, level: float = LEVEL) -> float:
     """Half the width of an interval of the mean, in standard errors."""
     from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return -float(stdtrit(degrees, (1 - level) / 2))  # of the lower tail, which is exact near a level of 1
 
 
 def quantile_of_normal() -> float:
@@ -119,6 +119,19 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
     test = binomtest(only_a, only_a + only_b)
     share = test.proportion_ci(LEVEL)
     return McNemar(only_a, only_b, float(test.pvalue), (float(share.low), float(share.high)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted so that any claim below 0.05 among all of them is false in at most 5 % (Holm 1979).
+
+    It assumes nothing of how the tests depend on each other.
+    """
+    count, largest = len(p_values), 0.0
+    adjusted = [0.0] * count
+    for rank, place in enumerate(sorted(range(count), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 @dataclass(frozen=True)

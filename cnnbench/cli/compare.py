@@ -23,11 +23,12 @@ from cnnbench.tables.columns import (
 )
 from cnnbench.tables.gather import Records, gather, no_results_message
 from cnnbench.tables.pair import PairedComparison, compare_pair
+from cnnbench.tables.pairs import PAIR_COLUMNS, best_sentence
 from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
-View = Literal["summary", "seeds", "cost", "robustness", "precision"]
+View = Literal["summary", "seeds", "cost", "robustness", "pairs", "precision"]
 
 ROW_FLAGS = ("--view", "--dataset", "--target-accuracy", "--out")
 TAKES = {
@@ -37,6 +38,7 @@ TAKES = {
     "--view seeds": ROW_FLAGS,
     "--view cost": ROW_FLAGS,
     "--view robustness": ROW_FLAGS,
+    "--view pairs": ("--view", "--dataset", "--out", "--picture"),
     "--view precision": ("--view", "--dataset", "--out"),
 }
 """What each table takes of the flags that not every table takes."""
@@ -60,6 +62,7 @@ def compare(
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
         view: summary; seeds (every one); cost (of the network and its training); robustness (shifts, calibration);
+            pairs (which networks can be told apart);
             precision (every file of the bundles, kept or refused).
         dataset: Show only this dataset.
         batch: The batch size whose latencies the table and the picture show, by default 1; csv and json have all.
@@ -85,6 +88,8 @@ def compare(
     gathered = _selected(gathered, paths, dataset)
     if pair:
         return _print_pair(gathered, pair, format=format)
+    if view == "pairs":
+        return _print_pairs(gathered, paths, picture=picture, out=out, format=format)
     rows = rows_of(gathered, target=target_accuracy)
     size = 1 if batch is None else batch
     shown = _at(latency_keys(gathered), size) if view == "summary" else []
@@ -157,6 +162,40 @@ def _print_pair(gathered: Records, pair: list[str], *, format: Format) -> int:
     return Exit.OK
 
 
+def _print_pairs(gathered: Records, paths: list[str], *, picture: str | None, out: str | None, format: Format) -> int:
+    """Print every pair of comparable networks, and draw which can be told apart."""
+    from cnnbench.page.material import Material
+    from cnnbench.page.pairs import draw, pairs_of
+
+    material = Material(gathered)
+    found = {dataset: pairs_of(material, dataset) for dataset in material.datasets}
+    by_dataset = {dataset: pairs for dataset, (pairs, _) in found.items() if pairs}
+    if not by_dataset:
+        raise CnnbenchError(
+            f"no two networks below {', '.join(paths)} have predictions of the same test images and a seed in common; "
+            "`cnnbench test` writes predictions",
+            Exit.DATA,
+        )
+    columns = [Column("dataset", "dataset"), *PAIR_COLUMNS]
+    rows = [
+        {"dataset": dataset, **{column.key: column.value(pair) for column in PAIR_COLUMNS}}
+        for dataset, pairs in by_dataset.items()
+        for pair in pairs
+    ]
+    columns = [replace(column, read=None) for column in columns]
+    if out:
+        write(Path(out), columns=columns, rows=rows)
+    render(columns, rows, title=TITLES["pairs"], format=format)
+    drawn = draw(by_dataset, _stem(paths, picture)) if picture else []
+    if format in ("table", "markdown"):
+        lines = [best_sentence(pairs) for pairs in by_dataset.values()]
+        lines += [note for _, notes in found.values() for note in notes]
+        print("\n".join(["", *lines]))
+        if drawn:
+            print("picture: " + " and ".join(map(str, drawn)))
+    return Exit.OK
+
+
 def _document(comparison: PairedComparison) -> Mapping[str, object]:
     return {
         "a": comparison.a,
@@ -173,6 +212,7 @@ TITLES = {
     "seeds": "Every seed",
     "cost": "What the networks cost",
     "robustness": "Shifted images and confidence",
+    "pairs": "Which networks can be told apart",
 }
 SUMMARY = (
     "accuracy_and_std",

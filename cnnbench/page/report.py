@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnbench.page import accuracy, behaviour, exports
+from cnnbench.page import accuracy, behaviour, exports, pairs
 from cnnbench.page.answer import recommend
 from cnnbench.page.material import Material
 from cnnbench.page.section import Missing, Page, Section
@@ -30,6 +30,7 @@ def report_page(material: Material) -> Page:
         accuracy.pareto(material),
         accuracy.table(material),
         accuracy.seeds(material),
+        pairs.section(material),
         accuracy.curves(material),
         accuracy.time_to_target(material),
         accuracy.efficiency(material),

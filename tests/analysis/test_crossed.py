@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cnnbench.analysis.crossed import (
+    LEAST_P,
     Difference,
     accuracy_interval,
     mean_squares,
@@ -129,6 +130,7 @@ def test_the_same_difference_on_every_image_and_seed_has_an_interval_without_wid
     a, b = np.ones((3, 50), dtype=bool), np.zeros((3, 50), dtype=bool)
     result = paired_difference(a, b)
     assert (result.mean, result.low, result.high, result.shown) == (1, pytest.approx(1), pytest.approx(1), True)
+    assert result.p == LEAST_P
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -163,6 +165,16 @@ def test_the_interval_is_antisymmetric_permutation_invariant_and_widened_by_seed
         assert result.high - result.mean >= quantile(seeds - 1) * stats.sem(differences.mean(axis=1)) - 1e-12
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_the_p_value_is_the_smallest_level_whose_interval_excludes_0(seed: int, seeds: int) -> None:
+    a, b = pair(np.random.RandomState(seed), seeds, 60, 0.1, 0.2)
+    result, squares = paired_difference(a, b), mean_squares(a.astype(np.int8) - b)
+    assert result.shown == (result.p < 0.05)
+    half = squared_half_width(squares, 1 - result.p) ** 0.5
+    assert half == pytest.approx(abs(result.mean), rel=1e-6, abs=1e-9)
+
+
 @pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)
 def test_unpaired_shapes_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected two arrays \(seeds, images >= 2\)"):
@@ -182,7 +194,7 @@ def test_the_true_difference_is_covered_for_any_effects(seeds: int, of_seeds: fl
     assert coverage(seeds, of_seeds, of_images, times=2000) >= 0.94 - 2 * (0.05 * 0.95 / 2000) ** 0.5
 
 
-def difference_of(mean: float, low: float, high: float, seeds: int = 5, p: float | None = None) -> Difference:
+def difference_of(mean: float, low: float, high: float, seeds: int = 5, p: float = 0.5) -> Difference:
     return Difference(mean, low, high, seeds, 10_000, p)
 
 

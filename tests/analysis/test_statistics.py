@@ -8,6 +8,7 @@ from scipy import stats
 
 from cnnbench.analysis.statistics import (
     TimeToAccuracy,
+    holm,
     interval,
     mcnemar,
     proportion_interval,
@@ -107,6 +108,13 @@ def test_mcnemar_s_interval_of_the_share_holds_a_half_exactly_where_p_shows_noth
 def test_mcnemar_takes_one_seed_of_the_same_images(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"expected two arrays \(images,\)"):
         mcnemar(np.ones(shapes[0], dtype=bool), np.ones(shapes[1], dtype=bool))
+
+
+def test_holm_s_p_values_are_those_of_his_steps() -> None:
+    """4 x 0.01, 3 x 0.02, 2 x 0.021 and 0.04, none smaller than the one before."""
+    assert holm([0.02, 0.01, 0.04, 0.021]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 CURVE = tuple(

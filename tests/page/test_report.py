@@ -271,7 +271,20 @@ def test_time_to_the_target_is_the_median_of_its_seeds(page: Report) -> None:
     rows_of = {(row["dataset"], row["name"]): row for row in page.cells("target")}
     middle = rows_of["d", "middle"]
     assert (middle["reached"], middle["seconds"], middle["epochs"]) == ("3 of 3", "6.5", "2")
-    assert middle["macs"] == "9.6 M"  # three passes of 20,000 over 160 images
+    assert middle["macs"] == "8.8 M"  # 55,000 forward and backward, over 160 images
+
+
+def test_the_matrix_has_every_pair_twice_and_says_what_the_best_is_better_than(page: Report) -> None:
+    cells = page.points("pairs")
+    names = {cell["left"] for cell in cells}
+    assert len(cells) == len(names) * (len(names) - 1)
+    by_place = {(cell["left"], cell["below"]): cell for cell in cells}
+    for (left, below), cell in by_place.items():
+        turned = by_place[below, left]
+        assert float(cell["points"]) == -float(turned["points"])
+        results = {cell["result"], turned["result"]}
+        assert results in ({"better", "worse"}, {"no difference shown"})
+    assert re.search(r"\(Holm, \d+ pairs", page.said["pairs"])
 
 
 def test_a_target_that_no_seed_reached_has_no_time() -> None:
@@ -434,6 +447,7 @@ ALL = {
     "cost",
     "table",
     "seeds",
+    "pairs",
     "curves",
     "target",
     "data",
@@ -534,7 +548,7 @@ def test_the_page_fetches_nothing(world: Path, page: Report) -> None:
 
 def test_every_chart_has_a_still_picture_and_a_specification(world: Path, page: Report) -> None:
     drawn = {chart.section for chart in page.charts}
-    assert drawn == {"cost", "seeds", "curves", "data", "shifts", "mistakes", "calibration", "latency"}
+    assert drawn == {"cost", "seeds", "pairs", "curves", "data", "shifts", "mistakes", "calibration", "latency"}
     for chart in page.charts:
         assert chart.stills == 1
         assert json.loads(chart.spec)["layer"]

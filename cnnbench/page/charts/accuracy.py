@@ -7,6 +7,7 @@ from typing import Literal
 
 import altair as alt
 
+from cnnbench import pictures
 from cnnbench.page.charts.base import (
     GREY,
     SIZE,
@@ -160,3 +161,35 @@ def efficiency(points: Sequence[Point], palette: Palette, *, title: str, caption
         base.mark_point(filled=True, size=80, opacity=1).encode(shape=palette.shape),
     ]
     return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption)
+
+
+def matrix(cells: Sequence[Point], names: Sequence[str], *, title: str, caption: str) -> Picture:
+    """Which pairs can be told apart.
+
+    Args:
+        cells: `left`, `below`, `result` (better, worse or no difference shown), `points`, `interval` and `p`.
+        names: Of the networks, in order.
+        title: Of the picture.
+        caption: Of the picture.
+    """
+
+    def axis(angle: int) -> alt.Axis:
+        return alt.Axis(title=None, grid=False, ticks=False, labelAngle=angle, labelLimit=120)
+
+    order = list(names)
+    colours = alt.Scale(
+        domain=["better", "worse", "no difference shown"], range=[pictures.COLOURS[0], pictures.COLOURS[1], GREY]
+    )
+    base = chart_of(cells).encode(
+        x=alt.X("below:N", sort=order, axis=axis(-45)),
+        y=alt.Y("left:N", sort=order, axis=axis(0)),
+        tooltip=tooltip(
+            network="left", minus="below", points="points", interval="interval", p_among_all_pairs="p", result="result"
+        ),
+    )
+    layers = [
+        base.mark_rect(opacity=0.45, stroke="white").encode(color=alt.Color("result:N", scale=colours, legend=None)),
+        base.mark_text(fontSize=10).encode(text="points:N"),
+    ]
+    side = 40 + 42 * len(order)
+    return picture(alt.layer(*layers), title=title, caption=caption, size=(side, side * 2 // 3))
