@@ -1,6 +1,6 @@
 """What 95 % intervals cover, and how often equal architectures are called different, in simulated worlds.
 
-    python benchmarks/coverage.py [--replicates 5000] [--only seeds,normal,difference,accuracy,one-seed,best]
+    python benchmarks/coverage.py [--replicates 5000] [--only seeds,normal,difference,accuracy]
 
 Image i is right for network k of seed s where mu + difficulty * t4(i) + N(0, network)(k, i) + N(0, seed)(k, s) +
 N(0, noise)(k, s, i) > 0; t4 is Student's t with 4 degrees of freedom, shared by both networks, whose parameters are
@@ -16,7 +16,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from math import sqrt
 
 import numpy as np
@@ -30,7 +29,7 @@ from cnnbench.analysis.crossed import (
     paired_difference,
     squared_half_width,
 )
-from cnnbench.analysis.statistics import holm, mcnemar, quantile_of_normal, quantile_of_t
+from cnnbench.analysis.statistics import quantile_of_normal, quantile_of_t
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 
@@ -301,64 +300,6 @@ def accuracy_rows(world: World, found: Replicates, replicates: int) -> Rows:
     return rows
 
 
-def one_seed_rows(world: World, replicates: int) -> Rows:
-    """Two networks of one seed each: what is said of these two networks, and what was said of their architectures."""
-    random = np.random.default_rng([SEED, 1, *world.name.encode()])
-    effects = np.linspace(-6, 6, 241) * world.seed
-    curve = [world.accuracy_of(effect, world.noise) for effect in effects]
-    rows: Rows = []
-    for images in IMAGES:
-        drawn = [_one_seed(world, images, random, effects, curve) for _ in range(replicates)]
-        was, covers, says, against = np.mean(drawn, axis=0).tolist()
-        rows.append(
-            {
-                "world": world.name,
-                "images": f"{images:,}",
-                "'is better' of equal architectures, before": percent_with_error(was, replicates),
-                "covers the difference of these two networks": percent_with_error(covers, replicates),
-                "'of these two ... is better'": percent_with_error(says, replicates),
-                "against McNemar": percent_with_error(against, replicates),
-            }
-        )
-    return rows
-
-
-def _one_seed(
-    world: World, images: int, random: np.random.Generator, effects: np.ndarray, curve: list[float]
-) -> tuple[bool, bool, bool, bool]:
-    of_seed = world.seed * random.standard_normal((2, 1))
-    shape = (2, images)
-    scale = np.hypot(world.network, world.noise)
-    margin = (
-        world.mu + world.difficulty * random.standard_t(4, images) + scale * random.standard_normal(shape) + of_seed
-    )
-    a, b = margin > 0
-    truth = float(np.subtract(*np.interp(of_seed[:, 0], effects, curve)))
-    now = paired_difference(a[None], b[None])
-    was = abs(now.mean) > sqrt(squared_half_width(mean_squares(a[None].astype(np.int8) - b)))
-    return was, now.low <= truth <= now.high, now.shown, now.shown != (mcnemar(a, b).p < 0.05)
-
-
-def best_rows(world: World, replicates: int) -> Rows:
-    """The best of equal architectures by five seeds: how often it is said to be better than any other."""
-    random = np.random.default_rng([SEED, 2, *world.name.encode()])
-    rows: Rows = []
-    for images, networks in ((500, 5), (500, 10)):
-        claims = np.zeros(3)
-        for _ in range(replicates):
-            right = world.draw(random, networks, seeds=5, images=images)
-            order = np.argsort(-right.mean(axis=(1, 2)), kind="stable")
-            pairs = list(combinations(order, 2))  # those of the best first
-            p_values = [paired_difference(right[a], right[b]).p for a, b in pairs]
-            of_best = p_values[: networks - 1]
-            claims += [min(of_best) < 0.05, min(holm(of_best)) < 0.05, min(holm(p_values)[: networks - 1]) < 0.05]
-        names = ("each pair by itself", "Holm over the best's pairs", "Holm over all pairs")
-        shown = [percent_with_error(claim / replicates, replicates) for claim in claims]
-        of_world: dict[str, str | int] = {"world": world.name, "images": f"{images:,}", "networks": networks}
-        rows.append({**of_world, **dict(zip(names, shown, strict=True))})
-    return rows
-
-
 def show(title: str, rows: Rows) -> None:
     """Print a table in Markdown."""
     print(f"\n{title}\n")
@@ -374,7 +315,7 @@ def main() -> int:
     """Run the simulation; prints one table a question."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=5000)
-    parser.add_argument("--only", default="seeds,normal,difference,accuracy,one-seed,best")
+    parser.add_argument("--only", default="seeds,normal,difference,accuracy")
     chosen = parser.parse_args()
     only = chosen.only.split(",")
     if "seeds" in only:
@@ -389,12 +330,6 @@ def main() -> int:
         if "accuracy" in only:
             rows = [row for world in WORLDS for row in accuracy_rows(world, found[world], chosen.replicates)]
             show("Accuracy of an architecture for new seeds and new images, %; widths in points", rows)
-    if "one-seed" in only:
-        rows = [row for world in WORLDS for row in one_seed_rows(world, chosen.replicates)]
-        show("One seed, %", rows)
-    if "best" in only:
-        rows = [row for world in WORLDS for row in best_rows(world, chosen.replicates // 5)]  # of 55 pairs each
-        show("The best of equal architectures is said to be better than another, %", rows)
     return 0
 
 

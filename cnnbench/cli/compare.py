@@ -236,7 +236,7 @@ COST = (
     "energy_joules",
     "energy_kind",
 )
-ROBUSTNESS = ("accuracy_and_std", "shift_mean", "shift_worst", "equivariance_error", "ece")
+ROBUSTNESS = ("accuracy_and_std", "shift_mean", "shift_worst", "equivariance_error", "ece", "ece_interval", "ece_null")
 
 
 def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey], target: float | None) -> list[Column]:

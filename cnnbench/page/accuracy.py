@@ -52,6 +52,7 @@ FIGURES = (
     "shift_worst",
     "equivariance_error",
     "ece",
+    "ece_null",
     "activation_bytes",
     "fc_weights",
 )

@@ -213,11 +213,11 @@ def calibration(material: Material) -> Section | None:
         points = [point for network in predicted for point in _bins(material, network)]
         if points:
             groups = [network.group for network in predicted]
-            known = [f"{group.name} {percent(group.row.ece)}" for group in groups if group.row.ece is not None]
+            known = [_calibration_error(group) for group in groups if group.row.ece is not None]
             caption = (
                 "Images by the confidence of the network; on the dashed line it is right as often as its confidence "
-                "says. Above it, underconfident; below, overconfident. Expected calibration error, mean over seeds: "
-                f"{', '.join(known)}."
+                "says. Above it, underconfident; below, overconfident. Expected calibration error, mean over seeds, "
+                f"and what a calibrated network stays below in 95 %: {', '.join(known)}."
             )
             title = "Confidence and accuracy"
             picture = charts.reliability(points, material.palette, title=title, caption=caption)
@@ -225,6 +225,10 @@ def calibration(material: Material) -> Section | None:
             blocks.append(Block(material.heading(dataset), legend=legend, pictures=[picture], layout="two"))
     lead = "A network that is 90 % confident should be right nine times of ten."
     return Section("calibration", "Calibration", lead, blocks) if blocks else None
+
+
+def _calibration_error(group: Group) -> str:
+    return f"{group.name} {percent(group.row.ece or 0)} ({percent(group.row.ece_null or 0)})"
 
 
 def _bins(material: Material, predicted: Predicted) -> list[Point]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cnnbench.tables.text import count, percent, percent_digits
+from cnnbench.tables.text import count, interval, percent, percent_digits
 
 if TYPE_CHECKING:  # a table of other rows needs neither numpy nor the readers of records
     from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
@@ -148,6 +148,10 @@ def _accuracy_interval(row: Row) -> str | None:
     return None if row.accuracy is None else row.accuracy_spread
 
 
+def _ece_interval(row: Row) -> str | None:
+    return None if row.ece_low is None or row.ece_high is None else interval(row.ece_low, row.ece_high)
+
+
 def _seeds_and_failures(row: Row) -> str | None:
     if row.accuracy is None and not row.failures:
         return None
@@ -195,6 +199,9 @@ FIGURES = (
     _number("energy_joules", "training energy", "{:.0f}".format, unit="J"),
     Column("energy_kind", "energy measured by"),
     _number("ece", "calibration error (ECE)", percent_digits, unit="%"),
+    _number("ece_low", "ECE, 95 % interval for new images from", percent_digits, unit="%"),
+    _number("ece_high", "ECE, 95 % interval to", percent_digits, unit="%"),
+    _number("ece_null", "ECE of a calibrated network, at most", percent_digits, unit="%"),
     _number("shift_mean", "mean over shifts up to 4 px", percent_digits, unit="%"),
     _number("shift_worst", "worst shift", percent_digits, unit="%"),
     _number("equivariance_error", "equivariance error at 1 px", "{:.3f}".format),
@@ -214,6 +221,7 @@ TARGET_FIGURES = (
 JOINED = (
     _number("accuracy_and_std", "test accuracy", unit="% (mean +- std)", read=_accuracy_and_std),
     _number("accuracy_interval", "95 % interval", read=_accuracy_interval),
+    _number("ece_interval", "ECE, 95 % interval, new images", read=_ece_interval),
     _number("seeds_and_failures", "seeds", read=_seeds_and_failures),
 )
 """Cells that hold several figures, for people alone."""

@@ -135,6 +135,11 @@ class Row:
     energy_kind: str | None = None
     ece: float | None = None
     """Expected calibration error: mean over the seeds whose predictions are kept."""
+    ece_low: float | None = None
+    """95 % interval for new images: means over the seeds of the ends of each."""
+    ece_high: float | None = None
+    ece_null: float | None = None
+    """What a calibrated network exceeds in 5 %: mean over the seeds."""
     shift_mean: float | None = None
     """Accuracy on shifted images: mean over shifts and seeds."""
     shift_worst: float | None = None
@@ -278,14 +283,17 @@ def _with_training(row: Row, runs: Sequence[Run]) -> Row:
 
 def _with_behaviour(row: Row, tested: Sequence[Run], predictions: Sequence[Predictions]) -> Row:
     """With its calibration and its accuracy on shifted images."""
-    from cnnbench.analysis.confidence import expected_calibration_error
+    from cnnbench.analysis.calibration import calibration_error
 
-    errors = [expected_calibration_error(seed.probabilities, seed.labels) for seed in predictions]
+    errors = [calibration_error(seed.probabilities, seed.labels) for seed in predictions]
     shifted = [run.robustness for run in tested if run.robustness]
     moved = [seed.equivariance.errors[0] for seed in shifted if seed.equivariance]
     return replace(
         row,
-        ece=fmean(errors) if errors else None,
+        ece=fmean(seed.error for seed in errors) if errors else None,
+        ece_low=fmean(seed.low for seed in errors) if errors else None,
+        ece_high=fmean(seed.high for seed in errors) if errors else None,
+        ece_null=fmean(seed.null_high for seed in errors) if errors else None,
         shift_mean=fmean(seed.mean for seed in shifted) if shifted else None,
         shift_worst=fmean(seed.worst for seed in shifted) if shifted else None,
         equivariance_error=fmean(moved) if moved else None,
