@@ -48,7 +48,9 @@ class NetworkDescription:
         for described in self.layers:
             layer = described.layer
             shape = "x".join(map(str, layer.output_shape))
-            field = "x".join(map(str, layer.field)) if isinstance(layer.field, tuple) else str(layer.field or "-")
+            field = (
+                "x".join(map(str, layer.field)) if isinstance(layer.field, tuple) else layer.field or "not by formula"
+            )
             cells.append((layer.name, layer.kind, shape, field, f"{layer.params:,}", f"{layer.macs:,}"))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

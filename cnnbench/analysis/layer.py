@@ -1,19 +1,35 @@
-"""One layer of a network, and the arithmetic of receptive fields."""
+"""One layer of a network."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
+
+Call = tuple[str, str, int]
+"""A call of a function of torch: the name of the module that ran it, the function, and how many it came after there."""
 
 Sides = tuple[int, int]
 """Rows and columns."""
 
 Field = Sides | Literal["image"] | None
-"""Pixels seen by one output unit; "image" where a layer joins all positions, None behind attention (not followed)."""
+"""Pixels seen by one output unit; "image" where a layer joins all positions, None where no formula is followed."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The call of which a layer is the result."""
+
+    call: Call
+    sides: tuple[int | None, int | None] | None
+    """Dimensions of the result that are rows and columns of a map, each None where it has no such positions any more;
+    None where they share a dimension (tokens), or are not followed."""
+    periods: Sides = (1, 1)
+    """Positions along rows and columns until they read alike again."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +49,8 @@ class Layer:
     padding: Sides | None = None
     groups: int = 1
     field: Field = None
-    jump: Sides = (1, 1)
-    """Pixels from one output unit's receptive field to the next one's."""
+    jump: tuple[float, float] = (1, 1)
+    """Pixels from one output unit's receptive field to the next one's, on average; 0 where that is not followed."""
     branch: str = ""
     """Branch after a fork: a, b, ... in the order of execution; nested forks have several letters."""
     weights: int = 0
@@ -45,36 +61,13 @@ class Layer:
     fused_ops: tuple[str, ...] = ()
     sources: tuple[int, ...] = ()
     """Indices, in the list of layers, of those whose output this one reads; -1 is the image."""
+    origin: Origin | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Where it was called; None where that call has several layers, of which this is not the last."""
 
     @property
     def fully_connected(self) -> int | None:
         """Weights that a fully connected layer between the same two tensors would need."""
         return math.prod(self.input_shape) * math.prod(self.output_shape) if self.weights else None
-
-
-def windowed(
-    layer: Layer, kind: str, *, kernel: Sides, stride: Sides, padding: Sides = (0, 0), dilation: Sides = (1, 1)
-) -> Layer:
-    """`layer` as one that slides a window over its input.
-
-    r += (k_eff - 1) * j, then j *= s, for rows and for columns (Araujo, Norris, Sim: Distill 2019).
-    """
-    field = layer.field
-    if isinstance(field, tuple):
-        reach = [dilation[i] * (kernel[i] - 1) * layer.jump[i] for i in (0, 1)]
-        field = (field[0] + reach[0], field[1] + reach[1])
-    jump = (layer.jump[0] * stride[0], layer.jump[1] * stride[1])
-    return replace(layer, kind=kind, kernel=kernel, stride=stride, padding=padding, field=field, jump=jump)
-
-
-def largest_field(fields: list[Field]) -> Field:
-    """The receptive field behind several branches: the largest, for rows and for columns."""
-    if None in fields:
-        return None
-    if "image" in fields:
-        return "image"
-    sides = [field for field in fields if isinstance(field, tuple)]
-    return (max(rows for rows, _ in sides), max(columns for _, columns in sides))
 
 
 def pair(value: Any) -> Sides:

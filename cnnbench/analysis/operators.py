@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cnnbench.analysis.layer import Layer, pair, windowed
+from cnnbench.analysis.layer import Layer, Sides, pair
 
 POINTWISE = {
     "relu": "ReLU",
@@ -66,7 +66,7 @@ def layer_of(call: Call, draft: Layer) -> Layer | None:
         draft: A layer with the shapes of the call and the receptive field of its inputs.
     """
     if "attention" in call.operator:  # each backend of attention is an operator of its own
-        return replace(draft, kind="attention", field=None)
+        return replace(draft, kind="attention")
     rule = OPERATORS.get(call.operator)
     layer = rule(call, draft) if rule else None
     if layer is None and call.reads_image and call.parameters:
@@ -75,37 +75,33 @@ def layer_of(call: Call, draft: Layer) -> Layer | None:
 
 
 def _convolution(call: Call, draft: Layer) -> Layer:
-    weight, stride, padding, dilation, transposed, groups = (call.args[i] for i in (1, 3, 4, 5, 6, 8))
-    layer = windowed(
+    weight, stride, padding, transposed, groups = (call.args[i] for i in (1, 3, 4, 6, 8))
+    layer = replace(
         draft,
-        "convolution",
-        kernel=pair(weight.shape[2:]),
-        stride=pair(stride),
-        padding=pair(padding),
-        dilation=pair(dilation),
+        kind="transposed convolution" if transposed else "convolution",
+        kernel=_window(weight.shape[2:]),
+        stride=_window(stride),
+        padding=_window(padding),
     )
-    if transposed:  # spreads pixels, so its stride divides: not followed
-        layer = replace(layer, kind="transposed convolution", field=None)
     return replace(layer, groups=groups, weights=weight.numel())
 
 
+def _window(sides: Any) -> Sides | None:
+    """Rows and columns; None for three dimensions."""
+    return pair(sides) if len(sides) < 3 else None
+
+
 def _max_pool(call: Call, draft: Layer) -> Layer:
-    kernel, stride, padding, dilation = (*call.args[1:], *[None] * 4)[:4]
-    return windowed(
-        draft,
-        "max pool",
-        kernel=pair(kernel),
-        stride=pair(stride or kernel),
-        padding=pair(padding or 0),
-        dilation=pair(dilation or 1),
-    )
+    return _pool("max pool", call, draft)
 
 
 def _average_pool(call: Call, draft: Layer) -> Layer:
+    return _pool("average pool", call, draft)
+
+
+def _pool(kind: str, call: Call, draft: Layer) -> Layer:
     kernel, stride, padding = (*call.args[1:], *[None] * 3)[:3]
-    return windowed(
-        draft, "average pool", kernel=pair(kernel), stride=pair(stride or kernel), padding=pair(padding or 0)
-    )
+    return replace(draft, kind=kind, kernel=pair(kernel), stride=pair(stride or kernel), padding=pair(padding or 0))
 
 
 def _product(kind: str) -> Callable[[Call, Layer], Layer]:
@@ -113,15 +109,19 @@ def _product(kind: str) -> Callable[[Call, Layer], Layer]:
 
     def rule(call: Call, draft: Layer) -> Layer:
         if not call.parameters:
-            return replace(draft, kind=kind, field=None)
+            return replace(draft, kind=kind)
         rows, inputs = call.inputs[0].shape[-2:]
         outputs = draft.output_shape[-1]
         layer = replace(draft, kind="linear", weights=inputs * outputs)
         if rows > 1:  # the same layer at every position, as a 1x1 convolution
             return replace(layer, input_shape=(rows, inputs), output_shape=(rows, outputs))
-        return replace(layer, field=layer.field and "image")
+        return layer
 
     return rule
+
+
+def _bilinear(call: Call, draft: Layer) -> Layer:
+    return replace(draft, kind="bilinear", weights=call.args[1].numel())
 
 
 def _reduction(kind: str) -> Callable[[Call, Layer], Layer | None]:
@@ -131,8 +131,8 @@ def _reduction(kind: str) -> Callable[[Call, Layer], Layer | None]:
         if len(draft.input_shape) != 3 or draft.output_shape[1:] == draft.input_shape[1:]:
             return None  # over no map, or adaptive pooling to the size that the map has
         if draft.output_shape[1:] in ((), (1, 1)):
-            return replace(draft, kind=kind, field="image")
-        return replace(draft, kind="adaptive average pool", field=None)  # its windows differ in size and may overlap
+            return replace(draft, kind=kind)
+        return replace(draft, kind=kind.replace("global", "adaptive"))
 
     return rule
 
@@ -155,14 +155,14 @@ def _slice(call: Call, draft: Layer) -> Layer | None:
     if dimension < 2:  # images or channels, not positions
         return None
     stride = (step, 1) if dimension == 2 else (1, step)
-    return windowed(draft, SUBSAMPLING, kernel=(1, 1), stride=stride)
+    return replace(draft, kind=SUBSAMPLING, kernel=(1, 1), stride=stride, padding=(0, 0))
 
 
 def _transform(kind: str) -> Callable[[Call, Layer], Layer | None]:
-    """A Fourier transform: every value depends on the whole map."""
+    """A Fourier transform."""
 
     def rule(call: Call, draft: Layer) -> Layer | None:
-        return replace(draft, kind=kind, field="image")
+        return replace(draft, kind=kind)
 
     return rule
 
@@ -184,7 +184,9 @@ OPERATORS: dict[str, Callable[[Call, Layer], Layer | None]] = {
     "baddbmm": _product("matrix product"),
     "mean": _reduction("global average pool"),
     "_adaptive_avg_pool2d": _reduction("global average pool"),
+    "adaptive_max_pool2d": _reduction("global max pool"),
     "amax": _reduction("global max pool"),
+    "_trilinear": _bilinear,
     "add": _join("add"),
     "cat": _join("concatenate"),
     "mul": _join("multiply"),

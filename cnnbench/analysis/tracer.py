@@ -17,9 +17,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode  # the only import path that torch documents for it
 
-from cnnbench.analysis.layer import Field, Layer, Sides, largest_field, tensors_in
+from cnnbench.analysis.calls import Calls, running
+from cnnbench.analysis.following import Step, follow
+from cnnbench.analysis.layer import Call as CallOfTorch
+from cnnbench.analysis.layer import Layer, Origin, tensors_in
 from cnnbench.analysis.macs import FLOPS_PER_MAC, counter
 from cnnbench.analysis.operators import POINTWISE, Call, both_steps, is_column_step, is_row_step, layer_of
+from cnnbench.analysis.positions import Positions
 from cnnbench.architectures import build
 from cnnbench.architectures.handling import copy_network
 from cnnbench.architectures.inference import MERGED, merge_branches
@@ -101,20 +105,15 @@ def _run(network: nn.Module, spec: ImageSpec, *, images: int = 1, per_image: fro
     pixels = torch.empty(images, spec.channels, spec.height, spec.width, device=device)
     if device.type != "meta":
         pixels.fill_(0.5)
-    path: list[str] = []
     with ExitStack() as stack, torch.no_grad():
+        path = stack.enter_context(running(network))
         # attention and recurrent layers as the products that they consist of, on the CPU as on the meta device
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.callback(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled)
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
         flops = stack.enter_context(counter())
-        for name, module in network.named_modules():
-            enter = module.register_forward_pre_hook(lambda module, inputs, name=name: path.append(name))
-            leave = module.register_forward_hook(lambda module, inputs, output: path.pop() and None)
-            stack.callback(enter.remove)
-            stack.callback(leave.remove)
         tracer = Tracer(network, pixels, path, lambda: flops.get_total_flops() // FLOPS_PER_MAC, per_image)
-        with tracer:
+        with Origins(path, tracer), tracer:
             network(pixels)
     return tracer
 
@@ -132,8 +131,8 @@ class TensorInfo:
 
     source: int
     """Index of the layer that put it out; -1 is the image."""
-    field: Field = (1, 1)
-    jump: Sides = (1, 1)
+    positions: Positions | None
+    """What its positions read; None where that is not followed."""
     depth: int = 0
 
 
@@ -168,7 +167,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.infos: dict[int, TensorInfo] = {id(self.pixels): TensorInfo(-1)}
+        self.infos: dict[int, TensorInfo] = {id(self.pixels): TensorInfo(-1, Positions.of_image(self.pixels.shape))}
         self.derived_from: dict[int, frozenset[str]] = {}  # tensors computed from parameters alone: from which
         self.uncounted: dict[str, int] = {}  # elements of the parameters that no layer has counted yet
         for name, parameter in self.network.named_parameters():
@@ -189,6 +188,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         work = self._work(macs, outputs, inputs, counts=bool(images))
         names = frozenset[str]().union(*(self.derived_from.get(id(tensor), frozenset()) for tensor in inputs))
         if images and outputs:  # a number that is read from a tensor is no tensor
+            step = Step(func, args, kwargs or {}, outputs, self.positions)
             call = Call(
                 operator=func.overloadpacket.__name__.rstrip("_"),
                 args=args,
@@ -199,7 +199,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 activations=work.activations,
                 reads_image=self.infos[id(images[0])].source < 0,
             )
-            self.infos |= dict.fromkeys(map(id, outputs), self._record(call))
+            positions = follow(step, [self.infos[id(tensor)].positions for tensor in images])
+            info = self._record(call, positions[0])
+            self.infos |= {
+                id(output): replace(info, positions=reads) for output, reads in zip(outputs, positions, strict=True)
+            }
         elif outputs and work.macs:
             self.waiting[id(outputs[0])] = work
         if names and not images:
@@ -218,17 +222,22 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             work = work + self.waiting.pop(id(tensor), Work())
         return work
 
-    def _record(self, call: Call) -> TensorInfo:
+    def positions(self, tensor: Tensor) -> Positions | None:
+        """What is known of a tensor that depends on the image; None of others."""
+        info = self.infos.get(id(tensor))
+        return info.positions if info else None
+
+    def _record(self, call: Call, positions: Positions | None) -> TensorInfo:
         """Add a layer, or name the operation on the layer whose output it changes."""
         infos = [self.infos[id(tensor)] for tensor in call.inputs]
-        merged = _merged(infos)
+        merged = TensorInfo(infos[0].source, positions, max(info.depth for info in infos))
         draft = Layer(
             name="",
             kind="",
             input_shape=tuple(call.inputs[0].shape[1:]),
             output_shape=tuple(call.outputs[0].shape[1:]),
-            field=merged.field,
-            jump=merged.jump,
+            field=positions.field if positions else None,
+            jump=positions.jump if positions else (0, 0),
         )
         layer = layer_of(call, draft)
         if layer is None:
@@ -238,22 +247,22 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if sources == (len(self.layers) - 1,) and self._completes_subsampling(layer):
             rows = self.layers.pop()
             layer, sources = both_steps(rows, layer), rows.sources
-        return self._add(replace(layer, sources=sources), call, merged.depth)
+        return self._add(replace(layer, sources=sources), call, merged)
 
     def _completes_subsampling(self, layer: Layer) -> bool:
         return bool(self.layers) and is_row_step(self.layers[-1]) and is_column_step(layer)
 
-    def _add(self, layer: Layer, call: Call, depth: int) -> TensorInfo:
+    def _add(self, layer: Layer, call: Call, merged: TensorInfo) -> TensorInfo:
         layer = replace(
             layer,
             name=self.path[-1] if self.path else "",
             params=self._claim(call.parameters),
             macs=call.macs,
             activations=call.activations,
-            depth=depth + (1 if layer.weights else 0),
+            depth=merged.depth + (1 if layer.weights else 0),
         )
         self.layers.append(layer)
-        return TensorInfo(len(self.layers) - 1, layer.field, layer.jump, layer.depth)
+        return TensorInfo(len(self.layers) - 1, merged.positions, layer.depth)
 
     def _fuse(self, source: int, call: Call) -> None:
         """Name an operation on the layer whose output it changes, and count its parameters there."""
@@ -275,14 +284,30 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sum(self.uncounted.pop(name, 0) for name in names)
 
 
-def _merged(infos: list[TensorInfo]) -> TensorInfo:
-    """Several inputs as one: the largest field, jump and depth."""
-    return TensorInfo(
-        source=infos[0].source,
-        field=largest_field([info.field for info in infos]),
-        jump=(max(info.jump[0] for info in infos), max(info.jump[1] for info in infos)),
-        depth=max(info.depth for info in infos),
-    )
+class Origins(Calls):
+    """Notes on each layer the call that it is the result of."""
+
+    def __init__(self, path: list[str], tracer: Tracer) -> None:
+        super().__init__(path)
+        self.tracer = tracer
+
+    def called(self, call: CallOfTorch, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        layers = self.tracer.layers
+        before = len(layers)
+        result = func(*args, **kwargs)
+        if len(layers) > before and (tensor := next(tensors_in(result), None)) is not None:
+            layers[-1] = replace(layers[-1], origin=_origin(call, self.tracer.positions(tensor)))
+        return result
+
+
+def _origin(call: CallOfTorch, positions: Positions | None) -> Origin:
+    if positions is None:
+        return Origin(call, None)
+    rows, columns = positions.axes
+    sides = (positions.dimension(0), positions.dimension(1))
+    periods = (rows.period if rows else 1, columns.period if columns else 1)
+    apart = (rows is None or sides[0] is not None) and (columns is None or sides[1] is not None)
+    return Origin(call, sides if apart else None, periods)
 
 
 def _with_branches(layers: list[Layer]) -> list[Layer]:

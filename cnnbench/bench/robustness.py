@@ -216,7 +216,7 @@ def feature_maps(network: nn.Module, spec: ImageSpec) -> list[FeatureMap]:
         twin = copy_network(network).to("meta")
         layers = trace(twin, spec)
         empty = torch.empty(1, spec.channels, spec.height, spec.width)
-    jumps: dict[tuple[int, ...], tuple[int, int]] = {
+    jumps: dict[tuple[int, ...], tuple[float, float]] = {
         layer.output_shape[1:]: layer.jump for layer in layers if layer.field and len(layer.output_shape) == 3
     }
     outputs = _outputs(twin, empty)
@@ -225,8 +225,8 @@ def feature_maps(network: nn.Module, spec: ImageSpec) -> list[FeatureMap]:
     for name, _, output in outputs[first:]:
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             rows, columns = jumps.get(tuple(output.shape[2:]), (0, 0))
-            if rows == columns > 0:
-                maps.append(FeatureMap(name, output.shape[3], columns))
+            if rows == columns > 0 and float(columns).is_integer():
+                maps.append(FeatureMap(name, output.shape[3], int(columns)))
     return maps
 
 

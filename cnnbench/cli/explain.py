@@ -109,7 +109,7 @@ def _plain(description: NetworkDescription) -> dict[str, Any]:
 def _plain_layer(described: LayerDescription) -> dict[str, Any]:
     document = asdict(described.layer)
     return {
-        **{key: value for key, value in document.items() if key != "field"},
+        **{key: value for key, value in document.items() if key not in ("field", "origin")},
         "receptive_field": described.layer.field,
         "receptive_field_measured": described.measured_field,
         "fully_connected_weights": described.layer.fully_connected,

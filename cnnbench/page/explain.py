@@ -24,7 +24,8 @@ CONVENTIONS = (
     "FC weights: what a fully connected layer between the same two tensors would need, without bias; the ratio is to "
     "the layer's own weights, without bias and batch norm. Receptive field: in pixels, by formula, and measured by "
     "where the gradient of one output unit of a linearised copy is not zero; 'image' where a layer joins all "
-    "positions. It may be larger than the image."
+    "positions, 'not by formula' behind products of positions (attention) and what moves them otherwise than evenly. "
+    "It may be larger than the image."
 )
 
 
@@ -172,7 +173,7 @@ def _row(place: int, described: LayerDescription) -> LayerRow:
         branch=layer.branch,
         window=" / ".join(word for word in window if word) or None,
         output=_shape(layer.output_shape),
-        field=_field(layer.field),
+        field=_field(layer.field) or "not by formula",
         measured_field=_field(described.measured_field),
         params=layer.params or None,
         fully_connected_weights=layer.fully_connected,

@@ -1,5 +1,6 @@
 """Receptive fields by the formula against those by gradients."""
 
+import copy
 import dataclasses
 import math
 
@@ -8,11 +9,12 @@ import torch
 from analysis_helpers import LARGE, OTHERS, VIT, apart, layers_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from small_graphs import STEPS, Function, conv, space_to_depth, sum_in_place, windows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench.analysis.layer import Field, Layer
-from cnnbench.analysis.receptive_field import KINDS, NARROW, measure_fields
+from cnnbench.analysis.receptive_field import MEASURED, NARROW, measure_fields
 from cnnbench.architectures import architecture
 from cnnbench.architectures.layers import GlobalAveragePool, GlobalMaxPool
 from cnnbench.types import COST_SPEC, ImageSpec
@@ -70,12 +72,14 @@ def fields(network: nn.Module, side: int = 32) -> tuple[list[Layer], list[Field]
 def test_formula_and_gradients_agree(name: str, spec: ImageSpec) -> None:
     network, layers = apart(name, spec)
     for layer, found in zip(layers, measure_fields(network, spec, layers=layers), strict=True):
-        assert found == (layer.field if layer.kind in KINDS else None), layer.name
+        assert found == (layer.field if layer.kind in MEASURED else None), layer.name
 
 
 def test_attention_and_layers_that_only_move_values_are_not_measured() -> None:
     network, layers = apart(VIT, LARGE)
-    assert set(measure_fields(network, LARGE, layers=layers)) == {None}
+    found = measure_fields(network, LARGE, layers=layers)
+    assert found[0] == (16, 16)
+    assert set(found[1:]) == {None}
     assert layers[0].field == (16, 16)
 
 
@@ -129,15 +133,6 @@ def test_global_pooling_and_what_follows_see_the_image(pool: nn.Module) -> None:
     assert found == [(3, 3), "image", "image"]
 
 
-class Function(nn.Module):
-    def __init__(self, function: object, *layers: nn.Module) -> None:
-        super().__init__()
-        self.function, self.layers = function, nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.layers)
-
-
 @pytest.mark.parametrize(
     "join", [torch.add, torch.mul, lambda a, b: torch.cat([a, b], dim=1)], ids=["add", "multiply", "concatenate"]
 )
@@ -167,13 +162,13 @@ def test_a_wrong_formula_is_detected() -> None:
             assert found == [layer.field for layer in layers] != [layer.field for layer in tampered]
 
 
-def test_pixels_that_the_formula_misses_are_measured() -> None:
+def test_branches_that_read_different_pixels_see_both() -> None:
     def function(x: Tensor) -> Tensor:
         return torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]], dim=1)
 
     layers, found = fields(Function(function))
     assert layers[-1].kind == "concatenate"
-    assert (layers[-1].field, found[-1]) == ((1, 1), (2, 2))
+    assert (layers[-1].field, found[-1]) == ((2, 2), (2, 2))
 
 
 def test_another_order_of_layers_is_detected() -> None:
@@ -188,13 +183,110 @@ def test_a_field_larger_than_the_image_is_measured_in_full() -> None:
     assert fields(network, side=16)[1][-1] == (41, 41)
 
 
-def test_a_network_that_refuses_other_sizes_is_not_measured() -> None:
-    def function(x: Tensor, layer: nn.Module) -> Tensor:
+def test_a_network_that_refuses_other_sizes_is_measured_on_its_own() -> None:
+    def function(x: Tensor, *layers: nn.Module) -> Tensor:
         assert math.prod(x.shape[2:]) == 32 * 32
-        return layer(x)
+        for layer in layers:
+            x = layer(x)
+        return x
 
-    assert fields(Function(function, nn.Conv2d(3, 3, 3)))[1] == [None]
+    network = Function(function, nn.Conv2d(3, 3, 5), nn.Conv2d(3, 3, 27, padding=13))
+    assert fields(network)[1] == [(5, 5), None], "the border cuts the second"
 
 
-def test_adaptive_pooling_to_several_places_is_not_measured() -> None:
-    assert fields(nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(5)))[1] == [(3, 3), None]
+TABLE = {
+    "upsampling": (nn.Sequential(conv(), conv(stride=2), nn.Upsample(scale_factor=2), conv()), (7, 7)),
+    "space to depth": (nn.Sequential(conv(), nn.PixelUnshuffle(2), conv(12)), (8, 8)),
+    "space to depth by views": (nn.Sequential(conv(), Function(space_to_depth), conv(12)), (8, 8)),
+    "pixel shuffle": (nn.Sequential(conv(), conv(3, 12, stride=2), nn.PixelShuffle(2), conv()), (7, 7)),
+    "roll": (nn.Sequential(conv(), Function(lambda x: x + torch.roll(x, 3, 2)), conv()), (8, 5)),
+    "largest of all": (nn.Sequential(conv(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(3, 10)), "image"),
+    "largest by dimension": (
+        nn.Sequential(conv(), Function(lambda x: x.max(3)[0].max(2).values), nn.Linear(3, 2)),
+        "image",
+    ),
+    "every second channel": (nn.Sequential(conv(3, 6), Function(lambda x: x[:, ::2]), conv()), (5, 5)),
+    "4x4 maxima of 32x32": (nn.Sequential(conv(), nn.AdaptiveMaxPool2d(4), conv()), (26, 26)),
+    "5x5 means of 32x32": (nn.Sequential(nn.AdaptiveAvgPool2d(5)), (8, 8)),
+    "Fourier transform": (
+        nn.Sequential(conv(), Function(lambda x: torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:])), conv()),
+        "image",
+    ),
+    "unfold": (nn.Sequential(conv(), Function(windows), conv(27)), (7, 7)),
+    "transposed": (nn.Sequential(conv(), conv(stride=2), nn.ConvTranspose2d(3, 3, 2, 2), conv()), (7, 7)),
+    "squeeze and excite": (
+        Function(
+            lambda x, first, gate: x * F.hardsigmoid(gate(F.adaptive_avg_pool2d(first(x), 1))), conv(), conv(kernel=1)
+        ),
+        "image",
+    ),
+    "sum in place": (nn.Sequential(conv(), Function(sum_in_place), conv()), (7, 7)),
+}
+"""Fields by hand, after Araujo et al. 2019; images of 32 x 32."""
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_fields_worked_out_by_hand(name: str) -> None:
+    network, expected = TABLE[name]
+    layers, found = fields(network)
+    assert (layers[-1].field, found[-1]) == (expected, expected)
+
+
+def test_a_product_of_positions_is_not_followed() -> None:
+    def function(x: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
+        tokens = before(x).flatten(2)
+        mixed = tokens @ (tokens.transpose(1, 2) @ tokens)
+        return after(mixed.view(x.shape[0], 3, *x.shape[2:]))
+
+    layers = layers_of(Function(function, conv(), conv()))
+    assert [layer.field for layer in layers] == [(3, 3), None, None, None]
+
+
+def changed_pixels(network: nn.Module, side: int, axis: int, *, period: int) -> int:
+    """By finite differences: from the first to the last line of pixels that an output unit depends on.
+
+    Of the units in the middle of the map the largest. Pixels made much brighter pass every maximum and activation.
+    """
+    images = torch.rand(1, 3, side, side, dtype=torch.float64).repeat(side + 1, 1, 1, 1)
+    for line in range(side):
+        images[line + 1].select(1 + axis, line).add_(1e4)
+    with torch.no_grad():
+        outputs = network(images) if axis == 1 else network(images).transpose(2, 3)
+    assume(outputs.shape[3] >= 3 * period)
+    middle = outputs[:, :, outputs.shape[2] // 2]
+    depends = ((middle[1:] - middle[:1]).abs() > 1e-6).any(dim=1)  # lines of pixels x units along the axis
+    third = depends.shape[1] // 3
+    extents = []
+    for unit in range(third, depends.shape[1] - third):
+        (lines,) = depends[:, unit].nonzero(as_tuple=True)
+        assume(len(lines) and lines[0] > 0 and lines[-1] < side - 1)
+        extents.append(int(lines[-1] - lines[0]) + 1)
+    return max(extents)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_formula_and_gradients_agree_on_every_step(name: str) -> None:
+    layers, found = fields(nn.Sequential(conv(), STEPS[name](), conv()), 48)
+    assert found[-1] == layers[-1].field
+    assert isinstance(found[-1], tuple)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60)
+@given(names=st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_formula_gradients_and_finite_differences_agree(names: list[str], seed: int) -> None:
+    torch.manual_seed(seed)
+    network = nn.Sequential(*[STEPS[name]() for name in names], nn.Conv2d(3, 3, 1)).double()
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, 0.5, 1)
+    twin = copy.deepcopy(network).float()
+    side = 48
+    layers, found = fields(twin, side)
+    field = layers[-1].field
+    assert found[-1] == field
+    assert isinstance(field, tuple)
+    assume(max(field) < side // 3)
+    assert layers[-1].origin is not None
+    for axis in (0, 1):
+        period = layers[-1].origin.periods[axis]
+        assert changed_pixels(network, side, axis, period=period) == field[axis]

@@ -302,9 +302,10 @@ def test_global_pooling_and_what_follows_see_the_image(pool: nn.Module, kind: st
     assert fields(layers) == [(3, 3), "image", "image"]
 
 
-def test_adaptive_pooling_to_several_places_is_not_followed() -> None:
+def test_adaptive_pooling_to_several_places_has_windows_of_its_own() -> None:
+    """Of 32 pixels, the third of five windows reads the 12th to the 19th."""
     assert [(layer.kind, layer.field) for layer in layers_of(nn.AdaptiveAvgPool2d(5))] == [
-        ("adaptive average pool", None)
+        ("adaptive average pool", (8, 8))
     ]
     assert kinds(layers_of(nn.Sequential(conv(1), nn.AdaptiveAvgPool2d(32)))) == ["convolution"]
 
@@ -336,9 +337,10 @@ def test_behind_attention_nothing_is_followed() -> None:
     assert set(fields(layers[1:])) == {None}
 
 
-def test_behind_a_transposed_convolution_nothing_is_followed() -> None:
+def test_a_transposed_convolution_divides_the_jump() -> None:
     layers = layers_of(nn.Sequential(conv(), nn.ConvTranspose2d(3, 3, 2, stride=2), conv()))
-    assert fields(layers) == [(3, 3), None, None]
+    assert fields(layers) == [(3, 3), (3, 3), (4, 4)]
+    assert [layer.jump for layer in layers] == [(1, 1), (0.5, 0.5), (0.5, 0.5)]
 
 
 @pytest.mark.parametrize(
