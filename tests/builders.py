@@ -65,7 +65,7 @@ def data_record(name: str = "d", **changes: Any) -> DataRecord:
         "name": name,
         "sha256": f"pixels of {name}",
         "train_images": 80,
-        "val_images": 10,
+        "val_images": IMAGES,
         "test_images": 100,
         "augment": Augment(),
     }
@@ -107,7 +107,7 @@ def run_record(arch: str = "a", seed: int = 1, right: int | None = 90, dataset: 
         "arch": arch,
         "seed": seed,
         "spec": SPEC,
-        "fit": FIT,
+        "fit": FIT if right is None else fitted(right),
         "identity": "i",
         "fc_weights": 64_000,
         "training_macs": 55_000,
@@ -118,6 +118,11 @@ def run_record(arch: str = "a", seed: int = 1, right: int | None = 90, dataset: 
         "test": None if right is None else scored(right, f"checkpoint of {task} {seed}"),
     }
     return RunRecord(**{**usual, **changes})
+
+
+def fitted(right: int, **changes: Any) -> FitResult:
+    """Training whose best checkpoint got `right` of 100 validation images right."""
+    return records.replace(FIT, **{"val_accuracy": right / IMAGES, "val_images": IMAGES, **changes})
 
 
 def scored(right: int, checkpoint: str) -> TestResult:
@@ -172,7 +177,7 @@ def write_bundle(record: RunRecord, size: int = 50_000, **changes: Any) -> Path:
         record.cost,
         CONTRACT,
         "w",
-        BundleRun(record.test.checkpoint_sha256, 2, 0.9, ()),
+        BundleRun(record.test.checkpoint_sha256, 2, record.fit.val_accuracy, ()),
         Reference(IMAGES, 90, "test", 0.0, 0.0),
         (variant,),
         {"model.onnx": FileHash(f"file of {record.task}", size)},

@@ -1,4 +1,4 @@
-"""`choose`: which network to ship under some limits, and why the others were not chosen."""
+"""`choose`: which file to ship under some limits, and why the others were not chosen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 from cnnbench import api
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
+from cnnbench.tables.candidates import Candidate, Score
 from cnnbench.tables.choose import By, Choice
 from cnnbench.tables.columns import every_column, plain
-from cnnbench.tables.rows import Row
 from cnnbench.types import Exit
 
 
@@ -24,25 +24,28 @@ def choose(
     max_params: int | None = None,
     by: By = "macs",
     dataset: str | None = None,
-    backend: str = "onnxruntime",
+    backend: str | None = None,
     provider: str = "cpu",
     threads: int = 1,
     format: Literal["text", "json"] = "text",
 ) -> int:
-    """Name the cheapest network that keeps every limit, then the others, each with the reason why it was not chosen.
+    """Name the cheapest file that keeps every limit, then the others, each with the reason why it was not chosen.
 
-    Where no network keeps them, the nearest one is named, and the exit code is 8.
+    Accuracy is that of the file on the validation images; its test accuracy is printed and chooses nothing. Where no
+    file keeps the limits, the nearest one and the limit to relax are named, and the exit code is 8.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`.
-        min_accuracy: Minimum of the mean test accuracy over seeds.
+        min_accuracy: Minimum of the accuracy of the file on the validation images.
         max_latency: Maximum of the 90th percentile of one call with one image.
         max_bytes: Maximum size of the ONNX file.
         max_macs: Maximum of multiply-adds for one image.
         max_params: Maximum of parameters.
-        by: What cheap means among those that keep the limits: macs, latency, bytes or params.
+        by: What cheap means among those that keep the limits: macs, latency, bytes or params; lower is macs, with the
+            accuracy met by the lower end of its 95 % interval.
         dataset: Which one, where there are several.
-        backend: Whose latency counts: onnxruntime, openvino, torch or torch-compile.
+        backend: Whose latency counts: onnxruntime, openvino, torch or torch-compile; by default the first two
+            where they were measured.
         provider: Of the latency that counts: cpu or cuda.
         threads: Of the latency that counts.
         format: How to print: text, or one JSON document with every figure.
@@ -68,21 +71,45 @@ def choose(
 
 
 def _print(choice: Choice) -> None:
-    nearest = f"; the nearest is {choice.nearest.row.task}" if choice.nearest else ""
+    relax = f": relax {choice.relax}" if choice.relax else ""
+    nearest = f"; the nearest is {choice.nearest.candidate.name}{relax}" if choice.nearest else ""
     print(f"{choice.answer}{nearest}")
+    for detail in choice.details:
+        print(f"  {detail}")
     for other in sorted(choice.others, key=lambda other: not other.keeps_limits):
-        print(f"  {other.row.task}: {other.reason}")
+        print(f"  {other.candidate.name}: {other.reason}")
 
 
 def _document(choice: Choice) -> Mapping[str, object]:
+    nearest = choice.nearest
     return {
+        "answer": choice.answer,
         "chosen": None if choice.chosen is None else _figures(choice.chosen),
-        "nearest": None if choice.nearest is None else choice.nearest.row.task,
-        "others": [{**_figures(other.row), "lost_by": other.reason} for other in choice.others],
+        "nearest": None
+        if nearest is None
+        else {"name": nearest.candidate.name, "misses": nearest.reason, "relax": choice.relax},
+        "others": [{**_figures(other.candidate), "lost_by": other.reason} for other in choice.others],
     }
 
 
-def _figures(row: Row) -> Mapping[str, object]:
-    """Every figure of a row."""
-    (figures,) = plain(every_column(sorted(row.latencies)), [row])
-    return figures
+def _figures(candidate: Candidate) -> Mapping[str, object]:
+    """Every figure of the row of a file, and of the file."""
+    (figures,) = plain(every_column(sorted(candidate.row.latencies)), [candidate.row])
+    file = {
+        "path": None if candidate.path is None else str(candidate.path),
+        "sha256": candidate.sha256 or None,
+        "precision": candidate.precision or None,
+        "bytes": candidate.bytes,
+        "backend": candidate.latency.backend if candidate.latency and candidate.percentiles else None,
+        "p50_ms": candidate.percentiles.p50_ms if candidate.percentiles else None,
+        "p90_ms": candidate.percentiles.p90_ms if candidate.percentiles else None,
+        "val": _score(candidate.val),
+        "test": _score(candidate.test),
+    }
+    return {**figures, "name": candidate.name, "file": file}
+
+
+def _score(score: Score | None) -> Mapping[str, float] | None:
+    if score is None:
+        return None
+    return {"right": score.right, "images": score.images, "accuracy": score.accuracy, "low": score.low}

@@ -37,6 +37,12 @@ class Group:
         return self.row.accuracy
 
     @property
+    def val_accuracy(self) -> float:
+        """Of a tested group: mean over its seeds, on validation images."""
+        assert self.row.val_accuracy is not None
+        return self.row.val_accuracy
+
+    @property
     def macs(self) -> int:
         assert self.row.macs is not None
         return self.row.macs

@@ -176,6 +176,7 @@ FIGURES = (
     _number("train_images", "training images", count),
     _number("epochs", "epochs"),
     _number("accuracy", "test accuracy", percent_digits, unit="%"),
+    _number("val_accuracy", "validation accuracy", percent_digits, unit="%"),
     _number("accuracy_std", "standard deviation over seeds", percent_digits, unit="%"),
     _number("accuracy_low", "95 % interval from", percent_digits, unit="%"),
     _number("accuracy_high", "95 % interval to", percent_digits, unit="%"),

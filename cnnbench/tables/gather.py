@@ -41,7 +41,13 @@ class Run:
 
     @property
     def predictions(self) -> Path:
+        """Of the test images."""
         return self.folder / "predictions.parquet"
+
+    @property
+    def val_predictions(self) -> Path:
+        """Of the validation images."""
+        return self.folder / "val_predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Records:
     failures: Sequence[Failure] = ()
     """Of runs that have no result."""
     bundles: Sequence[ExportRecord] = ()
+    bundle_folders: Sequence[Path] = ()
+    """Of `bundles`, in their order."""
     latencies: Sequence[LatencyCase] = ()
 
     def of_dataset(self, name: str) -> Records:
@@ -84,6 +92,7 @@ def gather(paths: str | Path | Sequence[str | Path]) -> Records:
         runs=[_run(file) for file in files if file.name == "result.json"],
         failures=[records.read(file, Failure) for file in failures],
         bundles=[read_export(file) for file in files if file.name == "manifest.json"],
+        bundle_folders=[file.parent for file in files if file.name == "manifest.json"],
         latencies=[case for file in files if file.name not in NAMES for case in latency_record.read(file)],
     )
     if not gathered.runs and not gathered.bundles and not gathered.failures:

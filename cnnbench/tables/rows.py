@@ -98,6 +98,8 @@ class Row:
     dataset: str
     accuracy: float | None = None
     """Mean over the seeds, on test images."""
+    val_accuracy: float | None = None
+    """Mean over the tested seeds, of the best checkpoint on validation images: what choices are made on."""
     accuracy_std: float | None = None
     accuracy_low: float | None = None
     """95 % interval; None with two seeds."""
@@ -153,6 +155,8 @@ class Row:
     """What the bundle's manifest says of its fp32 file; `verify` checks it."""
     latencies: Mapping[LatencyKey, Percentiles] = field(default_factory=dict)
     """Of the bundle's fp32 file."""
+    runs: Sequence[Run] = field(default=(), repr=False, compare=False)
+    """That it was made from."""
 
     @property
     def accuracy_spread(self) -> str:
@@ -223,6 +227,7 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         task=first.task,
         arch=first.arch,
         dataset=first.data.name,
+        runs=runs,
         failures=_reasons(first.task, failures),
         train_images=first.data.train_images,
         epochs=first.fit.epochs,
@@ -255,6 +260,7 @@ def _with_accuracy(row: Row, tested: Sequence[Run], predictions: Sequence[Predic
     return replace(
         row,
         accuracy=over_seeds.mean,
+        val_accuracy=fmean(run.record.fit.val_accuracy for run in tested),
         accuracy_std=over_seeds.std,
         accuracy_low=ends.low if ends else None,
         accuracy_high=ends.high if ends else None,

@@ -1,0 +1,191 @@
+"""What can be shipped: each kept file of each bundle, in each measured backend, and what is known of that file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cnnbench.records.bundle import ExportRecord, Manifest, PrecisionFile
+from cnnbench.tables.gather import Records, Run
+from cnnbench.tables.rows import LatencyKey, Percentiles, Row
+from cnnbench.tables.text import percent
+
+FILE_BACKENDS = ("onnxruntime", "openvino")
+"""Those that run the file; torch runs the network that it was made from."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many images of a split are classified correctly."""
+
+    right: int
+    images: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.images
+
+    @cached_property
+    def low(self) -> float:
+        """Lower end of Wilson's 95 % interval for new images."""
+        from cnnbench.analysis.statistics import proportion_interval
+
+        return proportion_interval(self.accuracy, self.images).low
+
+    @property
+    def text(self) -> str:
+        """`98.80 % (494 of 500)`."""
+        return f"{percent(self.accuracy)} ({self.right:,} of {self.images:,})"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The network that looks at no image: it answers the most frequent class."""
+
+    share: float
+    """Of the validation images that it gets right."""
+    words: str
+    """`always answering 3`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One file in one backend. Of a network that was not exported, the run that `export` would take."""
+
+    row: Row
+    """Of all runs of its task."""
+    precision: str = ""
+    """Empty where it was not exported."""
+    path: Path | None = None
+    sha256: str = ""
+    """Of the file."""
+    bytes: int | None = None
+    val: Score | None = None
+    """Of the file; of the run where it was not exported."""
+    test: Score | None = None
+    latency: LatencyKey | None = None
+    """Where `percentiles` were measured."""
+    percentiles: Percentiles | None = None
+    names_backend: bool = False
+    """Whether the file is a candidate in several backends."""
+    baseline: Baseline | None = None
+
+    @property
+    def name(self) -> str:
+        """`mnist5k_lenet5 int8`, with the backend where there are several."""
+        backend = f"in {self.latency.place}" if self.names_backend and self.latency else ""
+        return " ".join(part for part in (self.row.task, self.precision, backend) if part)
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether its validation images do not show that it is better than the baseline."""
+        return self.val is not None and self.baseline is not None and self.val.low <= self.baseline.share
+
+
+def candidates(
+    rows: Sequence[Row], gathered: Records, *, latency: LatencyKey, all_backends: bool = False
+) -> list[Candidate]:
+    """Every candidate of some rows.
+
+    Args:
+        rows: Of networks that compare.
+        gathered: What the rows were made from.
+        latency: The latency that counts.
+        all_backends: Take every backend that runs the file and was measured, not only that of `latency`.
+    """
+    measured = _measured(gathered)
+    return [
+        candidate
+        for row in rows
+        for candidate in _of_row(row, gathered, measured=measured, latency=latency, all_backends=all_backends)
+    ]
+
+
+Measured = Mapping[tuple[str, str], Mapping[LatencyKey, Percentiles]]
+"""By the hash of the bundle's float32 file, and the precision."""
+
+
+def _measured(gathered: Records) -> Measured:
+    found: dict[tuple[str, str], dict[LatencyKey, Percentiles]] = {}
+    for case in gathered.latencies:
+        key = LatencyKey(case.backend, case.provider, case.batch, case.threads)
+        found.setdefault((case.model_sha256, case.precision), {})[key] = Percentiles.of(case.seconds)
+    return found
+
+
+def _of_row(
+    row: Row, gathered: Records, *, measured: Measured, latency: LatencyKey, all_backends: bool
+) -> Iterator[Candidate]:
+    tested = [run for run in row.runs if run.record.test]
+    if not tested:
+        yield Candidate(row=row)
+        return
+    baseline = _baseline(row.runs)
+    bundles = list(_bundles_of(tested, gathered))
+    if not bundles:
+        record = max(tested, key=lambda run: run.record.fit.val_accuracy).record
+        assert record.test is not None
+        fit = record.fit
+        val = Score(round(fit.val_accuracy * fit.val_images), fit.val_images)
+        yield Candidate(row=row, val=val, test=Score(record.test.correct, record.test.images), baseline=baseline)
+    for bundle, folder in bundles:
+        for file in bundle.kept:
+            latencies = measured.get((bundle.files["model.onnx"].sha256, file.precision), {})
+            keys = _keys(latencies, latency, all_backends=all_backends)
+            for key in keys:
+                yield Candidate(
+                    row=row,
+                    precision=file.precision,
+                    path=folder / file.file,
+                    sha256=bundle.files[file.file].sha256,
+                    bytes=file.bytes,
+                    val=_val_score(bundle, file),
+                    test=Score(file.passes[0].correct, bundle.reference.images),
+                    latency=key,
+                    percentiles=latencies.get(key),
+                    names_backend=len(keys) > 1,
+                    baseline=baseline,
+                )
+
+
+def _keys(latencies: Mapping[LatencyKey, Percentiles], latency: LatencyKey, *, all_backends: bool) -> list[LatencyKey]:
+    """Where a file is a candidate."""
+    keys = [LatencyKey(name, latency.provider, latency.batch, latency.threads) for name in FILE_BACKENDS]
+    return [key for key in keys if all_backends and key in latencies] or [latency]
+
+
+def _bundles_of(tested: Sequence[Run], gathered: Records) -> Iterator[tuple[ExportRecord, Path]]:
+    """The bundles of the tested checkpoints, each once, with their folders."""
+    checkpoints = {run.record.test.checkpoint_sha256 for run in tested if run.record.test}
+    seen: set[str] = set()
+    for bundle, folder in zip(gathered.bundles, gathered.bundle_folders, strict=True):
+        sha256 = bundle.files["model.onnx"].sha256
+        if bundle.run.checkpoint_sha256 in checkpoints and sha256 not in seen:
+            seen.add(sha256)
+            yield bundle, folder
+
+
+def _val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
+    """Of a file on the validation images, in its worst pass.
+
+    None for lower precisions of bundles of earlier versions, which were not run on them.
+    """
+    if file.precision != "fp32" and not isinstance(bundle, Manifest):
+        return None
+    images = bundle.data.val_images
+    return Score(round((bundle.run.val_accuracy - file.lost_points / 100) * images), images)
+
+
+def _baseline(runs: Sequence[Run]) -> Baseline:
+    """From the labels of the validation images; where no run has kept them, all classes count as equally frequent."""
+    from cnnbench.analysis.confidence import read_predictions
+
+    kept = next((run.val_predictions for run in runs if run.val_predictions.is_file()), None)
+    if kept is None:
+        classes = runs[0].record.spec.num_classes
+        return Baseline(1 / classes, f"guessing one of {classes} classes")
+    labels = read_predictions(kept).labels.tolist()
+    label = max(sorted({*labels}), key=labels.count)
+    return Baseline(labels.count(label) / len(labels), f"always answering {label}")
