@@ -54,13 +54,20 @@ class Linearised(Calls):
         wanted: Calls whose results are kept.
         resized: Input and output sides of the adaptive poolings, in the network for images of the usual size.
         channels: Whether tensors have all their channels; else one, which is enough for most networks.
+        usual: Whether the image has its usual size; else a size that the network resizes to may be no part of it.
     """
 
     def __init__(
-        self, path: list[str], wanted: frozenset[Call], *, resized: Mapping[Call, tuple[Sides, Sides]], channels: bool
+        self,
+        path: list[str],
+        wanted: frozenset[Call],
+        *,
+        resized: Mapping[Call, tuple[Sides, Sides]],
+        channels: bool,
+        usual: bool,
     ) -> None:
         super().__init__(path)
-        self.wanted, self.resized, self.channels = wanted, resized, channels
+        self.wanted, self.resized, self.channels, self.usual = wanted, resized, channels, usual
         self.outputs: dict[Call, Tensor] = {}
 
     def called(self, call: Call, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -243,13 +250,23 @@ def _pooled(x: Tensor, dim: int, before: int, after: int) -> Tensor:
     return torch.cat(windows, dim=dim)
 
 
+def _interpolate(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor:
+    """To a size that follows the input's: to a fixed one, larger images are resized otherwise than the usual ones."""
+    x = args[0]
+    output: Tensor = F.interpolate(*args, **kwargs)
+    for before, after in zip(x.shape[2:], output.shape[2:], strict=True):
+        if not copy.usual and before % after and after % before:
+            raise NotLinearisedError(f"interpolate from {before} to {after}")
+    return output
+
+
 def _pixel_shuffle(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor | None:
     by = args[1] if len(args) > 1 else kwargs["upscale_factor"]
     return None if copy.channels else args[0].repeat_interleave(by, dim=-2).repeat_interleave(by, dim=-1)
 
 
 def _table() -> dict[str, Form]:
-    forms: dict[str, Form] = {"linear": _linear, "pixel_shuffle": _pixel_shuffle}
+    forms: dict[str, Form] = {"linear": _linear, "interpolate": _interpolate, "pixel_shuffle": _pixel_shuffle}
     for sides in (1, 2, 3):
         forms[f"conv{sides}d"] = _convolution
         forms[f"conv_transpose{sides}d"] = partial(_convolution, transposed=True)

@@ -111,7 +111,8 @@ def _run(
         pixels = torch.ones(1, channels, *sides, dtype=torch.float64, device="cpu", requires_grad=True)
         ran = False
         with running(network) as path, torch.enable_grad():
-            copy = Linearised(path, wanted, resized=resized, channels=bool(best))
+            usual = tuple(sides) == (spec.height, spec.width)
+            copy = Linearised(path, wanted, resized=resized, channels=bool(best), usual=usual)
             try:
                 with copy:
                     network(pixels.clone())
@@ -150,10 +151,12 @@ def _extent(output: Tensor, pixels: Tensor, origin: Origin, axis: int) -> Sides 
 
 def _support(output: Tensor, index: Any, pixels: Tensor, axis: int) -> Sides | None:
     """First and last pixel that a unit of `output` depends on."""
+    if not output.requires_grad:
+        return None
     try:
         unit = output[index].sum()
         (gradient,) = torch.autograd.grad(unit, pixels, retain_graph=True, allow_unused=True)
-    except (RuntimeError, IndexError):  # a network that has taken its output off the graph, or written over it
+    except Exception:  # whatever autograd has against what others' networks did, such as writing over what it needs
         return None
     if gradient is None:
         return None

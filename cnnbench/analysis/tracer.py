@@ -106,6 +106,10 @@ def _run(network: nn.Module, spec: ImageSpec, *, images: int = 1, per_image: fro
     if device.type != "meta":
         pixels.fill_(0.5)
     with ExitStack() as stack, torch.no_grad():
+        for parameter in network.parameters():  # else torch's counter asks a view of one for its gradient function
+            if parameter.requires_grad:
+                stack.callback(parameter.requires_grad_, True)
+                parameter.requires_grad_(False)
         path = stack.enter_context(running(network))
         # attention and recurrent layers as the products that they consist of, on the CPU as on the meta device
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))

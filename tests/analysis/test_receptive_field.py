@@ -194,6 +194,13 @@ def test_a_network_that_refuses_other_sizes_is_measured_on_its_own() -> None:
     assert fields(network)[1] == [(5, 5), None], "the border cuts the second"
 
 
+def test_resizing_to_a_fixed_size_is_measured_on_images_of_the_usual_one() -> None:
+    """Larger images would be resized the more: 32 to 48 is by one and a half."""
+    network = nn.Sequential(conv(), Function(lambda x: F.interpolate(x, size=(48, 48))), conv())
+    layers, found = fields(network)
+    assert found == [layer.field for layer in layers] == [(3, 3), (5, 5)]
+
+
 TABLE = {
     "upsampling": (nn.Sequential(conv(), conv(stride=2), nn.Upsample(scale_factor=2), conv()), (7, 7)),
     "space to depth": (nn.Sequential(conv(), nn.PixelUnshuffle(2), conv(12)), (8, 8)),

@@ -384,3 +384,21 @@ def test_a_number_that_is_read_from_the_image_is_no_layer() -> None:
     """A branch on the values of the image is traced as it goes."""
     network = Function(lambda x, layer: layer(x) * 2 if x.mean() > 0.3 else layer(x), conv())
     assert trace(network, COST_SPEC)[-1].kind == "convolution"
+
+
+class ClassToken(nn.Module):
+    """Passes a view of a parameter to a module, as class attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.zeros(1, 1, 3)), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.token.expand(len(x), -1, -1)) + self.layer(x.flatten(2).transpose(1, 2))
+
+
+def test_a_parameter_that_is_passed_on_is_traced_and_left_as_it_is() -> None:
+    network = ClassToken().to("meta")
+    layers = trace(network, COST_SPEC)
+    assert sum(layer.macs for layer in layers) == 3 * 5 * (32 * 32 + 1), "the token is expanded for each image"
+    assert all(parameter.requires_grad for parameter in network.parameters())
