@@ -14,11 +14,11 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from cnnbench import records
 from cnnbench.bundles.parity import comparison
-from cnnbench.records.bundle import Manifest
+from cnnbench.records.bundle import Manifest, PrecisionFile
 from cnnbench.types import CnnbenchError
 
 CONTENTS = {
-    "model.onnx": "the network in float32: the file to deploy",
+    "model.onnx": "the network in float32",
     "model_fp16.onnx": "weights and arithmetic in float16, float32 outside",
     "model_int8.onnx": "weights in int8 per channel, activations in uint8, calibrated on training images",
     "manifest.json": "contract, cost, verification, hashes of every file, environment",
@@ -69,6 +69,33 @@ def front_matter(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def recommended(manifest: Manifest) -> PrecisionFile:
+    """The file to deploy: the smallest that loses no more on validation than was allowed and is not slower than fp32.
+
+    Both times are medians of the export itself, one image on one thread, in turn. Where no other file is both, fp32.
+    """
+    fp32 = manifest.kept[0]  # the file of float32 is never refused
+    fitting = [
+        file
+        for file in manifest.kept
+        if file.latency_ms is not None and file.fp32_latency_ms is not None and file.latency_ms <= file.fp32_latency_ms
+    ]
+    return min([fp32, *fitting], key=lambda file: file.bytes)
+
+
+def _recommendation(manifest: Manifest) -> str:
+    file = recommended(manifest)
+    if file.precision != "fp32":
+        return (
+            f"the smallest file that loses at most {file.budget_points:g} points on validation and whose median time "
+            f"for one image on one thread, {file.latency_ms:.3f} ms, is not above that of fp32, "
+            f"{file.fp32_latency_ms:.3f} ms"
+        )
+    if len(manifest.kept) == 1:
+        return "the only file"
+    return "no smaller file is at least as fast for one image on one thread"
+
+
 def read_front_matter(path: Path) -> Any:
     """The YAML at the head of a card; None where there is none, or more than `LARGEST_HEAD`."""
     try:
@@ -90,6 +117,8 @@ def _body(manifest: Manifest) -> str:
     return _template().render(
         **fields | {"files": contents},
         dataset=manifest.data.name,
+        recommended=_Code(recommended(manifest).file),
+        why=_recommendation(manifest),
         example=(1, *manifest.contract.input.shape[1:]),
         pixels={
             "uint8": f"{'gray' if spec.channels == 1 else 'RGB'} as an image decoder gives it",

@@ -247,3 +247,39 @@ def test_a_folder_of_images_is_not_named_by_its_path(run: Path) -> None:
     assert shlex.split(test)[2:] == shlex.split(fit)[2:]
     options = ["--precision", "fp32,fp16,int8", "--max-accuracy-loss", "1.5%"]
     assert shlex.split(export)[2:] == ["runs/my task/seed1", *options]
+
+
+# --- which file to deploy ---
+
+
+def timed(manifest: Manifest, **milliseconds: float) -> Manifest:
+    """With these medians of the smaller files; fp32 takes 1 ms and 400 bytes, fp16 200 bytes, int8 100."""
+    sizes = {"fp32": 400, "fp16": 200, "int8": 100}
+    times = {name: {"latency_ms": ms, "fp32_latency_ms": 1.0} for name, ms in milliseconds.items()}
+    files = (
+        records.replace(file, bytes=sizes[file.precision], refused="", **times.get(file.precision, {}))
+        for file in manifest.variants
+    )
+    return records.replace(manifest, variants=tuple(files))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "file"),
+    [
+        ({"fp16": 0.9, "int8": 0.95}, "model_int8.onnx"),
+        ({"fp16": 1.0, "int8": 1.01}, "model_fp16.onnx"),
+        ({"fp16": 1.2, "int8": 1.01}, "model.onnx"),
+    ],
+    ids=["the smallest", "as fast", "slower"],
+)
+def test_the_smallest_file_that_is_not_slower_than_fp32_is_recommended(
+    milliseconds: dict[str, float], file: str, three: Path
+) -> None:
+    manifest = timed(manifest_of(three), **milliseconds)
+    assert card.recommended(manifest).file == file
+    assert f"Deploy `{file}`: " in card.text(manifest)
+
+
+def test_a_refused_file_is_not_recommended(three: Path) -> None:
+    manifest = refusing(timed(manifest_of(three), fp16=0.5, int8=0.5))
+    assert "Deploy `model.onnx`: the only file." in card.text(manifest)
