@@ -1,64 +1,77 @@
 """Slower or not: two bundles in one interleaved measurement, or two records of one machine.
 
-A difference counts only above what two processes of the same bundle differ by on this machine, and, within one
-measurement, only if fresh processes show it again.
+Processes of the same bundle differ by more than their samples tell, so intervals are between processes: Student's t
+over one value per process. Within one measurement a difference counts only if fresh processes show it again.
+docs/statistics.md has false alarms and power.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from cnnbench.bench import interleave, plan, record
 from cnnbench.bench.interleave import Budget, CaseSamples, Progress, silent
-from cnnbench.bench.percentiles import CONFIDENCE, Percentile, percentile
+from cnnbench.bench.percentiles import CONFIDENCE, percentile
 from cnnbench.bench.plan import DEFAULT_OPTIONS, Case, LatencyOptions, Setup
 from cnnbench.bench.record import LatencyCase, LatencyRecord
 from cnnbench.types import CnnbenchError, Exit
 
-SIGNIFICANCE = 0.01
 ROUNDS = 20
-"""Slices of a case: a rank test needs some, and a median over them forgives bursts of a few."""
+"""Slices of a case: a median over them forgives bursts of a few."""
 SMALLEST_EFFECT = 0.02
 """Below 2 % the layout of memory, which differs from process to process, decides (Mytkowicz et al. 2009)."""
+LARGEST_UNSEEN = 0.10
+"""Where a slowdown of more than this is not excluded, the answer is that it cannot be told."""
+POWER = 0.9
+"""Of one measurement for the smallest slowdown that it is said to see; seen twice, that is 0.81."""
 LEAST_ROUNDS = 10
-"""However long a call takes. Below 5 no difference can reach the significance: 2 of 252 orders are extreme."""
+"""However long a call takes."""
 LARGEST_SAMPLES = 200_000
-"""Of one process; enough to fill its seconds."""
-PROCESSES = 2
+"""Of one case, all its processes together; enough to fill its seconds."""
+PROCESSES = 4
 """Of each bundle; between them nothing differs but the process, so their difference is noise."""
-NAMES = ("A", "A again", "B", "B again")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One interleaved measurement of candidate A and baseline B. Ratios are of times, A over B."""
+    """The times of A over those of B, from one value per process."""
 
     ratio: float
     low: float
+    """End of the 95 % interval between processes."""
     high: float
-    floor: float
-    """What the processes of A, and those of B, may differ by at the same confidence, as a ratio above 1."""
+    smallest_seen: float
+    """The slowdown, as a ratio, that would have been seen in 9 of 10 such measurements."""
     p_value: float
-    """Mann-Whitney U over the medians of rounds; samples within a round are not independent."""
-    rounds: int
-    round_medians: dict[str, list[float]]
-    """Seconds: of each round, in each process: A, A again, B, B again."""
+    """Student's t between processes, two-sided."""
+    processes: int
+    """Of both together."""
+    rounds: int = 0
+    round_medians: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Seconds: of each round, in each process: A1, A2, ..., B1, B2, ..."""
 
-    def slower(self, floor: float) -> bool:
-        """Whether A is slower than B by more than the noise floor."""
-        return self.low > floor and self.p_value < SIGNIFICANCE
+    @property
+    def slower(self) -> bool:
+        """Whether A is shown to be slower than B by more than the smallest effect."""
+        return self.low > 1 + SMALLEST_EFFECT
 
-    def faster(self, floor: float) -> bool:
-        """Whether A is faster than B by more than the noise floor."""
-        return self.high < 1 / floor and self.p_value < SIGNIFICANCE
+    @property
+    def faster(self) -> bool:
+        """Whether A is shown to be faster than B by more than the smallest effect."""
+        return self.high < 1 / (1 + SMALLEST_EFFECT)
+
+    @property
+    def cannot_tell(self) -> bool:
+        """Whether a slowdown beyond the largest that may go unseen is neither shown nor excluded."""
+        return not self.slower and self.high > 1 + LARGEST_UNSEEN
 
     def __str__(self) -> str:
-        return f"{self.ratio:.3f} x ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.ratio:.3f} x (95 % interval {self.low:.3f} to {self.high:.3f}, {self.processes} processes)"
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class BundleComparison:
     regression: bool
     improvement: bool
     effects: tuple[Effect, ...]
+    cannot_tell: bool = False
+    """Whether no regression was shown, but one of more than `LARGEST_UNSEEN` is not excluded either."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,11 @@ class CaseChange:
     new_p50_ms: float
     old_p50_ms: float
     ratio: float
-    noise: float | None
-    """The largest share by which processes of one record differ; None where a record has a single process."""
+    low: float | None
+    """End of the 95 % interval between processes; None where `answer` says why."""
+    high: float | None
+    smallest_seen: float | None
+    """The slowdown that would have been seen in 9 of 10 such comparisons."""
     answer: str
     regression: bool
 
@@ -130,7 +148,7 @@ def compare_setups(
     Args:
         candidates: What may have become slower.
         baselines: As many.
-        options: Its batches, its seconds per process and batch size, and its seed.
+        options: Its batches, its seconds per case (all processes of a bundle together), and its seed.
         progress: Receives a line whenever something begins.
 
     Raises:
@@ -139,7 +157,7 @@ def compare_setups(
     order = random.Random(options.seed)
     pairs = list(zip(candidates, baselines, strict=True))
     first = _effects(pairs, options, order, progress)
-    differing = {case for case, effect in first.items() if effect.slower(effect.floor) or effect.faster(effect.floor)}
+    differing = {case for case, effect in first.items() if effect.slower or effect.faster}
     second: dict[Case, Effect] = {}
     if differing:
         names = ", ".join(case.name for case in first if case in differing)
@@ -153,70 +171,60 @@ def compare_setups(
 
 
 def conclude(name: str, effects: Sequence[Effect]) -> BundleComparison:
-    """The answer from one measurement, or from two where the first saw a difference.
-
-    The larger noise floor of the two counts for both: a quiet minute does not make the other one quieter.
-    """
-    floor = max(effect.floor for effect in effects)
+    """The answer from one measurement, or from two where the first saw a difference."""
     twice = len(effects) > 1
-    regression = twice and all(effect.slower(floor) for effect in effects)
-    improvement = twice and all(effect.faster(floor) for effect in effects)
+    regression = twice and all(effect.slower for effect in effects)
+    improvement = twice and all(effect.faster for effect in effects)
     last = effects[-1]
-    figures = f"{last}, noise floor {floor:.3f} x, Mann-Whitney p {last.p_value:.2g}"
+    cannot_tell = not regression and last.cannot_tell
+    seen = f"a slowdown from {max(effect.smallest_seen for effect in effects):.2f} x on would have been seen"
     if regression:
-        answer = f"{name}: regression, seen twice: the candidate takes {figures}"
+        answer = f"regression, seen twice: the candidate takes {last}"
     elif improvement:
-        answer = f"{name}: faster, seen twice: the candidate takes {figures}"
-    elif twice:
-        answer = f"{name}: no regression: a difference was seen once, and not again: {figures}"
+        answer = f"faster, seen twice: the candidate takes {last}"
+    elif cannot_tell:
+        answer = f"cannot tell: the candidate takes {last}; only {seen}"
     else:
-        answer = f"{name}: no regression: the candidate takes {figures}"
-    return BundleComparison(name, answer, regression, improvement, tuple(effects))
+        once = "a difference was seen once, and not again: " if twice else ""
+        answer = f"no regression: {once}the candidate takes {last}; {seen}"
+    return BundleComparison(name, f"{name}: {answer}", regression, improvement, tuple(effects), cannot_tell)
 
 
-def estimate_effect(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, seed: int = 0) -> Effect:
-    """The effect from medians of rounds in seconds: two processes of the candidate, two of the baseline.
+def estimate_effect(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Effect:
+    """The effect from medians of rounds in seconds, of at least two processes of the candidate and of the baseline.
 
-    Rounds are paired, since their slices lie side by side in time: within each, the log ratio of the two processes'
-    mean is taken, and the median of these over the rounds, with a bootstrap interval over rounds (Kalibera and Jones
-    2013, "Rigorous benchmarking in reasonable time").
+    The slices of a round lie side by side in time: the round's mean over all processes is taken off the logarithms, and
+    a process is the median of what is left over its rounds (Kalibera and Jones 2013, "Rigorous benchmarking in
+    reasonable time", on processes as the level that has to be repeated).
     """
-    from scipy.stats import mannwhitneyu
-
     rounds = min(len(process) for process in (*a, *b))
-    log_a, log_b = (np.log([process[:rounds] for process in side]) for side in (a, b))
-    middle, low, high = _median_interval(log_a.mean(0) - log_b.mean(0), seed)
-    noise = [abs(bound) for side in (log_a, log_b) for bound in _median_interval(side[0] - side[1], seed)[1:]]
-    return Effect(
-        ratio=float(np.exp(middle)),
-        low=float(np.exp(low)),
-        high=float(np.exp(high)),
-        floor=max(float(np.exp(max(noise))), 1 + SMALLEST_EFFECT),
-        p_value=float(mannwhitneyu(log_a.mean(0), log_b.mean(0)).pvalue),
-        rounds=rounds,
-        round_medians=dict(zip(NAMES, (list(process)[:rounds] for process in (*a, *b)), strict=True)),
-    )
+    logs = np.log([process[:rounds] for process in (*a, *b)])
+    values = np.median(logs - logs.mean(axis=0), axis=1)
+    names = [f"{side}{number + 1}" for side, processes in (("A", a), ("B", b)) for number in range(len(processes))]
+    medians = dict(zip(names, (list(process)[:rounds] for process in (*a, *b)), strict=True))
+    return replace(_between_processes(values[: len(a)], values[len(a) :]), rounds=rounds, round_medians=medians)
 
 
-def _median_interval(ratios: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """The median of log ratios `(rounds,)`, and its 95 % bootstrap interval."""
-    from scipy.stats import bootstrap
+def _between_processes(a: np.ndarray, b: np.ndarray) -> Effect:
+    """Student's t for logarithms of times, one per process."""
+    from scipy.stats import t
 
-    middle = float(np.median(ratios))
-    if len(ratios) < 2 or np.ptp(ratios) == 0:
-        return middle, middle, middle
-    interval = bootstrap(
-        (ratios,), np.median, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return middle, float(interval.low), float(interval.high)
+    degrees = len(a) + len(b) - 2
+    variance = (len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)
+    error = float(variance / degrees * (1 / len(a) + 1 / len(b))) ** 0.5
+    middle, quantile = float(a.mean() - b.mean()), float(t.ppf((1 + CONFIDENCE) / 2, degrees))
+    seen = np.log1p(SMALLEST_EFFECT) + (quantile + float(t.ppf(POWER, degrees))) * error
+    p_value = 2 * float(t.sf(abs(middle) / error, degrees)) if error > 0 else float(middle == 0)
+    ratio, low, high = np.exp([middle, middle - quantile * error, middle + quantile * error]).tolist()
+    return Effect(ratio, low, high, float(np.exp(seen)), p_value, degrees + 2)
 
 
 def _effects(
     pairs: Sequence[tuple[Setup, Setup]], options: LatencyOptions, order: random.Random, progress: Progress
 ) -> dict[Case, Effect]:
-    """By the candidate's case: two processes of each side, in turns."""
+    """By the candidate's case: the processes of both sides, in turns."""
     setups = [setup for pair in pairs for setup in pair for _ in range(PROCESSES)]
-    budget = Budget(options.seconds, LARGEST_SAMPLES, ROUNDS, LEAST_ROUNDS)
+    budget = Budget(options.seconds / PROCESSES, LARGEST_SAMPLES // PROCESSES, ROUNDS, LEAST_ROUNDS)
     measured = interleave.measure_in_turns(setups, options.batches, budget=budget, order=order, progress=progress)
     effects = {}
     for first in range(0, len(measured), 2 * PROCESSES):
@@ -236,8 +244,8 @@ def _round_medians(samples: CaseSamples) -> list[float]:
 def compare_records(new: str | Path, old: str | Path) -> RecordComparison:
     """Compare the cases of a record with the same cases of an older one.
 
-    A case is a regression only if its median is above the old one by more than processes of one record differ among
-    themselves, and the intervals of the medians do not overlap.
+    A case is a regression only if the interval between the processes of the two records lies above the smallest effect.
+    What changed on the machine between the two runs is not in it.
 
     Raises:
         CnnbenchError: The machines differ (exit 6), a file cannot be read, or they have no case in common (exit 3).
@@ -270,8 +278,7 @@ def _key(case: LatencyCase) -> tuple[str | int, ...]:
 
 def _change(new: LatencyCase, old: LatencyCase) -> CaseChange:
     medians = [float(np.median(case.seconds)) for case in (new, old)]
-    noise = _noise(new, old)
-    answer, is_regression = _answer(medians, [percentile(case.seconds, 50) for case in (new, old)], noise)
+    effect, reason = _effect(new, old)
     return CaseChange(
         task=new.task,
         backend=new.backend,
@@ -281,31 +288,31 @@ def _change(new: LatencyCase, old: LatencyCase) -> CaseChange:
         threads=new.threads,
         new_p50_ms=1e3 * medians[0],
         old_p50_ms=1e3 * medians[1],
-        ratio=medians[0] / medians[1],
-        noise=noise,
-        answer=answer,
-        regression=is_regression,
+        ratio=effect.ratio if effect else medians[0] / medians[1],
+        low=effect.low if effect else None,
+        high=effect.high if effect else None,
+        smallest_seen=effect.smallest_seen if effect else None,
+        answer=_answer(effect) if effect else f"no answer: {reason}",
+        regression=effect is not None and effect.slower,
     )
 
 
-def _noise(new: LatencyCase, old: LatencyCase) -> float | None:
+def _effect(new: LatencyCase, old: LatencyCase) -> tuple[Effect | None, str]:
+    """The effect between the processes of two records, or why there is none."""
     if min(len(new.process_medians), len(old.process_medians)) < 2:
-        return None
-    return max(max(case.process_medians) / min(case.process_medians) - 1 for case in (new, old))
+        return None, "noise needs at least two processes in each record"
+    reason = next((figure.reason for case in (new, old) if (figure := percentile(case.seconds, 50)).reason), "")
+    if reason:
+        return None, reason
+    return _between_processes(np.log(new.process_medians), np.log(old.process_medians)), ""
 
 
-def _answer(medians: Sequence[float], intervals: Sequence[Percentile], noise: float | None) -> tuple[str, bool]:
-    """The answer in words, and whether it is a regression."""
-    if noise is None:
-        return "no answer: noise needs at least two processes in each record", False
-    new, old = intervals
-    if new.low_seconds is None or old.low_seconds is None or new.high_seconds is None or old.high_seconds is None:
-        return f"no answer: {new.reason or old.reason}", False
-    if medians[0] > medians[1] * (1 + noise) and new.low_seconds > old.high_seconds:
-        return "regression", True
-    if medians[1] > medians[0] * (1 + noise) and old.low_seconds > new.high_seconds:
-        return "faster", False
-    return "no difference above the noise", False
+def _answer(effect: Effect) -> str:
+    if effect.slower:
+        return "regression"
+    if effect.faster:
+        return "faster"
+    return "cannot tell" if effect.cannot_tell else "no regression"
 
 
 def _notes(new: LatencyRecord, old: LatencyRecord) -> tuple[str, ...]:

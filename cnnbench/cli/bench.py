@@ -183,7 +183,9 @@ BASELINE_COLUMNS = [
     _milliseconds("old_p50_ms", "baseline p50"),
     _milliseconds("new_p50_ms", "p50"),
     Column("ratio", "times the baseline", "{:.3f}".format, right=True),
-    Column("noise", "noise between processes", lambda share: f"{100 * share:.1f}", unit="%", right=True),
+    Column("low", "95 % interval between processes from", "{:.3f}".format, right=True),
+    Column("high", "to", "{:.3f}".format, right=True),
+    Column("smallest_seen", "slowdown that would be seen", "{:.2f}".format, unit="x", right=True),
     Column("answer", "answer"),
 ]
 PLAIN_COLUMNS = [
