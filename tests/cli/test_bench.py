@@ -227,7 +227,8 @@ def test_a_record_is_compared_with_an_older_one(capsys: pytest.CaptureFixture[st
     assert (row["answer"], row["ratio"]) == ("regression", pytest.approx(1.5))
     assert verb.print_record_comparison(old, new, format="markdown") == Exit.OK
     *_, line = capsys.readouterr().out.splitlines()
-    assert line == "| mnist5k_lenet5 | onnxruntime | fp32 | cpu | 8 | 1 | 1.500 | 1.000 | 0.667 | 0.667 | 0.667 | 1.02 | faster |"
+    figures = "1.500 | 1.000 | 0.667 | 0.667 | 0.667 | 1.02"
+    assert line == f"| mnist5k_lenet5 | onnxruntime | fp32 | cpu | 8 | 1 | {figures} | faster |"
 
 
 @pytest.mark.slow
