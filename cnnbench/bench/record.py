@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -145,6 +145,21 @@ def _on_device(setup: Setup, processes: Sequence[CaseSamples]) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What makes two latencies comparable; None where the record does not have it."""
+
+    cpu: str | None
+    cores: int | None
+    system: str | None
+    gpus: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        gpus = ", ".join(self.gpus or ())
+        cores = f"{self.cores} cores" if self.cores else ""
+        return ", ".join(part for part in (self.cpu, cores, self.system, gpus) if part)
+
+
+@dataclass(frozen=True)
 class LatencyCase:
     """Every call that was timed on one setup at one batch size."""
 
@@ -161,21 +176,9 @@ class LatencyCase:
     """Of each call: finite, above 0, never empty."""
     process_medians: tuple[float, ...] = ()
     """Median seconds of each process that measured the case; empty where the record does not have them."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What makes two latencies comparable; None where the record does not have it."""
-
-    cpu: str | None
-    cores: int | None
-    system: str | None
-    gpus: tuple[str, ...] | None
-
-    def __str__(self) -> str:
-        gpus = ", ".join(self.gpus or ())
-        cores = f"{self.cores} cores" if self.cores else ""
-        return ", ".join(part for part in (self.cpu, cores, self.system, gpus) if part)
+    machine: Machine | None = None
+    origin: str = ""
+    """The file that it was read from: one run of `bench`."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,20 @@ class LatencyRecord:
     cases: tuple[LatencyCase, ...]
     machine: Machine | None
     packages: Mapping[str, str]
+
+
+def mixed(cases: Iterable[LatencyCase]) -> str:
+    """What a reader of one table of these latencies has to know; empty where all are of one run of `bench`."""
+    machines = sorted({str(case.machine) if case.machine else "a machine that is not described" for case in cases})
+    origins = sorted({case.origin for case in cases})
+    if len(machines) > 1:
+        return f"latencies of {len(machines)} machines do not compare: {'; '.join(machines)}"
+    if len(origins) > 1:
+        return (
+            f"latencies of {len(origins)} runs of bench ({', '.join(origins)}): what changed on the machine between "
+            "them is in the differences"
+        )
+    return ""
 
 
 def read(path: Path) -> list[LatencyCase]:
@@ -204,12 +221,17 @@ def read_record(path: Path) -> LatencyRecord:
     content = records.read_json(path)
     try:
         file = msgspec.convert(content, _File)
-        cases = tuple(_case(benchmark) for benchmark in file.benchmarks if "model_sha256" in benchmark.extra_info)
+        machine = _machine(file.machine_info)
+        cases = tuple(
+            replace(_case(benchmark), machine=machine, origin=str(path))
+            for benchmark in file.benchmarks
+            if "model_sha256" in benchmark.extra_info
+        )
     except (msgspec.ValidationError, RecursionError) as error:
         raise CnnbenchError(f"{path} is not a record of latencies: {error}", Exit.DATA) from None
     if not cases:
         raise CnnbenchError(f"{path} holds no latencies; expected what `cnnbench bench` wrote", Exit.DATA)
-    return LatencyRecord(cases, _machine(file.machine_info), file.machine_info.packages if file.machine_info else {})
+    return LatencyRecord(cases, machine, file.machine_info.packages if file.machine_info else {})
 
 
 class _Stats(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from cnnbench.bench.record import mixed
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
 from cnnbench.records.bundle import ExportRecord
@@ -21,7 +22,7 @@ from cnnbench.tables.columns import (
     select,
     target_columns,
 )
-from cnnbench.tables.gather import Records, gather, no_results_message
+from cnnbench.tables.gather import Records, fp32_latencies, gather, no_results_message
 from cnnbench.tables.pair import PairedComparison, compare_pair
 from cnnbench.tables.pairs import PAIR_COLUMNS, best_sentence
 from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
@@ -101,6 +102,8 @@ def compare(
     drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=size) if view == "summary" else []
     if format == "table":
         _print_notes(rows, drawn)
+        if shown and (note := mixed(fp32_latencies(gathered))):
+            print(note)
     return Exit.OK
 
 

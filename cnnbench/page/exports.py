@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cnnbench.bench.percentiles import PERCENTS, Percentile, percentile
-from cnnbench.bench.record import LatencyCase
+from cnnbench.bench.record import LatencyCase, mixed
 from cnnbench.page.charts import latency as charts
 from cnnbench.page.charts.base import COLOURS, Point, shortened
 from cnnbench.page.material import Material
@@ -47,7 +47,12 @@ def latency(material: Material) -> Section | None:
     )
     rows = [_percentiles(case) for case in cases]
     columns = [column for column in LATENCY if any(column.value(row) not in (None, "") for row in rows)]
-    blocks = [Block(notes=notes, legend=legend, pictures=pictures), Block(table=Table(columns, rows))]
+    origin = mixed(cases)
+    said = [
+        "Intervals take the calls as independent: what differs between processes and runs is not in them.",
+        *([f"{origin[0].upper()}{origin[1:]}."] if origin else []),
+    ]
+    blocks = [Block(notes=notes, legend=legend, pictures=pictures), Block(notes=said, table=Table(columns, rows))]
     return Section("latency", "Latency", lead, blocks)
 
 

@@ -204,6 +204,12 @@ def groups_on_full_data(known: Sequence[list[Run]]) -> list[list[Run]]:
     return [runs for runs in known if runs[0].record.data.train_images == most[runs[0].record.data.name]]
 
 
+def fp32_latencies(gathered: Records) -> list[LatencyCase]:
+    """The latencies that the rows of tables show: of the fp32 files of the bundles."""
+    files = {bundle.files["model.onnx"].sha256 for bundle in gathered.bundles}
+    return [case for case in gathered.latencies if case.precision == "fp32" and case.model_sha256 in files]
+
+
 def scored_predictions(run: Run) -> Predictions:
     """What the best checkpoint of a tested run predicted.
 

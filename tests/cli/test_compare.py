@@ -463,6 +463,27 @@ def test_one_seed_failures_and_mixed_datasets_are_told_below_the_table(capsys: p
     )
 
 
+def test_latencies_of_several_runs_or_machines_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [made.run_record(arch) for arch in "ab"]
+    for record in runs:
+        made.write_run(record)
+        made.write_bundle(record)
+        made.write_latencies(made.measured(record, SECONDS.tolist()), path=f"latency_{record.arch}.json")
+    alone = notes(capsys, "runs", "exports", "latency_a.json")
+    assert "latencies of" not in alone
+    assert "latencies of 2 runs of bench (latency_a.json, latency_b.json)" in (
+        notes(capsys, "runs", "exports", "latency_a.json", "latency_b.json").replace("\n", " ")
+    )
+    content = json.loads(Path("latency_b.json").read_text())
+    machine = {"cpu": {"brand_raw": "another processor", "count": 4}, "system": "Linux"}
+    Path("latency_b.json").write_text(json.dumps({**content, "machine_info": machine}))
+    told = notes(capsys, "runs", "exports", "latency_a.json", "latency_b.json")
+    expected = (
+        "latencies of 2 machines do not compare: a machine that is not described; another processor, 4 cores, Linux"
+    )
+    assert expected in told
+
+
 def test_one_dataset_s_runs_and_failures_alone_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made.write_run(made.run_record())
     made.write_run(made.run_record(dataset="e"))
