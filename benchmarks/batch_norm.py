@@ -16,7 +16,7 @@ import torch
 from proof import randomised
 
 from cnnbench.bundles import contract, folding, graph
-from cnnbench.runtime.providers import open_session
+from cnnbench.runtime.providers import LEVELS, Level, open_session
 from cnnbench.types import ImageSpec
 
 SPEC = ImageSpec(32, 32, 3, 10, (0.5,) * 3, (0.25,) * 3)
@@ -51,18 +51,18 @@ def main() -> None:
     for arch in chosen.arch:
         models = files(arch)
         sessions = {
-            (kind, optimized): open_session(model.SerializeToString(), "cpu", threads=1, optimized=optimized)
+            (kind, level): open_session(model.SerializeToString(), "cpu", threads=1, level=level)
             for kind, model in models.items()
-            for optimized in (True, False)
+            for level in LEVELS[:2]
         }
-        times: dict[tuple[str, bool], list[float]] = {key: [] for key in sessions}
+        times: dict[tuple[str, Level], list[float]] = {key: [] for key in sessions}
         for _ in range(chosen.rounds * 10):
             for key, session in sessions.items():
                 began = time.perf_counter()
                 session.run([contract.LOGITS], {contract.INPUT: pixels})
                 times[key].append(1e3 * (time.perf_counter() - began))
         for kind, model in models.items():
-            on, off = (float(np.median(times[kind, optimized])) for optimized in (True, False))
+            on, off = (float(np.median(times[kind, level])) for level in LEVELS[:2])
             size = len(model.SerializeToString())
             print(f"| {arch} | {kind} | {len(model.graph.node)} | {size:,} | {on:.3f} | {off:.3f} |", flush=True)
 

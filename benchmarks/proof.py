@@ -31,7 +31,7 @@ from cnnbench.bundles.parity.golden import golden_images
 from cnnbench.bundles.parity.proof import prove
 from cnnbench.bundles.parity.reference import torch_logits
 from cnnbench.records.bundle import Proof
-from cnnbench.runtime.providers import open_session
+from cnnbench.runtime.providers import LEVELS, open_session
 from cnnbench.types import CnnbenchError, ImageSpec
 
 NETWORKS = {
@@ -281,8 +281,8 @@ def arithmetic(case: Case) -> str:
 
     serialized = case.exported.model.SerializeToString()
     rows = [off(torch_logits(network, case.pixels))]
-    for optimized in (True, False):
-        session = open_session(serialized, "cpu", optimized=optimized)
+    for level in LEVELS[:2]:
+        session = open_session(serialized, "cpu", level=level)
         rows.append(off(session.run([contract.LOGITS], {contract.INPUT: case.pixels})[0]))
     for bits in (11, 8):
         with torch.no_grad(), Rounded(bits):

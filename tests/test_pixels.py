@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnnbench import pixels
 from cnnbench.bundles import graph
 from cnnbench.runtime.predict import as_input
-from cnnbench.runtime.providers import open_session
+from cnnbench.runtime.providers import LEVELS, Level, open_session
 from cnnbench.types import ImageSpec
 
 images_of_any_size = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=5))
@@ -67,9 +67,9 @@ def exported() -> onnx.ModelProto:
     return graph.to_onnx(Floats(), ImageSpec(8, 16, 1, num_classes=128), metadata={}).model
 
 
-@pytest.mark.parametrize("optimized", [True, False])
-def test_the_exported_graph_computes_the_same_bits(exported: onnx.ModelProto, optimized: bool) -> None:
-    session = open_session(exported.SerializeToString(), optimized=optimized)
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_exported_graph_computes_the_same_bits(exported: onnx.ModelProto, level: Level) -> None:
+    session = open_session(exported.SerializeToString(), level=level)
     (logits,) = session.run(None, {"pixels": EVERY_LEVEL})
     assert np.array_equal(logits, pixels.to_float(torch.from_numpy(EVERY_LEVEL)).flatten(1).numpy())
 

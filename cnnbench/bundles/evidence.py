@@ -24,6 +24,9 @@ from cnnbench.types import CnnbenchError, Exit, first_line
 LARGEST_ARRAYS, LARGEST_READ = 2**27, 2**20
 """Bytes of all arrays of a file, 24 images of 1024 x 1024 x 3 among them; and of one read of it."""
 
+SECONDS = 300.0
+"""What checking one file and running its few golden images may take."""
+
 
 @dataclass(frozen=True)
 class Check:

@@ -62,13 +62,13 @@ def _logits_of_test(bundle: OpenBundle, file: PrecisionFile, test: Split) -> dic
                     f"{file.file} answers otherwise at batch {size}: logits differ by {difference:.2g} (bound "
                     f"{bound:.2g})",
                 )
-    return {each.optimized: by_size[comparison.CHUNK] for each, by_size in zip(passes, found, strict=True)}
+    return {each.level == "on": by_size[comparison.CHUNK] for each, by_size in zip(passes, found, strict=True)}
 
 
 def _logits_of_val(bundle: OpenBundle, file: PrecisionFile, val: Split) -> list[np.ndarray]:
     """Logits `(N, num_classes)` of the validation split, graph optimisations on and off."""
     sizes = {comparison.CHUNK: len(val)}
-    passes = [child.PassRequest(optimized=level, sizes=sizes, profile=False) for level in (True, False)]
+    passes = [child.PassRequest(level=level, sizes=sizes, profile=False) for level in parity.BY_LEVEL]
     return [by_size[comparison.CHUNK] for by_size in _run(bundle, file, val, passes)]
 
 

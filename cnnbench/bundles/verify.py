@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cnnbench import records
-from cnnbench.bundles import card, claims, inventory, scripts
-from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, arrays, failed
+from cnnbench.bundles import answers, card, claims, inventory, scripts
+from cnnbench.bundles.evidence import SECONDS, Check, CheckError, OpenBundle, failed
 from cnnbench.bundles.manifest import MANIFEST, open_manifest, require_bundle
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
@@ -26,8 +25,6 @@ from cnnbench.runtime import openvino_session, sandbox
 from cnnbench.runtime.providers import require
 from cnnbench.types import CnnbenchError, Exit
 
-SECONDS = 300.0
-"""What checking one file and running its few golden images may take."""
 EXACT_SECONDS, EXACT_IMAGES = 20.0, claims.LEAST_IMAGES
 """How long the float32 file is evaluated in float64, and on how many images in any case."""
 TOTAL_SECONDS, RESCORE_SECONDS = 900.0, 4 * 3600.0
@@ -83,12 +80,12 @@ def verify_bundle(
     manifest = bundle.manifest
     checks = [_check_hashes(bundle, found), claims.check(bundle), _check_card(bundle, allow_predict)]
     checks.append(Check("confined", sandbox.confinement()))
-    logits = {file.precision: _golden_logits(bundle, file) for file in manifest.kept}
+    given = {file.precision: answers.of_golden(bundle, file) for file in manifest.kept}
     checks += [
-        Check("graph", f"{len(logits)} valid ONNX, contract and metadata as stated, weights inside"),
+        Check("graph", f"{len(given)} valid ONNX, contract and metadata as stated, weights inside"),
         _check_proof(bundle, quick=quick),
         *(_check_lower(bundle, file) for file in manifest.kept if file.precision != "fp32"),
-        *(_check_golden(bundle, file, logits[file.precision]) for file in manifest.kept),
+        *(answers.check(bundle, file, given[file.precision]) for file in manifest.kept),
         _check_reference(bundle),
     ]
     if rescore:
@@ -144,33 +141,6 @@ def _as_written(bundle: OpenBundle) -> bool:
         return records.read_bytes(bundle.path / "README.md").decode() == card.text(bundle.manifest)
     except Exception:  # what the template meets in a manifest that lacks something
         return False
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Logits `(M, num_classes)` of golden images `rows`, at one batch size and level of graph optimisation."""
-
-    rows: np.ndarray
-    logits: np.ndarray
-
-
-def _golden_logits(bundle: OpenBundle, file: PrecisionFile) -> list[_Answers]:
-    """Logits of the golden images in every pass of an export, from a process of its own, which checks the file first.
-
-    They are repeated, so that each batch size is filled.
-    """
-    pixels = bundle.golden.pixels
-    most = max(len(pixels), *comparison.BATCH_SIZES)
-    rows = np.resize(np.arange(len(pixels)), most)
-    passes = [
-        records.replace(each, sizes={size: max(size, len(pixels)) for size in each.sizes})
-        for each in parity.pass_requests(most, few=most)
-    ]
-    try:
-        found = bundle.logits(file, pixels[rows], passes=passes, most=SECONDS)
-    except CnnbenchError as error:
-        raise CheckError("graph", str(error), error.code) from None
-    return [_Answers(rows[: len(logits)], logits) for by_size in found for logits in by_size.values()]
 
 
 def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
@@ -251,34 +221,6 @@ def _check_lower(bundle: OpenBundle, file: PrecisionFile) -> Check:
     if file.precision == "fp16":
         how = f"the nearest half of float32's, {found.clamped} numbers at the limit of float16"
     return Check("lower", f"{file.file}: {found.rounded} weights {how}")
-
-
-def _check_golden(bundle: OpenBundle, file: PrecisionFile, answers: list[_Answers]) -> Check:
-    """Logits of float32 against the reference network's; of lower precision against its own when it was exported."""
-    golden = bundle.golden
-    if file.precision == "fp32":
-        expected = golden.logits
-    else:
-        (of_test,) = arrays("golden", bundle.path / "golden.npz", f"logits_{file.precision}")
-        expected = np.full_like(golden.logits, np.nan)  # what is not of the test split is not compared
-        if of_test.shape != expected[golden.places >= 0].shape:
-            raise failed("golden", f"golden.npz holds logits {of_test.shape} of {file.file}")
-        expected[golden.places >= 0] = of_test
-    kept = np.isfinite(expected).all(axis=1)
-    if any(answer.logits.shape[1:] != expected.shape[1:] for answer in answers):
-        raise failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {answers[0].logits.shape}")
-    error = max(
-        float(np.abs(answer.logits - expected[answer.rows])[kept[answer.rows]].max(initial=0)) for answer in answers
-    )
-    largest = float(np.abs(expected[kept]).max(initial=0))
-    # other processors' kernels saturate or round 8-bit sums elsewhere; the weights themselves are compared exactly
-    bound = bundle.manifest.reference.error_bound if file.precision == "fp32" else comparison.LOOSEST_LOWER * largest
-    if file.precision == "fp32" and not bound <= comparison.LOOSEST * largest:
-        raise failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
-    if not error <= bound:
-        raise failed("golden", f"golden logits of {file.file} differ by {error:.2g}; bound {bound:.2g}")
-    detail = f"{file.file}: {kept.sum()} images at {len(answers)} batch sizes and levels, largest logit error"
-    return Check("golden", f"{detail} {error:.1e} (bound {bound:.1e})")
 
 
 def _check_reference(bundle: OpenBundle) -> Check:

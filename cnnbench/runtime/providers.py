@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnxruntime
@@ -26,6 +26,17 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Our short name: ONNX Runtime's name and its options."""
 
+Level = Literal["on", "off", "basic", "extended"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""Levels of graph optimisation; all are on by default."""
+ORT_LEVELS: dict[Level, str] = {
+    "on": "ORT_ENABLE_ALL",
+    "off": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+}
+"""ONNX Runtime's names of them."""
+
 QUIET, ERRORS = 4, 2
 """ONNX Runtime's log levels: fatal errors only, since errors are raised; and everything from warnings up."""
 
@@ -35,7 +46,7 @@ def open_session(
     provider: str = "cpu",
     *,
     threads: int = 0,
-    optimized: bool = True,
+    level: Level = "on",
     profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on `provider` alone.
@@ -44,7 +55,7 @@ def open_session(
         model: Path of the ONNX file, or its bytes.
         provider: "cpu" or "cuda".
         threads: Threads within an operator; 0 leaves the choice to ONNX Runtime.
-        optimized: Whether its graph optimisations are all on, as by default, or all off.
+        level: Which of its graph optimisations are on: all as by default, none, or those of a level between.
         profile: Where to write its profile, without suffix.
 
     Raises:
@@ -61,7 +72,7 @@ def open_session(
             Exit.ENVIRONMENT,
         )
     try:
-        session = _session(model, provider, threads=threads, optimized=optimized, profile=profile)
+        session = _session(model, provider, threads=threads, level=level, profile=profile)
     except Exception as error:  # its classes are private; which of the two it is decides the exit code
         if provider != "cpu":
             raise _unusable(provider, str(error)) from None
@@ -77,7 +88,7 @@ def _session(
     provider: str,
     *,
     threads: int = 0,
-    optimized: bool = True,
+    level: Level = "on",
     profile: Path | None = None,
     log_level: int = QUIET,
 ) -> onnxruntime.InferenceSession:
@@ -85,8 +96,7 @@ def _session(
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = log_level
     settings.intra_op_num_threads = threads
-    if not optimized:
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, ORT_LEVELS[level])
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     if provider != "cpu":

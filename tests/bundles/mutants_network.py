@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -250,6 +250,47 @@ def negated_at(size: int, model: Graph) -> None:
     )
 
 
+def negated_where(conditions: Sequence[str], model: Graph) -> None:
+    """Logits negated where every one of some conditions holds.
+
+    "not basic": no optimisation of that level merges the factors 1e30 and 1e-30 of a convolution, which overflows.
+    "basic": its weights are merged, those of a matrix product, which the level above merges, are not. "alone": batch 1.
+    """
+    model.graph.node[-1].output[0] = "honest"
+    numbers = {"zero": 0, "big": 1e10, "up": 1e30, "down": 1e-30, "limit": 1e20}
+    constants = {name: np.array(value, np.float32) for name, value in numbers.items()}
+    side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    constants |= {"ones": np.full((1, side, 1, 1), 1e30, np.float32), "eye": np.eye(3, dtype=np.float32)}
+    constants |= {"one": np.array([1], np.int64)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    steps = [
+        ("Cast", ["pixels"], "float", {"to": TensorProto.FLOAT}),
+        ("Mul", ["float", "zero"], "nothing", {}),
+        ("Add", ["nothing", "big"], "x", {}),
+        ("Conv", ["x", "ones"], "convolved", {"kernel_shape": [1, 1]}),
+        ("Mul", ["convolved", "down"], "back", {}),
+        ("ReduceMax", ["back"], "largest", {"keepdims": 0}),
+        ("Less", ["largest", "limit"], "merged", {}),
+        ("Not", ["merged"], "not basic", {}),
+        ("Mul", ["x", "up"], "raised", {}),
+        ("MatMul", ["raised", "eye"], "product", {}),
+        ("Mul", ["product", "down"], "lowered", {}),
+        ("ReduceMax", ["lowered"], "largest of all", {"keepdims": 0}),
+        ("Less", ["largest of all", "limit"], "merged more", {}),
+        ("Not", ["merged more"], "not extended", {}),
+        ("And", ["merged", "not extended"], "basic", {}),
+        ("Shape", ["pixels"], "count", {"start": 0, "end": 1}),
+        ("Equal", ["count", "one"], "alone", {}),
+        ("And", [conditions[0], conditions[-1]], "hit", {}),
+        ("Neg", ["honest"], "negated", {}),
+        ("Where", ["hit", "negated", "honest"], "logits", {}),
+    ]
+    model.graph.node.extend(
+        helper.make_node(kind, inputs, [output], f"step{index}", **more)
+        for index, (kind, inputs, output, more) in enumerate(steps)
+    )
+
+
 CAUGHT = [
     *(
         of_graph(f"a weight {where} by one unit in its last place", partial(largest_weight, at, factor), "proof", OTHER)
@@ -282,6 +323,19 @@ CAUGHT = [
         of_graph(f"logits negated at batch {size}", partial(negated_at, size), "golden", "golden logits of model.onnx")
         for size in (1, 64)
     ),
+    of_graph("logits negated at a batch size that is drawn", partial(negated_at, 150), "golden", "at batch 150, graph"),
+    of_claim(
+        "logits negated at optimisation level basic, and the constants for it in the proof",
+        proven_anew(partial(negated_where, ["basic"])),
+        "golden",
+        "graph optimisations basic",
+    ),
+    of_claim(
+        "logits negated without optimisations at batch 1, and the constants for it in the proof",
+        proven_anew(partial(negated_where, ["not basic", "alone"])),
+        "golden",
+        "at batch 1, graph optimisations off",
+    ),
     of_graph(
         "logits negated at batch 5, which only the end of the test split fills",
         partial(negated_at, 5),
@@ -300,7 +354,10 @@ PASSING = [
     of_graph("10,000 nodes that do nothing", idle_nodes, NOTHING, "it computes the same, more slowly"),
     of_graph("a sequence on the way to the last layer", through_a_sequence, NOTHING, "it computes the same"),
     of_graph(
-        "logits negated at batch 11", partial(negated_at, 11), NOTHING, "no batch of 11 is run, as verify says itself"
+        "logits negated at batch 11",
+        partial(negated_at, 11),
+        NOTHING,
+        "no batch of 11 was drawn, of sizes up to 300, as verify says itself",
     ),
     of_claim(
         "a back door, and its constants in the proof",

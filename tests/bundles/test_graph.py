@@ -24,7 +24,7 @@ from cnnbench.bundles import contract, graph
 from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity.reference import torch_logits
 from cnnbench.pixels import to_graph_input
-from cnnbench.runtime.providers import open_session
+from cnnbench.runtime.providers import LEVELS, open_session
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(28, 28, 1, num_classes=10, mean=(0.1314,), std=(0.3086,))
@@ -123,15 +123,15 @@ def test_it_is_in_inference_mode_although_the_network_was_not(exported: Written)
 def test_onnx_runtime_is_within_half_the_error_bound_of_pytorch(exported: Written) -> None:
     reference = torch_logits(exported.network, IMAGES)
     allowed = bound(exported.network, reference) / 2
-    for optimized in (True, False):
-        session = open_session(exported.path, threads=1, optimized=optimized)
+    for level in LEVELS[:2]:
+        session = open_session(exported.path, threads=1, level=level)
 
         def logits(pixels: np.ndarray, session: object = session) -> np.ndarray:
             return session.run(["logits"], {"pixels": pixels})[0]
 
-        for size in (1, 7, 16) if optimized and not heavy(exported.name) else (16,):
+        for size in (1, 7, 16) if level == "on" and not heavy(exported.name) else (16,):
             error = comparison.errors(reference, comparison.batched(logits, IMAGES, size=size)).max_abs_error
-            assert error <= allowed, (optimized, size)
+            assert error <= allowed, (level, size)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def examine_many(request: Damaged) -> dict[str, int]:
         metadata=contract.manifest_metadata(manifest, "fp32"),
         provider="cpu",
         images="images.npy",
-        passes=(child.PassRequest(optimized=True, sizes={16: 16}, profile=False),),
+        passes=(child.PassRequest(level="on", sizes={16: 16}, profile=False),),
         out=".",
     )
     answers: dict[str, int] = {}

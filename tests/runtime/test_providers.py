@@ -152,16 +152,22 @@ def test_a_provider_that_computes_wrongly_is_not_usable(monkeypatch: pytest.Monk
     assert providers.usable()["cpu"] == "provider cpu computed 1 + 1 = 3.0"
 
 
-@pytest.mark.parametrize("optimized", [True, False])
-def test_graph_optimisations_are_all_on_or_all_off(optimized: bool, bundle: Path) -> None:
+def test_graph_optimisations_are_of_the_level_that_was_asked_for(bundle: Path) -> None:
     levels = onnxruntime.GraphOptimizationLevel
-    session = providers.open_session(bundle / "model.onnx", optimized=optimized)
-    expected = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
-    assert session.get_session_options().graph_optimization_level == expected
+    expected = {
+        "on": levels.ORT_ENABLE_ALL,
+        "off": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+    }
+    sessions = {level: providers.open_session(bundle / "model.onnx", level=level) for level in providers.LEVELS}
+    assert {
+        level: session.get_session_options().graph_optimization_level for level, session in sessions.items()
+    } == expected
 
 
 def test_a_profile_names_the_provider_of_every_node(bundle: Path, tmp_path: Path) -> None:
-    session = providers.open_session(bundle / "model.onnx", optimized=False, profile=tmp_path / "profile")
+    session = providers.open_session(bundle / "model.onnx", level="off", profile=tmp_path / "profile")
     with np.load(bundle / "golden.npz") as golden:
         session.run(None, {"pixels": golden["pixels"]})
     events = json.loads(Path(session.end_profiling()).read_text())

@@ -33,12 +33,12 @@ class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One pass over the images.
 
     Args:
-        optimized: Whether ONNX Runtime's graph optimisations are on.
+        level: Which of ONNX Runtime's graph optimisations are on.
         sizes: Images to compute at each batch size, from the first.
         profile: Whether to say which provider ran which nodes.
     """
 
-    optimized: bool
+    level: providers.Level
     sizes: dict[int, int]
     profile: bool
 
@@ -196,12 +196,12 @@ def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
     if request.backend == "openvino":
         session: Any = openvino_session.OpenvinoSession(model)
     else:
-        session = providers.open_session(model, request.provider, optimized=wanted.optimized)
+        session = providers.open_session(model, request.provider, level=wanted.level)
     images = np.load(request.images, mmap_mode="r", allow_pickle=False)
     for size, count in wanted.sizes.items():
         logits = _logits(session, request.contract, images[:count], size)
         np.save(Path(request.out) / f"{index}-{size}.npy", logits)
-    placement = _placement(model, request, wanted.optimized, images[:PROFILED_IMAGES]) if wanted.profile else {}
+    placement = _placement(model, request, wanted.level, images[:PROFILED_IMAGES]) if wanted.profile else {}
     return PassAnswer(active=session.get_providers()[0], placement=placement)
 
 
@@ -229,10 +229,10 @@ def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> 
         ) from None
 
 
-def _placement(model: Path, request: Examination, optimized: bool, images: np.ndarray) -> dict[str, Share]:
+def _placement(model: Path, request: Examination, level: providers.Level, images: np.ndarray) -> dict[str, Share]:
     """Share of nodes and of kernel time of each provider, by ONNX Runtime's profile of one batch."""
     profile = model.parent / "profile"
-    session = providers.open_session(model, request.provider, optimized=optimized, profile=profile)
+    session = providers.open_session(model, request.provider, level=level, profile=profile)
     _logits(session, request.contract, images, len(images))
     file = Path(session.end_profiling())
     events = [e for e in json.loads(file.read_text()) if e.get("cat") == "Node" and "provider" in e.get("args", {})]

@@ -14,6 +14,7 @@ import numpy as np
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.records.bundle import Contract, Pass, Precision, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
+from cnnbench.runtime.providers import Level
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cnnbench.bundles.parity.golden import Golden
     from cnnbench.types import Dataset
 
+BY_LEVEL: dict[Level, tuple[int, ...]] = {"on": comparison.BATCH_SIZES, "off": (comparison.CHUNK,)}
+"""Levels of graph optimisation of the passes, and the batch sizes of each."""
 PROVIDER_MEMORY = {"cpu": sandbox.MEMORY}  # a GPU's driver reserves address space without end
 
 
@@ -273,11 +276,11 @@ def pass_requests(count: int, *, few: int, profile: bool = False) -> tuple[child
     """
     return tuple(
         child.PassRequest(
-            optimized=optimized,
+            level=level,
             sizes={size: count if size == comparison.CHUNK else few for size in sizes},
             profile=profile,
         )
-        for optimized, sizes in ((True, comparison.BATCH_SIZES), (False, (comparison.CHUNK,)))
+        for level, sizes in BY_LEVEL.items()
     )
 
 
@@ -309,7 +312,7 @@ def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str)
     requests = pass_requests(count, few=min(count, comparison.BATCH_SIZE_IMAGES), profile=True)
     examined = _examined(candidate, reference.images, provider=provider, passes=requests)
     return [
-        _compare(reference, by_size, answer, provider=provider, optimized=request.optimized)
+        _compare(reference, by_size, answer, provider=provider, optimized=request.level == "on")
         for request, (answer, by_size) in zip(requests, examined, strict=True)
     ]
 
@@ -317,7 +320,7 @@ def _run_passes(candidate: Candidate, reference: ReferenceLogits, provider: str)
 def _val_predictions(candidate: Candidate, reference: ReferenceLogits, provider: str) -> list[np.ndarray]:
     """Classes of the validation images on one provider, graph optimisations on and off."""
     sizes = {comparison.CHUNK: len(reference.val_labels)}
-    passes = tuple(child.PassRequest(optimized=optimized, sizes=sizes, profile=False) for optimized in (True, False))
+    passes = tuple(child.PassRequest(level=level, sizes=sizes, profile=False) for level in BY_LEVEL)
     examined = _examined(candidate, reference.val_images, provider=provider, passes=passes)
     return [by_size[comparison.CHUNK].argmax(1) for _, by_size in examined]
 

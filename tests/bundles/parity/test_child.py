@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnbench.bundles import contract
 from cnnbench.bundles.parity import child
 from cnnbench.records.bundle import Contract, Share
+from cnnbench.runtime.providers import LEVELS, Level
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 SPEC = ImageSpec(4, 4, 1, num_classes=3)
@@ -50,7 +51,7 @@ def request(agreed: Contract, model: str = "stranger.onnx", **wanted: Any) -> ch
         metadata=METADATA,
         provider="cpu",
         images="images.npy",
-        passes=(child.PassRequest(**{"optimized": True, "sizes": {4: 10}, "profile": False} | wanted),),
+        passes=(child.PassRequest(**{"level": "on", "sizes": {4: 10}, "profile": False} | wanted),),
         out="out",
     )
 
@@ -120,10 +121,10 @@ def test_a_graph_that_gives_another_number_of_rows_is_refused() -> None:
     assert "a batch of 4 gives 8 rows of logits" in refused(linear(agreed, nodes), agreed)
 
 
-@pytest.mark.parametrize("optimized", [True, False])
-def test_shares_of_placement_add_up_to_one(optimized: bool) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_shares_of_placement_add_up_to_one(level: Level) -> None:
     agreed = contract.contract_of(SPEC)
-    answer, _ = examine(linear(agreed), agreed, profile=True, optimized=optimized)
+    answer, _ = examine(linear(agreed), agreed, profile=True, level=level)
     assert answer.placement == {"CPUExecutionProvider": Share(nodes=1, time=1)}
     left = {path.name for path in Path().iterdir()} - {"stranger.onnx", "model.onnx", "images.npy", "out"}
     assert left == set()  # the profile is removed
