@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -155,3 +156,21 @@ def time_to_accuracy(curve: Sequence[Epoch], target: float, *, macs: int | None)
     if reached is None:
         return None
     return TimeToAccuracy(reached.train_seconds, reached.epoch, None if macs is None else macs * reached.images)
+
+
+def censored_median(reached: Sequence[float], unreached: int) -> float | None:
+    """The median over all runs, where those that did not reach the target count as later than all others; None where
+    it lies among them.
+
+    The estimate of Kaplan and Meier (1958) would leave a run out once it has stopped. That takes stopping for
+    independent of the event, and a run stops after its epochs, whatever it would have reached.
+
+    Args:
+        reached: What was spent until the event.
+        unreached: How many runs had no event.
+    """
+    ordered = [*sorted(reached), *[math.inf] * unreached]
+    if not ordered:
+        return None
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return None if math.isinf(middle) else middle

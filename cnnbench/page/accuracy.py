@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 
 from cnnbench.page.charts import accuracy as charts
 from cnnbench.page.charts.base import Point, error
@@ -275,7 +274,8 @@ def time_to_target(material: Material) -> Section | None:
     ]
     lead = (
         f"What training took until {percent(material.target)} of the validation images were classified correctly for "
-        "the first time, validation excluded; medians are over the seeds that got there."
+        "the first time, validation excluded; medians are over all seeds, those that did not get there counted as "
+        "later than all others. There is none where half of them did not."
     )
     return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))])
 
@@ -288,7 +288,7 @@ def _reached(row: Row) -> dict[str, str | float | None]:
         return {"reached": f"never ({share})"}
     return {
         "reached": share,
-        "seconds": median(time.seconds),
-        "epochs": median(time.epochs),
-        "macs": median(time.macs) if time.macs else None,
+        "seconds": time.median("seconds"),
+        "epochs": time.median("epochs"),
+        "macs": time.median("macs"),
     }

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -100,13 +99,13 @@ def latency_pair_column(key: LatencyKey) -> Column:
 
 
 def target_columns(target: float) -> list[Column]:
-    """What training took to reach a validation accuracy, as people read it: medians and ranges over the seeds."""
+    """What training took to reach a validation accuracy, as people read it: medians of all seeds, ranges of those."""
 
-    def spread(name: str, digits: str) -> Callable[[Row], str | None]:
+    def spread(name: Literal["seconds", "epochs", "macs"], digits: str) -> Callable[[Row], str | None]:
         return lambda row: _spread(row.time_to_target, name, digits)
 
     reached = Column("reached", f"seeds to val {percent(target)}", right=True, read=_reached)
-    seconds = "s, validation excluded: median (range) of those"
+    seconds = "s, validation excluded: median of all (range of those)"
     return [
         reached,
         Column("seconds", seconds, right=True, read=spread("seconds", ".1f")),
@@ -123,13 +122,14 @@ def _reached(row: Row) -> str | None:
     return seeds if time.seeds else f"never ({seeds})"
 
 
-def _spread(time: TimeToTarget | None, name: str, digits: str) -> str | None:
-    """Median and range of a figure over the seeds that reached the target; None where none did."""
-    values = sorted(getattr(time, name)) if time is not None else []
-    if not values:
+def _spread(time: TimeToTarget | None, name: Literal["seconds", "epochs", "macs"], digits: str) -> str | None:
+    """Median over all seeds, and range of those that reached the target; None where none did."""
+    if time is None or not getattr(time, name):
         return None
-    text = format(median(values), digits)
-    return text if values[0] == values[-1] else f"{text} ({values[0]:{digits}} to {values[-1]:{digits}})"
+    values, middle = sorted(getattr(time, name)), time.median(name)
+    text = f"more than {time.most(name):{digits}}" if middle is None else format(middle, digits)
+    ends = list(dict.fromkeys(f"{value:{digits}}" for value in (values[0], values[-1])))
+    return text if ends == [text] else f"{text} ({' to '.join(ends)})"
 
 
 def _of_target(name: str) -> Callable[[Row], Any]:
@@ -214,6 +214,7 @@ TARGET_FIGURES = (
     _number("target_seeds", "seeds that reached it", read=_of_target("seeds")),
     _number("target_of", "of seeds", read=_of_target("runs")),
     _number("target_seconds", "to the target", unit="s", read=_of_target("seconds")),
+    _number("target_unreached_seconds", "spent without it", unit="s", read=_of_target("unreached_seconds")),
     _number("target_epochs", "epochs to the target", read=_of_target("epochs")),
     _number("target_macs", "MACs to the target", read=_of_target("macs")),
 )

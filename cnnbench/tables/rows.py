@@ -80,10 +80,25 @@ class TimeToTarget:
     macs: tuple[float, ...]
     """Forward and backward passes; empty where a record does not have them."""
 
+    unreached_seconds: tuple[float, ...] = ()
+    """What the others had spent at their last validated epoch: they are censored."""
+    unreached_epochs: tuple[int, ...] = ()
+    unreached_macs: tuple[float, ...] = ()
+
     @property
     def seeds(self) -> int:
         """That reached it."""
         return len(self.seconds)
+
+    def median(self, figure: Literal["seconds", "epochs", "macs"]) -> float | None:
+        """Over all runs, where those that did not reach it count as later than all others; None where half did not."""
+        from cnnbench.analysis.statistics import censored_median
+
+        return censored_median(getattr(self, figure), self.runs - self.seeds)
+
+    def most(self, figure: Literal["seconds", "epochs", "macs"]) -> float:
+        """The most that any run spent."""
+        return float(max((*getattr(self, figure), *getattr(self, f"unreached_{figure}"))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,13 +216,24 @@ def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
 
     spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.training_macs) for run in runs]
     reached = [cost for cost in spent if cost]
-    macs = tuple(cost.macs for cost in reached if cost.macs is not None)
+    ends = [
+        time_to_accuracy(
+            run.record.fit.curve[-1:], 0.0, macs=run.record.training_macs
+        )  # of the last epoch, whatever it is
+        for run, cost in zip(runs, spent, strict=True)
+        if not cost
+    ]
+    unreached = [cost for cost in ends if cost]
+    counted = all(cost.macs is not None for cost in (*reached, *unreached))
     return TimeToTarget(
         target=target,
         runs=len(runs),
         seconds=tuple(cost.seconds for cost in reached),
         epochs=tuple(cost.epochs for cost in reached),
-        macs=macs if len(macs) == len(reached) else (),
+        macs=tuple(cost.macs or 0 for cost in reached) if counted else (),
+        unreached_seconds=tuple(cost.seconds for cost in unreached),
+        unreached_epochs=tuple(cost.epochs for cost in unreached),
+        unreached_macs=tuple(cost.macs or 0 for cost in unreached) if counted else (),
     )
 
 

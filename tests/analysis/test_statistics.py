@@ -8,6 +8,7 @@ from scipy import stats
 
 from cnnbench.analysis.statistics import (
     TimeToAccuracy,
+    censored_median,
     holm,
     interval,
     mcnemar,
@@ -143,3 +144,21 @@ def test_training_macs_that_were_not_counted_are_none() -> None:
 
 def test_without_validated_epochs_no_target_is_reached() -> None:
     assert time_to_accuracy((), 0.1, macs=7) is None
+
+
+@pytest.mark.parametrize(
+    ("reached", "unreached", "expected"),
+    [
+        ([5.0, 9.0, 6.0], 0, 6.0),
+        ([5.0, 7.0], 0, 6.0),
+        ([5.0, 9.0, 6.0], 1, 7.5),  # as if the fourth were later than all
+        ([5.0, 9.0, 6.0], 2, 9.0),
+        ([5.0, 9.0, 6.0], 3, None),  # half of them never did
+        ([], 1, None),
+        ([], 0, None),
+    ],
+)
+def test_the_median_counts_those_that_did_not_get_there_as_later(
+    reached: list[float], unreached: int, expected: float | None
+) -> None:
+    assert censored_median(reached, unreached) == expected

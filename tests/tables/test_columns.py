@@ -116,7 +116,11 @@ def test_the_time_to_a_target_is_a_median_with_its_range() -> None:
     time = TimeToTarget(0.9, 4, (5.0, 9.0, 6.0), (2, 2, 2), (9.6e6, 9.6e6, 9.6e6))
     columns = target_columns(0.9)
     assert columns[0].title == "seeds to val 90.00 %"
-    assert texts(columns, row(time_to_target=time)) == ["3 of 4", "6.0 (5.0 to 9.0)", "2", "9.60e+06"]
+    assert texts(columns, row(time_to_target=time)) == ["3 of 4", "7.5 (5.0 to 9.0)", "2", "9.60e+06"]
+    late = TimeToTarget(0.9, 4, (5.0, 9.0, 6.0), (2, 2, 2), (), (8.0,), (2,), ())
+    assert texts(columns, row(time_to_target=late))[:2] == ["3 of 4", "7.5 (5.0 to 9.0)"]
+    few = TimeToTarget(0.9, 3, (5.0,), (2,), (), (8.0, 8.0), (2, 2), ())
+    assert texts(columns, row(time_to_target=few))[:2] == ["1 of 3", "more than 8.0 (5.0)"]
     never = TimeToTarget(0.9, 2, (), (), ())
     assert texts(columns, row(time_to_target=never)) == ["never (0 of 2)", "-", "-", "-"]
     assert texts(columns, row()) == ["-", "-", "-", "-"]

@@ -223,12 +223,14 @@ def test_time_to_accuracy_is_of_every_seed_that_reached_it() -> None:
     found = Records([Run(run_record(seed=n, fit=fit), Path()) for n, fit in enumerate((FIT, late, never))])
     (made,) = rows_of(found, target=0.9)
     macs = 55_000 * 160
-    assert made.time_to_target == TimeToTarget(0.9, 3, (5.5, 9.0), (2, 2), (macs, macs))
+    assert made.time_to_target == TimeToTarget(0.9, 3, (5.5, 9.0), (2, 2), (macs, macs), (2.5,), (1,), (macs // 2,))
+    assert made.time_to_target.median("seconds") == 9.0  # the third counts as later
     (early,) = rows_of(found, target=0.7)
     assert early.time_to_target is not None
     assert (early.time_to_target.seconds, early.time_to_target.epochs) == ((2.5,) * 3, (1,) * 3)
     (unreached,) = rows_of(found, target=0.95)
-    assert unreached.time_to_target == TimeToTarget(0.95, 3, (), (), ())
+    assert unreached.time_to_target is not None
+    assert (unreached.time_to_target.seconds, unreached.time_to_target.unreached_seconds) == ((), (5.5, 9.0, 2.5))
     assert rows_of(found)[0].time_to_target is None
 
 
