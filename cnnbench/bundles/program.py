@@ -56,7 +56,7 @@ class ReferenceNetwork:
         """The floats that operators are given, each once, and the integers: arguments, and products of sizes."""
         floats: dict[float, None] = {}
         integers: set[int] = set()
-        for node in self.program.graph.nodes:
+        for node in (node for part in _parts(self.program.graph_module) for node in part.graph.nodes):
             value = node.meta.get("val")
             sizes = [size for size in value.shape if isinstance(size, int)] if isinstance(value, Tensor) else []
             products = (math.prod(some) for count in range(1, 5) for some in itertools.combinations(sizes, count))
@@ -91,12 +91,12 @@ def reference_network(module: nn.Module, example: Tensor) -> ReferenceNetwork:
         if any(node.target in DECOMPOSED for node in traced.graph.nodes):
             graph = traced.run_decompositions(torch._decomp.get_decompositions(DECOMPOSED))
         exact = graph.module(check_guards=False)
-        as_traced = exact.code
+        as_traced = _code(exact)
         _widen_decomposed(exact)
         folded = fold(exact)
         rounded = _with(narrowed, exact)
         _round_literals(rounded)
-        program = graph if rounded.code == as_traced else trace(rounded, example)
+        program = graph if _code(rounded) == as_traced else trace(rounded, example)
         return ReferenceNetwork(_with(widened, exact), rounded, program, traced, folded)
 
 
@@ -114,10 +114,20 @@ def _round_literals(module: fx.GraphModule) -> None:
 
     Not those from which sizes follow: a scale of 1.3 rounded is below it.
     """
-    for node in module.graph.nodes:
-        if node.op == "call_function" and not any(word in operator_name(node) for word in SIZING):
-            node.args, node.kwargs = tree_map(_rounded, (node.args, dict(node.kwargs)))
-    module.recompile()
+    for part in _parts(module):
+        for node in part.graph.nodes:
+            if node.op == "call_function" and not any(word in operator_name(node) for word in SIZING):
+                node.args, node.kwargs = tree_map(_rounded, (node.args, dict(node.kwargs)))
+        part.recompile()
+
+
+def _parts(module: nn.Module) -> Iterator[fx.GraphModule]:
+    """A graph, and those within it: branches, and regions of autocast."""
+    return (part for part in module.modules() if isinstance(part, fx.GraphModule))
+
+
+def _code(module: nn.Module) -> list[str]:
+    return [part.code for part in _parts(module)]
 
 
 SIZING = ("upsample", "arange", "linspace", "logspace", "range")

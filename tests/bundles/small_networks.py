@@ -100,6 +100,19 @@ class OfTheFirst(nn.Module):
         return x - 1e-6 * (self.first or 0.0)
 
 
+class Building(nn.Module):
+    """Builds a table in its first call, as ConViT does of its relative positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.table) != x.shape[-1]:
+            self.table = torch.arange(x.shape[-1], dtype=x.dtype)
+        return x + self.table
+
+
 class Reseeding(nn.Module):
     """Noise, its generator set anew in each call: the same at every call."""
 

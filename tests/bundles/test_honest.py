@@ -26,6 +26,12 @@ class With(nn.Module):
         return self.function(images, self.p)
 
 
+def outside_autocast(x: Tensor, p: Tensor) -> Tensor:
+    """A region that computes in float32 whatever training does, as EfficientViT's attention."""
+    with torch.autocast("cpu", enabled=False):
+        return p * x / (x.abs().sum((1, 2, 3), keepdim=True) + 0.1)
+
+
 class Cell(nn.Module):
     """A GRU cell over the columns, from a state of zeros."""
 
@@ -90,6 +96,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         lambda x, p: torch.fft.ifft2(torch.fft.fft2(x) * p).real,
         torch.randn(SPEC.height, SPEC.width, dtype=torch.complex64),
     ),
+    "a table of the first call": small_networks.Building,
+    "a region without autocast": lambda: With(outside_autocast, ONE),
     "bounds of two kinds": lambda: With(lambda x, p: (p * x).clamp(-3, 2.9), ONE),
     "padding of negative width": lambda: With(lambda x, p: F.pad(p * x, (-1, 1, 0, -2), value=0.3), ONE),
     "a scale from which a size follows": lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),

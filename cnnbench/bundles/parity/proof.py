@@ -124,11 +124,11 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
         CnnbenchError: One is not finite (exit 3); they depend on the call, or on other images of the batch (exit 4).
     """
     network, other = (copy_network(trained).eval().double() for _ in range(2))
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     others = inputs.flip(0).roll(1, 1)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         first = in_float64(network, inputs)
+        before = {name: buffer.clone() for name, buffer in network.named_buffers()}  # the first call may build tables
         in_float64(network, others)
         later = in_float64(network, inputs)
         torch.manual_seed(SEED + 1)
@@ -148,7 +148,9 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
             f"the trained network is no function of the image: its answers differ between two calls, by "
             f"{between_calls:.1e} of the largest logit"
         )
-    if changed := [name for name, buffer in network.named_buffers() if not torch.equal(buffer, before[name])]:
+    if changed := [
+        name for name, buffer in network.named_buffers() if name not in before or not torch.equal(buffer, before[name])
+    ]:
         name = changed[0].removeprefix("network.1.")
         raise _refused(f"the trained network is no function of the image: its answers change its buffer {name}")
     of_batch = max(
