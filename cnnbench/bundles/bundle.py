@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.bundle import BundleRun, Contract, FileHash, Manifest, Precision, file_name
+from cnnbench.records.bundle import BundleRun, Calibration, Contract, FileHash, Manifest, Precision, file_name
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -42,7 +42,8 @@ class ExportOptions:
         precisions: Of the files, fp32 first; see `quantise.with_fp32`.
         providers: Where to verify: "cpu", "cuda"; each must be usable.
         input: "uint8" for images `(batch, H, W, C)` as a decoder gives them, "float" for `(batch, C, H, W)` in [0, 1].
-        probabilities: Whether the files return the softmax of the logits, too.
+        probabilities: Whether the files return the softmax of the logits, too; "calibrated" divides the logits by a
+            temperature first, which is fitted on the validation images.
         max_accuracy_loss: Points of accuracy (percent) that a file of lower precision may lose on the validation split.
 
     Raises:
@@ -52,7 +53,7 @@ class ExportOptions:
     precisions: tuple[Precision, ...] = ("fp32",)
     providers: tuple[str, ...] = ("cpu",)
     input: contract.InputKind = "uint8"
-    probabilities: bool = False
+    probabilities: bool | Literal["calibrated"] = False
     max_accuracy_loss: float = 0.2
 
     def __post_init__(self) -> None:
@@ -217,20 +218,32 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
 
     network = run.classifier.network
     weights = graph.weights_sha256(network)
-    agreed = contract.contract_of(run.record.spec, kind=options.input, probabilities=options.probabilities)
+    softmax, calibrated = bool(options.probabilities), options.probabilities == "calibrated"
+    calibration = _calibration(run) if calibrated else None
+    temperature = calibration.temperature if calibration else 1.0
+    agreed = contract.contract_of(run.record.spec, kind=options.input, probabilities=softmax)
     golden = golden_images(run.data.test.images)
-    trained = graph.Deployable(network, options.input, options.probabilities).eval()
+    trained = graph.Deployable(network, options.input, softmax, temperature).eval()
     asked = ask(trained, golden.pixels, dtype=agreed.input.dtype)  # before the exporter meets an operator that it lacks
     exported = graph.to_onnx(
-        network, run.record.spec, metadata={}, kind=options.input, probabilities=options.probabilities
+        network, run.record.spec, metadata={}, kind=options.input, probabilities=softmax, temperature=temperature
     )
     proven = prove(exported, images=golden.pixels, dtype=agreed.input.dtype, asked=asked)
     with parity.reference_logits(
         network, run.data, golden=golden, exact=proven.logits, tested=run.tested_logits
     ) as reference:
         files = _write_files(
-            path, run, reference, exported=exported, options=options, agreed=agreed, weights_sha256=weights
+            path,
+            run,
+            reference,
+            exported=exported,
+            options=options,
+            agreed=agreed,
+            weights_sha256=weights,
+            temperature=temperature,
         )
+        if calibration:
+            calibration = _with_errors(calibration, reference.logits, reference.labels)
         _write_evidence(path, golden, proven.logits, reference, files)
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
@@ -254,12 +267,34 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         files=_hashes(path),
         environment=environment.describe(),
         proof=proven.proof,
+        calibration=calibration,
     )
     card.write(path / "README.md", manifest)
     manifest = records.replace(manifest, files=_hashes(path))
     records.write(path / "manifest.json", manifest)
     verify_bundle(path, provider=options.providers[0])  # before it takes its place
     return manifest
+
+
+def _calibration(run: TrainedRun) -> Calibration:
+    """The temperature of the trained network, fitted on the validation images."""
+    from cnnbench.analysis.temperature import fit_temperature
+    from cnnbench.bundles.parity.reference import torch_logits
+
+    val = run.data.val
+    temperature = fit_temperature(torch_logits(run.classifier.network, val.images), val.labels)
+    return Calibration(temperature=temperature, split="val", images=len(val.labels))
+
+
+def _with_errors(calibration: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """With the calibration error on the test images, `logits` `(N, K)`, `labels` `(N,)`, before and after."""
+    from cnnbench.analysis.confidence import expected_calibration_error
+    from cnnbench.analysis.temperature import scaled_softmax
+
+    before, after = (
+        expected_calibration_error(scaled_softmax(logits, value), labels) for value in (1.0, calibration.temperature)
+    )
+    return records.replace(calibration, ece_before=before, ece_after=after)
 
 
 def _write_files(
@@ -271,6 +306,7 @@ def _write_files(
     options: ExportOptions,
     agreed: Contract,
     weights_sha256: str,
+    temperature: float,
 ) -> list[MadeFile]:
     """Make and verify the file of each precision."""
     candidates = [
@@ -288,6 +324,7 @@ def _write_files(
                 accuracy=reference.summary.accuracy,
             ),
             exported.reference.control_flow,
+            temperature,
         )
         for precision in options.precisions
     ]
@@ -334,11 +371,16 @@ def _hashes(path: Path) -> dict[str, FileHash]:
     return {file.name: FileHash(records.sha256(file), file.stat().st_size) for file in sorted(path.iterdir())}
 
 
+def _probabilities(options: ExportOptions) -> list[str]:
+    word = "softmax" if options.probabilities is True else options.probabilities
+    return [f"--probabilities {word}"] if word else []
+
+
 def commands(record: RunRecord, options: ExportOptions) -> list[str]:
     """The commands that make this very bundle again. Folders are named by their content, not by their path."""
     flags = shlex.join(flags_of(portable(record.config)))
     more = [f"--precision {','.join(options.precisions)}"] * (len(options.precisions) > 1)
-    more += [f"--input {options.input}"] * (options.input != "uint8") + ["--probabilities"] * options.probabilities
+    more += [f"--input {options.input}"] * (options.input != "uint8") + _probabilities(options)
     more += [f"--max-accuracy-loss {options.max_accuracy_loss:g}%"] * (options.max_accuracy_loss != 0.2)
     more += [f"--provider {','.join(options.providers)}"] * (options.providers != ("cpu",))
     run = shlex.quote(f"runs/{record.task}/seed{record.seed}")

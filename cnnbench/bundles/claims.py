@@ -11,7 +11,7 @@ from cnnbench.bundles.evidence import Check, OpenBundle, failed
 from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.quantise import PRECISIONS
-from cnnbench.records.bundle import Proof
+from cnnbench.records.bundle import Manifest, Proof
 
 LARGEST_SIDE, LARGEST_CHANNELS, MOST_CLASSES, LARGEST_DATA = 1024, 64, 100_000, 32 * 2**30
 """Pixels, channels and classes that a manifest may claim, and bytes of all its images."""
@@ -47,6 +47,15 @@ def check(bundle: OpenBundle) -> Check:
     return Check("manifest", f"{' and '.join(precisions)}, {manifest.reference.images} test images")
 
 
+def _is_of_the_graph(temperature: float, manifest: Manifest) -> bool:
+    """Whether the graph returns probabilities and has this number; that they are divided by it is seen when it runs."""
+    from cnnbench.bundles.parity import weights
+
+    number = weights.sha256(np.array(temperature, dtype=np.float32))
+    literals = {constant.sha256 for constant in manifest.proof.constants if constant.rule == "literal"}
+    return len(manifest.contract.outputs) > 1 and number in literals
+
+
 def _check_names(bundle: OpenBundle) -> None:
     """The contract is that of the images, and every file is there with its size."""
     manifest, spec = bundle.manifest, bundle.manifest.spec
@@ -68,6 +77,8 @@ def _check_names(bundle: OpenBundle) -> None:
         )
     if manifest.contract not in contracts:
         raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
+    if manifest.calibration and not _is_of_the_graph(manifest.calibration.temperature, manifest):
+        raise failed("manifest", "the manifest claims a temperature that is no constant of the proven graph")
     missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
     missing |= {file.file for file in manifest.kept} - {*manifest.files}
     if missing:

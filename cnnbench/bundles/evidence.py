@@ -157,6 +157,7 @@ class OpenBundle:
                 passes=tuple(passes),
                 out=out,
                 control_flow=self.manifest.proof.control_flow,
+                temperature=self.manifest.calibration.temperature if self.manifest.calibration else 1.0,
                 backend=self.backend,
             )
             parity.examine(request, about=str(self.path / file.file), seconds=self.seconds(most))

@@ -31,18 +31,30 @@ class Deployable(nn.Module):
         network: Float pixels `(N, C, H, W)` in [0, 1] to logits.
         kind: "uint8" takes `(N, H, W, C)` as a decoder gives them, "float" `(N, C, H, W)` in [0, 1].
         probabilities: Whether to return the logits' softmax, too.
+        temperature: By which the logits are divided before that.
     """
 
-    def __init__(self, network: nn.Module, kind: contract.InputKind = "uint8", probabilities: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        kind: contract.InputKind = "uint8",
+        probabilities: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
         super().__init__()
         self.network, self.kind, self.probabilities = network, kind, probabilities
+        self.temperature = temperature
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.kind == "uint8":
             # as pixels.to_float; contiguous() becomes one Transpose, else the exporter emulates strides node by node
             pixels = pixels.permute(0, 3, 1, 2).contiguous().float() / LEVELS  # N, C, H, W in [0, 1]
         logits: Tensor = self.network(pixels)
-        return (logits, logits.softmax(dim=1)) if self.probabilities else logits
+        if not self.probabilities:
+            return logits
+        # without a division where there is nothing to divide by
+        scaled = logits if self.temperature == 1.0 else logits / self.temperature
+        return logits, scaled.softmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ def to_onnx(
     metadata: dict[str, str],
     kind: contract.InputKind = "uint8",
     probabilities: bool = False,
+    temperature: float = 1.0,
 ) -> Exported:
     """Export `network` (float pixels `(N, C, H, W)` to logits) as a deployable ONNX model.
 
@@ -71,7 +84,9 @@ def to_onnx(
             what came out breaks the contract (exit 4).
     """
     agreed = contract.contract_of(spec, kind=kind, probabilities=probabilities)
-    deployable = Deployable(network, kind, probabilities).eval()  # in training mode Dropout would stay active
+    deployable = Deployable(
+        network, kind, probabilities, temperature
+    ).eval()  # in training mode Dropout would stay active
     dtype = {"uint8": torch.uint8, "float32": torch.float32}[agreed.input.dtype]
     example = torch.zeros(2, *(int(side) for side in agreed.input.shape[1:]), dtype=dtype)
     try:

@@ -74,10 +74,8 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxconverter_common import float16
 
-    softmax = _softmax(model.graph)  # added again below: it takes the logits in float32
     source = copy.deepcopy(model)
-    for node in softmax:
-        source.graph.node.remove(node)
+    softmax, constants = _without_softmax(source.graph)  # added again below: it takes the logits in float32
     del source.graph.output[1:]
     nodes = [node for part in contract.graphs(source.graph) for node in part.node]
     wide = (node for node in nodes if node.op_type in WIDE or _makes_float32(node))
@@ -93,6 +91,7 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             node_block_list=kept,
         )
     half.graph.node.extend(softmax)
+    half.graph.initializer.extend(constants)
     half.graph.output.extend(model.graph.output[1:])
     return half
 
@@ -231,8 +230,29 @@ def _preprocessing(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _softmax(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that take the logits."""
-    return [node for node in graph.node if contract.LOGITS in node.input]
+    """The nodes behind the logits: the division by a temperature, where there is one, and the softmax."""
+    made, found = {contract.LOGITS}, []
+    for node in graph.node:  # in the order in which they are computed
+        if made & {*node.input}:
+            found.append(node)
+            made |= {*node.output}
+    return found
+
+
+def _without_softmax(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Take the nodes behind the logits out of a graph, with the constants that are theirs alone; returns both."""
+    nodes = _softmax(graph)
+    for node in nodes:
+        graph.node.remove(node)
+    others = {name for node in graph.node for name in node.input}
+    theirs = {name for node in nodes for name in node.input} - others
+    constants = [tensor for tensor in graph.initializer if tensor.name in theirs]
+    for tensor in constants:
+        graph.initializer.remove(tensor)
+    named = theirs | {name for node in nodes for name in node.output}
+    for value in [value for value in graph.value_info if value.name in named]:
+        graph.value_info.remove(value)  # the converter would change its type
+    return nodes, constants
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def export(
     precision: list[str] | None = None,
     provider: list[str] | None = None,
     input: Literal["uint8", "float"] = "uint8",
-    probabilities: bool = False,
+    probabilities: Literal["softmax", "calibrated"] | None = None,
     max_accuracy_loss: Points = 0.2,
     for_: Literal["triton", "safetensors"] | None = None,
     root: str | None = None,
@@ -49,7 +49,8 @@ def export(
         provider: Where to verify: cpu, cuda, or both as cpu,cuda; by default cpu, and cuda where it can be used.
         input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
             (batch, C, H, W) in [0, 1].
-        probabilities: Return the softmax of the logits, too.
+        probabilities: Return probabilities, too: softmax of the logits as they are, or calibrated, of the logits
+            divided by a temperature that is fitted on the validation images.
         max_accuracy_loss: Points of accuracy that a file of lower precision may lose on the validation split, such as
             0.2%.
         for_: Write this to --out instead of a bundle: triton for a model repository, or safetensors for the weights for
@@ -65,7 +66,7 @@ def export(
     """
     if dry_run:
         taken = {"--out": out, "--precision": precision, "--provider": provider, "--for": for_, "--root": root}
-        changed = {"--probabilities": probabilities or None, "--input": None if input == "uint8" else input}
+        changed = {"--probabilities": probabilities, "--input": None if input == "uint8" else input}
         _refuse({**taken, "--folder": folder, **changed}, "--dry-run")
         return _print_dry_run(source, ImageSpec.of(size, classes), format)
     _refuse({"--size": size, "--classes": classes}, "a run, which knows its images")
@@ -75,7 +76,7 @@ def export(
         precisions=quantise.with_fp32(precision or ["fp32"]),
         providers=tuple(dict.fromkeys(provider)) if provider else bundle.usable_providers(),
         input=input,
-        probabilities=probabilities,
+        probabilities="calibrated" if probabilities == "calibrated" else probabilities is not None,
         max_accuracy_loss=max_accuracy_loss,
     )
     if for_ is not None:

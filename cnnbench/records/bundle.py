@@ -179,11 +179,21 @@ class Preprocessing(Part, frozen=True, kw_only=True):
 
 
 class Calibration(Part, frozen=True, kw_only=True):
-    """How probabilities were calibrated."""
+    """How probabilities were calibrated: they are softmax(logits / temperature)."""
 
     temperature: float
+    """A float32 number above 0."""
     split: str
+    """That it was fitted on."""
     images: int
+    ece_before: float | None = None
+    """Expected calibration error of PyTorch's logits of the test images, a fraction, without the temperature."""
+    ece_after: float | None = None
+    """The same with it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise CnnbenchError(f"the temperature is {self.temperature:g}: expected a number above 0")
 
 
 class ExportRecord(TaskPart, frozen=True):

@@ -79,7 +79,8 @@ class Limit:
             return ""
         if not self.figure.is_counted:  # as it is shown, but never on the other side of the value
             step = 1e-4 if self.at_least else 10.0 ** (floor(log10(value)) - 2)
-            value = floor(value / step) * step if self.at_least else ceil(value / step) * step
+            steps = value / step  # of 0.948 it is 9479.999999999998
+            value = (floor(steps + 1e-9) if self.at_least else ceil(steps - 1e-9)) * step
         shown, limit = self._texts(value)
         return f"{self.figure.name} from {limit} to {shown}"
 

@@ -44,7 +44,7 @@ def of_floats(run: Path, once: Callable[[str, Make], Path]) -> Path:
     """A bundle that takes floats and returns probabilities, too."""
 
     def make(folder: Path) -> None:
-        assert main(["export", str(run), "--out", str(folder), "--input", "float", "--probabilities"]) == 0
+        assert main(["export", str(run), "--out", str(folder), "--input", "float", "--probabilities", "softmax"]) == 0
 
     return once("floats", make) / "mnist5k_lenet5"
 

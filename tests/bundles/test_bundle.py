@@ -1,5 +1,6 @@
 """`export`: what a bundle holds, and that nothing wrong or half-done ever takes its place."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
+import pyarrow.parquet as pq
 import pytest
+import scipy.special
 import torch
 from export_helpers import FILES, choice_of, content, exact_logits, fails, manifest_of, untrained
 from onnx import TensorProto, helper, numpy_helper
@@ -15,6 +19,8 @@ from torch import nn
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.analysis.confidence import expected_calibration_error
+from cnnbench.analysis.temperature import fit_temperature
 from cnnbench.architectures.layers import Normalize
 from cnnbench.bundles import bundle as bundle_module
 from cnnbench.bundles import card, graph
@@ -28,7 +34,7 @@ from cnnbench.runtime import predict
 from cnnbench.runtime.providers import PROVIDERS
 from cnnbench.training import checkpoints
 from cnnbench.training.checkpoints import load_classifier
-from cnnbench.types import CnnbenchError, Dataset
+from cnnbench.types import CnnbenchError, Dataset, Exit
 
 
 def test_a_bundle_holds_the_model_its_verification_and_the_means_to_use_it(bundle: Path, three: Path) -> None:
@@ -426,7 +432,7 @@ def test_a_loss_of_accuracy_that_is_none_is_refused(loss: float) -> None:
         ({"providers": "cpu"}, "providers is 'cpu': expected a list, each text"),
         ({"providers": ()}, "no provider is named: expected at least one"),
         ({"input": "bytes"}, "input is 'bytes': expected one of uint8, float"),
-        ({"probabilities": "no"}, "probabilities is 'no': expected true or false"),
+        ({"probabilities": "no"}, "probabilities is 'no': expected true or false or one of calibrated"),
         ({"max_accuracy_loss": "x"}, "max_accuracy_loss is 'x': expected a number"),
     ],
     ids=str,
@@ -439,3 +445,59 @@ def test_an_option_of_another_type_is_refused(options: dict[str, Any], words: st
 
 def test_the_precisions_of_a_bundle_begin_with_fp32() -> None:
     assert ExportOptions(precisions=["int8", "fp16"]).precisions == ("fp32", "fp16", "int8")  # type: ignore[arg-type]
+
+
+# --- calibrated probabilities -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrated(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of three precisions whose probabilities are calibrated."""
+    out = tmp_path_factory.mktemp("calibrated")
+    arguments = ["--probabilities", "calibrated", "--precision", "fp32,fp16,int8", "--max-accuracy-loss", "100%"]
+    assert main(["export", str(run), "--out", str(out), *arguments]) == 0
+    return out / "mnist5k_lenet5"
+
+
+def test_calibrated_probabilities_have_the_temperature_of_the_validation_images(
+    calibrated: Path, run: Path, data: Dataset
+) -> None:
+    manifest = manifest_of(calibrated)
+    assert manifest.calibration
+    table = pq.read_table(run / "val_predictions.parquet").to_pydict()
+    temperature = fit_temperature(np.array(table["logits"]), np.array(table["label"]))
+    assert manifest.calibration.temperature == pytest.approx(temperature, rel=1e-4)
+    assert {"fp32", "fp16"} <= {file.precision for file in manifest.kept}
+    for file in manifest.kept:
+        session = onnxruntime.InferenceSession(calibrated / file.file, providers=["CPUExecutionProvider"])
+        logits, probabilities = session.run(["logits", "probabilities"], {"pixels": data.test.images[:100]})
+        expected = scipy.special.softmax(logits / manifest.calibration.temperature, axis=1)
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+    tested = pq.read_table(run / "predictions.parquet").to_pydict()
+    errors = [
+        expected_calibration_error(
+            scipy.special.softmax(np.array(tested["logits"]) / value, axis=1), np.array(tested["label"])
+        )
+        for value in (1.0, manifest.calibration.temperature)
+    ]
+    assert [manifest.calibration.ece_before, manifest.calibration.ece_after] == pytest.approx(errors, abs=1e-6)
+    card = (calibrated / "README.md").read_text()
+    assert f"{100 * errors[0]:.2f} % without, {100 * errors[1]:.2f} % with it" in card
+    assert "--probabilities calibrated" in card
+
+
+def test_a_bundle_with_another_temperature_than_its_files_is_refused(
+    calibrated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(calibrated), "--quick"]) == 0
+    mine = Path(shutil.copytree(calibrated, tmp_path / "mine"))
+    manifest = manifest_of(mine)
+    assert manifest.calibration
+    told = ("temperature that is no constant of the proven graph", "not the softmax of its logits")
+    numbers = (2 * manifest.calibration.temperature, 255.0)  # the second is a number of the graph
+    for other, reason in zip(numbers, told, strict=True):
+        forged = records.replace(manifest, calibration=records.replace(manifest.calibration, temperature=other))
+        records.write(mine / "manifest.json", forged)
+        capsys.readouterr()
+        assert main(["verify", str(mine), "--quick"]) == Exit.VERDICT
+        assert reason in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_its_commands_make_the_same_bundle_again(bundle: Path) -> None:
     [
         ("bundle", []),
         ("three", ["--precision", "fp32,fp16,int8", "--max-accuracy-loss", "5%"]),
-        ("of_floats", ["--input", "float", "--probabilities"]),
+        ("of_floats", ["--input", "float", "--probabilities", "softmax"]),
     ],
 )
 def test_it_names_the_options_of_its_export(name: str, options: list[str], request: pytest.FixtureRequest) -> None:

@@ -98,7 +98,9 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_known_before_it_is_traine
     assert "mixes the images of a batch" in warning
 
 
-@pytest.mark.parametrize("flag", ["--out=x", "--precision=fp16", "--provider=cpu", "--probabilities", "--input=float"])
+@pytest.mark.parametrize(
+    "flag", ["--out=x", "--precision=fp16", "--provider=cpu", "--probabilities=softmax", "--input=float"]
+)
 def test_flags_of_a_real_export_do_not_apply(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "linear", "--dry-run", flag]) == Exit.USAGE
     assert f"{flag.partition('=')[0]} does not apply to --dry-run" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_damaged_files_of_every_format_are_a_line_each_there_too(tmp_path: Path)
 @pytest.mark.slow
 def test_what_export_writes_now_runs_there_too(trained: Path, tmp_path: Path) -> None:
     """The other input and output, which the committed bundles do not have."""
-    options = ["--input", "float", "--probabilities", "--precision", "fp32,fp16"]
+    options = ["--input", "float", "--probabilities", "softmax", "--precision", "fp32,fp16"]
     assert main(["export", str(trained), "--out", str(tmp_path), *options]) == 0
     (made,) = tmp_path.iterdir()
     assert (

@@ -80,7 +80,7 @@ def test_other_images_than_the_network_takes_are_refused(model: Model, images: n
 def other(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that takes floats, returns probabilities too, and holds a float16 file."""
     out = tmp_path_factory.mktemp("other")
-    options = ["--input", "float", "--probabilities", "--precision", "fp16"]
+    options = ["--input", "float", "--probabilities", "softmax", "--precision", "fp16"]
     assert main(["export", str(run), "--out", str(out), *options]) == 0
     return out / "mnist5k_lenet5"
 

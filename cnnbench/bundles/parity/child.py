@@ -62,6 +62,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
         passes: The passes to run.
         out: A folder; the logits of pass i at batch size b are written there as `i-b.npy`.
         control_flow: Whether the network itself has branches or loops.
+        temperature: By which the logits are divided before the softmax.
         backend: What runs it. OpenVINO has one level of graph optimisations, whatever a pass asks for.
     """
 
@@ -73,6 +74,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     passes: tuple[PassRequest, ...]
     out: str
     control_flow: bool = False
+    temperature: float = 1.0
     backend: Backend = "onnxruntime"
 
 
@@ -199,20 +201,20 @@ def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
         session = providers.open_session(model, request.provider, level=wanted.level)
     images = np.load(request.images, mmap_mode="r", allow_pickle=False)
     for size, count in wanted.sizes.items():
-        logits = _logits(session, request.contract, images[:count], size)
+        logits = _logits(session, request.contract, images[:count], size, temperature=request.temperature)
         np.save(Path(request.out) / f"{index}-{size}.npy", logits)
     placement = _placement(model, request, wanted.level, images[:PROFILED_IMAGES]) if wanted.profile else {}
     return PassAnswer(active=session.get_providers()[0], placement=placement)
 
 
-def _logits(session: Any, contract: Contract, images: np.ndarray, size: int) -> np.ndarray:
+def _logits(session: Any, contract: Contract, images: np.ndarray, size: int, *, temperature: float = 1.0) -> np.ndarray:
     names = [output.name for output in contract.outputs]
 
     def run(pixels: np.ndarray) -> np.ndarray:
         logits: np.ndarray
         logits, *rest = session.run(names, {contracts.INPUT: to_graph_input(pixels, contract.input.dtype)})
         for probabilities in rest:
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+            weights = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
             if not np.abs(weights / weights.sum(axis=1, keepdims=True) - probabilities).max() <= 1e-5:  # NaN, too
                 raise CnnbenchError("its probabilities are not the softmax of its logits", Exit.VERDICT)
         if len(logits) != len(pixels):
@@ -233,7 +235,7 @@ def _placement(model: Path, request: Examination, level: providers.Level, images
     """Share of nodes and of kernel time of each provider, by ONNX Runtime's profile of one batch."""
     profile = model.parent / "profile"
     session = providers.open_session(model, request.provider, level=level, profile=profile)
-    _logits(session, request.contract, images, len(images))
+    _logits(session, request.contract, images, len(images), temperature=request.temperature)
     file = Path(session.end_profiling())
     events = [e for e in json.loads(file.read_text()) if e.get("cat") == "Node" and "provider" in e.get("args", {})]
     file.unlink()

@@ -56,6 +56,7 @@ class Candidate:
         contract: The contract of its graph.
         metadata: The metadata it must have; see `contract.metadata`.
         control_flow: Whether the network itself has branches or loops.
+        temperature: By which the logits are divided before the softmax.
     """
 
     precision: Precision
@@ -63,6 +64,7 @@ class Candidate:
     contract: Contract
     metadata: dict[str, str]
     control_flow: bool = False
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ def _examined(
             passes=passes,
             out=out,
             control_flow=candidate.control_flow,
+            temperature=candidate.temperature,
         )
         answers = examine(request, about=candidate.file.name)
         return [
