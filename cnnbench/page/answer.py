@@ -145,7 +145,7 @@ def _difference(best: Group, other: Group) -> list[str]:
     except CnnbenchError:
         return []
     sentence: str = difference.sentence(best.name, other.name)
-    return [f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."]
+    return [f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith(("no ", "of these ")) else f"{sentence}."]
 
 
 def _smaller_or_faster(material: Material, chosen: Group, fitting: Sequence[Group]) -> list[str]:

@@ -14,7 +14,7 @@ from cnnbench.analysis.crossed import (
     paired_difference,
     squared_half_width,
 )
-from cnnbench.analysis.statistics import mcnemar
+from cnnbench.analysis.statistics import mcnemar, proportion_interval
 
 EDGE = 0.05
 """True accuracy difference of the networks of a `pair`."""
@@ -255,3 +255,15 @@ def test_an_accuracy_of_many_errors_has_the_width_of_the_crossed_model() -> None
     assert result is not None
     assert result.high - result.low == pytest.approx(2 * half, rel=0.01)
     assert (result.high + result.low) / 2 == pytest.approx(a.mean(), abs=half / 20)
+
+
+def test_of_few_errors_the_spread_over_images_is_that_of_four_more_on_which_all_seeds_agree() -> None:
+    correct = np.ones((10, 500), dtype=bool)
+    correct[0, 0] = correct[1, 1] = False  # two images that one seed each gets wrong
+    accuracy = correct.mean()
+    agreement = correct.mean(axis=0).var(ddof=1) / (accuracy * (1 - accuracy))
+    result = accuracy_interval(correct)
+    expected = proportion_interval(accuracy, 500 / ((agreement * 2 + 4) / 6))
+    assert agreement < 0.2
+    assert result is not None
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
