@@ -79,6 +79,7 @@ def cost(rounds: int) -> None:
             model=str(BUNDLE / "model.onnx"),
             contract=manifest.contract,
             proof=manifest.proof,
+            spec=manifest.spec,
             images=f"{out}/images.npy",
             seconds=60,
             least=1,

@@ -117,6 +117,8 @@ class Finding:
     """What is wrong and how to correct it; empty where nothing is."""
 
 
+LONGEST_NAME = 200
+"""Characters of the name of a class."""
 SMALL_SIDE = 64
 """Images of up to this many pixels a side are small."""
 

@@ -259,7 +259,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         run=BundleRun(
             records.sha256(run.checkpoint),
             run.record.fit.epochs,
-            run.record.fit.val_accuracy,
+            reference.val_correct / len(reference.val_labels),
             tuple(commands(run.record, options)),
         ),
         reference=reference.summary,

@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 
-from cnnbench.bundles import contract
+from cnnbench.bundles import contract, figures
 from cnnbench.bundles.evidence import Check, OpenBundle, failed
 from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity import run as parity
@@ -15,6 +15,8 @@ from cnnbench.records.bundle import Manifest, Proof
 
 LARGEST_SIDE, LARGEST_CHANNELS, MOST_CLASSES, LARGEST_DATA = 1024, 64, 100_000, 32 * 2**30
 """Pixels, channels and classes that a manifest may claim, and bytes of all its images."""
+BESIDE = ("README.md", "flips.csv", "golden.npz", "predict.py", "reference.npz")
+"""Files of every bundle beside its manifest and the ONNX files that it keeps."""
 LEAST_IMAGES = 4
 """Golden images on which a file is evaluated in float64 in any case, for a proof and for a verification."""
 
@@ -27,6 +29,8 @@ def check(bundle: OpenBundle) -> Check:
     """
     manifest = bundle.manifest
     _check_names(bundle)
+    _check_files(bundle)
+    figures.check(manifest)
     precisions = [file.precision for file in manifest.kept]
     if "fp32" not in precisions or len({*precisions}) < len(precisions) or not {*precisions} <= {*PRECISIONS}:
         raise failed(
@@ -35,7 +39,7 @@ def check(bundle: OpenBundle) -> Check:
     if manifest.reference.images < 1 or not all(file.passes for file in manifest.kept):
         raise failed("manifest", "the manifest keeps a file without a pass over the test images")
     for file in manifest.kept:
-        worst = min(figures.correct for figures in file.passes)
+        worst = min(each.correct for each in file.passes)
         lost = 100 * (manifest.reference.correct - worst) / manifest.reference.images
         too_much = file.precision != "fp32" and parity.loses_too_much(file.lost_points, file.budget_points)
         if abs(lost - file.test_lost_points) > 1e-6 or too_much:
@@ -57,7 +61,7 @@ def _is_of_the_graph(temperature: float, manifest: Manifest) -> bool:
 
 
 def _check_names(bundle: OpenBundle) -> None:
-    """The contract is that of the images, and every file is there with its size."""
+    """The contract is that of the images, and there is a name of each class."""
     manifest, spec = bundle.manifest, bundle.manifest.spec
     large = max(spec.height, spec.width) > LARGEST_SIDE or spec.channels > LARGEST_CHANNELS
     if large or spec.num_classes > MOST_CLASSES:
@@ -79,10 +83,16 @@ def _check_names(bundle: OpenBundle) -> None:
         raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
     if manifest.calibration and not _is_of_the_graph(manifest.calibration.temperature, manifest):
         raise failed("manifest", "the manifest claims a temperature that is no constant of the proven graph")
-    missing = {"predict.py", "golden.npz", "reference.npz", "README.md"} - {*manifest.files}
-    missing |= {file.file for file in manifest.kept} - {*manifest.files}
-    if missing:
+
+
+def _check_files(bundle: OpenBundle) -> None:
+    """Every file that is kept has a hash and its size, and none that was refused."""
+    manifest = bundle.manifest
+    kept = {file.file for file in manifest.kept}
+    if missing := {*BESIDE, *kept} - {*manifest.files}:
         raise failed("manifest", f"the manifest has no hash of {', '.join(sorted(missing))}")
+    if more := {*manifest.files} - {*BESIDE, *kept}:
+        raise failed("manifest", f"the bundle holds {', '.join(sorted(more))}, which its manifest does not keep")
     if any(file.bytes != manifest.files[file.file].bytes for file in manifest.kept):
         raise failed("manifest", "the manifest states another size of a file than it has")
 

@@ -158,6 +158,7 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
             model=bundle.place(fp32),
             contract=bundle.manifest.contract,
             proof=proof,
+            spec=bundle.manifest.spec,
             images=f"{out}/images.npy",
             seconds=0 if quick else EXACT_SECONDS,
             least=0 if quick else EXACT_IMAGES,
@@ -175,6 +176,8 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
             logits = np.load(f"{out}/logits.npy", allow_pickle=False) if evaluated else golden.logits[:0]
         except CnnbenchError as error:
             raise CheckError("proof", str(error), error.code) from None
+    if proof.graph_images > len(golden.pixels):
+        raise failed("proof", f"the manifest's proof is of {proof.graph_images} of {len(golden.pixels)} golden images")
     held = f"{fp32.file}: {len(proof.constants)} constants as proven"
     if quick:
         return Check("proof", f"{held}; not evaluated in float64 (--quick)")
@@ -247,10 +250,17 @@ def _check_reference(bundle: OpenBundle) -> Check:
 
 
 def _check_validation(bundle: OpenBundle) -> None:
-    """What each file of lower precision loses on the validation split must follow from its predictions there."""
+    """The accuracy on the validation split, and what each smaller file loses there, must follow from predictions."""
     labels, predictions = bundle.classes("val_")
     if len(labels) != bundle.manifest.data.val_images:
         raise failed("reference", f"reference.npz has {len(labels)} validation images, not the manifest's number")
+    correct, claimed = int((labels == predictions).sum()), bundle.manifest.run.val_accuracy
+    if abs(claimed * len(labels) - correct) > 0.5:
+        raise failed(
+            "reference",
+            f"reference.npz gives {correct} of {len(labels)} validation images right; the manifest claims "
+            f"{100 * claimed:.2f} %",
+        )
     for file in bundle.manifest.kept:
         if file.precision != "fp32":
             _, own = bundle.classes("val_", of=f"_{file.precision}")

@@ -14,7 +14,17 @@ import numpy as np
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source
 from cnnbench.datasets.splits import evenly_spaced, subset, with_pixel_stats
-from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, SpecError, Split, first_line, is_control
+from cnnbench.types import (
+    LONGEST_NAME,
+    Augment,
+    CnnbenchError,
+    Exit,
+    ImageSpec,
+    SpecError,
+    Split,
+    first_line,
+    is_control,
+)
 
 Builder = Callable[[Source], Any]
 
@@ -63,6 +73,8 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
         )
     if odd := [label for label in names if not label.strip() or any(map(is_control, label))]:
         raise _fault(name, f"has a class named {odd[0]!r}: expected text without control characters")
+    if odd := [label for label in names if len(label) > LONGEST_NAME]:
+        raise _fault(name, f"has a class named {odd[0][:40]!r}...: expected at most {LONGEST_NAME} characters")
     return replace(
         decoded,
         class_names=names,

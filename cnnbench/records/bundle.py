@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from cnnbench.records.schema import DataRecord, Environment, Part, TaskPart
-from cnnbench.types import CnnbenchError, Cost, ImageSpec, is_control
+from cnnbench.types import LONGEST_NAME, CnnbenchError, Cost, ImageSpec, is_control
 
 
 class TensorSpec(Part, frozen=True):
@@ -237,11 +238,14 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        odd = [name for name in self.class_names if not name.strip() or any(map(is_control, name))]
-        if odd or len(self.class_names) != self.spec.num_classes:
+        names = self.class_names
+        odd = [name for name in names if not name.strip() or len(name) > LONGEST_NAME or any(map(is_control, name))]
+        odd = odd or [name for name, count in Counter(names).items() if count > 1]
+        if odd or len(names) != self.spec.num_classes:
             raise CnnbenchError(
-                f"{len(self.class_names)} class names{f', one of them {odd[0]!r}' if odd else ''}: expected "
-                f"{self.spec.num_classes}, each text without control characters"
+                f"{len(names)} class names{f', one of them {odd[0][:LONGEST_NAME]!r}' if odd else ''}: expected "
+                f"{self.spec.num_classes}, each another text of at most {LONGEST_NAME} characters, without control "
+                "characters"
             )
 
 

@@ -87,10 +87,6 @@ def looser(forger: Forger) -> None:
     forger.claim(reference=records.replace(forger.manifest.reference, error_bound=1e3))
 
 
-def other_spec(forger: Forger) -> None:
-    forger.claim(spec=replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
-
-
 def other_proof(**changes: Any) -> Callable[[Forger], None]:
     return lambda forger: forger.claim(proof=records.replace(forger.manifest.proof, **changes))
 
@@ -166,7 +162,6 @@ CAUGHT = [
         "class names",
         rescore=True,
     ),
-    of_claim("another normalisation claimed", other_spec, "rescore", "image spec", rescore=True),
     of_claim(
         "another architecture claimed in the manifest", claimed(arch=lambda _: "resnet110"), "graph", "architecture"
     ),

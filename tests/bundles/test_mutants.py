@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mutants_claims
+import mutants_figures
 import mutants_files
 import mutants_graph
 import mutants_network
@@ -27,7 +28,13 @@ from mutations import Mutant, Row, Table, caught, measured, names_in_document, o
 from cnnbench import records
 from cnnbench.records.bundle import Manifest
 
-CAUGHT = [*mutants_network.CAUGHT, *mutants_graph.CAUGHT, *mutants_claims.CAUGHT, *mutants_files.CAUGHT]
+CAUGHT = [
+    *mutants_network.CAUGHT,
+    *mutants_graph.CAUGHT,
+    *mutants_claims.CAUGHT,
+    *mutants_figures.CAUGHT,
+    *mutants_files.CAUGHT,
+]
 PASSING = [*mutants_network.PASSING, *mutants_claims.PASSING]
 
 

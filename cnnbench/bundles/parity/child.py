@@ -22,7 +22,7 @@ from cnnbench.bundles.parity.comparison import batched
 from cnnbench.pixels import to_graph_input
 from cnnbench.records.bundle import Contract, Proof, Share
 from cnnbench.runtime import openvino_session, providers
-from cnnbench.types import CnnbenchError, Exit, first_line
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
 
 Backend = Literal["onnxruntime", "openvino"]
 PROFILED_IMAGES = 64
@@ -85,6 +85,7 @@ class ExactRequest(msgspec.Struct, frozen=True, kw_only=True):
         model: Path of the ONNX file.
         contract: The contract of its graph.
         proof: What the manifest says of its constants.
+        spec: What the manifest says of its images, and how they are normalised.
         images: Path of a .npy file `(N, H, W, C)` uint8.
         seconds: After which no more images are evaluated, unless they are fewer than `least`.
         least: Images to evaluate in any case.
@@ -94,6 +95,7 @@ class ExactRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     contract: Contract
     proof: Proof
+    spec: ImageSpec
     images: str
     seconds: float
     least: int
@@ -150,6 +152,7 @@ def evaluate(request: ExactRequest) -> int:
     with _copied(request.model) as copy:
         model = contracts.read(copy)
         weights.compare(model, request.proof)
+        weights.compare_normalisation(model, request.spec)
         if request.proof.control_flow and not contracts.has_control_flow(model):
             raise CnnbenchError("the proof claims branches or loops; the file has none", Exit.VERDICT)
         literals = weights.by_rounding(request.proof.literals)

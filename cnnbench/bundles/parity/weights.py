@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 
 from cnnbench.bundles import contract
 from cnnbench.records.bundle import Constant, Proof
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 Rule = Literal["tensor", "transpose", "pieces", "literal", "empty", ""]
 LARGEST_LITERAL = 8
@@ -109,14 +110,67 @@ def compare(model: onnx.ModelProto, proof: Proof) -> None:
     Raises:
         CnnbenchError: One is missing, new or other than it was (exit 4).
     """
-    expected = {entry.name: entry.sha256 for entry in proof.constants}
-    actual = {name: sha256(values) for name, _, values in constants(model)}
+    expected = {entry.name: entry for entry in proof.constants}
+    found = {name: values for name, _, values in constants(model)}
+    actual = {name: sha256(values) for name, values in found.items()}
     for name in (*expected, *actual):
         if name not in actual:
             raise CnnbenchError(f"the file has no constant {name}, which the proof names", Exit.VERDICT)
-        if expected.get(name) != actual[name]:
+        if name not in expected or expected[name].sha256 != actual[name]:
             state = "not the one that the proof is of" if name in expected else "in no proof"
             raise CnnbenchError(f"the file's constant {name} is {state}", Exit.VERDICT)
+        if not _may_hold(expected[name], found[name]):
+            raise CnnbenchError(
+                f"the file's constant {name} cannot be what the proof calls it: {expected[name].rule} "
+                f"{expected[name].source[:80]!r}",
+                Exit.VERDICT,
+            )
+
+
+def _may_hold(entry: Constant, values: np.ndarray) -> bool:
+    """Whether a constant can be what its rule and its source say."""
+    if entry.rule == "literal":
+        distinct = np.unique(values)
+        return not entry.source and (len(distinct) <= LARGEST_LITERAL or bool((distinct == np.round(distinct)).all()))
+    if entry.rule == "empty":
+        return not entry.source and not values.size
+    return bool(values.size and re.search(SOURCES[entry.rule], entry.source))
+
+
+SOURCES = {"tensor": ".", "transpose": r". as \d+(,\d+)*$", "pieces": r".\[[:,]*\d+:\d+\]$"}
+"""How `Numbers.rule` writes the source of a constant."""
+
+
+def compare_normalisation(model: onnx.ModelProto, spec: ImageSpec) -> None:
+    """Compare what the file takes from the pixels first, and divides them by, with a spec.
+
+    Raises:
+        CnnbenchError: It is another mean or deviation (exit 4).
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    operands = [
+        (node.op_type, numpy_helper.to_array(tensors[node.input[1]]).ravel())
+        for node in model.graph.node[:FIRST_NODES]
+        if node.op_type in ("Sub", "Div") and len(node.input) == 2 and node.input[1] in tensors
+    ]
+    means = [index for index, (kind, _) in enumerate(operands) if kind == "Sub"]
+    if not means or [kind for kind, _ in operands[means[0] :]][:2] != ["Sub", "Div"]:
+        return  # it is written otherwise; the evaluation in float64 shows what it does
+    expected = {
+        "mean": spec.mean or (0.0,) * spec.channels,
+        "standard deviation": spec.std or (1.0,) * spec.channels,
+    }
+    for (what, values), (_, actual) in zip(expected.items(), operands[means[0] :], strict=False):
+        if not np.array_equal(np.array(values, np.float32), actual):
+            raise CnnbenchError(
+                f"the file normalises by the {what} {', '.join(f'{value:.6g}' for value in actual[:4])}; the manifest "
+                f"claims {', '.join(f'{value:.6g}' for value in values[:4])}",
+                Exit.VERDICT,
+            )
+
+
+FIRST_NODES = 5
+"""Transpose, Cast and Div by 255, where the file takes bytes, then Sub and Div."""
 
 
 def by_rounding(literals: Iterable[float]) -> dict[np.float32, float]:

@@ -1,0 +1,119 @@
+"""Mutants whose manifest claims figures, names or files that no export can have written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from export_helpers import Forger
+from mutations import Mutant, of_claim, of_manifest
+
+from cnnbench import records
+from cnnbench.records.bundle import Calibration, FileHash, Preprocessing, Share
+
+
+def of_part(part: str, **changes: Any) -> Callable[[Forger], None]:
+    """Claims within a part of the manifest."""
+    return lambda forger: forger.claim(**{part: records.replace(getattr(forger.manifest, part), **changes)})
+
+
+def of_first_file(**changes: Any) -> Callable[[Forger], None]:
+    def change(forger: Forger) -> None:
+        first, *rest = forger.manifest.variants
+        forger.claim(variants=(records.replace(first, **changes), *rest))
+
+    return change
+
+
+def of_first_pass(**changes: Any) -> Callable[[Forger], None]:
+    def change(forger: Forger) -> None:
+        first, *rest = forger.manifest.variants[0].passes
+        of_first_file(passes=(records.replace(first, **changes), *rest))(forger)
+
+    return change
+
+
+def on_one_level(forger: Forger) -> None:
+    of_first_file(passes=forger.manifest.variants[0].passes[:1])(forger)
+
+
+def refused_and_there(listed: bool) -> Callable[[Forger], None]:
+    """A file of float16 that was refused, and lies in the folder all the same."""
+
+    def change(forger: Forger) -> None:
+        first = forger.manifest.variants[0]
+        half = records.replace(first, precision="fp16", file="model_fp16.onnx", refused="slow", passes=())
+        forger.claim(variants=(first, half))
+        (forger.path / half.file).write_bytes(b"anything")
+        if listed:
+            forger.claim(files={**forger.manifest.files, half.file: FileHash("", 0)})
+
+    return change
+
+
+def other_mean(forger: Forger) -> None:
+    forger.claim(spec=replace(forger.manifest.spec, mean=(0.1, 0.2, 0.3)))
+
+
+def constant(**changes: Any) -> Callable[[Forger], None]:
+    """Another rule or source of the constant with the most numbers."""
+
+    def change(forger: Forger) -> None:
+        entries = [
+            records.replace(entry, **changes) if entry.name == "network.1.4.weight" else entry
+            for entry in forger.manifest.proof.constants
+        ]
+        of_part("proof", constants=tuple(entries))(forger)
+
+    return change
+
+
+def manifest(name: str, change: Callable[[Forger], object], word: str) -> Mutant:
+    return of_claim(name, change, "manifest", word)
+
+
+def class_named(name: Callable[[list[str]], str]) -> Callable[[dict[str, Any]], None]:
+    """Another name of the first class."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["class_names"][0] = name(content["class_names"])
+
+    return change
+
+
+PREPARED = Preprocessing(orientation="ignored", mode="CMYK", resize="none")
+CALIBRATED = Calibration(temperature=2.0, split="val", images=100)
+GPU = {"TensorrtExecutionProvider": Share(1.0, 1.0)}
+CAUGHT = [
+    manifest("a refused file that is there and listed", refused_and_there(True), "which its manifest does not keep"),
+    of_claim("a refused file that is there, not listed", refused_and_there(False), "hashes", "not of this bundle"),
+    of_claim(
+        "another accuracy on validation", of_part("run", val_accuracy=1.0), "reference", "validation images right"
+    ),
+    of_claim("another normalisation claimed", other_mean, "proof", "normalises by the mean"),
+    of_manifest("two classes with one name", class_named(lambda names: names[1]), "", "each another text"),
+    of_manifest("a class name of 10^6 characters", class_named(lambda _: "x" * 10**6), "", "at most 200"),
+    manifest("a pass of a provider that is unknown", of_first_pass(provider="tensorrt"), "ran it"),
+    manifest("a pass on the CPU that another provider ran", of_first_pass(active="CUDAExecutionProvider"), "ran it"),
+    manifest("a pass on the CPU, its nodes elsewhere", of_first_pass(placement=GPU), "shares of providers"),
+    manifest("no pass without graph optimisations", on_one_level, "one without"),
+    manifest("errors at batch sizes that are not run", of_first_pass(batch_errors={"1": 0.0}), "other batch sizes"),
+    manifest("a largest error below a part of the errors", of_first_pass(max_abs_error=0.0), "a largest error"),
+    manifest("an error below 0", of_first_pass(p999_rel_error=-1.0), "a largest relative error"),
+    manifest("a margin where no class changes", of_first_pass(largest_margin=1e9), "a margin"),
+    manifest("TF32", of_part("reference", tf32=True), "TF32"),
+    manifest("a bound below what float32 is off by", of_part("reference", float64_error=1.0), "from float64"),
+    manifest("another number of test images", of_part("data", test_images=199), "another number"),
+    manifest("a budget of 1000 points", of_first_file(budget_points=1000.0), "a budget"),
+    manifest("a time below 0", of_first_file(latency_ms=-1.0, fp32_latency_ms=1.0), "times that are none"),
+    manifest("no epoch", of_part("run", epochs=0), "0 epochs"),
+    manifest("a cost below 0", lambda f: f.claim(cost=replace(f.manifest.cost, params=-1)), "a cost"),
+    manifest("a preprocessing", lambda f: f.claim(preprocessing=PREPARED), "predict.py would not follow"),
+    manifest("calibrated probabilities", lambda f: f.claim(calibration=CALIBRATED), "no constant of the proven graph"),
+    manifest("a licence that is none", lambda f: f.claim(licence="<b>free</b>"), "the licence"),
+    of_claim("a proof of more images than there are", of_part("proof", graph_images=25), "proof", "of 25 of 24"),
+    of_claim("weights called a literal", constant(rule="literal", source=""), "proof", "what the proof calls it"),
+    of_claim("weights without a source", constant(source=""), "proof", "what the proof calls it"),
+    of_claim("weights called a transpose of nothing", constant(rule="transpose"), "proof", "what the proof calls it"),
+]
