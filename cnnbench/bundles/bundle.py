@@ -268,6 +268,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         environment=environment.describe(),
         proof=proven.proof,
         calibration=calibration,
+        card=card.version(),
     )
     card.write(path / "README.md", manifest)
     manifest = records.replace(manifest, files=_hashes(path))

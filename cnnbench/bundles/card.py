@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from functools import cache
@@ -42,6 +43,12 @@ def text(manifest: Manifest) -> str:
     """The card's text."""
     head = yaml.safe_dump(front_matter(manifest), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n{_body(manifest)}"
+
+
+def version() -> str:
+    """SHA-256 of what writes a card: this file and its template."""
+    files = (Path(__file__), Path(__file__).with_name("card.md"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def front_matter(manifest: Manifest) -> dict[str, Any]:

@@ -30,10 +30,11 @@ SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Check:
-    """One check that passed, and what it saw."""
+    """One check that passed, what it saw, and what a user must know although it passed."""
 
     name: str
     detail: str
+    warnings: tuple[str, ...] = ()
 
 
 class CheckError(CnnbenchError):

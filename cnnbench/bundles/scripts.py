@@ -15,6 +15,8 @@ VERSIONS = (
     "fb95845e06a7816cafa03d782c3f5750370062558564ba55d24c53f28c1890d6",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
+IMPORTING = VERSIONS[:1]
+"""Those that take a module of their own folder, such as numpy.py, for the installed one."""
 
 
 def version_of(script: Path) -> str:
@@ -22,4 +24,6 @@ def version_of(script: Path) -> str:
     found = records.sha256(script)
     if found == records.sha256(Path(predict.__file__)):
         return "as in this version"
+    if found in IMPORTING:
+        return "as in an earlier version, which imports from its own folder: export again"
     return "as in an earlier version" if found in VERSIONS else ""

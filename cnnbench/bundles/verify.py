@@ -124,6 +124,12 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
     path, manifest = bundle.path, bundle.manifest
     if card.read_front_matter(path / "README.md") != card.front_matter(manifest):
         raise failed("card", f"{path / 'README.md'} claims something else than manifest.json")
+    warnings, note = [], ""
+    if not _as_written(bundle):
+        if manifest.card == card.version():
+            raise failed("card", f"{path / 'README.md'} has another text than manifest.json gives: it was edited")
+        note = "; its text is of another version or edited"
+        warnings.append("README.md is of another version of cnnbench, or was edited: what its text says is not held")
     script = scripts.version_of(path / "predict.py")
     if not script and not allow_predict:
         raise failed(
@@ -132,8 +138,9 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
             "(allow_predict=True)",
         )
     script = script or "edited or of a later version, and allowed: read it before you run it"
-    text = "" if _as_written(bundle) else "; its text is of another version or edited"
-    return Check("card", f"claims what the manifest does{text}; predict.py {script}")
+    if ": " in script:
+        warnings.append(f"predict.py is {script}")
+    return Check("card", f"claims what the manifest does{note}; predict.py {script}", tuple(warnings))
 
 
 def _as_written(bundle: OpenBundle) -> bool:

@@ -53,15 +53,18 @@ def verify(
         timeout=timeout,
     )
     where = openvino_session.described() if backend == "openvino" else provider
+    warnings = [warning for check in checks for warning in check.warnings]
     if format == "json":
         details: dict[str, list[str]] = {}
         for check in checks:
             details.setdefault(check.name, []).append(check.detail)
         ran = {"provider": provider, "backend": backend, "where": where}
-        document = {"bundle": bundle, **ran, "verdict": "verified", "checks": details}
+        document = {"bundle": bundle, **ran, "verdict": "verified", "checks": details, "warnings": warnings}
         print(json.dumps(document, indent=2))
         return Exit.OK
     for check in checks:
         print(printable(f"{check.name:10} {check.detail}"))
     print(printable(f"{bundle} is verified on {where}"))
+    for warning in warnings:
+        print(printable(f"WARNING: {warning}"))
     return Exit.OK

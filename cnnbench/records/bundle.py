@@ -235,6 +235,8 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
     """None where probabilities are the softmax of the logits as they are."""
     licence: str | None = None
     """Of the bundle, by its SPDX name."""
+    card: str = ""
+    """SHA-256 of the template that the card was written by; see `bundles.card.version`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -211,6 +211,14 @@ CAUGHT = [
         "claims something else",
         new_card=False,
     ),
+    of_file(
+        "the text of the card edited",
+        "README.md",
+        lambda data: data + b"It is 99.99 % right.\n",
+        "card",
+        "another text than manifest.json gives",
+        new_card=False,
+    ),
     of_claim("images of twice the side", smaller_arrays, "manifest", "another contract"),
     of_claim(
         "images of 6,000 pixels a side in the data", of_data(size=6000), "rescore", "have 6000 pixels", rescore=True

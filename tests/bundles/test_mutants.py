@@ -78,13 +78,17 @@ def test_html_in_a_class_name_is_text_in_the_card(forger: Forger, mutants: Table
     mutants.passed(mutants_claims.HTML, meter)
 
 
-def test_prose_that_was_edited_is_noted(forger: Forger, mutants: Table) -> None:
+def test_prose_of_another_version_is_told_behind_the_verdict(forger: Forger, mutants: Table) -> None:
     forger.file("README.md", lambda data: data + b"It is 99.99 % right.\n")
+    forger.claim(card="of another version")
     forger.sign(new_card=False)
     with measured() as meter:
-        seen = next(check.detail for check in verified(forger) if check.name == "card")
-    assert "its text is of another version or edited" in seen
-    mutants.add(Row("the text of the card edited", "a note of `card`", seen, meter.seconds, meter.mebibytes))
+        seen = next(check for check in verified(forger) if check.name == "card")
+    (warning,) = seen.warnings
+    assert "its text is of another version or edited" in seen.detail
+    assert "README.md is of another version of cnnbench, or was edited" in warning
+    name = "the text of the card edited, and said to be of another version"
+    mutants.add(Row(name, "a warning of `card`", warning, meter.seconds, meter.mebibytes))
 
 
 def test_a_task_that_leads_out_of_its_folder_is_refused_before_any_check(

@@ -30,3 +30,5 @@ def test_each_version_is_told_from_any_other_file(tmp_path: Path, monkeypatch: p
     listed = hashlib.sha256(b"print('hello')\n").hexdigest()
     monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", (listed, *VERSIONS))
     assert version_of(tmp_path / "predict.py") == "as in an earlier version"
+    monkeypatch.setattr("cnnbench.bundles.scripts.IMPORTING", (listed,))
+    assert "imports from its own folder" in version_of(tmp_path / "predict.py")
