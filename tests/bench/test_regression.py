@@ -55,6 +55,12 @@ def test_without_noise_the_ratio_is_exact_and_the_smallest_effect_is_seen() -> N
     assert (effect.rounds, effect.processes) == (20, 4)
 
 
+def test_a_burst_in_the_middle_of_a_drift_is_forgiven() -> None:
+    drift = [1e-3 * 1.1**index for index in range(21)]
+    burst = [1.2 * value if index == 10 else value for index, value in enumerate(drift)]
+    assert estimate_effect([burst] * 2, [drift] * 2).ratio == pytest.approx(1)
+
+
 def test_the_interval_is_student_s_t_between_processes() -> None:
     a, b = [1.0, 1.1, 1.05], [1.0, 0.98, 1.03]  # one round: a process is its time
     effect = estimate_effect([[value] for value in a], [[value] for value in b])

@@ -47,6 +47,16 @@ def test_every_pair_has_its_difference_and_its_p_value_among_all(capsys: pytest.
     assert [row["told_apart"] for row in found] == [False, True, True]
 
 
+def test_two_differences_that_are_shown_by_themselves_are_not_among_three(capsys: pytest.CaptureFixture[str]) -> None:
+    """Six images to none has p = 2 / 2^6 = 0.03, of which Holm takes three times."""
+    for arch, right in (("all", first(100)), ("early", ~first(6)), ("late", first(94))):
+        write_certain(write_run(run_record(arch, 1, int(right.sum()))), right)
+    found = pairs(capsys)
+    assert [row["p"] for row in found] == pytest.approx([2 / 2**6, 2 / 2**6, 1])
+    assert [row["p_holm"] for row in found] == pytest.approx([6 / 2**6, 6 / 2**6, 1])
+    assert [row["told_apart"] for row in found] == [False] * 3
+
+
 def test_the_best_is_said_to_be_better_than_those_that_can_be_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     write_networks(*RIGHT)
     assert main(["compare", "runs", "--view", "pairs", "--format", "markdown"]) == 0
