@@ -130,7 +130,7 @@ def examined(name: str, fvcore_below: float) -> Row:
     """Count and explain one network."""
     start, spec = time.perf_counter(), spec_of(name)
     try:
-        description = describe_traced(f"timm/{name}", spec, trace_architecture(f"timm/{name}", spec))
+        description = describe_traced(f"timm/{name}", spec, traced=trace_architecture(f"timm/{name}", spec))
     except CnnbenchError as refusal:
         return Row((name, spec.size, *["-"] * 6, f"{time.perf_counter() - start:.0f}"), f"refused: {refusal}")
     cost, layers = description.cost, description.layers

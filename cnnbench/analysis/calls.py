@@ -39,8 +39,8 @@ class Calls(TorchFunctionMode):
         place = (self.path[-1] if self.path else "", name)
         call = (*place, self.counts[place])
         self.counts[place] += 1
-        return self.called(call, func, args, kwargs or {})
+        return self.called(call, func, args=args, kwargs=kwargs or {})
 
-    def called(self, call: Call, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    def called(self, call: Call, func: Any, *, args: Any, kwargs: dict[str, Any]) -> Any:
         """Do what the function does, and return its result."""
         return func(*args, **kwargs)

@@ -65,7 +65,9 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
         CnnbenchError: Unknown architecture, or a size that it cannot take (exit 2).
     """
     traced = trace_architecture(arch, spec)
-    described = describe_traced(arch, spec, replace(traced, layers=[_without_prefix(layer) for layer in traced.layers]))
+    described = describe_traced(
+        arch, spec, traced=replace(traced, layers=[_without_prefix(layer) for layer in traced.layers])
+    )
     return replace(described, training_macs=training_macs(arch, spec))
 
 
@@ -75,11 +77,11 @@ def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    described = describe_traced(type(network).__name__, spec, trace_copy(network, spec))
+    described = describe_traced(type(network).__name__, spec, traced=trace_copy(network, spec))
     return replace(described, training_macs=training_macs_of(network, spec))
 
 
-def describe_traced(arch: str, spec: ImageSpec, traced: Traced) -> NetworkDescription:
+def describe_traced(arch: str, spec: ImageSpec, *, traced: Traced) -> NetworkDescription:
     """Of a network that was traced, without its training."""
     fields = receptive_field.measure_fields(traced.network, spec, layers=traced.layers)
     cost = traced_cost(traced)

@@ -151,7 +151,9 @@ def _cut(positions: Positions, dim: int, start: int, stop: int, step: int = 1) -
     if positions.is_plain(dim):
         return positions.with_dim(dim, [Factor(size)])
     if positions.sides(dim):
-        return positions.along(dim, lambda axis: axis.read(lambda i: [start + i * step], period=1, advance=step), size)
+        return positions.along(
+            dim, lambda axis: axis.read(lambda i: [start + i * step], period=1, advance=step), size=size
+        )
     (factor, *more) = factors
     axis = positions.axes[factor.axis] if factor.axis >= 0 else None
     if more or axis is None:
@@ -235,7 +237,7 @@ def _roll(step: Step) -> Positions:
         raise NotFollowedError
     for dim, by in zip(step["dims"], step["shifts"], strict=True):
         if not positions.is_plain(dim % x.ndim):
-            positions = positions.along(dim % x.ndim, _moved(by), x.shape[dim])
+            positions = positions.along(dim % x.ndim, _moved(by), size=x.shape[dim])
     return positions
 
 
@@ -245,7 +247,7 @@ def _pad(step: Step) -> Positions:
     for back, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 1):
         dim = x.ndim - back
         if before or after:
-            positions = positions.along(dim, _moved(before), x.shape[dim] + before + after)
+            positions = positions.along(dim, _moved(before), size=x.shape[dim] + before + after)
     return positions
 
 
@@ -265,7 +267,7 @@ def _convolution(step: Step) -> Positions:
         kernel, dim = weight.shape[2 + side], 2 + side
         change = _windows(kernel, stride, padding, dilation, transposed=step["transposed"])
         if kernel > 1 or stride > 1 or padding:
-            positions = positions.along(dim, change, step.shape[dim])
+            positions = positions.along(dim, change, size=step.shape[dim])
     return positions.ordered()
 
 
@@ -286,7 +288,7 @@ def _pool(step: Step) -> Positions:
     for side in range(sides):
         dim = x.ndim - sides + side
         change = _windows(kernels[side], strides[side], paddings[side], dilations[side])
-        positions = positions.along(dim, change, step.shape[dim])
+        positions = positions.along(dim, change, size=step.shape[dim])
     return positions
 
 
@@ -295,7 +297,7 @@ Neighbours = Callable[[int, int, int], Sequence[int]]
 
 
 def _resize(before: int, after: int, neighbours: Neighbours) -> Callable[[Axis], Axis]:
-    return lambda axis: axis.resized(before, after, lambda i: neighbours(i, before, after))
+    return lambda axis: axis.resized(before, after, neighbours=lambda i: neighbours(i, before, after))
 
 
 def _resized(neighbours: Neighbours) -> Rule:
@@ -315,7 +317,7 @@ def _resized(neighbours: Neighbours) -> Rule:
             if after == 1:
                 positions = positions.joined(dim)
                 continue
-            positions = positions.along(dim, _resize(before, after, neighbours), after)
+            positions = positions.along(dim, _resize(before, after, neighbours), size=after)
         return positions
 
     return rule

@@ -70,7 +70,7 @@ class Linearised(Calls):
         self.wanted, self.resized, self.channels, self.usual = wanted, resized, channels, usual
         self.outputs: dict[Call, Tensor] = {}
 
-    def called(self, call: Call, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    def called(self, call: Call, func: Any, *, args: Any, kwargs: dict[str, Any]) -> Any:
         result = self._run(call, func, args, kwargs)
         if call in self.wanted and isinstance(result, Tensor):
             self.outputs[call] = result.clone()  # the network may write over its own
@@ -110,7 +110,7 @@ class Linearised(Calls):
         shape = np.broadcast_shapes(result.shape, *(constant.shape for constant in constants))
         return result if result.shape == shape else result.expand(shape).clone()
 
-    def with_channels(self, x: Tensor, dim: int, count: int) -> Tensor:
+    def with_channels(self, x: Tensor, count: int, *, dim: int) -> Tensor:
         """One channel as the `count` that a layer puts out, where channels are kept."""
         if not self.channels:
             return x
@@ -155,7 +155,7 @@ def _convolution(copy: Linearised, call: Call, args: Any, kwargs: Any, *, transp
     geometry = {name: options(name, 0 if "padding" in name else 1) for name in names}
     function: Any = (TRANSPOSE if transposed else CONVOLVE)[x.ndim]
     output = function(x.mean(dim=1, keepdim=True), _kernel(weight.shape[2:]), **geometry)
-    return copy.with_channels(output, 1, weight.shape[1] * options("groups", 1) if transposed else weight.shape[0])
+    return copy.with_channels(output, weight.shape[1] * options("groups", 1) if transposed else weight.shape[0], dim=1)
 
 
 def _max_pool(copy: Linearised, call: Call, args: Any, kwargs: Any, *, sides: int) -> Any:
@@ -192,7 +192,7 @@ class Extremum(NamedTuple):
 
 def _linear(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor:
     options = Options(("input", "weight", "bias"), args, kwargs)
-    return copy.with_channels(options("input").mean(dim=-1, keepdim=True), -1, options("weight").shape[0])
+    return copy.with_channels(options("input").mean(dim=-1, keepdim=True), options("weight").shape[0], dim=-1)
 
 
 def _product(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor | None:
@@ -201,7 +201,7 @@ def _product(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor | N
     if _live(a) and _live(b):
         return None
     if _live(a):
-        return copy.with_channels(a.mean(dim=-1, keepdim=True), -1, b.shape[-1])
+        return copy.with_channels(a.mean(dim=-1, keepdim=True), b.shape[-1], dim=-1)
     joined: Tensor = b.mean(dim=-2, keepdim=True).expand(*b.shape[:-2], a.shape[-2], b.shape[-1]).clone()
     return joined
 

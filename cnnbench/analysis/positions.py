@@ -93,7 +93,7 @@ class Positions:
         dims[dim] = tuple(factors)
         return replace(self, dims=tuple(dims))
 
-    def along(self, dim: int, change: Callable[[Axis], Axis], size: int) -> Positions:
+    def along(self, dim: int, change: Callable[[Axis], Axis], *, size: int) -> Positions:
         """With `change` done to the positions of a dimension that has nothing but them, or is plain."""
         if self.is_plain(dim):
             return self.with_dim(dim, [Factor(size)])

@@ -101,7 +101,7 @@ class Axis:
             advance=1,
         )
 
-    def resized(self, before: int, after: int, neighbours: Callable[[int], Sequence[int]]) -> Axis:
+    def resized(self, before: int, after: int, *, neighbours: Callable[[int], Sequence[int]]) -> Axis:
         """Resized from `before` to `after` positions; `neighbours(i)` are those that position i is made of."""
         step = math.gcd(before, after)
         return self.read(neighbours, period=after // step, advance=before // step)

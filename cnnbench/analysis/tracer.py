@@ -295,7 +295,7 @@ class Origins(Calls):
         super().__init__(path)
         self.tracer = tracer
 
-    def called(self, call: CallOfTorch, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    def called(self, call: CallOfTorch, func: Any, *, args: Any, kwargs: dict[str, Any]) -> Any:
         layers = self.tracer.layers
         before = len(layers)
         result = func(*args, **kwargs)

@@ -78,7 +78,7 @@ def of_golden(bundle: OpenBundle, file: PrecisionFile) -> list[Answers]:
     ]
 
 
-def check(bundle: OpenBundle, file: PrecisionFile, answers: list[Answers]) -> Check:
+def check(bundle: OpenBundle, file: PrecisionFile, *, answers: list[Answers]) -> Check:
     """Logits of float32 against the reference network's; of lower precision against its own when it was exported.
 
     Raises:

@@ -85,7 +85,7 @@ def verify_bundle(
         Check("graph", f"{len(given)} valid ONNX, contract and metadata as stated, weights inside"),
         _check_proof(bundle, quick=quick),
         *(_check_lower(bundle, file) for file in manifest.kept if file.precision != "fp32"),
-        *(answers.check(bundle, file, given[file.precision]) for file in manifest.kept),
+        *(answers.check(bundle, file, answers=given[file.precision]) for file in manifest.kept),
         _check_reference(bundle),
     ]
     if rescore:

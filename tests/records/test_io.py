@@ -57,6 +57,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     strategies = {field.name: values(hints[field.name]) for field in fields(annotation)}
     if "task" in strategies and annotation in (RunRecord, Manifest, Failure, Robustness):
         strategies["task"] = st.from_regex(r"[a-z0-9][a-z0-9_.+-]*", fullmatch=True)  # it names a folder
+    if "temperature" in strategies:
+        strategies["temperature"] = st.floats(1e-3, 1e3)
     if annotation is Manifest:
         strategies |= {"spec": st.just(ImageSpec(8, 8, 1, 2)), "class_names": st.just(("cat", "dog"))}
     if annotation is PrecisionFile:  # whose name follows from its precision
@@ -98,7 +100,7 @@ def test_a_record_read_back_is_the_record_written(kind: type[msgspec.Struct], da
 
 
 def test_a_record_tells_all_four_costs(written: Path) -> None:
-    assert json.loads(written.read_text())["cost"] == {"params": 3, "macs": 4, "activations": 5, "depth": 6}
+    assert json.loads(written.read_text())["cost"] == {"params": 3, "macs": 4, "activations": 5, "depth": 6, "form": ""}
 
 
 def test_a_record_names_its_schema(written: Path) -> None:
