@@ -6,7 +6,10 @@ in `cnnbench.api`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is first imported
 
 from cnnbench.api import __all__
 

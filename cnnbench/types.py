@@ -85,16 +85,28 @@ class SpecError(CnnbenchError):
 
 DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that turn the direction of the text behind them."""
+INVISIBLE = frozenset(
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\u2800\u3164\ufeff"
+    "\uffa0\ufff9\ufffa\ufffb"
+)
+"""Characters without width or ink, by which two names look the same. Not the joiners U+200C and U+200D, which Persian,
+Hindi and emoji need."""
+TAGS = range(0xE0000, 0xE0080)
+"""Invisible letters, in which a text can be hidden."""
 
 
 def is_control(character: str) -> bool:
-    """Whether a character moves the cursor, colours a terminal, turns its text, or is no character of Unicode."""
-    return character in DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    """Whether a character moves the cursor, colours a terminal, turns its text, cannot be seen, or is none of Unicode.
+
+    Those of private use are none: each font has its own.
+    """
+    hidden = character in DIRECTIONS or character in INVISIBLE or ord(character) in TAGS
+    return hidden or unicodedata.category(character) in ("Cc", "Cs", "Co", "Zl", "Zp")
 
 
 def printable(text: str) -> str:
     """`text` with control characters escaped, but for line ends and tabs: what comes from a file is printed so."""
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
     return "".join(
         character.encode("unicode_escape").decode() if is_control(character) and character not in "\n\t" else character

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.records.bundle import Reference
-from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line, printable
+from cnnbench.types import CnnbenchError, Cost, Exit, ImageSpec, first_line, is_control, printable
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
@@ -31,6 +31,22 @@ def test_an_error_is_a_usage_error_unless_it_says_otherwise() -> None:
 )
 def test_the_first_line_of_an_error_is_never_empty(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize("character", ["\u200b", "\ufeff", "\u00ad", "\u061c", "\u2060", "\u180e", "\u3164", "\u2800"])
+def test_what_cannot_be_seen_is_escaped(character: str) -> None:
+    """None of them has ink: U+3164 and U+2800 are letters and symbols to Python, and printable."""
+    assert printable(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+
+
+@pytest.mark.parametrize("character", ["\U000e0061", "\ue000", "\U000f0000"])
+def test_tags_and_private_characters_are_control_characters(character: str) -> None:
+    assert is_control(character)
+
+
+@pytest.mark.parametrize("text", ["\u0645\u06cc\u200c\u062e", "\u0915\u094d\u200d\u0937", "a\u00a0b", "\u05d0"])
+def test_text_of_any_script_is_printed_as_it_is(text: str) -> None:
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize("name", ["height", "width", "channels", "num_classes"])

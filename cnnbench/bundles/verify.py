@@ -76,9 +76,10 @@ def verify_bundle(
         require(provider)
     seconds = (RESCORE_SECONDS if rescore else TOTAL_SECONDS) if timeout is None else timeout
     found = inventory.take(path)
+    before = _state(path, found)
     bundle = OpenBundle(path, open_manifest(path), provider, backend, time.monotonic() + seconds)
     manifest = bundle.manifest
-    checks = [_check_hashes(bundle, found), claims.check(bundle), _check_card(bundle, allow_predict)]
+    checks = [_check_hashes(bundle, found, before), claims.check(bundle), _check_card(bundle, allow_predict)]
     checks.append(Check("confined", sandbox.confinement()))
     given = {file.precision: answers.of_golden(bundle, file) for file in manifest.kept}
     checks += [
@@ -94,10 +95,28 @@ def verify_bundle(
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
         checks += [score_again(bundle, file, data=data) for file in manifest.kept]
+    _require_unchanged(path, before)
     return checks
 
 
-def _check_hashes(bundle: OpenBundle, found: inventory.Inventory) -> Check:
+def _state(path: Path, found: inventory.Inventory) -> dict[str, FileHash]:
+    """Hash and size of each of the bundle's own files."""
+    return {name: FileHash(_sha256(path / name), (path / name).stat().st_size) for name in sorted(found.own)}
+
+
+def _require_unchanged(path: Path, before: dict[str, FileHash]) -> None:
+    """The files are still those that were read first: each check opens them anew.
+
+    Raises:
+        CheckError: One is gone, new or another (exit 3).
+    """
+    after = _state(path, inventory.take(path))
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    if changed:
+        raise CheckError("hashes", f"{path / changed[0]} changed while it was verified: verify it again", Exit.DATA)
+
+
+def _check_hashes(bundle: OpenBundle, found: inventory.Inventory, hashes: dict[str, FileHash]) -> Check:
     path, listed = bundle.path, {*bundle.manifest.files}
     if more := sorted(listed - {*card.CONTENTS}):
         raise failed("hashes", f"the manifest lists {', '.join(more)}: no file of a bundle has this name")
@@ -106,7 +125,7 @@ def _check_hashes(bundle: OpenBundle, found: inventory.Inventory) -> Check:
     if more := sorted(found.own - listed - {MANIFEST}):
         raise failed("hashes", f"{path} also holds {', '.join(more)}: not of this bundle; remove it")
     for name, expected in bundle.manifest.files.items():
-        if FileHash(_sha256(path / name), (path / name).stat().st_size) != expected:
+        if hashes[name] != expected:
             raise failed("hashes", f"{path / name} was edited: its content does not match the manifest's hash")
     others = f"; not read: {', '.join(found.others)}" if found.others else ""
     return Check("hashes", f"{len(listed)} files as written{others}")

@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,11 +121,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CnnbenchError: The file is missing, too large, or not a JSON object; a number in it is not finite, or a text
-            has control characters (exit 3).
+        CnnbenchError: The file is missing, too large, or not a JSON object in UTF-8; a number in it is not finite, an
+            object has a key twice, or a text has control characters (exit 3).
     """
     try:
-        content = json.loads(read_bytes(path), parse_constant=_refuse, parse_float=_finite)
+        text = read_bytes(path).decode("utf-8")  # json itself takes UTF-16, and a byte order mark
+        content = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
         controls = _escaped(content) != content
     except (ValueError, RecursionError) as error:
         raise CnnbenchError(
@@ -156,6 +158,15 @@ def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
     return content
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two with one name, readers take the first or the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:80]!r} is there twice")
+    return content
+
+
 def _finite(text: str) -> float:
     return float(text) if math.isfinite(float(text)) else _refuse(text)
 
@@ -167,7 +178,8 @@ def _refuse(constant: str) -> float:
 def _escaped(content: Any) -> Any:
     """JSON content with control characters in its texts escaped. Surrogates stay: they are a path's own bytes."""
     if isinstance(content, str):
-        return content if content.isprintable() else _SURROGATES.sub(lambda part: printable(part[0]), content)
+        plain = content.isascii() and content.isprintable()
+        return content if plain else _SURROGATES.sub(lambda part: printable(part[0]), content)
     if isinstance(content, Mapping):
         return {_escaped(key): _escaped(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

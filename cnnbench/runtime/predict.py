@@ -20,6 +20,7 @@ def _is_own_folder(entry: str) -> bool:
 
 # Python searches the folder of a script first: a numpy.py in a bundle would be run in place of numpy.
 sys.path[:] = [entry for entry in sys.path if not _is_own_folder(entry)]
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.31 reads it when it is imported
 
 import argparse
 import json
@@ -67,13 +68,13 @@ class Model:
             if self.manifest.get("schema") != SCHEMA:
                 raise BundleError(f"it is of another version: expected {SCHEMA}; run `cnnbench export` again")
             self.class_names: list[str] = self.manifest["class_names"]
+            if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
+                raise BundleError("its class_names are no list of texts")
             self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
             files = [variant["precision"] for variant in self.manifest["variants"] if not variant["refused"]]
             if precision in files:
                 file = "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"  # whatever the manifest says
-                self.session = session or onnxruntime.InferenceSession(
-                    str(bundle / file), providers=["CPUExecutionProvider"]
-                )
+                self.session = session or self._open(bundle / file)
                 classes = {output.name: output.shape for output in self.session.get_outputs()}["logits"][-1]
                 if classes != len(self.class_names):
                     raise BundleError(f"the manifest names {len(self.class_names)} classes, the graph has {classes}")
@@ -81,6 +82,14 @@ class Model:
             raise BundleError(f"{bundle} cannot be used: {_reason(error)}") from None
         if precision not in files:
             raise ValueError(f"{bundle} holds no {precision} model; expected {' or '.join(files)}")
+
+    def _open(self, file: Path) -> Any:
+        """A session on the CPU, of a graph that takes images of the manifest's size."""
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        takes = session.get_inputs()[0].shape[1:]
+        if {*takes} != {*self.size}:  # before room is made for an image
+            raise BundleError(f"the manifest's images are {self.size}, the graph takes {takes}")
+        return session
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -196,8 +205,14 @@ def find(folder: str, skipped: list[str]) -> Iterator[str | OSError]:
 
 
 def printable(text: str) -> str:
-    """Text as one line without control characters and undecodable bytes, which are escaped."""
-    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)
+    """Text as one line without control characters and undecodable bytes, which are escaped.
+
+    Joiners, which Persian, Hindi and emoji need, and spaces that do not break are none.
+    """
+    return "".join(
+        part if part.isprintable() or part in "\u200c\u200d\u00a0" else part.encode("unicode_escape").decode()
+        for part in text
+    )
 
 
 def _reason(error: Exception) -> str:

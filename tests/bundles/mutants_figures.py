@@ -93,6 +93,8 @@ CAUGHT = [
     ),
     of_claim("another normalisation claimed", other_mean, "proof", "normalises by the mean"),
     of_manifest("two classes with one name", class_named(lambda names: names[1]), "", "each another text"),
+    of_manifest("a class name that cannot be seen", class_named(lambda _: "\u200b"), "", "control characters"),
+    of_manifest("a class name with a letter that cannot be seen", class_named(lambda _: "a\u3164"), "", "control"),
     of_manifest("a class name of 10^6 characters", class_named(lambda _: "x" * 10**6), "", "at most 200"),
     manifest("a pass of a provider that is unknown", of_first_pass(provider="tensorrt"), "ran it"),
     manifest("a pass on the CPU that another provider ran", of_first_pass(active="CUDAExecutionProvider"), "ran it"),

@@ -221,6 +221,17 @@ def many_constants(count: int) -> list[dict[str, str]]:
 
 
 MANIFEST = [
+    of_file(
+        "the manifest: a byte order mark", "manifest.json", lambda data: b"\xef\xbb\xbf" + data, "", "BOM", sign=False
+    ),
+    of_file(
+        "the manifest: a key twice",
+        "manifest.json",
+        lambda data: data.replace(b'"seed": ', b'"seed": 7, "seed": ', 1),
+        "",
+        "is there twice",
+        sign=False,
+    ),
     of_text("nested 10^6 deep", "[" * 10**6, "not JSON"),
     of_text("a number of 10^6 digits", '{"schema": ' + "9" * 10**6 + "}", "not JSON"),
     of_manifest("the manifest: nested 600 deep", lambda c: c.update(more=nested(600)), "", "not JSON"),

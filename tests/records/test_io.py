@@ -18,12 +18,14 @@ from cnnbench import records
 from cnnbench.records import io
 from cnnbench.records.bundle import Manifest, PrecisionFile, file_name
 from cnnbench.records.schema import Failure, Robustness, RunRecord
-from cnnbench.types import DIRECTIONS, CnnbenchError, Cost, Exit, ImageSpec, printable
+from cnnbench.types import DIRECTIONS, INVISIBLE, TAGS, CnnbenchError, Cost, Exit, ImageSpec, printable
+
+HIDDEN = "".join((*DIRECTIONS, *INVISIBLE, *map(chr, TAGS)))
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**40),
     float: st.floats(allow_nan=False, allow_infinity=False),
-    str: st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="".join(DIRECTIONS))),
+    str: st.text(st.characters(exclude_categories=("Cc", "Co", "Cs", "Zl", "Zp"), exclude_characters=HIDDEN)),
     bool: st.booleans(),
     type(None): st.none(),
     ImageSpec: st.builds(
@@ -280,7 +282,9 @@ def test_a_number_that_json_does_not_have_is_refused(number: str, written: Path)
     assert "is no number of JSON" in str(refusal(written))
 
 
-@pytest.mark.parametrize("text", ["\x1b[31m", "a\x00b", "\x7f", "\x9b", "\u202ebla", "a\u2028b"])
+@pytest.mark.parametrize(
+    "text", ["\x1b[31m", "a\x00b", "\x7f", "\x9b", "\u202ebla", "a\u2028b", "a\u200bb", "\u2800", "\U000e0061"]
+)
 def test_text_with_control_characters_is_refused_where_it_is_read_and_escaped_where_it_is_written(
     text: str, tmp_path: Path
 ) -> None:
@@ -289,6 +293,19 @@ def test_text_with_control_characters_is_refused_where_it_is_read_and_escaped_wh
     assert records.read(path, RunRecord).arch == printable(text) != text
     edit(path, lambda content: content.update(arch=text))
     assert "control characters" in str(refusal(path))
+
+
+def test_a_key_that_is_there_twice_is_refused(written: Path) -> None:
+    written.write_text(written.read_text().replace('"seed": ', '"seed": 7, "seed": ', 1))
+    assert refusal(written).code == Exit.DATA
+    assert "the key 'seed' is there twice" in str(refusal(written))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_that_is_not_plain_utf8_is_refused(encoding: str, written: Path) -> None:
+    written.write_text(written.read_text(), encoding=encoding)
+    assert refusal(written).code == Exit.DATA
+    assert "is not JSON" in str(refusal(written))
 
 
 @pytest.mark.parametrize(

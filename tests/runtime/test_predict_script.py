@@ -224,6 +224,37 @@ def test_names_never_fail_on_a_terminal_nor_act_on_it(
     assert digit.name not in done.stderr.decode()
 
 
+def test_names_of_any_script_are_printed_as_they_are(
+    bundle: Path, digits: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    """Persian with a non-joiner, Devanagari with a joiner, and a space that does not break."""
+    names = ["\u0645\u06cc\u200c\u062e", "\u0915\u094d\u200d\u0937", "a\u00a0b", *"3456789"]
+    copy = edited(bundle, tmp_path, class_names=names)
+    (digit,) = digits("digit.png")
+    command = [sys.executable, "-X", "utf8", str(copy / "predict.py"), str(digit), "--top", "10"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert {part.rsplit(" ", 1)[0] for part in done.stdout.decode().rstrip("\n").split("\t")[1:]} == {*names}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"class_names": {str(index): 1 for index in range(10)}}, "no list of texts"),
+        ({"spec": {"height": 2 * 10**9, "width": 2 * 10**9, "channels": 1}}, "the graph takes [28, 28, 1]"),
+    ],
+    ids=["names", "size"],
+)
+def test_a_manifest_that_does_not_fit_is_one_line(
+    changes: dict[str, object], word: str, bundle: Path, digits: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    copy = edited(bundle, tmp_path, **changes)
+    (digit,) = digits("digit.png")
+    command = [sys.executable, str(copy / "predict.py"), str(digit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+    assert word in done.stderr
+
+
 # --- damaged files ----------------------------------------------------------------------------------------------------
 
 
