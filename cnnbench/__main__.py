@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli import front
-from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, printable
+from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, one_line, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        if sys.stdout:
+            sys.stdout.flush()  # here, where what goes wrong is told
+        return code
     except CnnbenchError as error:
         return _fail(str(error), error.code, debug)
     except KeyboardInterrupt:
@@ -36,11 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return Exit.OK
     except MemoryError:
-        return _fail("out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
+        advice = ": use a smaller --data.batch_size" * (arguments[:1] != ["verify"])
+        return _fail(f"out of memory{advice}", Exit.ENVIRONMENT, debug)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing it
             return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
-        return _too_little_memory(error, debug) or _unreadable_package(error, debug) or _unexpected(error, debug)
+        return (
+            _no_room(error, debug)
+            or _too_little_memory(error, debug)
+            or _unreadable_package(error, debug)
+            or _unexpected(error, debug)
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -66,7 +76,10 @@ def _terminate(*_: Any) -> NoReturn:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    message = printable(message)  # names of files, and what a file of another holds
+    # of a command line, a parser may say more than a line; else it is the name of a file that has line ends
+    message = (
+        printable(message) if code == Exit.USAGE else one_line(message)
+    )  # names of files, and what a file of another holds
     print(f"cnnbench: {message}", file=sys.stderr)
     if ERROR_FILE in os.environ:
         with suppress(OSError):  # a process of DDP may outlive the one that the sweep waits for
@@ -83,6 +96,18 @@ def _too_little_memory(error: Exception, debug: bool) -> int:
         return Exit.OK
     message = f"{limit / 2**30:.3g} GiB of address space are too little to load the libraries: raise `ulimit -v`"
     return _fail(message, Exit.ENVIRONMENT, debug)
+
+
+def _no_room(error: Exception, debug: bool) -> int:
+    """Say that nothing more can be written, to stdout or a temporary folder; else 0."""
+    code = getattr(error, "errno", None) if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        with suppress(OSError):  # what is left of stdout would fail again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"cannot write: {os.strerror(code)}", Exit.USAGE, debug)
+    if code == errno.ENOENT and "No usable temporary directory" in str(error):
+        return _fail("there is no temporary folder that can be written: set TMPDIR to one", Exit.ENVIRONMENT, debug)
+    return Exit.OK
 
 
 def _unreadable_package(error: Exception, debug: bool) -> int:

@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from cnnbench.records.schema import Commit, Environment
 from cnnbench.types import Finding
 
-ONNXRUNTIME = tuple(f"onnxruntime{suffix}" for suffix in ("-gpu", "", "-openvino", "-directml", "-qnn", "-rocm"))
+SUFFIXES = ("-gpu", "", "-openvino", "-directml", "-qnn", "-rocm", "-training", "-migraphx", "-windowsml")
+ONNXRUNTIME = (*(f"onnxruntime{suffix}" for suffix in SUFFIXES), "ort-nightly")
 """Distributions of the module `onnxruntime`, each with all of it: two in one folder overwrite each other."""
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "onnx", *ONNXRUNTIME, "openvino", "numpy")

@@ -114,6 +114,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """`text` with line ends escaped, too: no name of a file can look like a line of its own."""
+    return printable(text).replace("\r", "\\r").replace("\n", "\\n")
+
+
 def first_line(error: object) -> str:
     """The first line of an error's message that is not blank, else the name of its class."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

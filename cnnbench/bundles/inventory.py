@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ LOADED = (
     *(".onnx", ".ort", ".data", ".pt", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".safetensors"),
 )
 """Ends of names that Python or a runtime may import or load beside the bundle's own files."""
+VERSIONED = re.compile(r"\.so(\.\d+)+$")
+"""Libraries as Linux names them: libcudart.so.12."""
 HOSTS = {".git", ".cache", ".eval_results"}
 """Folders that repositories of models keep in it."""
 
@@ -56,7 +59,7 @@ def take(path: Path) -> Inventory:
                 what = "a folder" if stat.S_ISDIR(kind.st_mode) else "a link, a pipe or a device"
                 raise CheckError("files", f"{entry} is {what}; expected the files of a bundle alone", Exit.DATA)
             if entry.name not in CONTENTS:
-                if entry.name.lower().endswith(LOADED):
+                if entry.name.lower().endswith(LOADED) or VERSIONED.search(entry.name.lower()):
                     raise failed("files", f"{entry} is no file of a bundle and could be loaded beside it: remove it")
                 others.append(entry.name)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cnnbench import records
@@ -20,8 +21,11 @@ def require_bundle(path: str | Path) -> Path:
     """The folder of a bundle.
 
     Raises:
-        CnnbenchError: It has no manifest (exit 3).
+        CnnbenchError: It has no manifest, or one that is no file (exit 3).
     """
+    file = Path(path) / MANIFEST
+    if os.path.lexists(file) and not file.is_file():
+        raise CnnbenchError(f"{file} is a link, a pipe, a device or a folder: expected a file", Exit.DATA)
     if not is_bundle(path):
         raise CnnbenchError(f"{path} is not a bundle: it has no {MANIFEST}; `cnnbench export` writes one", Exit.DATA)
     return Path(path)

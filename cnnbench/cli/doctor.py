@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from cnnbench.api import diagnose
-from cnnbench.types import Exit
+from cnnbench.types import Exit, one_line
 
 
 def doctor(*, format: Literal["text", "json"] = "text") -> int:
@@ -21,7 +21,8 @@ def doctor(*, format: Literal["text", "json"] = "text") -> int:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(f"{finding.topic:14} {finding.fact}")
+            print(one_line(f"{finding.topic:14} {finding.fact}"))
         wrong = [finding for finding in findings if finding.wrong]
-        print("".join(f"\nWRONG {finding.topic}: {finding.wrong}" for finding in wrong) or "\nNothing is wrong.")
+        told = [one_line(f"WRONG {finding.topic}: {finding.wrong}") for finding in wrong]
+        print("", *told or ["Nothing is wrong."], sep="\n")
     return Exit.ENVIRONMENT if any(finding.wrong for finding in findings) else Exit.OK

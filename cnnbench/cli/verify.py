@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from cnnbench.types import Exit, printable
+from cnnbench.types import Exit, one_line
 
 
 def verify(
@@ -63,8 +63,8 @@ def verify(
         print(json.dumps(document, indent=2))
         return Exit.OK
     for check in checks:
-        print(printable(f"{check.name:10} {check.detail}"))
-    print(printable(f"{bundle} is verified on {where}"))
+        print(one_line(f"{check.name:10} {check.detail}"))
+    print(one_line(f"{bundle} is verified on {where}"))
     for warning in warnings:
-        print(printable(f"WARNING: {warning}"))
+        print(one_line(f"WARNING: {warning}"))
     return Exit.OK

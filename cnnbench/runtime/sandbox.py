@@ -154,6 +154,8 @@ def _run(
         text = f"{json.dumps(_to_json(allowed))}\n{json.dumps(request)}"
         try:
             return _spawn(target, text, folder=empty, environment=environment, seconds=seconds)
+        except PermissionError:
+            raise CnnbenchError(f"this Python cannot be started again: {sys.executable}", Exit.ENVIRONMENT) from None
         except subprocess.TimeoutExpired:
             raise CnnbenchError(f"{about} was stopped: it ran for more than {seconds:g} s", Exit.DATA) from None
 

@@ -75,6 +75,7 @@ def sparse(name: str) -> Callable[[Forger], None]:
 
 ENTRIES = [
     of_claim("a module named numpy beside predict.py", beside("numpy.py"), "files", "could be loaded"),
+    of_claim("a library with a version beside it", beside("libonnxruntime.so.1"), "files", "could be loaded"),
     of_claim("a module named numpy, listed in the manifest", listed("numpy.py"), "files", "could be loaded"),
     of_claim("text beside it, listed in the manifest", listed("notes.txt"), "hashes", "no file of a bundle"),
     of_claim("predict.py edited", other_predict, "card", "--allow-predict"),

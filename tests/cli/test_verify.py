@@ -1,6 +1,11 @@
 """`verify`: what it prints, and that it needs no torch."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,6 +45,44 @@ def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not a bundle" in verify_fails(capsys, 3, tmp_path / "nowhere")
     assert "is not a bundle" in verify_fails(capsys, 3, tmp_path)
+
+
+def test_a_name_with_a_line_end_is_no_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert r"nowhere\nit is verified on cpu is not a bundle" in verify_fails(
+        capsys, 3, tmp_path / "nowhere\nit is verified on cpu"
+    )
+
+
+def test_a_manifest_that_is_a_pipe_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    assert "is a link, a pipe, a device or a folder" in verify_fails(capsys, 3, tmp_path)
+
+
+def test_a_full_disk_under_stdout_is_one_line(bundle: Path) -> None:
+    command = [sys.executable, "-m", "cnnbench", "verify", "--quick", str(bundle)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "cnnbench: cannot write: No space left on device\n")
+
+
+def test_no_temporary_folder_is_one_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert "set TMPDIR" in verify_fails(capsys, 6, bundle)
+
+
+def test_a_verifier_out_of_memory_names_no_batch_size(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cnnbench.bundles.verify.inventory.take", out_of_memory)
+    assert verify_fails(capsys, 6, bundle) == "cnnbench: out of memory\n"
 
 
 def test_an_unknown_provider_is_refused_by_name(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
