@@ -78,7 +78,6 @@ class Transformer(nn.Module):
         return self.head(self.layers(tokens).mean(1))
 
 
-@cnnbench.register_architecture
 def transformer(spec: ImageSpec) -> nn.Module:
     """A small vision transformer."""
     return Transformer(spec)
@@ -221,11 +220,12 @@ def compare(runtimes: Sequence[Runtime], cache: Path) -> int:
 
 def main() -> int:
     """Parse the options and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(platformdirs.user_cache_dir("cnnbench")) / "portability"
     parser.add_argument("--cache", type=Path, default=default, help=f"default {default}")
     parser.add_argument("--only", nargs="+", choices=[runtime.name for runtime in RUNTIMES], metavar="RUNTIME")
     chosen = parser.parse_args()
+    cnnbench.register_architecture(transformer)
     cache = chosen.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)
     runtimes = [runtime for runtime in RUNTIMES if not chosen.only or runtime.name in chosen.only]

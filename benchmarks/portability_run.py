@@ -1,10 +1,11 @@
 """One ONNX file in one runtime, run by the Python of the environment that benchmarks/portability.py made for it.
 
-    python portability_run.py RUNTIME MODEL IMAGES LOGITS
+    python benchmarks/portability_run.py RUNTIME MODEL IMAGES LOGITS
 
 IMAGES is a .npy file `(N, H, W, C)` uint8, LOGITS the .npy file to write. Knows nothing of cnnbench.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -81,4 +82,7 @@ def main(runtime: str, model: str, images: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("runtime", "model", "images", "out"):
+        parser.add_argument(name)
+    main(**vars(parser.parse_args()))

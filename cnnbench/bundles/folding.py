@@ -135,6 +135,10 @@ def _spell_out(module: fx.GraphModule) -> None:
             module.graph.erase_node(node)
         elif node.target is ATEN.rms_norm.default and (len(node.args) < 4 or node.args[3] is None):
             node.args = (*node.args[:3], *[None] * (3 - len(node.args)), torch.finfo(torch.float32).eps)
+        elif node.target is ATEN.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
+            size = node.args[0].meta["val"].shape[-1]
+            if isinstance(size, int):  # a number like any other, and rounded like them
+                node.kwargs = {**node.kwargs, "scale": size**-0.5}
         elif node.target in CLAMPS and node.meta["val"].is_floating_point():  # the exporter takes no pair of both kinds
             image, *bounds = node.args
             node.args = (image, *(float(bound) if isinstance(bound, int) else bound for bound in bounds))

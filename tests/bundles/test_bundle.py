@@ -497,7 +497,9 @@ def test_a_bundle_with_another_temperature_than_its_files_is_refused(
     numbers = (2 * manifest.calibration.temperature, 255.0)  # the second is a number of the graph
     for other, reason in zip(numbers, told, strict=True):
         forged = records.replace(manifest, calibration=records.replace(manifest.calibration, temperature=other))
-        records.write(mine / "manifest.json", forged)
+        card.write(mine / "README.md", forged)
+        readme = FileHash(records.sha256(mine / "README.md"), (mine / "README.md").stat().st_size)
+        records.write(mine / "manifest.json", records.replace(forged, files={**forged.files, "README.md": readme}))
         capsys.readouterr()
         assert main(["verify", str(mine), "--quick"]) == Exit.VERDICT
         assert reason in capsys.readouterr().err

@@ -32,6 +32,14 @@ def outside_autocast(x: Tensor, p: Tensor) -> Tensor:
         return p * x / (x.abs().sum((1, 2, 3), keepdim=True) + 0.1)
 
 
+def attended(x: Tensor, p: Tensor) -> Tensor:
+    """Two attentions whose scales round to one float32, one of them given by the size of a head."""
+    tokens = x.flatten(2).transpose(1, 2)[:, None, :, :3]
+    given = F.scaled_dot_product_attention(tokens, p * tokens, tokens, scale=float(np.float32(3**-0.5)))
+    seen = F.scaled_dot_product_attention(tokens, tokens, given)[:, 0].transpose(1, 2)
+    return torch.cat([seen, seen[:, :1]], 1).unflatten(2, (SPEC.height, SPEC.width))
+
+
 class Cell(nn.Module):
     """A GRU cell over the columns, from a state of zeros."""
 
@@ -97,6 +105,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         torch.randn(SPEC.height, SPEC.width, dtype=torch.complex64),
     ),
     "a table of the first call": small_networks.Building,
+    "attention with the scale of its heads and with a rounded one": lambda: With(attended, ONE),
     "a region without autocast": lambda: With(outside_autocast, ONE),
     "bounds of two kinds": lambda: With(lambda x, p: (p * x).clamp(-3, 2.9), ONE),
     "padding of negative width": lambda: With(lambda x, p: F.pad(p * x, (-1, 1, 0, -2), value=0.3), ONE),

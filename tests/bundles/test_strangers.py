@@ -16,7 +16,7 @@ from export_helpers import Forger, Graph
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnbench import records
-from cnnbench.bundles import contract, verify
+from cnnbench.bundles import answers, contract, verify
 from cnnbench.bundles.evidence import CheckError
 from cnnbench.bundles.parity import child
 from cnnbench.records.bundle import Manifest
@@ -186,7 +186,7 @@ def test_a_file_that_runs_for_ever_is_stopped(mine: Path, monkeypatch: pytest.Mo
     """Where the manifest claims that the network itself has loops; else a loop is refused before it runs."""
     edit(mine, looping)
     assert "(Loop) is a branch or a loop" in refused(mine, Exit.VERDICT)
-    monkeypatch.setattr(verify, "SECONDS", 1.5)
+    monkeypatch.setattr(answers, "SECONDS", 1.5)
     forger = Forger(mine)
     forger.claim(proof=records.replace(forger.manifest.proof, control_flow=True))
     forger.sign()

@@ -272,8 +272,8 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
     """A record without times, what was measured besides, and the hash of a checkpoint, which holds times."""
     fit = {key: value for key, value in record["fit"].items() if key not in ("resources", "curve", "train_seconds")}
     fit["curve"] = [{**epoch, "train_seconds": 0} for epoch in record["fit"]["curve"]]
-    test = {**record["test"], "checkpoint_sha256": ""}
-    return {**record, "fit": {**fit, "validation_seconds": 0}, "test": test, "seal": ""}
+    val, test = ({**record[split], "checkpoint_sha256": ""} for split in ("val", "test"))
+    return {**record, "fit": {**fit, "validation_seconds": 0}, "val": val, "test": test, "seal": ""}
 
 
 def test_a_failed_fit_is_not_tested_and_leaves_no_result(capsys: pytest.CaptureFixture[str]) -> None:
