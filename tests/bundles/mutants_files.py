@@ -248,8 +248,8 @@ MANIFEST = [
     of_manifest(
         "the manifest: 200,000 constants in the proof",
         lambda c: c["proof"].update(constants=many_constants(200_000)),
-        "proof",
-        "which the proof names",
+        "card",
+        "has another text",
     ),
 ]
 CAUGHT = [*ENTRIES, *ARRAYS, *CARD, *MANIFEST]
