@@ -1,6 +1,6 @@
 """What `cost` and `explain` say of timm's networks, against torch's counter, fvcore and the networks' own parameters.
 
-    python benchmarks/cost_of_others.py [--drawn 200] [--fvcore 2e9] [--limit 1000]
+    python benchmarks/cost_of_others.py [--drawn 200] [--fvcore 2e9] [--skip 0] [--limit 1000]
 
 One network of each of timm's model files (the smallest of those whose names speak of small sizes), and as many others
 as asked for, drawn by a fixed seed; each for the images that it was made for and 1000 classes. A row per network as it
@@ -168,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drawn", type=int, default=200, help="networks beside one of each file (default 200)")
     parser.add_argument("--fvcore", type=float, default=2e9, help="run fvcore below so many MACs (default 2e9)")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many networks at the start")
     parser.add_argument("--limit", type=int, default=10**6, help="stop after so many networks")
     parser.add_argument("--seconds", type=float, default=2, help="seconds to measure fields along an axis (default 2)")
     options = parser.parse_args()
@@ -176,7 +177,7 @@ def main() -> None:
     receptive_field.BUDGET_S = options.seconds  # type: ignore[assignment]
     print("| " + " | ".join(HEADING) + " |", "|" + " --- |" * len(HEADING), sep="\n", flush=True)
     verdicts: Counter[str] = Counter()
-    for row in rows(chosen(options.drawn)[: options.limit], options.fvcore):
+    for row in rows(chosen(options.drawn)[options.skip :][: options.limit], options.fvcore):
         verdicts[row.verdict.partition(":")[0]] += 1
         print("| " + " | ".join(row.cells) + " |", flush=True)
         if row.verdict not in ("agrees", "differs with a reason"):

@@ -25,9 +25,9 @@ class Origin:
     """The call of which a layer is the result."""
 
     call: Call
-    sides: tuple[int | None, int | None] | None
+    sides: tuple[int | None, ...] | None
     """Dimensions of the result that are rows and columns of a map, each None where it has no such positions any more;
-    None where they share a dimension (tokens), or are not followed."""
+    empty where they share or divide dimensions (tokens, windows), None where they are not followed."""
     periods: Sides = (1, 1)
     """Positions along rows and columns until they read alike again."""
 

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.analysis.calls import running
-from cnnbench.analysis.layer import Call, Field, Layer, Origin, Sides
+from cnnbench.analysis.layer import Call, Field, Layer, Sides
 from cnnbench.analysis.linearised import Linearised
 from cnnbench.architectures.handling import copy_network
 from cnnbench.types import ImageSpec
 
 NARROW = 96
 """Pixels across the axis that is not measured: enough for every network here, and no more than that to compute."""
+BUDGET_ELEMENTS = 50_000_000
+"""Activations, of convolutions and products, up to which the copy runs with all channels: in float64, and each several
+times, they need some gigabytes."""
 COARSE = 32
 """Pixels of which large images are multiples, which many networks count on."""
 BUDGET_S = 20
@@ -27,6 +30,8 @@ MEASURED = {
     *("global average pool", "global max pool", "adaptive average pool", "adaptive max pool"),
 }
 """Kinds of layer that are measured: all that join pixels or branches."""
+MAPS = {kind for kind in MEASURED if "convolution" in kind or "pool" in kind}
+"""Of these, those whose results are `(N, C, H, W)` by definition."""
 
 Extent = int | Literal["image"] | None
 """Pixels along one axis; see `Field`."""
@@ -75,18 +80,22 @@ def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int
         if output is None or layer.origin is None or time.monotonic() > deadline:
             extents.append(None)
             continue
-        ends = _extent(output, pixels, layer.origin, axis)
-        extents.append(_extent_of(ends, pixels.shape[2 + axis], jump, fixed=fixed))
+        ends = _extent(output, pixels, layer, axis)
+        larger = isinstance(layer.field, tuple) and layer.field[axis] > usual[axis] - jump
+        extents.append(_extent_of(ends, pixels.shape[2 + axis], jump, fixed=fixed, larger=larger))
     return extents
 
 
-def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool) -> Extent:
-    """From the first and the last pixel that are reached; unknown where a border of a `fixed` image cuts it."""
+def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool, larger: bool) -> Extent:
+    """From the first and the last pixel that are reached.
+
+    On a `fixed` image a border may cut it: unknown, as where the field may be `larger` than the image.
+    """
     if ends is None:
         return None
     extent = ends[1] - ends[0] + 1
     if extent > size - jump:  # a stride may leave the last few pixels of any input unread
-        return "image"
+        return None if fixed and larger else "image"
     return None if fixed and (ends[0] == 0 or ends[1] == size - 1) else extent
 
 
@@ -121,24 +130,32 @@ def _run(
                 pass
         if best is None or len(copy.outputs) > len(best[1]):
             best = (pixels, copy.outputs)
-        if ran:
+        if ran or _elements(layers, spec, sides) > BUDGET_ELEMENTS:
             break
     assert best is not None
     return best
 
 
-def _extent(output: Tensor, pixels: Tensor, origin: Origin, axis: int) -> Sides | None:
+def _elements(layers: list[Layer], spec: ImageSpec, sides: Sequence[int]) -> float:
+    """What the layers put out for an image of `sides`."""
+    usual = sum(max(layer.activations, math.prod(layer.output_shape)) for layer in layers)
+    return usual * math.prod(sides) / (spec.height * spec.width)
+
+
+def _extent(output: Tensor, pixels: Tensor, layer: Layer, axis: int) -> Sides | None:
     """First and last pixel along `axis` that a unit in the middle of `output` depends on; the most of a period."""
-    if origin.sides is None:
-        if output.ndim != 4:  # tokens, of which the middle one may lie at a border
-            return None
+    origin = layer.origin
+    assert origin is not None
+    if not origin.sides:
+        if origin.sides == () or layer.kind not in MAPS or output.ndim != 4:
+            return None  # the middle of tokens may lie at a border
         places = [2, 3]
     else:
         places = [side for side in origin.sides if side is not None]
     if output.ndim == 3 and not places:  # tokens: the sum over all channels of one
         places = [1]
     starts = {place: output.shape[place] // 2 for place in places}
-    along = None if origin.sides is None else origin.sides[axis]
+    along = origin.sides[axis] if origin.sides else None
     steps = range(origin.periods[axis]) if along is not None else range(1)
     extents = []
     for step in steps:

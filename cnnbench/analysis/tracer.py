@@ -311,7 +311,7 @@ def _origin(call: CallOfTorch, positions: Positions | None) -> Origin:
     sides = (positions.dimension(0), positions.dimension(1))
     periods = (rows.period if rows else 1, columns.period if columns else 1)
     apart = (rows is None or sides[0] is not None) and (columns is None or sides[1] is not None)
-    return Origin(call, sides if apart else None, periods)
+    return Origin(call, sides if apart else (), periods)
 
 
 def _with_branches(layers: list[Layer]) -> list[Layer]:
