@@ -5,6 +5,7 @@ A change of cnnbench/runtime/predict.py adds its SHA-256 at the end, and `export
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench import records
@@ -19,11 +20,19 @@ IMPORTING = VERSIONS[:1]
 """Those that take a module of their own folder, such as numpy.py, for the installed one."""
 
 
-def version_of(script: Path) -> str:
-    """Which predict.py a file is, in words; empty where it is none of cnnbench's."""
+@dataclass(frozen=True)
+class Version:
+    """Which predict.py a file is, in words, and whether whoever runs it must be warned."""
+
+    words: str
+    warned: bool = False
+
+
+def version_of(script: Path) -> Version | None:
+    """Which predict.py a file is; None where it is none of cnnbench's."""
     found = records.sha256(script)
     if found == records.sha256(Path(predict.__file__)):
-        return "as in this version"
+        return Version("as in this version")
     if found in IMPORTING:
-        return "as in an earlier version, which imports from its own folder: export again"
-    return "as in an earlier version" if found in VERSIONS else ""
+        return Version("as in an earlier version, which imports from its own folder: export again", warned=True)
+    return Version("as in an earlier version") if found in VERSIONS else None

@@ -156,10 +156,12 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
             f"{path / 'predict.py'} is edited or of a later version: read it, then allow it with --allow-predict "
             "(allow_predict=True)",
         )
-    script = script or "edited or of a later version, and allowed: read it before you run it"
-    if ": " in script:
-        warnings.append(f"predict.py is {script}")
-    return Check("card", f"claims what the manifest does{note}; predict.py {script}", tuple(warnings))
+    script = script or scripts.Version(
+        "edited or of a later version, and allowed: read it before you run it", warned=True
+    )
+    if script.warned:
+        warnings.append(f"predict.py is {script.words}")
+    return Check("card", f"claims what the manifest does{note}; predict.py {script.words}", tuple(warnings))
 
 
 def _as_written(bundle: OpenBundle) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.bundles.scripts import VERSIONS, version_of
+from cnnbench.bundles.scripts import VERSIONS, Version, version_of
 from cnnbench.runtime import predict
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,10 +25,13 @@ def test_those_of_the_committed_bundles_are_listed(script: Path) -> None:
 
 def test_each_version_is_told_from_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "predict.py").write_text("print('hello')\n")
-    assert version_of(Path(predict.__file__)) == "as in this version"
-    assert version_of(tmp_path / "predict.py") == ""
+    assert version_of(Path(predict.__file__)) == Version("as in this version")
+    assert version_of(tmp_path / "predict.py") is None
     listed = hashlib.sha256(b"print('hello')\n").hexdigest()
     monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", (listed, *VERSIONS))
-    assert version_of(tmp_path / "predict.py") == "as in an earlier version"
+    assert version_of(tmp_path / "predict.py") == Version("as in an earlier version")
     monkeypatch.setattr("cnnbench.bundles.scripts.IMPORTING", (listed,))
-    assert "imports from its own folder" in version_of(tmp_path / "predict.py")
+    found = version_of(tmp_path / "predict.py")
+    assert found
+    assert found.warned
+    assert "imports from its own folder" in found.words

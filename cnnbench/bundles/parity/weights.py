@@ -287,7 +287,7 @@ DERIVED = (
     lambda v: -v,  # a difference as a sum
     lambda v: 1 / v,  # a quotient as a product; an upsampling's scale
     lambda v: -1 / v,
-    lambda v: 1 - v,  # lerp, label smoothing's rest
+    lambda v: 1 - v,  # the rest of a share, as in lerp
     lambda v: 1 + v,
     lambda v: v**0.5,  # norms; the length of a vector
     lambda v: v**-0.5,  # attention: one over the root of a head's size
