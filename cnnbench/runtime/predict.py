@@ -75,7 +75,9 @@ class Model:
             if precision in files:
                 file = "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"  # whatever the manifest says
                 self.session = session or self._open(bundle / file)
-                classes = {output.name: output.shape for output in self.session.get_outputs()}["logits"][-1]
+                outputs = {output.name: output.shape for output in self.session.get_outputs()}
+                self._gives_probabilities = "probabilities" in outputs
+                classes = outputs["logits"][-1]
                 if classes != len(self.class_names):
                     raise BundleError(f"the manifest names {len(self.class_names)} classes, the graph has {classes}")
         except Exception as error:  # ONNX Runtime has classes of its own, a manifest can be any JSON
@@ -103,12 +105,15 @@ class Model:
         Raises:
             ValueError: The images have another type or shape than the network takes.
         """
+        return self._run("logits", images)
+
+    def _run(self, output: str, images: np.ndarray) -> np.ndarray:
         # A small network takes so little time that checks ahead of it would be felt: they come where it fails.
         if not self._takes_pixels_as_they_are:
             self._check(images)
             images = as_input(images, self.manifest["contract"])
         try:
-            result: np.ndarray = self.session.run(["logits"], {"pixels": images})[0]  # any layout
+            result: np.ndarray = self.session.run([output], {"pixels": images})[0]  # any layout
         except Exception:
             self._check(images)  # ONNX Runtime looked at type and shape already; this says it better
             raise
@@ -121,7 +126,12 @@ class Model:
             ) from None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Softmax of the logits: `(N, H, W, C)` uint8 -> `(N, num_classes)` float32, each row summing to 1."""
+        """Probabilities `(N, num_classes)` float32 of images `(N, H, W, C)` uint8, each row summing to 1.
+
+        The graph's own where it has them, which may be calibrated; else the softmax of the logits.
+        """
+        if self._gives_probabilities:
+            return self._run("probabilities", images)
         logits = self.logits(images)
         weights: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
