@@ -26,8 +26,8 @@ Make = Callable[[Path], None]
 def three(run: Path, once: Callable[[str, Make], Path]) -> Path:
     """A bundle with fp32, fp16 and int8.
 
-    The race is decided for int8, which is not faster on every machine; and where a processor's 8-bit sums saturate,
-    it loses more than a point of accuracy.
+    Its times are given, so that every machine recommends the same file; and where a processor's 8-bit sums saturate,
+    int8 loses more than a point of accuracy.
     """
 
     def make(folder: Path) -> None:

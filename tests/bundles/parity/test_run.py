@@ -161,17 +161,12 @@ def test_float32_may_differ_by_rounding_alone(
     assert verified("fp16", **changes).refused == ""
 
 
-@pytest.mark.parametrize(
-    ("it", "faster"),
-    [([0.1, 0.1, 0.2], True), ([0.1, 0.2, 0.1], False), ([0.3, 0.3, 0.4], False), ([0.1, 0.1, 0.4], False)],
-)
-def test_int8_is_kept_only_if_it_is_faster_in_every_round(
-    it: list[float], faster: bool, verified: Callable[..., PrecisionFile]
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_smaller_file_that_is_slower_is_kept_with_both_times(
+    precision: Any, verified: Callable[..., PrecisionFile]
 ) -> None:
-    race = child.Race(fp32=FASTER.fp32, candidate=tuple(it))
-    slow = f"not faster on this machine: {np.median(it):.3f} ms against 0.200 ms of fp32"
-    assert verified("int8", race=race).refused == ("" if faster else slow)
-    assert verified("fp16", race=race).refused == ""
+    variant = verified(precision, race=child.Race(fp32=FASTER.fp32, candidate=(0.3, 0.3, 0.4)))
+    assert (variant.refused, variant.latency_ms, variant.fp32_latency_ms) == ("", 0.3, 0.2)
 
 
 def test_the_reference_is_pytorch_with_its_own_rounding_error(run: Path, data: Dataset) -> None:
@@ -377,9 +372,7 @@ def test_a_file_that_onnx_runtime_cannot_run_is_refused_without_a_place_of_this_
 
 
 @pytest.mark.slow
-def test_int8_reads_training_images_alone_and_its_fate_is_the_race_s(
-    run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_reads_training_images_alone(run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
     honest = quantise.to_graph_input
 
@@ -393,13 +386,6 @@ def test_int8_reads_training_images_alone_and_its_fate_is_the_race_s(
     assert len(seen) == quantise.CALIBRATION_IMAGES
     assert {*seen} <= train
     assert not {*seen} & set.union(*others)
-    int8 = manifest_of(Path("exports/mnist5k_lenet5")).variants[1]
-    assert int8.latency_ms is not None
-    assert int8.fp32_latency_ms is not None
-    if int8.refused:
-        assert int8.refused.startswith("not faster on this machine")
-    else:
-        assert int8.latency_ms < int8.fp32_latency_ms
 
 
 def rows_of(bundle: Path) -> list[dict[str, str]]:
