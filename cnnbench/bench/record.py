@@ -190,7 +190,7 @@ class LatencyRecord:
     packages: Mapping[str, str]
 
 
-def mixed(cases: Iterable[LatencyCase]) -> str:
+def mixed(cases: Sequence[LatencyCase]) -> str:
     """What a reader of one table of these latencies has to know; empty where all are of one run of `bench`."""
     machines = sorted({str(case.machine) if case.machine else "a machine that is not described" for case in cases})
     origins = sorted({case.origin for case in cases})

@@ -113,7 +113,12 @@ def _print_report(report: LatencyReport, format: Format) -> int:
     elif format == "gha":
         _print_json([_gha(row) for row in report.rows if row.p50_ms is not None])
     else:
-        _render("Latency of one call", PLAIN_COLUMNS if format == "csv" else COLUMNS, report.rows, format)
+        _render(
+            "Latency of one call; intervals take calls as independent",
+            PLAIN_COLUMNS if format == "csv" else COLUMNS,
+            report.rows,
+            format,
+        )
         if report.scenarios:
             print()
             _render("Scenarios", SCENARIO_COLUMNS, report.scenarios, format)

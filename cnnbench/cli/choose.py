@@ -78,12 +78,15 @@ def _print(choice: Choice) -> None:
         print(f"  {detail}")
     for other in sorted(choice.others, key=lambda other: not other.keeps_limits):
         print(f"  {other.candidate.name}: {other.reason}")
+    if choice.note:
+        print(choice.note)
 
 
 def _document(choice: Choice) -> Mapping[str, object]:
     nearest = choice.nearest
     return {
         "answer": choice.answer,
+        "note": choice.note or None,
         "chosen": None if choice.chosen is None else _figures(choice.chosen),
         "nearest": None
         if nearest is None

@@ -1,4 +1,4 @@
-"""What can be shipped: each kept file of each bundle, in each measured backend, and what is known of that file."""
+"""What can be shipped: each file of each bundle, in each measured backend, and what is known of that file."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ class Candidate:
     """Of all runs of its task."""
     precision: str = ""
     """Empty where it was not exported."""
+    refused: str = ""
+    """Why `export` did not keep the file; nothing else is known of it then."""
     path: Path | None = None
     sha256: str = ""
     """Of the file."""
@@ -110,7 +112,7 @@ Measured = Mapping[tuple[str, str], Mapping[LatencyKey, Percentiles]]
 def _measured(gathered: Records) -> Measured:
     found: dict[tuple[str, str], dict[LatencyKey, Percentiles]] = {}
     for case in gathered.latencies:
-        key = LatencyKey(case.backend, case.provider, case.batch, case.threads)
+        key = LatencyKey.of(case)
         found.setdefault((case.model_sha256, case.precision), {})[key] = Percentiles.of(case.seconds)
     return found
 
@@ -131,7 +133,10 @@ def _of_row(
         val = Score(round(fit.val_accuracy * fit.val_images), fit.val_images)
         yield Candidate(row=row, val=val, test=Score(record.test.correct, record.test.images), baseline=baseline)
     for bundle, folder in bundles:
-        for file in bundle.kept:
+        for file in bundle.variants:
+            if file.refused:
+                yield Candidate(row=row, precision=file.precision, refused=file.refused)
+                continue
             latencies = measured.get((bundle.files["model.onnx"].sha256, file.precision), {})
             keys = _keys(latencies, latency, all_backends=all_backends)
             for key in keys:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Literal, get_args
 
+from cnnbench.bench.record import mixed
 from cnnbench.registry import hint
 from cnnbench.tables.candidates import FILE_BACKENDS, Candidate, candidates
 from cnnbench.tables.gather import Records
@@ -49,6 +50,8 @@ class Choice:
     """One sentence: what was chosen, and by which figures."""
     details: tuple[str, ...] = ()
     """Of the chosen one: the file, its test accuracy, and what training again gives."""
+    note: str = ""
+    """What a reader of the latencies has to know: they are of several runs of `bench`, or of several machines."""
 
 
 def choose(
@@ -67,7 +70,7 @@ def choose(
 ) -> Choice:
     """The cheapest file that keeps every limit, and why the others were not chosen.
 
-    Candidates are the kept files of all bundles, and networks that were not exported. Accuracy is that of the file on
+    Candidates are the files of all bundles, and networks that were not exported. Accuracy is that of the file on
     the validation images; the test images are scored and printed, and choose nothing.
 
     Args:
@@ -101,7 +104,8 @@ def choose(
     if counts:
         check_measured(read.records, latency, all_backends=backend is None)
     known = candidates(rows, read.records, latency=latency, all_backends=counts and backend is None)
-    return choose_file(known, limits, by=by)
+    choice = choose_file(known, limits, by=by)
+    return replace(choice, note=_note(known, read.records)) if counts else choice
 
 
 def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") -> Choice:
@@ -144,6 +148,12 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") 
     return Choice(chosen, others, None, "", answer, tuple(_details(chosen, limits.min_accuracy)))
 
 
+def _note(known: Sequence[Candidate], gathered: Records) -> str:
+    """See `Choice.note`."""
+    shown = {(candidate.row.task, candidate.latency) for candidate in known if candidate.percentiles}
+    return mixed([case for case in gathered.latencies if (case.task, LatencyKey.of(case)) in shown])
+
+
 def comparable_rows(rows: Sequence[Row], dataset: str | None) -> list[Row]:
     """The rows of one dataset that were trained on the most images of it, and its failures.
 
@@ -181,6 +191,8 @@ def _misses(candidate: Candidate, limits: Sequence[Limit]) -> list[str]:
     """Why a file cannot be chosen; empty where it can."""
     if candidate.row.accuracy is None:
         return list(candidate.row.failures) or ["it has no tested run (cnnbench test)"]
+    if candidate.refused:
+        return [f"refused by export: {candidate.refused}"]
     if candidate.val is None:
         return ["accuracy on validation not measured (cnnbench export)"]
     if candidate.is_at_chance:
@@ -231,7 +243,7 @@ def _reason(candidate: Candidate, chosen: Candidate | None, limits: Sequence[Lim
 
 
 def _none(others: Sequence[Rejected], cost: Figure, wanted: str) -> str:
-    tested = [other.candidate for other in others if other.row.accuracy is not None]
+    tested = [other.candidate for other in others if other.row.accuracy is not None and not other.candidate.refused]
     if tested and all(candidate.is_at_chance for candidate in tested):
         baseline = tested[0].baseline
         assert baseline is not None

@@ -32,6 +32,11 @@ class LatencyKey:
     batch: int = 1
     threads: int = 1
 
+    @classmethod
+    def of(cls, case: LatencyCase) -> LatencyKey:
+        """Of a timed case."""
+        return cls(case.backend, case.provider, case.batch, case.threads)
+
     @property
     def place(self) -> str:
         """The backend in words, and the provider where it is not the CPU."""
@@ -239,11 +244,7 @@ def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
 
 def latency_keys(gathered: Records) -> list[LatencyKey]:
     """Everything that a latency was measured on, fp32 or not."""
-    return sorted({_key(case) for case in gathered.latencies})
-
-
-def _key(case: LatencyCase) -> LatencyKey:
-    return LatencyKey(case.backend, case.provider, case.batch, case.threads)
+    return sorted({LatencyKey.of(case) for case in gathered.latencies})
 
 
 def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
@@ -350,7 +351,7 @@ def _with_bundle(row: Row, bundle: ExportRecord | None, latencies: Sequence[Late
         model_bytes=file.bytes,
         verdict=f"{flips} of {bundle.reference.images:,} images flip, largest logit error {error:.1e}",
         latencies={
-            _key(case): Percentiles.of(case.seconds)
+            LatencyKey.of(case): Percentiles.of(case.seconds)
             for case in latencies
             if case.model_sha256 == file.sha256 and case.precision == "fp32"
         },

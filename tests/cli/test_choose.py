@@ -22,6 +22,7 @@ from cnnbench.tables.rows import Row
 from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Cost
 
+LATENCY = "exports/latency.json"
 SAMPLES = np.linspace(0.9, 1.1, 101)
 """Of a latency with median 1; the 90th percentile is 1.08."""
 
@@ -47,9 +48,11 @@ def write_network(
 
 def write_three() -> None:
     """Small, middle, large: each more accurate and of more MACs; their bytes, parameters and latency go otherwise."""
-    write_network("small", 80, macs=1_000, params=9_000, size=20_000, ms=0.5)
-    write_network("middle", 90, macs=2_000, params=8_000, size=30_000, ms=0.25)
-    write_network("large", 99, macs=8_000, params=7_000, size=10_000, ms=2.0)
+    small = write_network("small", 80, macs=1_000, params=9_000, size=20_000)
+    middle = write_network("middle", 90, macs=2_000, params=8_000, size=30_000)
+    large = write_network("large", 99, macs=8_000, params=7_000, size=10_000)
+    medians = ((small, 0.5), (middle, 0.25), (large, 2.0))
+    write_latencies(*(measured(record, (SAMPLES * ms / 1e3).tolist()) for record, ms in medians), path=LATENCY)
 
 
 DETAILS = ("  file ", "  not exported", "  test accuracy ", "  trained again")
@@ -272,16 +275,17 @@ def write_two_precisions() -> None:
         measured(record, (SAMPLES * ms / 1e3).tolist(), precision="int8", backend=backend)
         for backend, ms in (("onnxruntime", 2), ("openvino", 0.5), ("torch", 0.1))
     ]
-    write_latencies(*cases, path="exports/latency.json")
+    write_latencies(*cases, path=LATENCY)
 
 
 def test_files_of_lower_precision_are_candidates_with_their_own_figures(capsys: pytest.CaptureFixture[str]) -> None:
     write_two_precisions()
-    first, other = lines(capsys, "--min-accuracy", "93%", "--max-bytes", "13kB")
+    first, other, refused = lines(capsys, "--min-accuracy", "93%", "--max-bytes", "13kB")
     assert first.startswith("d_a int8: fewest MACs with accuracy >= 93.00 %, ONNX bytes <= 13,000; ")
     assert "accuracy 94.00 % (94 of 100)" in first
     assert "ONNX bytes 12,000, p90 latency 2.16 ms" in first
     assert other == "  d_a fp32: ONNX bytes 50,000 is above 13,000"
+    assert refused == "  d_a fp16: refused by export: no"
     assert main(["choose", "runs", "exports", "--max-bytes", "13kB", "--format", "json"]) == 0
     chosen = json.loads(capsys.readouterr().out)["chosen"]
     assert (chosen["name"], chosen["file"]["sha256"], chosen["file"]["bytes"]) == ("d_a int8", "the int8 file", 12_000)
@@ -295,8 +299,19 @@ def test_where_latency_counts_every_backend_that_runs_the_file_is_a_candidate(
     write_two_precisions()
     first, *others = lines(capsys, "--by", "latency")
     assert first.startswith("d_a int8 in openvino: lowest p90 latency (no limits given)")
-    assert [other.split(":")[0] for other in others] == ["  d_a fp32", "  d_a int8 in onnxruntime"]
+    assert [other.split(":")[0] for other in others] == ["  d_a fp32", "  d_a int8 in onnxruntime", "  d_a fp16"]
     assert lines(capsys, "--by", "latency", "--backend", "onnxruntime")[0].startswith("d_a fp32: lowest")
+
+
+def test_latencies_of_several_runs_of_bench_are_told_where_they_count(capsys: pytest.CaptureFixture[str]) -> None:
+    write_network("a", 90, macs=1_000, size=20_000, ms=1)
+    write_network("b", 92, macs=2_000, size=20_000, ms=2)
+    assert "runs of bench" not in lines(capsys)[-1]
+    *_, note = lines(capsys, "--max-latency", "9ms")
+    assert note.startswith("latencies of 2 runs of bench (")
+    assert "between them is in the differences" in note
+    assert main(["choose", "runs", "exports", "--max-latency", "9ms", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"] == note
 
 
 def test_a_network_at_the_most_frequent_class_is_not_recommended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -384,7 +399,7 @@ def test_json_holds_every_figure_and_every_reason(undrawn: None, capsys: pytest.
     write_three()
     assert main(["choose", "runs", "exports", "--min-accuracy", "0.85", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"answer", "chosen", "nearest", "others"}
+    assert set(found) == {"answer", "note", "chosen", "nearest", "others"}
     assert found["chosen"]["task"] == "d_middle"
     assert {other["task"]: other["lost_by"] for other in found["others"]} == {
         "d_large": "keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
