@@ -269,9 +269,9 @@ def test_the_filter_refuses_its_calls_and_no_other(machine: str) -> None:
     assert verdict(machine, 0x40000000) == seccomp.ERROR | 1
 
 
-def under(kibibytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line under `ulimit -v`."""
-    command = f'ulimit -v {kibibytes}; exec "$0" -m cnnbench "$@"'
+def under(kibibytes: int, *arguments: object, limit: str = "v") -> subprocess.CompletedProcess[str]:
+    """The command line under `ulimit -v`, or another limit."""
+    command = f'ulimit -{limit} {kibibytes}; exec "$0" -m cnnbench "$@"'
     words = ["bash", "-c", command, sys.executable, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
 
@@ -290,6 +290,13 @@ def test_too_little_memory_for_the_libraries_is_said_in_one_line(run: Path, tmp_
     done = under(2_000_000, "export", run, "--out", tmp_path)
     said = "cnnbench: 1.91 GiB of address space are too little to load the libraries: raise `ulimit -v`\n"
     assert (done.returncode, done.stderr) == (Exit.ENVIRONMENT, said)
+
+
+@pytest.mark.slow
+def test_where_no_byte_can_be_written_it_is_said_in_one_line(bundle: Path) -> None:
+    done = under(0, "verify", bundle, "--quick", limit="f")
+    said = "cnnbench: there is no temporary folder that can be written: set TMPDIR to one\n"
+    assert (done.returncode, done.stdout, done.stderr) == (Exit.ENVIRONMENT, "", said)
 
 
 @pytest.mark.usefixtures("real_sandbox")

@@ -106,3 +106,12 @@ def test_a_module_in_the_callers_folder_is_not_imported(name: str, tmp_path: Pat
     (tmp_path / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'canary')!r}).touch()\n")
     assert call(sandboxed.folder_of, name) == str(Path(str(importlib.import_module(name).__file__)).parent)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.usefixtures("real_sandbox")
+def test_a_python_that_cannot_be_started_again_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").write_text("no program")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(CnnbenchError, match=f"^this Python cannot be started again: {tmp_path}/python$") as refused:
+        sandbox.call(sandboxed.folder_of, "numpy", about="it")
+    assert refused.value.code == Exit.ENVIRONMENT
