@@ -29,7 +29,7 @@ from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
-View = Literal["summary", "seeds", "cost", "robustness", "pairs", "precision"]
+View = Literal["summary", "seeds", "cost", "classes", "robustness", "pairs", "precision"]
 
 ROW_FLAGS = ("--view", "--dataset", "--target-accuracy", "--out")
 TAKES = {
@@ -38,6 +38,7 @@ TAKES = {
     "--view summary": (*ROW_FLAGS, "--batch", "--picture"),
     "--view seeds": ROW_FLAGS,
     "--view cost": ROW_FLAGS,
+    "--view classes": ROW_FLAGS,
     "--view robustness": ROW_FLAGS,
     "--view pairs": ("--view", "--dataset", "--out", "--picture"),
     "--view precision": ("--view", "--dataset", "--out"),
@@ -62,7 +63,8 @@ def compare(
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
-        view: summary; seeds (every one); cost (of the network and its training); robustness (shifts, calibration);
+        view: summary; seeds (every one); cost (of the network and its training);
+            classes (majority baseline, balanced accuracy, macro F1, lowest recall); robustness (shifts, calibration);
             pairs (which networks can be told apart);
             precision (every file of the bundles, kept or refused).
         dataset: Show only this dataset.
@@ -214,6 +216,7 @@ TITLES = {
     "summary": "Accuracy, cost and latency",
     "seeds": "Every seed",
     "cost": "What the networks cost",
+    "classes": "Classes: the constant answer, and figures that weigh classes alike",
     "robustness": "Shifted images and confidence",
     "pairs": "Which networks can be told apart",
 }
@@ -239,6 +242,19 @@ COST = (
     "energy_joules",
     "energy_kind",
 )
+CLASSES = (
+    "accuracy_and_std",
+    "majority",
+    "majority_class",
+    "balanced_accuracy",
+    "macro_f1",
+    "lowest_recall",
+    "lowest_recall_class",
+    "seeds_and_failures",
+    "test_images",
+)
+BESIDE_ACCURACY = ("majority", "balanced_accuracy")
+"""Figures of the summary where a class is much larger than the others."""
 ROBUSTNESS = ("accuracy_and_std", "shift_mean", "shift_worst", "equivariance_error", "ece", "ece_interval", "ece_null")
 
 
@@ -246,10 +262,14 @@ def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey]
     """What people read in a view."""
     several_sizes = len({(row.dataset, row.train_images) for row in rows}) > len({row.dataset for row in rows})
     names = select("arch", "dataset", *(["train_images"] if several_sizes and view != "seeds" else []))
+    summary = [*SUMMARY]
+    if any(row.is_unbalanced for row in rows):
+        summary[2:2] = BESIDE_ACCURACY
     views = {
-        "summary": [*select(*SUMMARY), *map(latency_pair_column, latencies), *select("train_seconds")],
+        "summary": [*select(*summary), *map(latency_pair_column, latencies), *select("train_seconds")],
         "seeds": select(*SEEDS),
         "cost": select(*COST),
+        "classes": select(*CLASSES),
         "robustness": select(*ROBUSTNESS),
     }
     return [*names, *views[view], *(target_columns(target) if target is not None else [])]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cnnbench.analysis.per_class import Recall, balanced_accuracy, class_name, macro_f1, majority, recalls
 from cnnbench.analysis.statistics import proportion_interval
 from cnnbench.cli import lightning
-from cnnbench.records.schema import RunRecord
-from cnnbench.tables.text import interval
-from cnnbench.types import Exit
+from cnnbench.records.schema import ClassTally, RunRecord
+from cnnbench.tables.text import interval, percent
+from cnnbench.types import Exit, one_line
+
+WORST = 3
+"""Classes of which the recall is printed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -25,9 +31,26 @@ def main(arguments: list[str]) -> int:
 
 
 def text(record: RunRecord) -> str:
-    """The test result of a record, in one line."""
+    """The test result of a record: accuracy, and where it is known by class, what it is worth."""
     test = record.test
     assert test is not None
     ends = proportion_interval(test.accuracy, test.images)
     right = f"{test.correct} of {test.images} images; 95 % interval for new images {interval(ends.low, ends.high)} %"
-    return f"{record.task} seed {record.seed}: test accuracy {test.accuracy:.2%} ({right}), loss {test.loss:.4f}"
+    line = f"{record.task} seed {record.seed}: test accuracy {test.accuracy:.2%} ({right}), loss {test.loss:.4f}"
+    return f"{line}\n{_by_class(test.by_class, record.class_names)}" if test.by_class else line
+
+
+def _by_class(counts: ClassTally, names: Sequence[str]) -> str:
+    """The constant answer to beat, figures that weigh classes alike, and the classes with the lowest recall."""
+    label, share = majority(counts)
+    worst = sorted(recalls(counts), key=lambda recall: recall.share)[:WORST]
+    return (
+        f"always answering {one_line(class_name(names, label))}: {percent(share)}; balanced accuracy "
+        f"{percent(balanced_accuracy(counts))}; macro F1 {percent(macro_f1(counts))}\n"
+        f"lowest recall: {'; '.join(one_line(_recall(recall, names)) for recall in worst)}"
+    )
+
+
+def _recall(recall: Recall, names: Sequence[str]) -> str:
+    ends = interval(recall.interval.low, recall.interval.high)
+    return f"{class_name(names, recall.label)}: {percent(recall.share)} ({recall.correct} of {recall.images}; {ends} %)"

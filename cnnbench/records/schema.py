@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from cnnbench.types import Augment, Cost, ImageSpec, check_name
+from cnnbench.types import Augment, CnnbenchError, Cost, ImageSpec, check_name
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -177,6 +177,24 @@ class FitResult(Part, frozen=True):
     resources: Resources
 
 
+class ClassTally(Part, frozen=True, kw_only=True):
+    """Images of a split by class, in the order of the labels; see `analysis.per_class`."""
+
+    images: tuple[int, ...]
+    """Of the class."""
+    correct: tuple[int, ...]
+    """Of the class that were classified as it."""
+    predicted: tuple[int, ...]
+    """Of all classes that were classified as it."""
+
+    def __post_init__(self) -> None:
+        rows = tuple(zip(self.images, self.correct, self.predicted, strict=False))
+        lengths = {len(self.images), len(self.correct), len(self.predicted)}
+        possible = all(0 <= correct <= min(images, predicted) for images, correct, predicted in rows)
+        if lengths != {len(rows)} or not possible or not 0 < sum(self.images) == sum(self.predicted):
+            raise CnnbenchError("images by class do not add up: expected the same images in labels and answers")
+
+
 class SplitResult(Part, frozen=True):
     """What the run's best checkpoint scores on a whole split."""
 
@@ -187,6 +205,8 @@ class SplitResult(Part, frozen=True):
     checkpoint_sha256: str
     logits_sha256: str | None = None
     """Of the logits that are kept beside the record, where they were computed in float32 on the CPU."""
+    by_class: ClassTally | None = None
+    """None in records of earlier versions."""
 
 
 class TestResult(SplitResult, frozen=True):
@@ -228,6 +248,8 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     test: TestResult | None = None
     checks: NetworkChecks | None = None
     """Of a network of others; None for those of cnnbench, which its tests try."""
+    class_names: tuple[str, ...] = ()
+    """In the order of the labels; empty in records of earlier versions."""
 
 
 class Failure(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):

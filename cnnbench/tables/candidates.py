@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cnnbench.records.bundle import ExportRecord, Manifest, PrecisionFile
-from cnnbench.tables.gather import Records, Run
+from cnnbench.tables.gather import Records, Run, class_names_of
 from cnnbench.tables.rows import LatencyKey, Percentiles, Row
 from cnnbench.tables.text import percent
 
@@ -47,7 +47,7 @@ class Baseline:
     share: float
     """Of the validation images that it gets right."""
     words: str
-    """`always answering 3`."""
+    """`always answering cat`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def _of_row(
     if not tested:
         yield Candidate(row=row)
         return
-    baseline = _baseline(row.runs)
+    baseline = _baseline(row.runs, class_names_of(row.runs[0].record, gathered))
     bundles = list(_bundles_of(tested, gathered))
     if not bundles:
         record = max(tested, key=lambda run: run.record.fit.val_accuracy).record
@@ -183,9 +183,10 @@ def _val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
     return Score(round((bundle.run.val_accuracy - file.lost_points / 100) * images), images)
 
 
-def _baseline(runs: Sequence[Run]) -> Baseline:
+def _baseline(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     """From the labels of the validation images; where no run has kept them, all classes count as equally frequent."""
     from cnnbench.analysis.confidence import read_predictions
+    from cnnbench.analysis.per_class import class_name
 
     kept = next((run.val_predictions for run in runs if run.val_predictions.is_file()), None)
     if kept is None:
@@ -193,4 +194,4 @@ def _baseline(runs: Sequence[Run]) -> Baseline:
         return Baseline(1 / classes, f"guessing one of {classes} classes")
     labels = read_predictions(kept).labels.tolist()
     label = max(sorted({*labels}), key=labels.count)
-    return Baseline(labels.count(label) / len(labels), f"always answering {label}")
+    return Baseline(labels.count(label) / len(labels), f"always answering {class_name(names, label)}")

@@ -18,7 +18,7 @@ from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
 from cnnbench.bundles.manifest import read_export
 from cnnbench.records.bundle import ExportRecord
-from cnnbench.records.schema import Failure, Robustness, RunRecord
+from cnnbench.records.schema import ClassTally, Failure, Robustness, RunRecord
 from cnnbench.training.folder import is_set_aside
 from cnnbench.types import CnnbenchError, Exit
 
@@ -195,6 +195,12 @@ def _is_copy(run: Run, other: Run) -> bool:
     return True
 
 
+def class_names_of(record: RunRecord, gathered: Records) -> tuple[str, ...]:
+    """In the order of the labels: from the record, else from a bundle of the same images; empty where neither has."""
+    named = (bundle.class_names for bundle in gathered.bundles if bundle.data.sha256 == record.data.sha256)
+    return record.class_names or next(named, ())
+
+
 def groups_on_full_data(known: Sequence[list[Run]]) -> list[list[Run]]:
     """The groups trained on the most images of their dataset: accuracies compare only at equally many images."""
     most: dict[str, int] = {}
@@ -223,6 +229,21 @@ def scored_predictions(run: Run) -> Predictions:
     if (len(predictions.correct), int(predictions.correct.sum())) != (run.record.test.images, run.record.test.correct):
         raise CnnbenchError(f"{run.predictions} are not the predictions of {run.folder}/result.json", Exit.DATA)
     return predictions
+
+
+def tested_tally(run: Run) -> ClassTally | None:
+    """The test images of a tested run by class: from its record, else from its predictions; None without either.
+
+    Raises:
+        CnnbenchError: As `scored_predictions`, of an earlier version's record.
+    """
+    assert run.record.test is not None
+    if run.record.test.by_class or not run.predictions.is_file():
+        return run.record.test.by_class
+    from cnnbench.analysis.per_class import tally
+
+    found = scored_predictions(run)
+    return tally(found.labels, found.predictions, classes=found.probabilities.shape[1])
 
 
 def correct_images(run: Run) -> np.ndarray:

@@ -13,7 +13,7 @@ from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.bundle import ExportRecord
 from cnnbench.records.schema import Failure
-from cnnbench.tables.gather import Records, Run, groups, scored_predictions
+from cnnbench.tables.gather import Records, Run, class_names_of, groups, scored_predictions, tested_tally
 from cnnbench.tables.text import interval, plural
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cnnbench.analysis.statistics import Interval
 
 Scope = Literal["images", "seeds", "seeds and images"]
+
+UNBALANCED = 1.5
+"""Times its equal share that the largest class of an unbalanced split has at least."""
 
 
 @dataclass(frozen=True, order=True)
@@ -131,6 +134,16 @@ class Row:
     missing, else "seeds and images"."""
     accuracies: tuple[float, ...] = ()
     """By seed."""
+    majority: float | None = None
+    """Share of the largest class among the test images: the accuracy of always answering it."""
+    majority_class: str | None = None
+    balanced_accuracy: float | None = None
+    """Mean recall of the classes: mean over the seeds."""
+    macro_f1: float | None = None
+    """Mean over the seeds."""
+    lowest_recall: float | None = None
+    """Of the class with the lowest: mean over the seeds."""
+    lowest_recall_class: str | None = None
     seeds: int = 0
     """That were tested."""
     failures: tuple[str, ...] = ()
@@ -188,6 +201,12 @@ class Row:
             self.interval_scope or "", ""
         )
 
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether the largest class has so many test images that plain accuracy flatters."""
+        classes = self.runs[0].record.spec.num_classes if self.runs else 0
+        return self.majority is not None and self.majority * classes > UNBALANCED
+
     def latency_ms(self, key: LatencyKey, percent: int) -> float | None:
         """A percentile of one call in milliseconds; None where it was not measured."""
         return self.latencies[key].at(percent) if key in self.latencies else None
@@ -211,6 +230,7 @@ def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = Non
     tested = [run for run in runs if run.record.test]
     predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
     row = _with_accuracy(_basic_row(runs, gathered.failures), tested, predictions)
+    row = _with_classes(row, tested, class_names_of(runs[0].record, gathered))
     row = _with_behaviour(_with_training(row, runs), tested, predictions)
     row = _with_bundle(row, _bundle_of(tested, gathered.bundles), gathered.latencies)
     return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))
@@ -296,6 +316,28 @@ def _with_accuracy(row: Row, tested: Sequence[Run], predictions: Sequence[Predic
         accuracies=over_seeds.values,
         seeds=len(tests),
         test_images=tests[0].images,
+    )
+
+
+def _with_classes(row: Row, tested: Sequence[Run], names: Sequence[str]) -> Row:
+    """With its figures by class, where the predictions or the records have them."""
+    from cnnbench.analysis import per_class
+
+    counts = [found for run in tested if (found := tested_tally(run))]
+    if not counts:
+        return row
+    label, share = per_class.majority(counts[0])
+    by_seed = [per_class.recalls(seed) for seed in counts]
+    means = [fmean(recall.share for recall in of_class) for of_class in zip(*by_seed, strict=True)]
+    lowest = min(range(len(means)), key=means.__getitem__)
+    return replace(
+        row,
+        majority=share,
+        majority_class=per_class.class_name(names, label),
+        balanced_accuracy=fmean(map(per_class.balanced_accuracy, counts)),
+        macro_f1=fmean(map(per_class.macro_f1, counts)),
+        lowest_recall=means[lowest],
+        lowest_recall_class=per_class.class_name(names, by_seed[0][lowest].label),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cnnbench import environment, records
 from cnnbench.analysis.cost import fc_weights, traced_cost
 from cnnbench.analysis.macs import training_macs
+from cnnbench.analysis.per_class import tally
 from cnnbench.analysis.tracer import trace_architecture
 from cnnbench.records.schema import (
     Environment,
@@ -118,6 +119,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             resources=state.resources,
         ),
         checks=state.checks,
+        class_names=classifier.class_names,
     )
 
 
@@ -321,6 +323,7 @@ class Recorder(Callback):
         assert self.predictions is not None
         rows = self.predictions
         correct = int((rows[:, 2] == rows[:, 1]).sum())
+        labels, predictions = rows[:, 1:3].long().numpy().T
         return rows, SplitResult(
             accuracy=correct / len(rows),
             loss=float(trainer.callback_metrics[loss]),
@@ -328,6 +331,7 @@ class Recorder(Callback):
             correct=correct,
             checkpoint_sha256=records.sha256(self.checkpoint),
             logits_sha256=logits_sha256(rows[:, 3:].numpy()) if _float32_on_the_cpu(trainer) else None,
+            by_class=tally(labels, predictions, classes=rows.shape[1] - 3),
         )
 
     def _record_test(self, result: TestResult, *, complete: bool) -> None:

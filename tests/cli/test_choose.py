@@ -315,15 +315,15 @@ def test_latencies_of_several_runs_of_bench_are_told_where_they_count(capsys: py
 
 
 def test_a_network_at_the_most_frequent_class_is_not_recommended(capsys: pytest.CaptureFixture[str]) -> None:
-    record = run_record("a", right=99, fit=fitted(60))
+    record = run_record("a", right=99, fit=fitted(60), class_names=("cat", "dog"))
     labels = torch.tensor([1] * 55 + [0] * 45)
     write_predictions(
         write_run(record) / "val_predictions.parquet",
         torch.stack([torch.arange(100), labels, labels, 1 - labels, labels], dim=1).float(),
     )
     first, other = lines(capsys, paths=("runs",))
-    assert first == "none: no network is better than always answering 1 (55.00 %)"
-    assert other == "  d_a: accuracy 60.00 % (60 of 100) is no better than always answering 1 (55.00 %)"
+    assert first == "none: no network is better than always answering dog (55.00 %)"
+    assert other == "  d_a: accuracy 60.00 % (60 of 100) is no better than always answering dog (55.00 %)"
 
 
 def test_several_datasets_are_refused_until_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,11 +174,11 @@ def test_a_test_figure_below_the_limit_is_said() -> None:
 def test_what_is_near_the_most_frequent_class_is_not_recommended(right: int, fits: bool) -> None:
     low = binomtest(right, 1_000).proportion_ci(0.95, method="wilson").low
     assert (low > 0.114) == fits
-    blind = Baseline(0.114, "always answering 3")
+    blind = Baseline(0.114, "always answering three")
     choice = choose_file([file("a", right, 1_000, baseline=blind)], Limits())
     assert (choice.chosen is not None) == fits
     if not fits:
-        assert choice.answer == "none: no network is better than always answering 3 (11.40 %)"
+        assert choice.answer == "none: no network is better than always answering three (11.40 %)"
         assert choice.nearest is None
 
 

@@ -16,6 +16,7 @@ from builders import (
     measured,
     run_config,
     run_record,
+    scored,
     shifted,
     write_bundle,
     write_certain,
@@ -26,11 +27,13 @@ from builders import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 
 from cnnbench import records
 from cnnbench.analysis.crossed import accuracy_interval
+from cnnbench.analysis.per_class import tally
 from cnnbench.records.bundle import BundleRun
-from cnnbench.records.schema import Failure
+from cnnbench.records.schema import ClassTally, Failure
 from cnnbench.tables.gather import Records, Run, gather, groups
 from cnnbench.tables.rows import LatencyKey, Percentiles, TimeToTarget, latency_keys, row_of, rows_of
 
@@ -318,3 +321,28 @@ def test_what_a_latency_was_measured_on_is_said_in_words() -> None:
         "onnxruntime",
         "onnxruntime on cuda",
     ]
+
+
+def test_figures_by_class_are_means_over_seeds_from_records_or_predictions(tmp_path: Path) -> None:
+    labels = np.arange(IMAGES) % 2
+    balanced = []
+    for seed, right in ((1, 90), (2, 96)):
+        folder = write_run(run_record(seed=seed, right=right))  # a record of an earlier version: no figures by class
+        write_certain(folder, first(right))
+        predictions = np.where(first(right), labels, 1 - labels)
+        balanced.append(balanced_accuracy_score(labels, predictions))
+        if seed == 2:
+            (folder / "predictions.parquet").unlink()
+            test = records.replace(scored(right, "c"), by_class=tally(labels, predictions, classes=2))
+            write_run(run_record(seed=2, right=right, test=test, class_names=("no", "yes")))
+    (found,) = rows_of(gather(["runs"]))
+    assert (found.majority, found.majority_class, found.is_unbalanced) == (0.5, "class 0", False)
+    assert found.balanced_accuracy == pytest.approx(np.mean(balanced))
+    assert (found.lowest_recall, found.lowest_recall_class) == (pytest.approx(np.mean([45, 48]) / 50), "class 0")
+
+
+def test_a_row_whose_largest_class_has_half_as_much_again_as_its_share_is_unbalanced() -> None:
+    for images, unbalanced in (((75, 25), False), ((76, 24), True)):
+        counts = ClassTally(images=images, correct=images, predicted=images)
+        record = run_record(test=records.replace(scored(100, "c"), by_class=counts))
+        assert row_of([Run(record, Path())], Records()).is_unbalanced is unbalanced

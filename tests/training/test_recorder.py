@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sklearn.metrics import confusion_matrix
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.analysis.confidence import read_predictions
 from cnnbench.records.schema import Epoch, RunRecord
 from cnnbench.training import recorder
 from cnnbench.training.classifier import Classifier
@@ -30,6 +32,19 @@ def test_result_says_what_was_done_with_what(run: Path) -> None:
     assert record.environment.packages["torch"] == metadata.version("torch")
     assert record.test is not None
     assert record.test.checkpoint_sha256 == records.sha256(run / "best.ckpt")
+    assert record.class_names == tuple("0123456789")
+
+
+def test_the_scores_by_class_are_those_of_the_kept_predictions(run: Path) -> None:
+    record = records.read(run / "result.json", RunRecord)
+    for scored, name in ((record.test, "predictions.parquet"), (record.val, "val_predictions.parquet")):
+        assert scored is not None
+        assert scored.by_class is not None
+        kept = read_predictions(run / name)
+        matrix = confusion_matrix(kept.labels, kept.predictions)
+        assert scored.by_class.images == tuple(matrix.sum(axis=1))
+        assert scored.by_class.correct == tuple(matrix.diagonal())
+        assert scored.by_class.predicted == tuple(matrix.sum(axis=0))
 
 
 def test_the_curve_has_every_epoch_and_the_best_one_is_the_result_s(run: Path) -> None:
