@@ -226,6 +226,8 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    names: np.ndarray | None = None
+    """Of the files, `(N,)` of text, where images are files."""
 
     def __len__(self) -> int:
         return len(self.labels)

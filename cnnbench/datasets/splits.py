@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +40,78 @@ def held_out(labels: np.ndarray, *, fraction: float) -> np.ndarray:
     return held
 
 
+def divided(
+    labels: Sequence[int], units: Sequence[str], *, fractions: Mapping[str, float], class_names: Sequence[str]
+) -> list[str]:
+    """The split of each image: "train", or a part that takes its fraction of each class.
+
+    Images of one unit stay together. The draw depends on the keys of the units alone, so that it is the same in
+    whatever order images are found, and one more image moves few others.
+
+    Args:
+        labels: Class of each image, `(N,)`.
+        units: Key of the unit of each image, `(N,)`.
+        fractions: Of each part that is split off; what is left is train.
+        class_names: By label, for messages.
+
+    Raises:
+        CnnbenchError: A class has too few images, or too few units, for one in each part (exit 3).
+    """
+    sizes: dict[str, Counter[int]] = defaultdict(Counter)
+    for label, unit in zip(labels, units, strict=True):
+        sizes[unit][label] += 1
+    needed = _needed(Counter(labels), fractions)
+    left = Counter(label for classes in sizes.values() for label in classes)
+    for label, count in left.items():
+        if count <= len(fractions) or needed["train"][label] < 1:
+            raise CnnbenchError(
+                f"class {class_names[label]} has too few images to split off {' and '.join(fractions)}: {count} that "
+                f"may be parted, expected at least {len(fractions) + 1}; or give each split a folder",
+                Exit.DATA,
+            )
+    wanted = {part: Counter(counts) for part, counts in needed.items()}
+    chosen: dict[str, str] = {}
+    has: set[tuple[str, int]] = set()
+    for unit in sorted(sizes, key=lambda unit: (-sizes[unit].total(), _draw(unit))):
+        parts = list(wanted)
+        for label in sizes[unit]:  # a part that has nothing of a class yet comes first where units run out
+            empty = [part for part in wanted if (part, label) not in has]
+            if left[label] <= len(empty):
+                parts = [part for part in parts if part in empty] or parts
+        part = max(parts, key=lambda part: _room(sizes[unit], wanted[part], needed[part]))
+        chosen[unit] = part
+        wanted[part].subtract(sizes[unit])
+        left.subtract(dict.fromkeys(sizes[unit], 1))
+        has |= {(part, label) for label in sizes[unit]}
+    for label in left:
+        if ("train", label) not in has:
+            raise CnnbenchError(
+                f"class {class_names[label]} would have no training image: its groups are few", Exit.DATA
+            )
+    return [chosen[unit] for unit in units]
+
+
+def _needed(counts: Counter[int], fractions: Mapping[str, float]) -> dict[str, Counter[int]]:
+    """How many images of each class each part is to have: at least one, and train the rest."""
+    needed = {
+        part: Counter({label: max(1, round(fraction * count)) for label, count in counts.items()})
+        for part, fraction in fractions.items()
+    }
+    rest = Counter({label: count - sum(part[label] for part in needed.values()) for label, count in counts.items()})
+    return {"train": rest, **needed}
+
+
+def _room(unit: Counter[int], wanted: Counter[int], needed: Counter[int]) -> tuple[bool, float]:
+    """How well a unit fits into what a part still wants."""
+    fits = all(wanted[label] >= count for label, count in unit.items())
+    share = sum(wanted[label] / max(1, needed[label]) if fits else wanted[label] for label in unit)
+    return fits, share
+
+
+def _draw(unit: str) -> str:
+    return hashlib.sha256(f"{SEED} {unit}".encode()).hexdigest()
+
+
 def subsample(split: Split, count: int) -> Split:
     """`count` of the images, each class in its proportion, by a fixed seed; a smaller draw is part of a larger one.
 
@@ -57,8 +132,9 @@ def subsample(split: Split, count: int) -> Split:
 
 
 def subset(split: Split, chosen: np.ndarray) -> Split:
-    """The images and labels at `chosen`, places or a mask."""
-    return Split(split.images[chosen], split.labels[chosen])
+    """The images, labels and names at `chosen`, places or a mask."""
+    names = None if split.names is None else split.names[chosen]
+    return Split(split.images[chosen], split.labels[chosen], names)
 
 
 def with_pixel_stats(spec: ImageSpec, train: Split) -> ImageSpec:

@@ -1,0 +1,163 @@
+"""The files below a folder, and what there is passed over, with the reason."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import BinaryIO
+
+LINKED_DEPTH = 2
+"""Folders of splits and classes may be links; one further down may lead back, and is not followed."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that may be an image, wherever it lies."""
+
+    name: str
+    """Below the folder, its parts joined by slashes; bytes that are not UTF-8 are surrogates."""
+    opened: Callable[[], BinaryIO]
+    """Opens it for reading; raises OSError."""
+    stamp: tuple[int, ...] = ()
+    """Other where its content is; empty where that cannot be told."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.name.split("/"))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was passed over, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What lies below a folder or in an archive, in the order in which it is fast to read."""
+
+    files: tuple[File, ...]
+    folders: frozenset[str]
+    """Names of the folders, without those passed over."""
+    skipped: tuple[Skipped, ...] = ()
+    unreadable: tuple[Skipped, ...] = ()
+    """Folders that cannot be read: what they hold is not known."""
+
+    def below(self, prefix: str) -> tuple[str, ...]:
+        """Names of the folders right below the folder `prefix`, which is empty for the top, sorted."""
+        depth = len(prefix.split("/")) + 1 if prefix else 1
+        return tuple(
+            sorted(
+                name.rpartition("/")[2]
+                for name in self.folders
+                if name.count("/") == depth - 1 and (not prefix or name.startswith(f"{prefix}/"))
+            )
+        )
+
+    def within(self, prefix: str) -> Tree:
+        """The part below the folder `prefix`, with names from there; what lies elsewhere is left out."""
+        start = f"{prefix}/"
+
+        def cut(items: tuple[Skipped, ...]) -> tuple[Skipped, ...]:
+            return tuple(
+                Skipped(item.name.removeprefix(start), item.reason) for item in items if item.name.startswith(start)
+            )
+
+        return Tree(
+            tuple(
+                File(file.name.removeprefix(start), file.opened, file.stamp)
+                for file in self.files
+                if file.name.startswith(start)
+            ),
+            frozenset(name.removeprefix(start) for name in self.folders if name.startswith(start)),
+            cut(self.skipped),
+            cut(self.unreadable),
+        )
+
+
+def shown(name: str) -> str:
+    """A file's name as text: bytes that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """What differs where a file was written again, even one of the same length and time."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Endings, in lower case, of the files that Pillow opens."""
+    from PIL import Image
+
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
+
+
+def walk(folder: Path) -> Tree:
+    """Everything below a folder; hidden files, links to folders and what is no file are passed over.
+
+    A link to nowhere is among the files, and fails when it is opened.
+    """
+    files: list[File] = []
+    folders: set[str] = set()
+    skipped: list[Skipped] = []
+    unreadable: list[Skipped] = []
+    for entry, name in _entries(folder, "", unreadable):
+        linked = entry.is_symlink()
+        if entry.name.startswith("."):
+            skipped.append(Skipped(name, "hidden"))
+        elif entry.is_dir():
+            if linked and name.count("/") >= LINKED_DEPTH:
+                skipped.append(Skipped(name, "a link to a folder"))
+            else:
+                folders.add(name)
+        else:
+            file = _file(Path(entry.path), name)
+            if file is None:
+                skipped.append(Skipped(name, "not a file"))
+            else:
+                files.append(file)
+    return Tree(tuple(files), frozenset(folders), tuple(skipped), tuple(unreadable))
+
+
+def file_at(path: Path, name: str) -> File:
+    """A file on disk, which need not be there: then opening it fails."""
+    return _file(path, name) or File(name, partial(_refused, path))
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _refused(path: Path) -> BinaryIO:
+    raise OSError(None, "not a file", str(path))  # a named pipe may never end
+
+
+def _file(path: Path, name: str) -> File | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return File(name, partial(_open, path))
+    return File(name, partial(_open, path), stamp_of(status)) if stat.S_ISREG(status.st_mode) else None
+
+
+def _entries(folder: Path, prefix: str, unreadable: list[Skipped]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every entry below a folder with its name, sorted; folders come before what they hold."""
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except OSError as error:
+        unreadable.append(Skipped(prefix.rstrip("/") or str(folder), f"cannot be read: {error.strerror}"))
+        return
+    for entry in entries:
+        name = f"{prefix}{entry.name}"
+        yield entry, name
+        followed = not entry.is_symlink() or name.count("/") < LINKED_DEPTH
+        if entry.is_dir() and followed and not entry.name.startswith("."):
+            yield from _entries(Path(entry.path), f"{name}/", unreadable)
