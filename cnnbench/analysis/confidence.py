@@ -24,6 +24,8 @@ class Predictions:
     """`(N,)`"""
     probabilities: np.ndarray
     """`(N, K)`: softmax of the logits."""
+    files: tuple[str, ...] = ()
+    """Name of each image's file, N of them; empty where the images lie in no files."""
 
     @property
     def correct(self) -> np.ndarray:
@@ -44,10 +46,12 @@ def read_predictions(path: Path) -> Predictions:
         raise CnnbenchError(f"{path} is missing: run `cnnbench test` where the run is", Exit.DATA)
     names = ("index", "label", "prediction", "probabilities")
     try:
-        table = pq.read_table(path, columns=list(names))
+        named = "file" in pq.read_schema(path).names
+        table = pq.read_table(path, columns=[*names, *["file"] * named])
         index, labels, predictions = (table[name].to_numpy().astype(np.int64, casting="safe") for name in names[:3])
         flat = table["probabilities"].combine_chunks().flatten().to_numpy()
-        result = Predictions(index, labels, predictions, flat.reshape(len(index), -1))
+        files = tuple(table["file"].to_pylist()) if named else ()
+        result = Predictions(index, labels, predictions, flat.reshape(len(index), -1), files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # pyarrow's errors derive from these
         reason = " ".join(str(error).strip("'\"").split())
         raise CnnbenchError(f"{path} cannot be read: {reason}; run `cnnbench test` again", Exit.DATA) from None

@@ -42,6 +42,10 @@ def table(material: Material) -> Section | None:
 
 
 FIGURES = (
+    "majority",
+    "balanced_accuracy",
+    "macro_f1",
+    "lowest_recall",
     "train_images",
     "epochs",
     "train_seconds",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cnnbench.analysis import confidence
+from cnnbench.page import classes as classes_page
 from cnnbench.page.charts import behaviour as charts
 from cnnbench.page.charts.base import Point, shortened
 from cnnbench.page.material import Group, Material
 from cnnbench.page.section import Block, Mistake, Picture, Ramp, Section
+from cnnbench.tables.gather import class_names_of
 from cnnbench.tables.text import count, percent
 from cnnbench.types import Dataset
 
@@ -26,6 +28,8 @@ NETWORKS = 6
 MAPS = 12
 CLASSES = 30
 """Classes above which a confusion matrix is not readable."""
+TABLES = 2
+"""Networks of which the largest confusions are listed where a matrix is not readable."""
 MISTAKES = 10
 
 
@@ -79,7 +83,8 @@ def errors(material: Material, chosen: Sequence[Group]) -> Section | None:
         predicted = _predicted(material, dataset)
         if predicted:
             shown = next((group for group in chosen if group.row.dataset == dataset), predicted[0].group)
-            blocks += [*_confusions(material, dataset, predicted), *_mistakes(material, shown)]
+            blocks += [*_confusions(material, dataset, predicted), *_by_file(material, shown)]
+            blocks += _mistakes(material, shown)
     lead = (
         "Rows are the true classes, columns the predicted ones. Right answers are grey; the stronger the orange, the "
         "larger the share of the class that was predicted so."
@@ -97,9 +102,11 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
     """The confusion matrix of each network, and their errors by class."""
     number = predicted[0].predictions.probabilities.shape[1]
     heading = material.heading(dataset)
-    if number > CLASSES:
-        return [Block(heading, [f"{number} classes are too many for a matrix; predictions.parquet has every answer."])]
     classes = _class_names(material, predicted[0].group, number)
+    if number > CLASSES:
+        note = f"{number} classes are too many for a matrix; predictions.parquet has every answer."
+        tables = [classes_page.confusion_table(group.name, found, classes) for group, found in predicted[:TABLES]]
+        return [Block(heading, [note]), *(Block(table=table) for table in tables)]
     known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
     return [
@@ -108,12 +115,23 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
     ]
 
 
+def _by_file(material: Material, group: Group) -> list[Block]:
+    """Recall of each class of the chosen network, and its mistakes as a list to review."""
+    if not group.best_run.predictions.is_file():
+        return []
+    predictions = material.predictions(group.best_run)
+    classes = _class_names(material, group, predictions.probabilities.shape[1])
+    heading = f"Classes of {group.name} {material.heading(group.row.dataset)}".strip()
+    recalls = classes_page.recall_block(group.name, predictions, classes, heading=heading)
+    review = classes_page.review_block(group.name, predictions, classes)
+    return [recalls, review] if review else [recalls]
+
+
 def _class_names(material: Material, group: Group, number: int) -> list[str]:
-    """Names of the classes from a bundle or from the images where either is there, else their numbers."""
-    data = group.runs[0].record.data
-    named = [bundle.class_names for bundle in material.records.bundles if bundle.data.sha256 == data.sha256]
+    """Names of the classes from a record, a bundle or the images where one is there, else their numbers."""
+    named = class_names_of(group.runs[0].record, material.records)
     images = None if named else _images(material, group)
-    full = named[0] if named else images.class_names if images else tuple(map(str, range(number)))
+    full = named or (images.class_names if images else tuple(map(str, range(number))))
     names = [shortened(name, length=14) for name in full]
     return names if len(set(names)) == number else [f"{place} {name}" for place, name in enumerate(names)]
 
@@ -182,7 +200,7 @@ def _mistakes(material: Material, group: Group) -> list[Block]:
             true=data.class_names[predictions.labels[place]],
             predicted=data.class_names[predictions.predictions[place]],
             probability=f"{100 * predictions.probabilities[place].max():.1f} %",
-            index=int(place),
+            place=predictions.files[place] if predictions.files else f"image {place}",
         )
         for place in places
     ]

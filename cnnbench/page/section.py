@@ -81,7 +81,8 @@ class Mistake:
     true: str
     predicted: str
     probability: str
-    index: int
+    place: str
+    """Its file, else its number in the split."""
 
 
 @dataclass(frozen=True)
