@@ -91,7 +91,9 @@ def _for_torch(split: Split) -> Split:
         images = images.copy()
     if min(labels.strides) < 0 or not labels.flags.writeable:
         labels = labels.copy()
-    return split if (images is split.images and labels is split.labels) else replace(split, images=images, labels=labels)
+    return (
+        split if (images is split.images and labels is split.labels) else replace(split, images=images, labels=labels)
+    )
 
 
 def _fault(name: str, what: str) -> CnnbenchError:

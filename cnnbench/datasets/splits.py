@@ -154,3 +154,19 @@ def with_pixel_stats(spec: ImageSpec, train: Split) -> ImageSpec:
 def evenly_spaced(count: int, chosen: int) -> np.ndarray:
     """Up to `chosen` of `count` indices, evenly from first to last: a folder's images are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, chosen)).astype(np.int64))
+
+
+def balanced_weights(labels: np.ndarray, *, classes: int) -> np.ndarray:
+    """What an image of each class must count so that all classes count alike: n / (K n_c), `(classes,)` float64.
+
+    K are the classes that have images. The mean over the images is 1; a class without images has 0. King and Zeng
+    2001 (doi:10.1093/oxfordjournals.pan.a004868), as scikit-learn's "balanced".
+
+    Args:
+        labels: `(n,)`.
+        classes: That there are.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    used = int((counts > 0).sum())
+    weights: np.ndarray = np.divide(len(labels), used * counts, out=np.zeros(classes), where=counts > 0)
+    return weights

@@ -7,7 +7,7 @@ a name says otherwise.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -82,6 +82,7 @@ class ModelConfig(Part, frozen=True, kw_only=True):
     lr: float
     weight_decay: float
     compile: bool = False
+    class_weights: Literal["balanced"] | None = None
 
 
 TrainerOption = str | int | float | bool | list[int] | dict[str, int] | None
@@ -250,6 +251,8 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     """Of a network of others; None for those of cnnbench, which its tests try."""
     class_names: tuple[str, ...] = ()
     """In the order of the labels; empty in records of earlier versions."""
+    class_weights: tuple[float, ...] | None = None
+    """What an image of each class counts in the training loss; None where all count alike."""
 
 
 class Failure(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.failure/1"):

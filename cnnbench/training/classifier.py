@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import torch
@@ -17,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from cnnbench.architectures import architecture, build
 from cnnbench.architectures.handling import to_channels_last
+from cnnbench.datasets.splits import balanced_weights
 from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch, ImageData
 from cnnbench.training.sources import built_from, check_unchanged
@@ -66,16 +67,30 @@ class Classifier(LightningModule):
         lr: Peak learning rate.
         weight_decay: L2 penalty on the weights.
         compile: Train with torch.compile, which takes a while to start; evaluation runs as it always does.
+        class_weights: balanced lets every class count alike in the loss, however many training images it has.
     """
 
     network: nn.Module
+    weight_of_class: Tensor | None
 
-    def __init__(self, arch: str, lr: float = 0.2, weight_decay: float = 5e-4, compile: bool = False) -> None:
+    def __init__(
+        self,
+        arch: str,
+        *,
+        lr: float = 0.2,
+        weight_decay: float = 5e-4,
+        compile: bool = False,
+        class_weights: Literal["balanced"] | None = None,
+    ) -> None:
         super().__init__()
         architecture[arch]  # an unknown name fails before any data is read
         if not lr > 0 or not weight_decay >= 0:
             raise CnnbenchError(f"model.lr {lr}, model.weight_decay {weight_decay}: expected lr > 0, weight_decay >= 0")
+        if class_weights not in (None, "balanced"):
+            raise CnnbenchError(f"model.class_weights {class_weights!r}: expected balanced, or none")
         self.save_hyperparameters()
+        self.register_buffer("weight_of_class", None, persistent=False)  # with the network to its device
+        self.class_weights = class_weights
         self.arch, self.lr, self.weight_decay, self.compiled = arch, lr, weight_decay, compile
         self.trained: Callable[[Tensor], Tensor] = self.forward
         self.spec: ImageSpec | None = None
@@ -125,6 +140,9 @@ class Classifier(LightningModule):
             raise CnnbenchError("the Trainer has no data for a Classifier: call it with datamodule=ImageData(...)")
         self.build(module.loaded.spec, data=module.description, class_names=module.loaded.class_names)
         self._check_takes(module)
+        if self.class_weights is not None and trainer.state.fn == "fit":
+            weights = balanced_weights(module.loaded.train.labels, classes=module.loaded.spec.num_classes)
+            self.weight_of_class = torch.from_numpy(weights).float().to(self.device)
         to_channels_last(self.network)  # as the batches lie
         if self.compiled:
             # the network alone: the LightningModule around it is bookkeeping, which would be compiled again and again
@@ -171,11 +189,21 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pixels, labels, _ = batch
-        loss = F.cross_entropy(self.trained(pixels), labels, label_smoothing=LABEL_SMOOTHING)
+        loss = self._loss(self.trained(pixels), labels)
         self.train_loss += loss.detach()
         if self.trainer.is_last_batch:  # self.log at every step would cost more than a small network's arithmetic
             self._log_epoch(self.train_loss / (batch_idx + 1))
         return loss
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the images, each counted as its class weighs: as if images of rare classes were repeated.
+
+        Not by cross_entropy's own weights: with label smoothing they would also weigh the classes that an image is not.
+        """
+        if self.weight_of_class is None:
+            return F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
+        losses = F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING, reduction="none")
+        return (losses * self.weight_of_class[labels]).mean()
 
     def _log_epoch(self, loss: Tensor) -> None:
         if not loss.isfinite():
@@ -256,6 +284,8 @@ class Classifier(LightningModule):
         }
         if self.built_from:
             checkpoint["cnnbench"]["built_from"] = self.built_from
+        if self.weight_of_class is not None:
+            checkpoint["cnnbench"]["weight_of_class"] = self.weight_of_class.tolist()
         unsaved = self.unsaved_buffers()
         if unsaved:
             checkpoint["cnnbench"]["buffers"] = unsaved
@@ -288,6 +318,8 @@ class Classifier(LightningModule):
                 f"but the data is {self.data.name if self.data else '?'} ({self.spec}): "
                 "classes, size and normalisation must agree"
             )
+        if "weight_of_class" in saved and self.weight_of_class is None:
+            self.weight_of_class = torch.tensor(saved["weight_of_class"], dtype=torch.float32)
         unsaved = self.unsaved_buffers()
         for name, values in saved.get("buffers", {}).items():
             if name not in unsaved or unsaved[name].shape != getattr(values, "shape", None):
@@ -334,6 +366,7 @@ class Classifier(LightningModule):
         stated = {
             "model.lr": (before["lr"], self.lr),
             "model.weight_decay": (before["weight_decay"], self.weight_decay),
+            "model.class_weights": (before.get("class_weights"), self.class_weights),
             "number of steps (trainer.max_epochs, data.batch_size)": (schedule["total_steps"], self.total_steps()),
         }
         for name, (was, now) in stated.items():

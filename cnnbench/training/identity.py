@@ -43,6 +43,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run's outcome depends on, the machine's rounding apart."""
 
     model: ModelConfig
+    """With the rule of the class weights; what they come to follows from the labels."""
     data: DataConfig
     """Without the options that say where images lie: their hash says which they are."""
     trainer: dict[str, TrainerOption]
@@ -54,8 +55,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """The colour under transparent pixels; None until own data can set one."""
     depth: int | None = None
     """Bits per channel of the decoded images, where it is not 8."""
-    class_weights: tuple[float, ...] | None = None
-    """Weights of the classes in the loss; None weighs all images alike."""
     versions: dict[str, str]
     """Of torch, and of the distribution that an architecture or dataset comes from, where it is not ours."""
     sources: dict[str, str]

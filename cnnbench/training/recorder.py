@@ -92,7 +92,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             "training ended without a validation pass, so there is no best epoch: "
             "see --trainer.check_val_every_n_epoch, --trainer.limit_val_batches and --trainer.max_epochs"
         )
-    traced = trace_architecture(classifier.arch, classifier.spec)
+    traced, weights = trace_architecture(classifier.arch, classifier.spec), classifier.weight_of_class
     best = max(state.curve, key=lambda epoch: epoch.val_accuracy)  # the earliest of equals
     return RunRecord(
         task=state.task,
@@ -120,6 +120,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
         ),
         checks=state.checks,
         class_names=classifier.class_names,
+        class_weights=None if weights is None else tuple(weights.tolist()),
     )
 
 

@@ -5,8 +5,9 @@ import pytest
 from dataset_helpers import DECODED, SPEC, fake, per_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils import compute_class_weight
 
-from cnnbench.datasets.splits import evenly_spaced, holdout, subsample, with_pixel_stats
+from cnnbench.datasets.splits import balanced_weights, evenly_spaced, holdout, subsample, with_pixel_stats
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
 
@@ -114,3 +115,10 @@ def test_a_constant_channel_has_a_standard_deviation_to_divide_by() -> None:
     counted = with_pixel_stats(SPEC, constant)
     assert counted.mean == pytest.approx((0.2,))
     assert 0 < counted.std[0] <= 1e-3
+
+
+def test_balanced_weights_are_scikit_learn_s() -> None:
+    labels = np.repeat([0, 1, 3], [6, 3, 1])
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    assert balanced_weights(labels, classes=4) == pytest.approx([expected[0], expected[1], 0.0, expected[2]])
+    assert balanced_weights(labels, classes=4)[labels].mean() == pytest.approx(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders import data_record
@@ -349,3 +350,55 @@ def test_lightning_s_own_way_to_load_a_checkpoint_works_without_a_trainer(run: P
     pixels = torch.rand(4, 1, 28, 28)
     assert torch.equal(loaded.eval()(pixels), ours(pixels))
     assert loaded.class_names == NAMES
+
+
+UNEVEN = np.repeat([0, 1, 3], [6, 3, 1])
+
+
+class Unevenly(WithoutImages):
+    """Labels of four classes, one of which has no training image."""
+
+    @property
+    def loaded(self) -> Any:
+        spec = ImageSpec(28, 28, 1, 4)
+        return SimpleNamespace(spec=spec, class_names=NAMES[:4], train=SimpleNamespace(labels=UNEVEN))
+
+
+def weighing(rule: Any) -> Classifier:
+    classifier, trainer = Classifier("linear", class_weights=rule), FakeTrainer()
+    trainer.datamodule = Unevenly(SPEC)  # type: ignore[assignment,misc]
+    trainer.state = SimpleNamespace(fn="fit")  # type: ignore[attr-defined]
+    classifier.trainer = trainer  # type: ignore[assignment]
+    classifier.configure_model()
+    return classifier
+
+
+def gradient(classifier: Classifier, pixels: Tensor, labels: Tensor) -> Tensor:
+    classifier.train_loss = torch.zeros(())
+    loss = classifier.training_step((pixels, labels, torch.arange(len(labels))), 0)
+    return torch.autograd.grad(loss, next(classifier.parameters()))[0]
+
+
+def test_balanced_classes_learn_as_if_images_of_rare_ones_were_repeated() -> None:
+    classifier, labels = weighing("balanced"), torch.from_numpy(UNEVEN)
+    pixels = torch.rand(len(labels), 1, 28, 28)
+    repeated = torch.repeat_interleave(torch.arange(10), torch.tensor([1] * 6 + [2] * 3 + [6]))  # six of each class
+    found = gradient(classifier, pixels, labels)
+    classifier.weight_of_class = None
+    expected = gradient(classifier, pixels[repeated], labels[repeated])
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, gradient(classifier, pixels, labels), rtol=1e-2)
+
+
+def test_weights_of_classes_are_kept_in_a_checkpoint() -> None:
+    before, checkpoint = weighing("balanced"), {"state_dict": {}}
+    assert "weight_of_class" not in before.state_dict()
+    before.on_save_checkpoint(checkpoint)
+    after = Classifier("linear", class_weights="balanced")
+    after.on_load_checkpoint(checkpoint)
+    assert after.weight_of_class is not None
+    assert before.weight_of_class is not None
+    assert after.weight_of_class.tolist() == before.weight_of_class.tolist()
+    plain: dict[str, Any] = {}
+    weighing(None).on_save_checkpoint(plain)
+    assert "weight_of_class" not in plain["cnnbench"]

@@ -96,12 +96,10 @@ def test_the_seed_the_images_the_augmentation_and_torch_are_part_of_it(monkeypat
     assert len(hashes) == 5
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("background", "white"), ("depth", 16), ("class_weights", (0.5, 2.0)), ("versions", {})]
-)
+@pytest.mark.parametrize(("field", "value"), [("background", "white"), ("depth", 16), ("versions", {})])
 def test_what_later_versions_set_is_part_of_it(field: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     before, content = identity(CONFIG, DATA), module.describe(CONFIG, DATA)
-    assert (content.background, content.depth, content.class_weights) == (None, None, None)
+    assert (content.background, content.depth) == (None, None)
     monkeypatch.setattr(module, "describe", lambda config, data: records.replace(content, **{field: value}))
     assert identity(CONFIG, DATA) != before
 
