@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cnnbench.bench.regression import compare_bundles, compare_records
     from cnnbench.bench.robustness import measure_robustness
     from cnnbench.bundles.bundle import ExportOptions, export_run
+    from cnnbench.bundles.classify import classify
     from cnnbench.bundles.dry_run import dry_export
     from cnnbench.bundles.verify import verify_bundle as verify
     from cnnbench.datasets import Decoded, Source
@@ -80,6 +81,7 @@ __all__ = [
     "Split",
     "build",
     "choose",
+    "classify",
     "collect_records",
     "compare_bundles",
     "compare_pair",
@@ -128,6 +130,7 @@ PLACES = {
     "RunRecord": "cnnbench.records.schema:RunRecord",
     "Source": "cnnbench.datasets:Source",
     "choose": "cnnbench.tables.choose:choose",
+    "classify": "cnnbench.bundles.classify:classify",
     "collect_records": "cnnbench.tables.collect:collect_records",
     "compare_bundles": "cnnbench.bench.regression:compare_bundles",
     "compare_pair": "cnnbench.tables.pair:compare_pair",

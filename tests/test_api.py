@@ -16,6 +16,7 @@ from typing import Any, get_origin
 import numpy as np
 import pytest
 from lightning.pytorch import Callback
+from PIL import Image
 from torch import nn
 
 import cnnbench
@@ -81,9 +82,16 @@ def swept(world: World) -> Any:
     return outcome
 
 
+def image_file() -> Path:
+    path = Path("image.png")
+    Image.new("L", (28, 28)).save(path)
+    return path
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "build": lambda world: len(list(cnnbench.build("lenet5", size=28).parameters())) == 10,
     "choose": lambda world: cnnbench.choose(world.run).chosen,
+    "classify": lambda world: len(cnnbench.classify(world.bundle, image_file()).answers) == 1,
     "collect_records": lambda world: cnnbench.collect_records([str(world.run)], out=Path("kept")).runs == 1,
     "compare_bundles": lambda world: cnnbench.compare_bundles(world.bundle, world.bundle, options=QUICK),
     "compare_pair": lambda world: cnnbench.compare_pair(gathered(world), a="lenet5", b="lenet5").a == "mnist5k_lenet5",

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent
 STORY = (
     *("fit", "validate", "test", "predict", "sweep"),
     *("explain", "lab", "list"),
-    *("export", "verify"),
+    *("export", "verify", "classify"),
     *("compare", "choose", "report", "collect", "bench", "robustness", "doctor"),
 )
 """The order of verbs on the front page; one that is not named here comes last."""

@@ -105,7 +105,9 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
     classes = _class_names(material, predicted[0].group, number)
     if number > CLASSES:
         note = f"{number} classes are too many for a matrix; predictions.parquet has every answer."
-        tables = [classes_page.confusion_table(group.name, found, classes) for group, found in predicted[:TABLES]]
+        tables = [
+            classes_page.confusion_table(group.name, found, classes=classes) for group, found in predicted[:TABLES]
+        ]
         return [Block(heading, [note]), *(Block(table=table) for table in tables)]
     known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
@@ -122,8 +124,8 @@ def _by_file(material: Material, group: Group) -> list[Block]:
     predictions = material.predictions(group.best_run)
     classes = _class_names(material, group, predictions.probabilities.shape[1])
     heading = f"Classes of {group.name} {material.heading(group.row.dataset)}".strip()
-    recalls = classes_page.recall_block(group.name, predictions, classes, heading=heading)
-    review = classes_page.review_block(group.name, predictions, classes)
+    recalls = classes_page.recall_block(group.name, predictions, classes=classes, heading=heading)
+    review = classes_page.review_block(group.name, predictions, classes=classes)
     return [recalls, review] if review else [recalls]
 
 

@@ -18,7 +18,7 @@ REVIEWED = 50
 """Mistakes in a list."""
 
 
-def recall_block(name: str, predictions: Predictions, classes: Sequence[str], *, heading: str) -> Block:
+def recall_block(name: str, predictions: Predictions, *, classes: Sequence[str], heading: str) -> Block:
     """Recall of every class of a network, the lowest first, under the figures that weigh classes alike.
 
     Args:
@@ -55,7 +55,7 @@ def recall_block(name: str, predictions: Predictions, classes: Sequence[str], *,
     return Block(heading, [note], table=Table(columns, rows, f"Recall of {name}", filtered=len(rows) > CONFUSIONS))
 
 
-def confusion_table(name: str, predictions: Predictions, classes: Sequence[str]) -> Table:
+def confusion_table(name: str, predictions: Predictions, *, classes: Sequence[str]) -> Table:
     """The pairs of classes that a network confuses most often, by images."""
     counts = confidence.confusion(predictions.labels, predictions.predictions, classes=len(classes))
     images = counts.sum(axis=1)
@@ -80,7 +80,7 @@ def confusion_table(name: str, predictions: Predictions, classes: Sequence[str])
     return Table(columns, rows, f"Largest confusions of {name}")
 
 
-def review_block(name: str, predictions: Predictions, classes: Sequence[str]) -> Block | None:
+def review_block(name: str, predictions: Predictions, *, classes: Sequence[str]) -> Block | None:
     """The most confident mistakes by file: where the network is sure, the label may be wrong. None without any."""
     places = confidence.confident_mistakes(predictions.probabilities, predictions.labels, count=REVIEWED)
     if not len(places):

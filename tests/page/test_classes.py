@@ -36,7 +36,7 @@ def rows(table: Any) -> list[dict[str, Any]]:
 
 
 def test_recalls_are_listed_from_the_lowest_under_the_constant_answer() -> None:
-    block = classes.recall_block("net", predicted(), NAMES, heading="h")
+    block = classes.recall_block("net", predicted(), classes=NAMES, heading="h")
     balanced = 100 * balanced_accuracy_score(LABELS, ANSWERS)
     f1 = 100 * f1_score(LABELS, ANSWERS, average="macro")
     assert block.notes == [
@@ -53,7 +53,7 @@ def test_recalls_are_listed_from_the_lowest_under_the_constant_answer() -> None:
 
 def test_confusions_are_listed_from_the_largest() -> None:
     matrix = confusion_matrix(LABELS, ANSWERS)
-    found = rows(classes.confusion_table("net", predicted(), NAMES))
+    found = rows(classes.confusion_table("net", predicted(), classes=NAMES))
     assert [(row["true"], row["predicted"], row["count"]) for row in found] == [
         ("rare", "common", matrix[1, 0]),
         ("common", "odd", matrix[0, 2]),
@@ -64,7 +64,7 @@ def test_confusions_are_listed_from_the_largest() -> None:
 
 def test_mistakes_have_their_files_the_most_confident_first() -> None:
     files = tuple(f"test/{NAMES[label]}/{place}.png" for place, label in enumerate(LABELS))
-    block = classes.review_block("net", predicted(files), NAMES)
+    block = classes.review_block("net", predicted(files), classes=NAMES)
     assert block is not None
     assert block.table is not None
     wrong = np.flatnonzero(LABELS != ANSWERS)[::-1]  # later images are more certain
@@ -72,7 +72,7 @@ def test_mistakes_have_their_files_the_most_confident_first() -> None:
     assert [row["file"] for row in found] == [files[place] for place in wrong]
     expected = {"file": "test/odd/95.png", "true": "odd", "predicted": "common", "probability": SURE[95]}
     assert found[0] == expected
-    unnamed = classes.review_block("net", predicted(), NAMES)
+    unnamed = classes.review_block("net", predicted(), classes=NAMES)
     assert unnamed is not None
     assert unnamed.table is not None
     assert rows(unnamed.table)[0]["file"] == "test image 95"
@@ -80,7 +80,10 @@ def test_mistakes_have_their_files_the_most_confident_first() -> None:
 
 def test_a_network_without_mistakes_has_none_to_review() -> None:
     right = predicted()
-    assert classes.review_block("net", Predictions(right.index, ANSWERS, ANSWERS, right.probabilities), NAMES) is None
+    assert (
+        classes.review_block("net", Predictions(right.index, ANSWERS, ANSWERS, right.probabilities), classes=NAMES)
+        is None
+    )
 
 
 def write_hundred(folder: Path) -> None:
