@@ -9,7 +9,7 @@ import operator
 import unicodedata
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,6 +244,38 @@ class Augment:
         object.__setattr__(self, "pad", operator.index(self.pad))
         object.__setattr__(self, "flip", bool(self.flip))
 
+    def __str__(self) -> str:
+        words = [f"crops of images padded by {self.pad}"] * (self.pad > 0) + ["horizontal flips"] * self.flip
+        return " and ".join(words) or "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What makes pixels of an image file: the same in training, predict.py, manifest and card; see docs/folders.md.
+
+    What has a default is the same for all networks; predict.py follows nothing else.
+    """
+
+    background: int
+    """Gray level, 0 to 255, under transparent pixels."""
+    shift: int
+    """A value of 16 bits becomes `min(value >> shift, 255)`, gray alone: colour has its upper 8 bits from Pillow."""
+    border: int
+    """Mean gray level, 0 to 255, of the outermost pixels of training images: what an image is expected to lie on."""
+    mode: Literal["L", "RGB"]
+    """Pillow's name of gray or colour."""
+    orientation: Literal["upright"] = "upright"
+    """Turned as EXIF says, before anything else."""
+    frame: Literal["first"] = "first"
+    """Of animations and files of several pages."""
+    inverted: Literal[False] = False
+    """0 is black in every file; nothing is inverted."""
+    resize: Literal["bilinear"] = "bilinear"
+    antialias: Literal[True] = True
+    """The filter grows with the scale, as Pillow's does."""
+    aspect: Literal["stretched"] = "stretched"
+    """The whole image is brought to the size of the network; nothing is cut off, nothing added."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -257,6 +289,8 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    preprocessing: Preprocessing | None = None
+    """How the files were decoded; None where the images came as arrays."""
 
 
 @dataclass(frozen=True)

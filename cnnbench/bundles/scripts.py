@@ -15,6 +15,7 @@ VERSIONS = (
     "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
     "318bf6272637e8db7bcbea22d5ebab80278c76885fcad3a69c006fbd99650ec7",
     "8ee428a208f01ebb5327349d9d69ca4ca858e0741ac01b1ce31e21561ce13866",
+    "d1e361a343353b8b7e8e4f12bc6b0c246c95ff6d16f3c247d98df7ba740028e9",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 IMPORTING = VERSIONS[:1]

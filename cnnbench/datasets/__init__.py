@@ -14,7 +14,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from cnnbench.registry import COUNT, SHA256, Declarable, Registry
-from cnnbench.types import Augment, ImageSpec, Split
+from cnnbench.types import Augment, ImageSpec, Preprocessing, Split
 
 DECLARABLES = {
     "size": Declarable(
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a builder returns. `val` is None where it is to be split off `train`."""
+    """What a builder returns. `val` is None where it is to be split off `train`; `preprocessing` is for image files."""
 
     spec: ImageSpec
     class_names: tuple[str, ...]
@@ -63,3 +63,4 @@ class Decoded:
     test: Split
     val: Split | None = None
     augment: Augment = field(default_factory=Augment)
+    preprocessing: Preprocessing | None = None

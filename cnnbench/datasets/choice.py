@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source, contract, dataset
 from cnnbench.datasets.splits import holdout, subsample
-from cnnbench.records.schema import DataChoice, DataRecord
+from cnnbench.records.schema import DataChoice, DataConfig, DataRecord
 from cnnbench.registry import hint
-from cnnbench.types import CnnbenchError, Dataset, Exit, Split
+from cnnbench.types import Augment, CnnbenchError, Dataset, Exit, Split
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -38,7 +39,25 @@ def open_choice(choice: DataChoice, *, download: bool = False) -> Dataset:
         channels=choice.channels,
         split=choice.split,
     )
-    return load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
+    data = load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
+    return replace(data, augment=_augment(data, choice)) if isinstance(choice, DataConfig) else data
+
+
+def _augment(data: Dataset, config: DataConfig) -> Augment:
+    """What the flags say, and where they say nothing, the dataset.
+
+    Raises:
+        CnnbenchError: A padding that is none, or after which a crop may lack most of the image (exit 2).
+    """
+    usual = data.augment
+    flip = usual.flip if config.flip is None else config.flip
+    pad = usual.pad if config.pad is None else config.pad
+    most = min(data.spec.height, data.spec.width) // 2
+    if config.pad is not None and not 0 <= config.pad <= most:
+        raise CnnbenchError(
+            f"data.pad is {config.pad}: expected 0 to {most}, half a side of the images of {data.spec.size}"
+        )
+    return Augment(pad=pad, flip=flip)
 
 
 def open_recorded(recorded: DataRecord, *, root: str | None = None, folder: str | None = None) -> Dataset:
@@ -72,6 +91,7 @@ def describe(data: Dataset, choice: DataChoice) -> DataRecord:
         val_images=len(data.val),
         test_images=len(data.test),
         augment=data.augment,
+        preprocessing=data.preprocessing,
     )
 
 
@@ -117,6 +137,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         train=train,
         val=val,
         test=decoded.test,
+        preprocessing=decoded.preprocessing,
     )
 
 

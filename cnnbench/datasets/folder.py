@@ -10,17 +10,19 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from filelock import FileLock
 
 from cnnbench.cache import cache_folder
-from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets import Decoded, Source, dataset, decoding
+from cnnbench.datasets.decoding import decode
 from cnnbench.datasets.splits import held_out, with_pixel_stats
 from cnnbench.records import replacing
-from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-DECODER = 1  # counts up when `decode` gives other pixels, so that no cache of the old ones is used
+DECODER = 2  # counts up when `decode` gives other pixels, so that no cache of the old ones is used
 LAYOUT = "train/<class>/<image> with at least two classes, and optionally val/ and test/ laid out alike"
 
 
@@ -58,24 +60,10 @@ def folder(source: Source) -> Decoded:
             files[part] = _listed(source.folder / part, class_names)
         else:  # split before anything is decoded: copying images would need them to fit in memory
             files["train"], files[part] = _split_off(files["train"])
-    train, val, test = (_decoded(files[part], source) for part in ("train", "val", "test"))
+    chosen = _chosen(files["train"].paths, source)
+    train, val, test = (_decoded(files[part], source, chosen) for part in ("train", "val", "test"))
     spec = ImageSpec(source.size, source.size, source.channels, len(class_names))
-    augment = Augment(pad=max(1, source.size // 8), flip=True)  # a padding of 4 at 32 pixels, as for CIFAR
-    return Decoded(with_pixel_stats(spec, train), class_names, train, test, val, augment)
-
-
-def decode(path: Path, *, size: int, channels: int) -> np.ndarray:
-    """One image file as `(size, size, channels)` uint8, exactly as a bundle's predict.py reads it.
-
-    Raises:
-        CnnbenchError: The file is not an image or is truncated (exit 3).
-    """
-    from cnnbench.runtime.predict import decode as decode_file
-
-    try:
-        return decode_file(path, size, size, channels)
-    except OSError as error:
-        raise CnnbenchError(f"cannot read {path} as an image: {error}", Exit.DATA) from None
+    return Decoded(with_pixel_stats(spec, train), class_names, train, test, val, preprocessing=chosen)
 
 
 def _is_class(path: Path) -> bool:
@@ -110,17 +98,29 @@ def _split_off(files: Files) -> tuple[Files, Files]:
     return rest, split_off
 
 
-def _decoded(files: Files, source: Source) -> Split:
+def _chosen(paths: list[Path], source: Source) -> Preprocessing:
+    """How all files are decoded, from the cache if nothing changed since it was chosen."""
+    cache = _cache_file(paths, source).with_suffix(".json")
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=Preprocessing)
+    except (OSError, msgspec.DecodeError):  # none there, or of another version
+        chosen = decoding.choose(paths, size=source.size, channels=source.channels)
+    with replacing(cache) as partial:
+        partial.write_bytes(msgspec.json.encode(chosen))
+    return chosen
+
+
+def _decoded(files: Files, source: Source, chosen: Preprocessing) -> Split:
     """The images of `files`, from the cache if nothing changed since it was written."""
-    cache = _cache_file(files.paths, source)
+    cache = _cache_file(files.paths, source, chosen)
     with FileLock(cache.with_suffix(".lock")):  # several processes of one run, or several runs, decode once
         if not cache.exists():
-            _decode_all(files.paths, cache, source)
+            _decode_all(files.paths, cache, source, chosen)
     return Split(np.load(cache, mmap_mode="c"), files.labels)
 
 
-def _cache_file(paths: list[Path], source: Source) -> Path:
-    digest = hashlib.sha256(f"{DECODER} {source.size} {source.channels}".encode())
+def _cache_file(paths: list[Path], source: Source, chosen: Preprocessing | None = None) -> Path:
+    digest = hashlib.sha256(f"{DECODER} {source.size} {source.channels} {chosen}".encode())
     for path in paths:
         try:
             stat = path.stat()
@@ -137,10 +137,10 @@ def _cache_file(paths: list[Path], source: Source) -> Path:
     return cache
 
 
-def _decode_all(paths: list[Path], cache: Path, source: Source) -> None:
+def _decode_all(paths: list[Path], cache: Path, source: Source, chosen: Preprocessing) -> None:
     shape = (len(paths), source.size, source.size, source.channels)
     with replacing(cache) as partial:
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         for index, path in enumerate(paths):
-            images[index] = decode(path, size=source.size, channels=source.channels)
+            images[index] = decode(path, chosen, size=source.size)
         images.flush()

@@ -47,6 +47,7 @@ FIGURES = (
     "macro_f1",
     "lowest_recall",
     "train_images",
+    "augment",
     "epochs",
     "train_seconds",
     "memory_bytes",

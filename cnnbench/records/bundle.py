@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Literal
 
 from cnnbench.records.schema import DataRecord, Environment, Part, TaskPart
-from cnnbench.types import LONGEST_NAME, CnnbenchError, Cost, ImageSpec, is_control
+from cnnbench.types import LONGEST_NAME, CnnbenchError, Cost, ImageSpec, Preprocessing, is_control
 
 
 class TensorSpec(Part, frozen=True):
@@ -169,16 +169,6 @@ class Proof(Part, frozen=True, kw_only=True):
     """Whether the network itself has branches or loops; else the file may have none."""
 
 
-class Preprocessing(Part, frozen=True, kw_only=True):
-    """What turns an image file into the pixels that the network takes."""
-
-    orientation: str
-    mode: str
-    resize: str
-    background: str = ""
-    depth: int = 8
-
-
 class Calibration(Part, frozen=True, kw_only=True):
     """How probabilities were calibrated: they are softmax(logits / temperature)."""
 
@@ -230,7 +220,8 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
 
     proof: Proof
     preprocessing: Preprocessing | None = None
-    """None where predict.py decodes as its docstring says."""
+    """None in a bundle of an earlier version, whose predict.py ignores transparency and keeps the upper 8 of 16 bits,
+    and where no image file has as many channels as the network takes."""
     calibration: Calibration | None = None
     """None where probabilities are the softmax of the logits as they are."""
     licence: str | None = None

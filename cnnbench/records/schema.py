@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from cnnbench.types import Augment, CnnbenchError, Cost, ImageSpec, check_name
+from cnnbench.types import Augment, CnnbenchError, Cost, ImageSpec, Preprocessing, check_name
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -57,10 +57,15 @@ class DataConfig(DataChoice, frozen=True, kw_only=True):
     Args:
         batch_size: Images per training step, over all processes together.
         download: Fetch the dataset into the root if it is not there.
+        flip: Mirror each training image at random, left to right; by default as the dataset says, for `folder` never.
+        pad: Pad training images by this many black pixels on each side and cut out at random; by default as the
+            dataset says, for `folder` 0.
     """
 
     batch_size: int = 128
     download: bool = False
+    flip: bool | None = None
+    pad: int | None = None
 
 
 class DataRecord(DataChoice, frozen=True, kw_only=True):
@@ -73,6 +78,8 @@ class DataRecord(DataChoice, frozen=True, kw_only=True):
     val_images: int
     test_images: int
     augment: Augment
+    preprocessing: Preprocessing | None = None
+    """How image files were decoded; None where the images came as arrays."""
 
 
 class ModelConfig(Part, frozen=True, kw_only=True):

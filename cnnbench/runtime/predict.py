@@ -41,6 +41,15 @@ except ImportError as error:
     sys.exit(6)
 
 SCHEMA = "cnnbench.bundle/3"
+FOLLOWED = {
+    "orientation": "upright",
+    "frame": "first",
+    "inverted": False,
+    "resize": "bilinear",
+    "antialias": True,
+    "aspect": "stretched",
+}
+"""Of a manifest's preprocessing, what is the same in all; `background`, `shift` and `mode` are a bundle's own."""
 
 
 class BundleError(ValueError):
@@ -71,6 +80,8 @@ class Model:
             if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
                 raise BundleError("its class_names are no list of texts")
             self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
+            if self.rules is not None:
+                _check_rules(self.rules, self.size[2])
             files = [variant["precision"] for variant in self.manifest["variants"] if not variant["refused"]]
             if precision in files:
                 file = "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"  # whatever the manifest says
@@ -144,9 +155,23 @@ class Model:
             return [self.class_names[best[0]]]
         return [self.class_names[index] for index in best]
 
+    @property
+    def rules(self) -> dict[str, Any] | None:
+        """How image files become pixels; None in bundles of earlier versions. See `decode`."""
+        rules: dict[str, Any] | None = self.manifest.get("preprocessing")
+        return rules
+
     def read(self, path: str | Path) -> np.ndarray:
         """An image file as `(1, H, W, C)` uint8, see `decode`."""
-        return decode(path, *self.size)[None]
+        return decode(path, *self.size, rules=self.rules)[None]
+
+
+def _check_rules(rules: dict[str, Any], channels: int) -> None:
+    own = {"background": range(256), "shift": range(9), "mode": ["RGB" if channels == 3 else "L"]}
+    for name in (*FOLLOWED, *own):
+        value = rules.get(name)
+        if value not in own.get(name, [FOLLOWED.get(name)]):
+            raise BundleError(f"its preprocessing has the {name} {value!r}, which this predict.py does not follow")
 
 
 def as_input(images: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
@@ -157,10 +182,16 @@ def as_input(images: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
     return planes
 
 
-def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarray:
+def decode(path: Any, height: int, width: int, channels: int, *, rules: dict[str, Any] | None = None) -> np.ndarray:
     """An image file as `(height, width, channels)` uint8: upright, RGB or gray, resized whole with bilinear filtering.
 
-    Transparency is ignored; of 16 bits a channel the upper 8 are kept.
+    Args:
+        path: The file, or one that is open for reading bytes.
+        height: Of the result.
+        width: Of the result.
+        channels: 3 for RGB, 1 for gray.
+        rules: A manifest's `preprocessing`: transparent pixels are composited on its `background`, and a value of 16
+            bits becomes `min(value >> shift, 255)`. Without it transparency is ignored and the upper 8 bits are kept.
 
     Raises:
         OSError: The file is missing or is not an image that can be read, or no image file has so many channels.
@@ -178,15 +209,36 @@ def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarr
                 if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
                     raise OSError(f"its pixels are of mode {upright.mode}; expected 8 or 16 bits a channel")
                 if upright.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                    upright = Image.fromarray(_eight_bits(np.asarray(upright), upright.info, rules))
+                if upright.mode == "1" and upright.info.get("transparency") == 1:
+                    upright.info["transparency"] = 255  # white, whose number newer Pillow corrects itself
+                if rules and upright.has_transparency_data:
+                    upright = _composited(upright, rules["background"])
                 if upright.mode == "P":
                     upright = upright.convert("RGBA")  # as Pillow asks for where a palette has transparency
+                if upright.mode == "LAB":
+                    upright = upright.convert("RGB")  # the only mode that Pillow brings it to
                 upright = upright.convert("RGB" if channels == 3 else "L")
                 if upright.size != (width, height):
                     upright = upright.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(upright, dtype=np.uint8).reshape(height, width, channels)
     except Exception as error:  # of damaged files Pillow raises SyntaxError, struct.error, IndexError and others
         raise OSError(_reason(error)) from None
+
+
+def _eight_bits(values: np.ndarray, info: dict[Any, Any], rules: dict[str, Any] | None) -> np.ndarray:
+    """Values of 16 bits as uint8; those that a PNG names transparent are the background."""
+    gray: np.ndarray = np.minimum(values >> (rules["shift"] if rules else 8), 255).astype(np.uint8)
+    if rules and isinstance(info.get("transparency"), int):
+        gray[values == info["transparency"]] = rules["background"]
+    return gray
+
+
+def _composited(image: Any, level: int) -> Any:
+    """An image with transparency on a ground of one gray level."""
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", image.size, (level, level, level, 255)), image.convert("RGBA"))
 
 
 def find(folder: str, skipped: list[str]) -> Iterator[str | OSError]:

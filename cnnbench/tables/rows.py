@@ -149,6 +149,8 @@ class Row:
     failures: tuple[str, ...] = ()
     """Seed and reason of each run without a result."""
     train_images: int | None = None
+    augment: str | None = None
+    """What is done to training images at random."""
     test_images: int | None = None
     epochs: int | None = None
     params: int | None = None
@@ -277,6 +279,7 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         runs=runs,
         failures=_reasons(first.task, failures),
         train_images=first.data.train_images,
+        augment=str(first.data.augment),
         epochs=first.fit.epochs,
         params=first.cost.params,
         fc_weights=first.fc_weights,

@@ -51,10 +51,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     images_sha256: str
     """Of the decoded images and labels."""
     augment: Augment
-    background: str | None = None
-    """The colour under transparent pixels; None until own data can set one."""
-    depth: int | None = None
-    """Bits per channel of the decoded images, where it is not 8."""
+    background: int | None = None
+    """The gray level under transparent pixels of image files; None where the images came as arrays."""
+    shift: int | None = None
+    """By which values of 16 bits were shifted; None where the images came as arrays."""
     versions: dict[str, str]
     """Of torch, and of the distribution that an architecture or dataset comes from, where it is not ours."""
     sources: dict[str, str]
@@ -74,14 +74,16 @@ def identity(config: RunConfig, data: Dataset | DataRecord) -> str:
 
 def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
     """What the outcome of a run depends on; see `identity`."""
-    arch, name = config.model.arch, config.data.dataset
+    arch, name, files = config.model.arch, config.data.dataset, data.preprocessing
     return Identity(
         model=config.model,
-        data=_data_options(config),
+        data=records.replace(_data_options(config), flip=None, pad=None),  # `augment` says what they come to
         trainer=_trainer_options(config),
         seed=config.seed_everything,
         images_sha256=data.sha256,
         augment=data.augment,
+        background=files.background if files else None,
+        shift=files.shift if files else None,
         versions={
             "torch": metadata.version("torch"),
             **version_of(architecture, arch),

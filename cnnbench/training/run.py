@@ -38,7 +38,7 @@ from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
 from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.training.stored import open_checkpoint
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Dataset, Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +157,16 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     resuming = start.checkpoint is not None
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
+        _say_pixels(session.data.loaded)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
+
+
+@rank_zero_only
+def _say_pixels(data: Dataset) -> None:
+    """One line on what is done to images: the same files give other results under other choices."""
+    files = data.preprocessing
+    chosen = f"; transparency on level {files.background}, 16 bits >> {files.shift}" if files else ""
+    print(f"augmentation: {data.augment}{chosen}", file=sys.stderr)
 
 
 def _keep_validation(session: _Session, run: RunFolder) -> None:

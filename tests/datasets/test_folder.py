@@ -13,7 +13,7 @@ from cnnbench.datasets import Source
 from cnnbench.datasets import folder as module
 from cnnbench.datasets.choice import load
 from cnnbench.datasets.folder import decode
-from cnnbench.types import Dataset, Exit
+from cnnbench.types import Augment, Dataset, Exit, Preprocessing
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -44,12 +44,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files decoded so far."""
     seen: list[Path] = []
 
-    def count(path: Path, size: int, channels: int) -> np.ndarray:
+    def count(path: Path, chosen: Preprocessing, size: int) -> np.ndarray:
         seen.append(path)
-        return decode(path, size=size, channels=channels)
+        return decode(path, chosen, size=size)
 
     monkeypatch.setattr(module, "decode", count)
     return seen
+
+
+def chosen(channels: int) -> Preprocessing:
+    return Preprocessing(background=255, shift=8, border=0, mode="RGB" if channels == 3 else "L")
 
 
 def halves(width: int = 8, height: int = 8) -> Image.Image:
@@ -119,12 +123,7 @@ def test_a_gray_stays_the_same_gray_in_every_mode(tmp_path: Path, mode: str) -> 
     gray = Image.new("RGB", (6, 6), (77, 77, 77))
     (gray.quantize(2) if mode == "P" else gray.convert(mode)).save(tmp_path / "x.png")
     for channels in (1, 3):
-        assert set(decode(tmp_path / "x.png", size=6, channels=channels).ravel()) == {77}
-
-
-def test_a_palette_with_transparency_is_read_in_its_colours(tmp_path: Path) -> None:
-    halves().quantize(4).save(tmp_path / "x.png", transparency=b"\x80\xff\x00\xff")
-    assert np.array_equal(decode(tmp_path / "x.png", size=8, channels=3), np.asarray(halves()))
+        assert set(decode(tmp_path / "x.png", chosen(channels), size=6).ravel()) == {77}
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
@@ -132,7 +131,7 @@ def test_a_palette_with_transparency_is_read_in_its_colours(tmp_path: Path) -> N
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str, channels: int) -> None:
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
     Image.fromarray(levels * 257).save(tmp_path / f"x.{suffix}")  # 255 * 257 is 65535: white
-    assert np.array_equal(decode(tmp_path / f"x.{suffix}", size=16, channels=channels)[..., 0], levels)
+    assert np.array_equal(decode(tmp_path / f"x.{suffix}", chosen(channels), size=16)[..., 0], levels)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
@@ -158,14 +157,18 @@ def test_a_photograph_is_turned_upright(tmp_path: Path, orientation: int) -> Non
     exif = Image.Exif()
     exif[274] = orientation
     stored.save(tmp_path / "x.png", exif=exif)
-    assert np.array_equal(decode(tmp_path / "x.png", size=8, channels=3), np.asarray(upright))
+    assert np.array_equal(decode(tmp_path / "x.png", chosen(3), size=8), np.asarray(upright))
 
 
 def test_resizing_keeps_the_whole_image(tmp_path: Path) -> None:
     halves(width=300, height=20).save(tmp_path / "x.png")
-    small = decode(tmp_path / "x.png", size=10, channels=3)
+    small = decode(tmp_path / "x.png", chosen(3), size=10)
     assert (small[:, :4] == RED).all()
     assert (small[:, 6:] == BLUE).all()
+
+
+def test_nothing_is_mirrored_or_moved_unless_it_is_said(images: Path) -> None:
+    assert opened(images).augment == Augment()
 
 
 def test_images_are_decoded_once(images: Path, decoded: list[Path]) -> None:

@@ -92,6 +92,7 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a run has many fields
 @pytest.mark.parametrize("kind", [RunRecord, Manifest, Failure, Robustness])
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +21,10 @@ from PIL import Image
 
 import cnnbench
 from cnnbench.__main__ import main
-from cnnbench.datasets.folder import decode
+from cnnbench.datasets.decoding import decode
 from cnnbench.runtime import predict
 from cnnbench.runtime.predict import Model, as_input
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -361,9 +362,11 @@ MODES = {"1": "PNG", "L": "PNG", "LA": "PNG", "P": "PNG", "RGB": "PNG", "RGBA": 
     st.sampled_from([1, 3]),
     st.integers(1, 8),
     st.integers(0, 2**31),
+    st.sampled_from([0, 77, 255]),
+    st.integers(0, 8),
 )
 def test_it_resizes_and_converts_as_the_folder_dataset_does(
-    mode: str, width: int, height: int, size: int, channels: int, orientation: int, seed: int
+    mode: str, width: int, height: int, size: int, channels: int, orientation: int, seed: int, level: int, shift: int
 ) -> None:
     bands = len(Image.new(mode, (1, 1)).getbands())
     depth = {"1": 1, "I;16": 16}.get(mode, 8)
@@ -375,19 +378,22 @@ def test_it_resizes_and_converts_as_the_folder_dataset_does(
     image.save(file, MODES[mode], exif=exif)
 
     model = Model.__new__(Model)
-    model.manifest = {"spec": {"height": size, "width": size, "channels": channels}}
+    chosen = Preprocessing(background=level, shift=shift, border=0, mode="RGB" if channels == 3 else "L")
+    spec = {"height": size, "width": size, "channels": channels}
+    model.manifest = {"spec": spec, "preprocessing": asdict(chosen)}
     read = model.read(io.BytesIO(file.getvalue()))
     assert read.dtype == np.uint8
-    assert np.array_equal(read[0], decode(io.BytesIO(file.getvalue()), size=size, channels=channels))
+    assert np.array_equal(read[0], decode(io.BytesIO(file.getvalue()), chosen, size=size))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_unknown_range_are_refused_by_both(mode: str, model: Model, tmp_path: Path) -> None:
     Image.new(mode, (28, 28), 1).save(tmp_path / "image.tiff")
+    chosen = Preprocessing(background=0, shift=8, border=0, mode="L")
     with pytest.raises(OSError, match=f"mode {mode}"):
         model.read(tmp_path / "image.tiff")
     with pytest.raises(CnnbenchError, match=f"mode {mode}"):
-        decode(tmp_path / "image.tiff", size=28, channels=1)
+        decode(tmp_path / "image.tiff", chosen, size=28)
 
 
 def test_an_image_of_the_right_size_is_taken_as_it_is(model: Model, golden: SimpleNamespace, tmp_path: Path) -> None:

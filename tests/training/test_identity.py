@@ -1,5 +1,6 @@
 """A run's hash changes with what its outcome depends on, and with nothing else."""
 
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.records.schema import DataConfig, ModelConfig, RunConfig
 from cnnbench.training import identity as module
 from cnnbench.training.identity import identity
-from cnnbench.types import Augment
+from cnnbench.types import Augment, Preprocessing
 
 CONFIG = RunConfig(
     model=ModelConfig(arch="resnet20", lr=0.2, weight_decay=5e-4),
@@ -96,12 +97,22 @@ def test_the_seed_the_images_the_augmentation_and_torch_are_part_of_it(monkeypat
     assert len(hashes) == 5
 
 
-@pytest.mark.parametrize(("field", "value"), [("background", "white"), ("depth", 16), ("versions", {})])
-def test_what_later_versions_set_is_part_of_it(field: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, content = identity(CONFIG, DATA), module.describe(CONFIG, DATA)
-    assert (content.background, content.depth) == (None, None)
-    monkeypatch.setattr(module, "describe", lambda config, data: records.replace(content, **{field: value}))
-    assert identity(CONFIG, DATA) != before
+@pytest.mark.parametrize(("flag", "value"), [("flip", False), ("flip", True), ("pad", 0), ("pad", 3)])
+def test_a_flag_counts_by_what_the_augmentation_comes_to(flag: str, value: int) -> None:
+    """mnist5k is padded by 2 and not flipped where no flag says otherwise."""
+    config = changed(f"data.{flag}", value)
+    data = open_choice(config.data)
+    assert getattr(data.augment, flag) == value
+    assert (identity(config, data) == identity(CONFIG, open_choice(CONFIG.data))) == (data.augment == Augment(pad=2))
+
+
+def test_how_files_were_decoded_is_part_of_it_and_what_was_only_measured_is_not() -> None:
+    chosen = Preprocessing(background=255, shift=8, border=200, mode="RGB")
+    hashes = {
+        identity(CONFIG, records.replace(DATA, preprocessing=value))
+        for value in (None, chosen, replace(chosen, background=0), replace(chosen, shift=4), replace(chosen, border=1))
+    }
+    assert len(hashes) == 4
 
 
 def test_the_images_and_their_record_give_the_same_hash() -> None:

