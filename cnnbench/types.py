@@ -279,7 +279,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A loaded dataset. `sha256` covers the decoded pixels and labels of all splits before `val` is split off."""
+    """A loaded dataset.
+
+    `sha256` covers the decoded pixels and labels of all splits before `val` is split off; of the user's own images it
+    covers split, class and encoded file of each, however they lie.
+    """
 
     name: str
     spec: ImageSpec
@@ -291,6 +295,10 @@ class Dataset:
     test: Split
     preprocessing: Preprocessing | None = None
     """How the files were decoded; None where the images came as arrays."""
+    notes: tuple[str, ...] = ()
+    """What `fit` says of the images, besides how many there are."""
+    broken: int = 0
+    """Files that could not be read and were left out."""
 
 
 @dataclass(frozen=True)

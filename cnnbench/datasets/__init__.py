@@ -22,12 +22,17 @@ DECLARABLES = {
     ),
     "classes": COUNT,
     "sha256": Declarable(SHA256, "64 hexadecimal digits"),
+    "uses": Declarable(list[str], "names of options of the data, such as 'folder'"),
     "splits": Declarable(dict[str, SHA256], "names, each with 64 hexadecimal digits"),
 }
 
 dataset = Registry("dataset", package="cnnbench.datasets", declarables=DECLARABLES)
 """Decorator. `size` and `classes`: what every image is and how many classes there are, where that is fixed; `sha256`:
-the hash of the decoded arrays, where we have seen the data; `splits`: names of other splits, each with its hash."""
+the hash of the decoded arrays, where we have seen the data; `splits`: names of other splits, each with its hash;
+`uses`: which of `OPTIONS` it looks at, where others are to be refused."""
+
+OPTIONS = ("root", "folder", "download", "size", "channels", "skip_broken")
+"""Fields of a `Source` that not every dataset uses; `split` is refused by its own rule."""
 
 
 dataset.__doc__ = """Register a function from a `Source` to a `Decoded`; see docs/bring-your-own.md.
@@ -43,7 +48,7 @@ Raises:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset may look. `size` and `channels` are for `folder` alone, `split` for datasets with several."""
+    """Where a dataset may look. What `folder` alone uses of ours: `folder`, `size`, `channels` and `skip_broken`."""
 
     root: Path
     folder: Path | None = None
@@ -51,11 +56,17 @@ class Source:
     size: int = 32
     channels: int = 3
     split: str | None = None
+    """Name of one of several splits; for `folder` the shares of those to draw."""
+    skip_broken: bool = False
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a builder returns. `val` is None where it is to be split off `train`; `preprocessing` is for image files."""
+    """What a builder returns. `val` is None where it is to be split off `train`.
+
+    `preprocessing` is for image files; `sha256`, `notes` and `broken` are for the user's own: the hash of the encoded
+    files, what `fit` says of them, and how many could not be read.
+    """
 
     spec: ImageSpec
     class_names: tuple[str, ...]
@@ -64,3 +75,6 @@ class Decoded:
     val: Split | None = None
     augment: Augment = field(default_factory=Augment)
     preprocessing: Preprocessing | None = None
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    broken: int = 0

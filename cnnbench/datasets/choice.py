@@ -38,6 +38,7 @@ def open_choice(choice: DataChoice, *, download: bool = False) -> Dataset:
         size=choice.size,
         channels=choice.channels,
         split=choice.split,
+        skip_broken=choice.skip_broken,
     )
     data = load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
     return replace(data, augment=_augment(data, choice)) if isinstance(choice, DataConfig) else data
@@ -86,12 +87,14 @@ def describe(data: Dataset, choice: DataChoice) -> DataRecord:
         split=choice.split,
         size=choice.size,
         channels=choice.channels,
+        skip_broken=choice.skip_broken,
         sha256=data.sha256,
         train_images=len(data.train),
         val_images=len(data.val),
         test_images=len(data.test),
         augment=data.augment,
         preprocessing=data.preprocessing,
+        broken=data.broken,
     )
 
 
@@ -108,13 +111,14 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     builder = entry.load()
     declared = entry.declarations()
     splits = declared.get("splits", {})
-    if source.split and source.split not in splits:
+    drawn = "split" in declared.get("uses", [])
+    if source.split and not drawn and source.split not in splits:
         accepted = hint(source.split, list(splits)) if splits else "it has none but its own, which needs no name"
         raise CnnbenchError(f"{name} has no split {source.split!r}: {accepted}")
     decoded = contract.decode(name, builder, source=source)
     contract.check_declared(name, decoded.spec, declared=declared)
-    digest = content_hash(decoded)
-    expected = splits[source.split] if source.split else declared.get("sha256")
+    digest = decoded.sha256 if entry.ours and decoded.sha256 else content_hash(decoded)
+    expected = splits.get(source.split) if source.split else declared.get("sha256")
     if expected and digest != expected:
         raise CnnbenchError(
             f"{name} in {source.root} is altered: its images hash to {digest[:12]}, expected {expected[:12]}; "
@@ -138,6 +142,8 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         val=val,
         test=decoded.test,
         preprocessing=decoded.preprocessing,
+        notes=decoded.notes,
+        broken=decoded.broken,
     )
 
 

@@ -67,7 +67,7 @@ def choose(items: Sequence[Item], *, size: int, channels: int) -> Preprocessing:
     background = BLACK if 2 * seen.light > 255 * seen.alpha else WHITE
     chosen = Preprocessing(background=background, shift=shift, border=background, mode=_mode(channels))
     some = [items[index] for index in evenly_spaced(len(items), min(SAMPLE, len(items)))]
-    images = [pixels for item in some if (pixels := _decoded(item, chosen, size)) is not None]
+    images = [image for item in some if (image := _decoded(item, chosen, size)) is not None]
     return _with_border(chosen, np.stack(images), keep=bool(seen.transparent)) if images else chosen
 
 
@@ -95,12 +95,17 @@ def decode(item: Item, preprocessing: Preprocessing, *, size: int, name: str = "
     Raises:
         CnnbenchError: The file is not an image or is truncated (exit 3).
     """
-    channels = 3 if preprocessing.mode == "RGB" else 1
     try:
-        with _opened(item) as file:
-            return predict.decode(file, size, size, channels, rules=asdict(preprocessing))
+        return pixels(item, preprocessing, size=size)
     except OSError as error:
         raise CnnbenchError(f"cannot read {name or item} as an image: {error}", Exit.DATA) from None
+
+
+def pixels(item: Item, preprocessing: Preprocessing, *, size: int) -> np.ndarray:
+    """As `decode`, but raises OSError, which says why alone."""
+    channels = 3 if preprocessing.mode == "RGB" else 1
+    with _opened(item) as file:
+        return predict.decode(file, size, size, channels, rules=asdict(preprocessing))
 
 
 def border_level(images: np.ndarray) -> int:

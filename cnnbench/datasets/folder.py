@@ -1,146 +1,162 @@
-"""The user's own images: `train/<class>/*`, and `val/<class>/*` and `test/<class>/*` where they exist.
+"""The user's own images, in any layout that `layout` reads.
 
-Images are decoded once, brought to one size and mode, and kept in a memory-mapped cache, so that a folder may be
-larger than memory. A change of any file's name, size or time makes a new cache.
+Images are decoded once, brought to one size and mode, and kept in a memory-mapped cache; what is known of a file is
+known by the hash of its content.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
-from filelock import FileLock
 
+from cnnbench import records
 from cnnbench.cache import cache_folder
-from cnnbench.datasets import Decoded, Source, dataset, decoding
-from cnnbench.datasets.decoding import decode
-from cnnbench.datasets.splits import held_out, with_pixel_stats
-from cnnbench.records import replacing
-from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split
+from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.decoded import Files, Images, decoded, megabytes
+from cnnbench.datasets.decoding import choose, pixels
+from cnnbench.datasets.layout import EXPECTED, SHARES, Entry, Listing, read_listing, without
+from cnnbench.datasets.splits import with_pixel_stats
+from cnnbench.datasets.tree import Skipped, shown
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-DECODER = 2  # counts up when `decode` gives other pixels, so that no cache of the old ones is used
-LAYOUT = "train/<class>/<image> with at least two classes, and optionally val/ and test/ laid out alike"
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files and their labels `(N,)`."""
-
-    paths: list[Path]
-    labels: np.ndarray
+DECODER = 2  # counts up when `pixels` gives other pixels, so that no cache of the old ones is used
+MOST_NAMED = 20
+"""Files that one message names."""
+FEW_NAMED = 3
+"""Files that a line about files left out names."""
 
 
-@dataset()
+@dataset(uses=["folder", "size", "channels", "split", "skip_broken"])
 def folder(source: Source) -> Decoded:
-    """Your own images, --data.folder DIR with train/<class>/*."""
-    if source.folder is None or not (source.folder / "train").is_dir():
-        where = (
-            f"{source.folder} holds no folder train"
-            if source.folder
-            else "no folder of images given (--data.folder; for export and verify --folder)"
+    """Your own images, --data.folder DIR: a folder per class, a table, arrays or an archive."""
+    if source.folder is None:
+        raise CnnbenchError(
+            f"no folder of images given (--data.folder; for export and verify --folder); expected {EXPECTED}", Exit.DATA
         )
-        raise CnnbenchError(f"{where}; expected {LAYOUT}", Exit.DATA)
     if source.channels not in (1, 3) or source.size < 1:
         raise CnnbenchError(
             f"data.size {source.size}, data.channels {source.channels}: "
             "expected a size of at least 1, and 1 or 3 channels"
         )
-    class_names = tuple(sorted(path.name for path in (source.folder / "train").iterdir() if _is_class(path)))
-    if len(class_names) < 2:
-        raise CnnbenchError(
-            f"{source.folder}/train holds {len(class_names)} class folders; expected {LAYOUT}", Exit.DATA
-        )
-    files = {"train": _listed(source.folder / "train", class_names)}
-    for part in ("test", "val"):
-        if (source.folder / part).is_dir():
-            files[part] = _listed(source.folder / part, class_names)
-        else:  # split before anything is decoded: copying images would need them to fit in memory
-            files["train"], files[part] = _split_off(files["train"])
-    chosen = _chosen(files["train"].paths, source)
-    train, val, test = (_decoded(files[part], source, chosen) for part in ("train", "val", "test"))
-    spec = ImageSpec(source.size, source.size, source.channels, len(class_names))
-    return Decoded(with_pixel_stats(spec, train), class_names, train, test, val, preprocessing=chosen)
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")  # .ipynb_checkpoints and the like
-
-
-def _listed(folder: Path, class_names: tuple[str, ...]) -> Files:
-    """Every image file below `folder` with its label."""
-    if unknown := {path.name for path in folder.iterdir() if _is_class(path)} - set(class_names):
-        raise CnnbenchError(f"{folder} holds classes that train lacks: {', '.join(sorted(unknown))}", Exit.DATA)
-    paths, labels = [], []
-    for label, name in enumerate(class_names):
-        images = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not images and folder.name == "train":
-            raise CnnbenchError(
-                f"{folder / name} holds no image; expected files ending in {' '.join(SUFFIXES)}", Exit.DATA
-            )
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
-        raise CnnbenchError(f"{folder} holds no images: add some to its class folders, or remove it", Exit.DATA)
-    return Files(paths, np.asarray(labels, dtype=np.int64))
-
-
-def _split_off(files: Files) -> tuple[Files, Files]:
-    held = held_out(files.labels, fraction=0.1)
-    parts = (
-        Files([path for path, chosen in zip(files.paths, mask, strict=True) if chosen], files.labels[mask])
-        for mask in (~held, held)
+    listing = read_listing(source.folder, shares=parse_shares(source.split))
+    chosen = _chosen(listing.train, source)
+    images = {split: decoded(_files(entries, source, chosen)) for split, entries in listing.splits.items()}
+    if written := sum(part.written for part in images.values()):
+        print(f"note: decoded images are kept in {cache_folder('folders')} ({megabytes(written)})", file=sys.stderr)
+    unread = [*listing.unreadable]
+    for split, part in images.items():
+        unread += [Skipped(listing.splits[split][place].name, why) for place, why in part.broken.items()]
+    if unread and not source.skip_broken:
+        raise CnnbenchError(_refusal(unread, listing), Exit.DATA)
+    kept = without(listing, (broken.name for broken in unread))
+    splits = {split: _split(kept.splits[split], images[split]) for split in images}
+    spec = ImageSpec(source.size, source.size, source.channels, len(listing.class_names))
+    return Decoded(
+        with_pixel_stats(spec, splits["train"]) if len(splits["train"]) else spec,
+        listing.class_names,
+        splits["train"],
+        splits["test"],
+        splits["val"],
+        preprocessing=chosen,
+        sha256=kept.sha256,
+        notes=_notes(kept, unread),
+        broken=len(unread),
     )
-    rest, split_off = parts
-    return rest, split_off
 
 
-def _chosen(paths: list[Path], source: Source) -> Preprocessing:
-    """How all files are decoded, from the cache if nothing changed since it was chosen."""
-    cache = _cache_file(paths, source).with_suffix(".json")
+def parse_shares(text: str | None) -> dict[str, float] | None:
+    """The shares of train, val and test in `70,15,15`, in percent; None where nothing is said.
+
+    Raises:
+        CnnbenchError: They are not three numbers above 0 that sum to 100 (exit 2).
+    """
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != len(SHARES) or not all(value > 0 for value in values) or abs(sum(values) - 100) > 1e-6:
+        raise CnnbenchError(
+            f"data.split is {text!r}: expected percent of train, val and test that sum to 100: 70,15,15"
+        )
+    return dict(zip(SHARES, values, strict=True))
+
+
+def _split(entries: Sequence[Entry], images: Images) -> Split:
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    return Split(images.pixels, labels, np.array([entry.name for entry in entries], dtype=object))
+
+
+def _chosen(train: Sequence[Entry], source: Source) -> Preprocessing:
+    """How all files are decoded, from the cache if it was chosen for these before."""
+    cache = cache_folder("folders") / f"{_key(train, source)}.json"
     try:
         return msgspec.json.decode(cache.read_bytes(), type=Preprocessing)
     except (OSError, msgspec.DecodeError):  # none there, or of another version
-        chosen = decoding.choose(paths, size=source.size, channels=source.channels)
-    with replacing(cache) as partial:
+        chosen = choose([entry.opened for entry in train], size=source.size, channels=source.channels)
+    with suppress(OSError, CnnbenchError), records.replacing(cache) as partial:  # without it, it is chosen again
         partial.write_bytes(msgspec.json.encode(chosen))
     return chosen
 
 
-def _decoded(files: Files, source: Source, chosen: Preprocessing) -> Split:
-    """The images of `files`, from the cache if nothing changed since it was written."""
-    cache = _cache_file(files.paths, source, chosen)
-    with FileLock(cache.with_suffix(".lock")):  # several processes of one run, or several runs, decode once
-        if not cache.exists():
-            _decode_all(files.paths, cache, source, chosen)
-    return Split(np.load(cache, mmap_mode="c"), files.labels)
-
-
-def _cache_file(paths: list[Path], source: Source, chosen: Preprocessing | None = None) -> Path:
-    digest = hashlib.sha256(f"{DECODER} {source.size} {source.channels} {chosen}".encode())
-    for path in paths:
+def _files(entries: Sequence[Entry], source: Source, chosen: Preprocessing) -> Files:
+    def decode_at(place: int) -> np.ndarray:
         try:
-            stat = path.stat()
-        except OSError as error:  # a link to nowhere
-            raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
-        digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    cache = cache_folder("folders") / f"{digest.hexdigest()[:32]}.npy"
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CnnbenchError(
-            f"cannot write {cache}: {error.strerror}; point XDG_CACHE_HOME at a folder you can write to"
-        ) from None
-    return cache
+            return pixels(entries[place].opened, chosen, size=source.size)
+        except OSError as error:
+            raise OSError(error.strerror or str(error)) from None
+
+    return Files(
+        _key(entries, source, chosen),
+        len(entries),
+        (source.size, source.size, source.channels),
+        order=sorted(range(len(entries)), key=lambda place: entries[place].place),
+        decode=decode_at,
+    )
 
 
-def _decode_all(paths: list[Path], cache: Path, source: Source, chosen: Preprocessing) -> None:
-    shape = (len(paths), source.size, source.size, source.channels)
-    with replacing(cache) as partial:
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for index, path in enumerate(paths):
-            images[index] = decode(path, chosen, size=source.size)
-        images.flush()
+def _key(entries: Sequence[Entry], source: Source, chosen: Preprocessing | None = None) -> str:
+    """Other where pixels may be: the libraries in Pillow decode JPEG with other rounding from version to version."""
+    import PIL
+
+    digest = hashlib.sha256(f"{DECODER} {PIL.__version__} {source.size} {source.channels} {chosen}".encode())
+    for entry in entries:
+        digest.update(entry.sha256.encode())
+    return digest.hexdigest()[:32]
+
+
+def _refusal(unread: Sequence[Skipped], listing: Listing) -> str:
+    """One line that names every file that cannot be read."""
+    remedy = "repair or remove, or leave such out with --data.skip_broken true"
+    named = [f"{broken.name} ({broken.reason})" for broken in unread[:MOST_NAMED]]
+    more = f" and {len(unread) - MOST_NAMED:,} more" * (len(unread) > MOST_NAMED)
+    if len(unread) == 1:
+        return one_line(f"cannot read {listing.folder / unread[0].name} as an image: {unread[0].reason}; {remedy}")
+    return one_line(
+        f"cannot read {len(unread):,} files of {listing.folder} as images: {', '.join(named)}{more}; {remedy}"
+    )
+
+
+def _notes(listing: Listing, unread: Sequence[Skipped]) -> tuple[str, ...]:
+    """What `fit` says of the images besides their numbers."""
+    drawn = f"; {' and '.join(listing.drawn)} drawn here" if listing.drawn else ""
+    lines = [f"{listing.folder}: {listing.layout}{drawn}"]
+    by_reason: dict[str, list[str]] = {}
+    for skipped in listing.skipped:
+        by_reason.setdefault(skipped.reason, []).append(shown(skipped.name))
+    if unread:
+        by_reason["cannot be read"] = [broken.name for broken in unread]
+    for reason, names in by_reason.items():
+        more = ", ..." * (len(names) > FEW_NAMED)
+        lines.append(f"left out, {reason}: {len(names):,} ({', '.join(names[:FEW_NAMED])}{more})")
+    for split in ("val", "test"):
+        if absent := [name for name, count in listing.counts(split).items() if not count]:
+            more = ", ..." * (len(absent) > MOST_NAMED)
+            lines.append(f"no {split} image of {', '.join(absent[:MOST_NAMED])}{more}")
+    return tuple(one_line(line) for line in lines)

@@ -10,20 +10,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from cnnbench.datasets.archives import is_archive, open_archive
+from cnnbench.datasets.arrays import of_arrays
+from cnnbench.datasets.class_folders import of_folders
 from cnnbench.datasets.hashes import Hashes
 from cnnbench.datasets.splits import divided
-from cnnbench.datasets.tree import File, Skipped, Tree, image_suffixes, shown, walk
+from cnnbench.datasets.tables import METADATA, has_columns, is_table, of_tables
+from cnnbench.datasets.tree import ROLES, File, Layout, Skipped, Tree, file_at, shown, walk
 from cnnbench.types import CnnbenchError, Exit
 
 EXPECTED = (
     "train/<class>/<image> with at least two classes and optionally val/ and test/, or <class>/<image>; "
     "a CSV or Parquet table of path and label; an .npz of images and labels; or a .zip or .tar of these"
 )
-ROLES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Split by the name of its folder, in any case."""
 SHARES = {"train": 70.0, "val": 15.0, "test": 15.0}
 """Percent of the images that a split has where it is drawn."""
 
@@ -43,6 +46,11 @@ class Entry:
     """Images of one group are in one split."""
     place: int = 0
     """Rank in the order in which files are fast to read."""
+
+    def read(self) -> bytes:
+        """The encoded file; raises OSError."""
+        with self.opened() as file:
+            return file.read()
 
 
 @dataclass(frozen=True)
@@ -83,27 +91,6 @@ class Listing:
         return {name: counted[label] for label, name in enumerate(self.class_names)}
 
 
-@dataclass(frozen=True)
-class Found:
-    """An image before its splits are settled."""
-
-    file: File
-    class_name: str
-    split: str | None = None
-    """None where it is to be drawn."""
-    group: str | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a reader of one layout returns."""
-
-    words: str
-    found: tuple[Found, ...]
-    skipped: tuple[Skipped, ...] = ()
-    unreadable: tuple[Skipped, ...] = ()
-
-
 def read_listing(folder: Path, *, shares: Mapping[str, float] | None = None) -> Listing:
     """Which images lie in a folder, table or archive, each with its hash; broken ones are not known yet.
 
@@ -115,100 +102,95 @@ def read_listing(folder: Path, *, shares: Mapping[str, float] | None = None) -> 
         CnnbenchError: There is nothing, or no layout that is known; a class has no training image, or too few to
             divide (exit 3). Shares are given, and all splits are there (exit 2).
     """
-    if not folder.is_dir():
-        raise CnnbenchError(f"no folder {folder}; expected {EXPECTED}", Exit.DATA)
-    layout = _of_folders(walk(folder), folder)
+    layout = _layout(folder)
     hashes = Hashes(folder)
     listing = _settled(folder, layout, hashes, shares=shares)
     hashes.keep()
     return listing
 
 
-def _of_folders(tree: Tree, folder: Path) -> Layout:
-    """Images in folders named for their classes, with or without folders of splits above."""
+def _layout(folder: Path) -> Layout:
+    name = folder.name.lower()
+    if folder.is_dir():
+        return _of_tree(walk(folder), folder)
+    if not folder.is_file():
+        here = f" in {Path.cwd()}" if not folder.is_absolute() else ""
+        raise CnnbenchError(f"no folder {folder}{here}; expected {EXPECTED}", Exit.DATA)
+    if is_archive(folder):
+        return _of_tree(open_archive(folder), folder)
+    if name.endswith(".npz"):
+        return of_arrays(folder)
+    if is_table(name):
+        table = file_at(folder, folder.name)
+        return of_tables([(table, None)], found=lambda path: file_at(folder.parent / path, path))
+    raise CnnbenchError(f"{folder} is a file of no known kind; expected {EXPECTED}", Exit.DATA)
+
+
+def _of_tree(tree: Tree, folder: Path) -> Layout:
+    """Images below a folder or in an archive: by a table that lies there, else by folders of classes."""
+    while inner := _only_folder(tree, folder):
+        tree = tree.within(inner)
+    tables = _tables(tree)
+    if not tables:
+        return of_folders(tree, folder, expected=EXPECTED)
+    known = {file.name: file for file in tree.files}
+    layout = of_tables(tables, found=partial(_in_tree, known, None if is_archive(folder) else folder))
+    told = {image.file.name for image in layout.found} | {table.name for table, _ in tables}
+    others = [Skipped(file.name, "in no table") for file in tree.files if file.name not in told]
+    return replace(layout, skipped=(*tree.skipped, *others), unreadable=tree.unreadable)
+
+
+def _only_folder(tree: Tree, folder: Path) -> str:
+    """The folder that holds all the rest; empty where there is none, or it may be a class."""
     tops = tree.below("")
-    roles: dict[str, str] = {}
-    for name in tops:
-        role = ROLES.get(name.lower())
-        if role in roles:
-            raise CnnbenchError(f"{folder} holds both {roles[role]} and {name}: keep one of them", Exit.DATA)
-        if role:
-            roles[role] = name
-    if roles and "train" not in roles:
-        raise CnnbenchError(
-            f"{folder} holds {' and '.join(roles.values())}, but no folder train; expected {EXPECTED}", Exit.DATA
-        )
-    places: dict[str, str | None] = {name: role for role, name in roles.items()} or {"": None}
-    first = roles.get("train", "")
-    classes = tree.below(first)
-    if len(classes) < 2:
-        where = f"{folder}/{first}" if first else f"{folder}"
-        raise CnnbenchError(f"{where} holds {len(classes)} class folders; expected {EXPECTED}", Exit.DATA)
-    for place in places:
-        if unknown := set(tree.below(place)) - set(classes):
-            names = ", ".join(shown(name) for name in sorted(unknown))
-            raise CnnbenchError(f"{folder / place} holds classes that {first} lacks: {names}", Exit.DATA)
-    found, skipped = _sorted_out(tree.files, places)
-    _require_images(found, places, classes, folder)
-    words = f"{'/, '.join(roles.values())}/ with a folder per class" if roles else "a folder per class"
-    beside = [Skipped(name, "a folder beside train") for name in tops if roles and name not in places]
-    return Layout(words, tuple(found), (*tree.skipped, *beside, *skipped), tree.unreadable)
+    if len(tops) != 1 or any("/" not in file.name for file in tree.files) or tops[0].lower() in ROLES:
+        return ""
+    inner = tree.below(tops[0])
+    splits = any(name.lower() in ROLES for name in inner)
+    holds = splits or (is_archive(folder) and (inner or _tables(tree.within(tops[0]))))
+    return tops[0] if holds else ""
 
 
-def _sorted_out(files: Iterable[File], places: Mapping[str, str | None]) -> tuple[list[Found], list[Skipped]]:
-    """The images in folders of classes, and what else there is.
-
-    Args:
-        files: All files.
-        places: Split by the folder of a split; one empty name where there are none.
-    """
-    found, skipped = [], []
-    for file in files:
-        place, *rest = file.parts if "" not in places else ("", *file.parts)
-        if not rest and place not in places:
-            skipped.append(Skipped(file.name, "beside the class folders"))
-        elif place not in places:
-            continue  # its folder is told of
-        elif len(rest) < 2:
-            skipped.append(Skipped(file.name, "beside the class folders"))
-        elif not _is_image(file.name):
-            skipped.append(Skipped(file.name, "no image by its name"))
-        else:
-            found.append(Found(file, shown(rest[0]), places[place]))
-    return found, skipped
+def _tables(tree: Tree) -> list[tuple[File, str | None]]:
+    """The tables that list the images, each with its split: one at the top, or one in the folder of each split."""
+    tops = [file for file in tree.files if "/" not in file.name and is_table(file.name)]
+    metadata = [file for file in tops if file.name in METADATA]
+    inner = [
+        (file, ROLES[file.parts[0].lower()])
+        for file in tree.files
+        if len(file.parts) == 2 and file.parts[1] in METADATA and file.parts[0].lower() in ROLES
+    ]
+    if inner and not metadata:
+        return [pair for pair in inner if has_columns(pair[0])]
+    return [(file, None) for file in (metadata or tops) if has_columns(file)]
 
 
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in image_suffixes()
+def _in_tree(known: Mapping[str, File], folder: Path | None, path: str) -> File:
+    """The file that a table means; one outside of the folder is read where it lies, but for archives."""
+    if path in known or folder is None:
+        return known.get(path) or File(path, partial(_absent, path))
+    return file_at(folder / path, path)
 
 
-def _require_images(
-    found: Sequence[Found], places: Mapping[str, str | None], classes: Sequence[str], folder: Path
-) -> None:
-    for place, split in places.items():
-        counted = Counter(image.class_name for image in found if image.split == split)
-        if not counted and split != "train" and split is not None:
-            raise CnnbenchError(
-                f"{folder / place} holds no images: add some to its class folders, or remove it", Exit.DATA
-            )
-        for name in classes if split in ("train", None) else ():
-            if not counted[shown(name)]:
-                raise CnnbenchError(
-                    f"{folder / place / shown(name)} holds no image that Pillow reads: add some, or remove the folder",
-                    Exit.DATA,
-                )
+def _absent(path: str) -> BinaryIO:
+    raise OSError(f"no {path} in the archive")
 
 
 def _settled(folder: Path, layout: Layout, hashes: Hashes, *, shares: Mapping[str, float] | None) -> Listing:
     """The listing of a layout: every file hashed, missing splits drawn, entries in their order."""
     names = tuple(sorted({image.class_name for image in layout.found}))
+    if len(names) < 2:
+        raise CnnbenchError(f"{folder} has images of {len(names)} classes; expected at least two", Exit.DATA)
+    trained = {image.class_name for image in layout.found if image.split in (None, "train")}
+    if lacking := [name for name in names if name not in trained]:
+        raise CnnbenchError(f"{folder} has classes without a training image: {', '.join(lacking)}", Exit.DATA)
     labels = {name: label for label, name in enumerate(names)}
     unreadable = [*layout.unreadable]
     entries: list[Entry] = []
     splits: list[str | None] = []
     for place, image in enumerate(layout.found):
         try:
-            digest = hashes.of(image.file)
+            digest = image.file.sha256 or hashes.of(image.file)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             unreadable.append(Skipped(image.file.name, f"cannot be read: {reason}"))
@@ -279,10 +261,10 @@ def _kept_together(entries: Sequence[Entry]) -> list[str]:
     return [root(entry.sha256) for entry in entries]
 
 
-def without(listing: Listing, broken: Iterable[str]) -> Listing:
-    """The listing without the images whose encoded file has one of these hashes."""
-    gone = {*broken}
+def without(listing: Listing, names: Iterable[str]) -> Listing:
+    """The listing without the images of these names."""
+    gone = {*names}
     train, val, test = (
-        tuple(entry for entry in entries if entry.sha256 not in gone) for entries in listing.splits.values()
+        tuple(entry for entry in entries if entry.name not in gone) for entries in listing.splits.values()
     )
     return replace(listing, train=train, val=val, test=test)

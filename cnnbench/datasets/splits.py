@@ -78,7 +78,7 @@ def divided(
             empty = [part for part in wanted if (part, label) not in has]
             if left[label] <= len(empty):
                 parts = [part for part in parts if part in empty] or parts
-        part = max(parts, key=lambda part: _room(sizes[unit], wanted[part], needed[part]))
+        part = _roomiest(parts, wanted, unit=sizes[unit])
         chosen[unit] = part
         wanted[part].subtract(sizes[unit])
         left.subtract(dict.fromkeys(sizes[unit], 1))
@@ -98,14 +98,13 @@ def _needed(counts: Counter[int], fractions: Mapping[str, float]) -> dict[str, C
         for part, fraction in fractions.items()
     }
     rest = Counter({label: count - sum(part[label] for part in needed.values()) for label, count in counts.items()})
-    return {"train": rest, **needed}
+    return {**needed, "train": rest}
 
 
-def _room(unit: Counter[int], wanted: Counter[int], needed: Counter[int]) -> tuple[bool, float]:
-    """How well a unit fits into what a part still wants."""
-    fits = all(wanted[label] >= count for label, count in unit.items())
-    share = sum(wanted[label] / max(1, needed[label]) if fits else wanted[label] for label in unit)
-    return fits, share
+def _roomiest(parts: Sequence[str], wanted: Mapping[str, Counter[int]], *, unit: Counter[int]) -> str:
+    """The first part that a unit fits into, else the one that wants most of its classes."""
+    fitting = (part for part in parts if all(wanted[part][label] >= count for label, count in unit.items()))
+    return next(fitting, None) or max(parts, key=lambda part: sum(wanted[part][label] for label in unit))
 
 
 def _draw(unit: str) -> str:

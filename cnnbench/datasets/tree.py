@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +24,8 @@ class File:
     """Opens it for reading; raises OSError."""
     stamp: tuple[int, ...] = ()
     """Other where its content is; empty where that cannot be told."""
+    sha256: str | None = None
+    """Of its content, where it is known without reading it."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -36,6 +38,28 @@ class Skipped:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image before its split is settled."""
+
+    file: File
+    class_name: str
+    split: str | None = None
+    """None where it is to be drawn."""
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a reader of one layout returns."""
+
+    words: str
+    """How the images lie."""
+    found: tuple[Found, ...]
+    skipped: tuple[Skipped, ...] = ()
+    unreadable: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +95,7 @@ class Tree:
 
         return Tree(
             tuple(
-                File(file.name.removeprefix(start), file.opened, file.stamp)
-                for file in self.files
-                if file.name.startswith(start)
+                replace(file, name=file.name.removeprefix(start)) for file in self.files if file.name.startswith(start)
             ),
             frozenset(name.removeprefix(start) for name in self.folders if name.startswith(start)),
             cut(self.skipped),
@@ -86,9 +108,18 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+ROLES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by the name of its folder or in a table, in any case."""
+
+
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
     """What differs where a file was written again, even one of the same length and time."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return Path(name).suffix.lower() in image_suffixes()
 
 
 @cache

@@ -33,11 +33,14 @@ class DataChoice(Part, frozen=True, kw_only=True):
     Args:
         dataset: Name of a registered dataset; `python -m cnnbench list datasets` prints them.
         root: Folder of the downloaded datasets; by default CNNBENCH_DATA, else the user's cache folder.
-        folder: Folder of your own images, for the dataset `folder`: train/<class>/*, optional val and test.
+        folder: Your own images, which implies the dataset `folder`: a folder of train/<class>/*, with val and test if
+            you like, or of <class>/*; a CSV or Parquet table of path and label; an .npz; a .zip or .tar.
         name: What records call the data; by default the dataset's name.
-        split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen.
+        split: A split of the dataset other than its own: left-right for `shapes`, which asks where objects were seen;
+            for `folder` percent of the images for train, val and test where these have no folders, by default 70,15,15.
         size: Side in pixels to which the images of `folder` are resized.
         channels: 3 for colour, 1 for gray, for the images of `folder`.
+        skip_broken: Leave out files of `folder` that cannot be read, and record how many.
         train_images: Train on this many of the training images, drawn class by class by a fixed seed; by default all.
     """
 
@@ -48,6 +51,7 @@ class DataChoice(Part, frozen=True, kw_only=True):
     split: str | None = None
     size: int = 32
     channels: int = 3
+    skip_broken: bool = False
     train_images: int | None = None
 
 
@@ -74,12 +78,14 @@ class DataRecord(DataChoice, frozen=True, kw_only=True):
     name: str
     train_images: int
     sha256: str
-    """Of the decoded pixels and labels of all splits."""
+    """Of the decoded pixels and labels of all splits; of `folder`, of split, class and encoded file of each image."""
     val_images: int
     test_images: int
     augment: Augment
     preprocessing: Preprocessing | None = None
     """How image files were decoded; None where the images came as arrays."""
+    broken: int = 0
+    """Files of `folder` that could not be read and were left out."""
 
 
 class ModelConfig(Part, frozen=True, kw_only=True):

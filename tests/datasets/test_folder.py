@@ -2,7 +2,11 @@
 
 import io
 import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from PIL import Image
 from cnnbench.datasets import Source
 from cnnbench.datasets import folder as module
 from cnnbench.datasets.choice import load
-from cnnbench.datasets.folder import decode
+from cnnbench.datasets.decoding import decode, pixels
 from cnnbench.types import Augment, Dataset, Exit, Preprocessing
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -31,7 +35,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def source(folder: Path | None, **options: int) -> Source:
+def source(folder: Path | None, **options: int | str) -> Source:
     return Source(Path("nowhere"), folder, **options)  # type: ignore[arg-type]
 
 
@@ -44,11 +48,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files decoded so far."""
     seen: list[Path] = []
 
-    def count(path: Path, chosen: Preprocessing, size: int) -> np.ndarray:
-        seen.append(path)
-        return decode(path, chosen, size=size)
+    def count(opened: Callable[[], BinaryIO], chosen: Preprocessing, size: int) -> np.ndarray:
+        with opened() as file:
+            seen.append(Path(file.name))
+        return pixels(opened, chosen, size=size)
 
-    monkeypatch.setattr(module, "decode", count)
+    monkeypatch.setattr(module, "pixels", count)
     return seen
 
 
@@ -66,7 +71,7 @@ def halves(width: int = 8, height: int = 8) -> Image.Image:
 def test_val_and_test_are_split_off_train_where_there_are_none(images: Path) -> None:
     data = opened(images)
     counts = [per_class(split.labels) for split in (data.train, data.val, data.test)]
-    assert counts == [[8, 8], [1, 1], [1, 1]]
+    assert counts == [[6, 6], [2, 2], [2, 2]]
     every = np.concatenate([split.images[:, 0, 0] for split in (data.train, data.val, data.test)])
     assert len(np.unique(every, axis=0)) == 20
 
@@ -91,7 +96,8 @@ def test_classes_are_the_sorted_folders_and_labels_their_places(images: Path) ->
 
 def test_images_in_folders_below_a_class_count(images: Path) -> None:
     save_images(images / "train" / "cat" / "more", 5, value=9)
-    assert len(opened(images).train) == 16 + 4
+    data = opened(images)
+    assert len(data.train) + len(data.val) + len(data.test) == 25
 
 
 def test_statistics_are_those_of_train(images: Path) -> None:
@@ -201,33 +207,118 @@ def test_a_file_of_another_length_makes_a_new_cache(images: Path, decoded: list[
     assert path in decoded
 
 
-def test_a_file_of_another_time_makes_a_new_cache(images: Path, decoded: list[Path]) -> None:
-    opened(images)
+def test_the_time_and_name_of_a_file_are_no_part_of_its_images(images: Path, decoded: list[Path]) -> None:
+    before = opened(images).sha256
+    decoded.clear()
     path = images / "train" / "cat" / "0.png"
     os.utime(path, ns=(1, 1))
-    decoded.clear()
-    opened(images)
-    assert path in decoded
+    path.rename(path.with_name("renamed.png"))
+    assert opened(images).sha256 == before
+    assert decoded == []
 
 
-def test_a_renamed_file_makes_a_new_cache(images: Path, decoded: list[Path]) -> None:
-    opened(images)
-    decoded.clear()
-    renamed = (images / "train" / "cat" / "0.png").rename(images / "train" / "dog" / "00.png")
+def test_a_file_in_another_class_is_another_data_set(images: Path) -> None:
+    before = opened(images).sha256
+    (images / "train" / "cat" / "0.png").rename(images / "train" / "dog" / "00.png")
     data = opened(images)
-    assert renamed in decoded
     counts = [per_class(split.labels) for split in (data.train, data.val, data.test)]
     assert np.sum(counts, axis=0).tolist() == [9, 11]
+    assert data.sha256 != before
 
 
-def test_a_cache_that_failed_halfway_is_not_used(images: Path, decoded: list[Path]) -> None:
-    bad = images / "train" / "dog" / "9.png"
-    good = bad.read_bytes()
-    bad.write_bytes(b"")
+def test_what_is_broken_is_known_without_decoding_again(images: Path, decoded: list[Path]) -> None:
+    (images / "train" / "dog" / "9.png").write_bytes(b"")
     refusal("folder", source(images))
+    decoded.clear()
+    refusal("folder", source(images))
+    data = load("folder", source(images, skip_broken=True))
+    assert len(data.train) + len(data.val) + len(data.test) == 19
+    assert decoded == []
+
+
+def test_every_broken_file_is_named_at_once(images: Path) -> None:
+    for number in range(9):
+        (images / "train" / "dog" / f"{number}.png").write_bytes(bytes([number]))
+    message = refusal("folder", source(images))
+    assert message.startswith(f"cannot read 9 files of {images} as images: ")
+    assert all(f"train/dog/{number}.png (" in message for number in range(9))
+    assert message.endswith("--data.skip_broken true")
+
+
+def test_of_many_broken_files_twenty_are_named(images: Path) -> None:
+    for number in range(30):
+        (images / "train" / "dog" / f"b{number}.png").write_bytes(bytes([number]))
+    assert " and 10 more; " in refusal("folder", source(images))
+
+
+def test_skip_broken_leaves_them_out_and_counts_them(images: Path) -> None:
+    whole = opened(images)
+    for number, name in enumerate(("cat", "dog")):
+        (images / "train" / name / "broken.png").write_bytes(bytes([number]))
+    (images / "train" / "cat" / "absent.png").symlink_to("nowhere.png")
+    data = load("folder", source(images, skip_broken=True))
+    assert data.broken == 3
+    parts, wholes = ((each.train, each.val, each.test) for each in (data, whole))
+    assert sum(map(len, parts)) == sum(map(len, wholes)) == 20
+    assert any("left out, cannot be read: 3 (" in note for note in data.notes)
+    for split in parts:  # every image kept its label: dogs were given the value 0
+        assert np.array_equal(split.images[:, 0, 0, 0] == 0, split.labels == 1)
+        assert split.names is not None
+        assert [name.split("/")[1] for name in split.names] == [data.class_names[label] for label in split.labels]
+
+
+def test_a_damaged_cache_is_written_again(images: Path) -> None:
+    before = opened(images).train.images.copy()
+    for path in (images.parent / "cache").rglob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-10])
+    assert np.array_equal(opened(images).train.images, before)
+
+
+def test_a_disk_without_room_is_one_line(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(images)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    message = refusal("folder", source(images), Exit.USAGE)
+    assert "12 decoded images need 67.1 MB in" in message
+    assert "where 0.0 MB are free" in message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
+def test_a_disk_that_fills_is_one_line(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> np.ndarray:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+        raise AssertionError
+
+    monkeypatch.setattr("cnnbench.datasets.decoded._begin", fails)
+    assert "No space left on device; `cnnbench clean`" in refusal("folder", source(images), Exit.USAGE)
     assert not list((images.parent / "cache").rglob("*.npy"))
-    bad.write_bytes(good)
-    assert len(opened(images).train) == 16
+
+
+def test_where_the_cache_lies_and_how_large_it_is_are_told_once(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(images)
+    said = capsys.readouterr().err
+    assert f"decoded images are kept in {images.parent / 'cache' / 'cnnbench' / 'folders'} (0.1 MB)" in said
+    opened(images)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("70,30", "70,30"), ("70,20,20", "sum to 100"), ("100,0,0", "100,0,0"), ("a,b,c", "a,b,c")]
+)
+def test_other_shares_than_three_are_a_usage_error(images: Path, text: str, said: str) -> None:
+    assert said in refusal("folder", source(images, split=text), Exit.USAGE)
+
+
+def test_shares_are_taken(images: Path) -> None:
+    data = load("folder", source(images, split="50,20,30"))
+    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 4, 6]
+
+
+def test_a_class_without_test_images_is_named(images: Path) -> None:
+    save_images(images / "test" / "cat", 3, value=50)
+    assert "no test image of dog" in opened(images).notes
 
 
 def test_what_is_changed_in_memory_stays_there(images: Path) -> None:
@@ -298,7 +389,7 @@ def test_too_few_images_to_split_are_refused(tmp_path: Path, count: int) -> None
 
 
 def test_a_folder_without_train_is_refused(tmp_path: Path) -> None:
-    assert f"{tmp_path} holds no folder train; expected train/<class>" in refusal("folder", source(tmp_path))
+    assert f"{tmp_path} holds 0 class folders; expected train/<class>" in refusal("folder", source(tmp_path))
     assert "no folder of images given" in refusal("folder", source(None))
 
 

@@ -1,0 +1,115 @@
+"""The files in a .zip or .tar, read in place: nothing is unpacked."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from cnnbench.datasets.tree import File, Skipped, Tree, stamp_of
+from cnnbench.types import CnnbenchError, Exit
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+LARGEST = 2**30
+"""Bytes of a member; more is no image, and might not fit into memory."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def open_archive(path: Path) -> Tree:
+    """The files in an archive. A folder that holds all of it counts as the archive itself.
+
+    Names that lead out of the archive, links and devices are passed over.
+
+    Raises:
+        CnnbenchError: It is damaged, or none (exit 3).
+    """
+    read = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+    try:
+        members = read(path)
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, ValueError) as error:
+        raise CnnbenchError(f"{path} cannot be read as an archive: {error}", Exit.DATA) from None
+    files: list[File] = []
+    skipped: list[Skipped] = []
+    folders: set[str] = set()
+    for name, opened, is_folder in members:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        clean = "/".join(parts)
+        if name.startswith("/") or ".." in parts or "\\" in name:
+            skipped.append(Skipped(name, "a name that leads out of the archive"))
+        elif any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            skipped.append(Skipped(clean, "hidden"))
+        elif is_folder:
+            folders |= _folders_of([*parts, ""])
+        elif opened is None:
+            skipped.append(Skipped(clean, "a link or no file"))
+        else:
+            files.append(File(clean, opened, stamp_of(path.stat())))
+            folders |= _folders_of(parts)
+    return Tree(tuple(files), frozenset(folders), tuple(skipped))
+
+
+Member = tuple[str, Callable[[], BinaryIO] | None, bool]
+"""Name, how to open it (None for what is no file), and whether it is a folder."""
+
+
+def _folders_of(parts: list[str]) -> set[str]:
+    return {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+
+
+class _Archive:
+    """An archive that stays open while members of it may be read."""
+
+    def __init__(self, handle: zipfile.ZipFile | tarfile.TarFile) -> None:
+        self.handle = handle
+        weakref.finalize(self, handle.close)
+
+    def read(self, member: zipfile.ZipInfo | tarfile.TarInfo, size: int) -> BinaryIO:
+        """The content of a member, in memory: a compressed one cannot be wound back cheaply.
+
+        Raises:
+            OSError: It is damaged, encrypted or too large.
+        """
+        if size > LARGEST:
+            raise OSError(f"{size:,} bytes; expected at most {LARGEST:,}")
+        try:
+            if isinstance(self.handle, zipfile.ZipFile):
+                assert isinstance(member, zipfile.ZipInfo)
+                return io.BytesIO(self.handle.read(member))
+            assert isinstance(member, tarfile.TarInfo)
+            opened = self.handle.extractfile(member)
+            if opened is None:
+                raise OSError("not a file")
+            content = opened.read()
+        except (EOFError, RuntimeError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
+            raise OSError(str(error)) from None
+        if len(content) < size:
+            raise OSError("truncated")
+        return io.BytesIO(content)
+
+
+def _zip_members(path: Path) -> list[Member]:
+    handle = zipfile.ZipFile(path)
+    archive = _Archive(handle)
+    return [
+        (info.filename, None if info.is_dir() else partial(archive.read, info, info.file_size), info.is_dir())
+        for info in handle.infolist()
+    ]
+
+
+def _tar_members(path: Path) -> list[Member]:
+    handle = tarfile.open(path)  # noqa: SIM115 - open as long as its members are
+    archive = _Archive(handle)
+    return [
+        (info.name, partial(archive.read, info, info.size) if info.isfile() else None, info.isdir())
+        for info in handle.getmembers()
+    ]

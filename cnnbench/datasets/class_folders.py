@@ -1,0 +1,91 @@
+"""Folders named for their classes: `train/<class>/*`, with or without `val` and `test`, or `<class>/*`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cnnbench.datasets.tree import ROLES, File, Found, Layout, Skipped, Tree, is_image, shown
+from cnnbench.types import CnnbenchError, Exit
+
+
+def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
+    """The images in folders of classes, with or without folders of splits above.
+
+    Args:
+        tree: What there is.
+        folder: Where it lies, for messages.
+        expected: The layouts that are read, for messages.
+
+    Raises:
+        CnnbenchError: There are no folders of two classes or more, one of them is empty or in val or test alone, or a
+            split has two folders (exit 3).
+    """
+    tops = tree.below("")
+    roles: dict[str, str] = {}
+    for name in tops:
+        role = ROLES.get(name.lower())
+        if role in roles:
+            raise CnnbenchError(f"{folder} holds both {roles[role]} and {name}: keep one of them", Exit.DATA)
+        if role:
+            roles[role] = name
+    if roles and "train" not in roles:
+        raise CnnbenchError(
+            f"{folder} holds {' and '.join(roles.values())}, but no folder train; expected {expected}", Exit.DATA
+        )
+    places: dict[str, str | None] = {name: role for role, name in roles.items()} or {"": None}
+    first = roles.get("train", "")
+    classes = tree.below(first)
+    if len(classes) < 2:
+        where = f"{folder}/{first}" if first else f"{folder}"
+        raise CnnbenchError(f"{where} holds {len(classes)} class folders; expected {expected}", Exit.DATA)
+    for place in places:
+        if unknown := set(tree.below(place)) - set(classes):
+            names = ", ".join(shown(name) for name in sorted(unknown))
+            raise CnnbenchError(f"{folder / place} holds classes that {first} lacks: {names}", Exit.DATA)
+    found, skipped = _sorted_out(tree.files, places)
+    _require_images(found, places, classes, folder)
+    words = f"{'/, '.join(roles.values())}/ with a folder per class" if roles else "a folder per class"
+    beside = [Skipped(name, "a folder beside train") for name in tops if roles and name not in places]
+    return Layout(words, tuple(found), (*tree.skipped, *beside, *skipped), tree.unreadable)
+
+
+def _sorted_out(files: Iterable[File], places: Mapping[str, str | None]) -> tuple[list[Found], list[Skipped]]:
+    """The images in folders of classes, and what else there is.
+
+    Args:
+        files: All files.
+        places: Split by the folder of a split; one empty name where there are none.
+    """
+    found, skipped = [], []
+    for file in files:
+        place, *rest = file.parts if "" not in places else ("", *file.parts)
+        if not rest and place not in places:
+            skipped.append(Skipped(file.name, "beside the class folders"))
+        elif place not in places:
+            continue  # its folder is told of
+        elif len(rest) < 2:
+            skipped.append(Skipped(file.name, "beside the class folders"))
+        elif not is_image(file.name):
+            skipped.append(Skipped(file.name, "no image by its name"))
+        else:
+            found.append(Found(file, shown(rest[0]), places[place]))
+    return found, skipped
+
+
+def _require_images(
+    found: Sequence[Found], places: Mapping[str, str | None], classes: Sequence[str], folder: Path
+) -> None:
+    for place, split in places.items():
+        counted = Counter(image.class_name for image in found if image.split == split)
+        if not counted and split != "train" and split is not None:
+            raise CnnbenchError(
+                f"{folder / place} holds no images: add some to its class folders, or remove it", Exit.DATA
+            )
+        for name in classes if split in ("train", None) else ():
+            if not counted[shown(name)]:
+                raise CnnbenchError(
+                    f"{folder / place / shown(name)} holds no image that Pillow reads: add some, or remove the folder",
+                    Exit.DATA,
+                )

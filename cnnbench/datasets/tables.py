@@ -1,0 +1,140 @@
+"""A table of path and label, and of split and group if they are known: CSV, TSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from cnnbench.datasets.tree import ROLES, File, Found, Layout
+from cnnbench.types import CnnbenchError, Exit
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+PATH_COLUMNS = ("path", "file_name")
+"""The second is Hugging Face's, in the metadata of an imagefolder."""
+METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".parquet", ".jsonl"))
+EXPECTED = "a table with the columns path and label, and split and group if they are known"
+Row = Mapping[str, str]
+"""Values by column; what a row leaves out is not there."""
+
+
+def is_table(name: str) -> bool:
+    """Whether a file is a table by its name."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def read_table(file: File) -> list[Row]:
+    """The rows of a table, each with path and label as text, and with split and group where it says.
+
+    Raises:
+        CnnbenchError: It cannot be read, a column is missing, or a row has no path or no label (exit 3).
+    """
+    try:
+        with file.opened() as opened:
+            content = opened.read()
+        columns, rows = _parsed(file.name, content)
+    except (OSError, ValueError, KeyError, csv.Error, RecursionError) as error:  # pyarrow's derive from these
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CnnbenchError(
+            f"{file.name} cannot be read as a table: {reason}; expected {EXPECTED}", Exit.DATA
+        ) from None
+    path = next((name for name in PATH_COLUMNS if name in columns), None)
+    if path is None or "label" not in columns:
+        have = ", ".join(columns) or "none"
+        raise CnnbenchError(f"{file.name} has the columns {have}; expected {EXPECTED}", Exit.DATA)
+    table = [_row(row, path) for row in rows]
+    if lacking := [number for number, row in enumerate(table, 1) if not {"path", "label"} <= row.keys()]:
+        numbers = ", ".join(map(str, lacking[:10])) + ", ..." * (len(lacking) > 10)
+        raise CnnbenchError(f"{file.name} has {len(lacking):,} rows without path or label: {numbers}", Exit.DATA)
+    return table
+
+
+def of_tables(tables: Sequence[tuple[File, str | None]], *, found: Callable[[str], File]) -> Layout:
+    """The images that tables list, by paths relative to the table's folder.
+
+    Args:
+        tables: Each with the split of all its images, where it has one.
+        found: The file at a path, which begins where the names of the tables begin.
+
+    Raises:
+        CnnbenchError: A table cannot be read, lists a file twice, names a split that is none or names it for some rows
+            alone, or has a group in two splits (exit 3).
+    """
+    images: list[Found] = []
+    for table, split in tables:
+        place = PurePosixPath(table.name).parent
+        for number, row in enumerate(read_table(table), 1):
+            path = posixpath.normpath(place / row["path"])
+            images.append(Found(found(path), row["label"], split or _split(table, number, row), row.get("group")))
+    name = tables[0][0].name
+    _check_rows(name, images)
+    return Layout(f"listed by {', '.join(table.name for table, _ in tables)}", tuple(images))
+
+
+def _split(table: File, number: int, row: Row) -> str | None:
+    given = row.get("split")
+    if given is not None and given.lower() not in ROLES:
+        raise CnnbenchError(
+            f"{table.name}, row {number}, has the split {given!r}; expected one of {', '.join(ROLES)}", Exit.DATA
+        )
+    return ROLES[given.lower()] if given else None
+
+
+def _check_rows(name: str, images: Sequence[Found]) -> None:
+    if not images:
+        raise CnnbenchError(f"{name} lists no images; expected {EXPECTED}", Exit.DATA)
+    paths = Counter(image.file.name for image in images)
+    if twice := [path for path, count in paths.items() if count > 1]:
+        raise CnnbenchError(f"{name} lists {len(twice):,} files more than once: {twice[0]}, ...", Exit.DATA)
+    without = sum(image.split is None for image in images)
+    if 0 < without < len(images):
+        raise CnnbenchError(f"{name} names the split of some rows and not of {without:,}: name all, or none", Exit.DATA)
+    splits: dict[str, set[str]] = {}
+    for image in images:
+        if image.group is not None and image.split is not None:
+            splits.setdefault(image.group, set()).add(image.split)
+    if divided := sorted(group for group, where in splits.items() if len(where) > 1):
+        where = " and ".join(sorted(splits[divided[0]]))
+        raise CnnbenchError(
+            f"{name} divides {len(divided):,} groups between splits: {divided[0]} is in {where}", Exit.DATA
+        )
+
+
+def has_columns(file: File) -> bool:
+    """Whether a file is a table of images: one of paths and labels."""
+    try:
+        read_table(file)
+    except CnnbenchError:
+        return False
+    return True
+
+
+def _row(row: Mapping[str, Any], path: str) -> Row:
+    texts = {"path": row.get(path), **{name: row.get(name) for name in ("label", "split", "group")}}
+    return {name: str(value).strip() for name, value in texts.items() if value is not None and str(value).strip()}
+
+
+def _parsed(name: str, content: bytes) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
+    """Names of the columns, and the rows."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        source = pq.ParquetFile(io.BytesIO(content))
+        columns = [
+            column for column in source.schema_arrow.names if column in (*PATH_COLUMNS, "label", "split", "group")
+        ]
+        return list(source.schema_arrow.names), iter(source.read(columns=columns).to_pylist())
+    text = content.decode("utf-8-sig")
+    if suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+        return sorted({key for row in rows for key in row}), iter(rows)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+    return [*(reader.fieldnames or ())], iter(list(reader))
