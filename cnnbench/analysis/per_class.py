@@ -8,19 +8,16 @@ from statistics import fmean
 
 import numpy as np
 
-from cnnbench.analysis.confidence import confusion
 from cnnbench.analysis.statistics import Interval, proportion_interval
 from cnnbench.records.schema import ClassTally
 
 
 def tally(labels: np.ndarray, predictions: np.ndarray, *, classes: int) -> ClassTally:
     """Images by class. Arguments are `(N,)` in [0, classes)."""
-    counts = confusion(labels, predictions, classes=classes)
-    return ClassTally(
-        images=tuple(counts.sum(axis=1).tolist()),
-        correct=tuple(counts.diagonal().tolist()),
-        predicted=tuple(counts.sum(axis=0).tolist()),
-    )
+    right = labels == predictions
+    counted = (np.bincount(values, minlength=classes) for values in (labels, labels[right], predictions))
+    images, correct, predicted = (tuple(counts.tolist()) for counts in counted)
+    return ClassTally(images=images, correct=correct, predicted=predicted)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,23 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cnnbench import environment, records
+from cnnbench.analysis.per_class import tally
 from cnnbench.arguments import check_fields
-from cnnbench.bundles import contract, quantise, targets
+from cnnbench.bundles import contract, quantise, scores, targets
 from cnnbench.bundles.files import FLIPS_HEADER, MadeFile, write_file
 from cnnbench.bundles.manifest import is_bundle
 from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.parity.golden import Golden, golden_images
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.datasets.choice import open_recorded
-from cnnbench.records.bundle import BundleRun, Calibration, Contract, FileHash, Manifest, Precision, file_name
+from cnnbench.records.bundle import (
+    BundleRun,
+    Contract,
+    FileHash,
+    Manifest,
+    Precision,
+    file_name,
+)
 from cnnbench.records.schema import RunRecord
 from cnnbench.runtime import predict
 from cnnbench.runtime.providers import require, usable
@@ -219,7 +227,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
     network = run.classifier.network
     weights = graph.weights_sha256(network)
     softmax, calibrated = bool(options.probabilities), options.probabilities == "calibrated"
-    calibration = _calibration(run) if calibrated else None
+    calibration = scores.calibration(run.classifier.network, run.data.val) if calibrated else None
     temperature = calibration.temperature if calibration else 1.0
     agreed = contract.contract_of(run.record.spec, kind=options.input, probabilities=softmax)
     golden = golden_images(run.data.test.images)
@@ -243,7 +251,9 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
             temperature=temperature,
         )
         if calibration:
-            calibration = _with_errors(calibration, reference.logits, reference.labels)
+            calibration = scores.with_errors(calibration, logits=reference.logits, labels=reference.labels)
+        by_class = tally(reference.labels, reference.logits.argmax(1), classes=run.record.spec.num_classes)
+        thresholds = scores.thresholds(reference, temperature)
         _write_evidence(path, golden, proven.logits, reference, files)
     shutil.copyfile(predict.__file__, path / "predict.py")
     manifest = Manifest(
@@ -268,6 +278,8 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         environment=environment.describe(),
         proof=proven.proof,
         calibration=calibration,
+        by_class=by_class,
+        thresholds=thresholds,
         card=card.version(),
     )
     card.write(path / "README.md", manifest)
@@ -275,27 +287,6 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
     records.write(path / "manifest.json", manifest)
     verify_bundle(path, provider=options.providers[0])  # before it takes its place
     return manifest
-
-
-def _calibration(run: TrainedRun) -> Calibration:
-    """The temperature of the trained network, fitted on the validation images."""
-    from cnnbench.analysis.temperature import fit_temperature
-    from cnnbench.bundles.parity.reference import torch_logits
-
-    val = run.data.val
-    temperature = fit_temperature(torch_logits(run.classifier.network, val.images), val.labels)
-    return Calibration(temperature=temperature, split="val", images=len(val.labels))
-
-
-def _with_errors(calibration: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """With the calibration error on the test images, `logits` `(N, K)`, `labels` `(N,)`, before and after."""
-    from cnnbench.analysis.confidence import expected_calibration_error
-    from cnnbench.analysis.temperature import scaled_softmax
-
-    before, after = (
-        expected_calibration_error(scaled_softmax(logits, value), labels) for value in (1.0, calibration.temperature)
-    )
-    return records.replace(calibration, ece_before=before, ece_after=after)
 
 
 def _write_files(

@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
 from cnnbench import records
+from cnnbench.analysis import per_class
 from cnnbench.bundles.parity import comparison
 from cnnbench.records.bundle import Manifest, PrecisionFile
 from cnnbench.types import CnnbenchError
@@ -32,6 +33,9 @@ CONTENTS = {
 
 LARGEST_HEAD = 2**16
 """Characters of a card's YAML; ours has 1,000, and its parser takes a minute for some that have 900,000."""
+
+MOST_CLASSES = 10
+"""Of which the card states the recall."""
 
 
 def write(path: Path, manifest: Manifest) -> None:
@@ -119,11 +123,12 @@ def _body(manifest: Manifest) -> str:
     spec, kind = manifest.spec, manifest.contract.input.dtype
     verified = [file for file in manifest.variants if file.passes]
     providers = {figures.provider for file in verified for figures in file.passes}
-    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "verified": verified}
+    fields = msgspec.to_builtins(manifest) | {"reference": manifest.reference, "thresholds": manifest.thresholds}
     contents = [(name, CONTENTS[name]) for name in CONTENTS if name in {*manifest.files, "manifest.json", "README.md"}]
     return _template().render(
-        **fields | {"files": contents},
+        **fields | {"files": contents, "verified": verified},
         dataset=manifest.data.name,
+        **_by_class(manifest),
         recommended=_Code(recommended(manifest).file),
         why=_recommendation(manifest),
         example=(1, *manifest.contract.input.shape[1:]),
@@ -139,6 +144,21 @@ def _body(manifest: Manifest) -> str:
         runtime=next((v for k, v in manifest.environment.packages.items() if k.startswith("onnxruntime")), ""),
         gpu="" if "cuda" in providers else "It was not run on a GPU.",
     )
+
+
+def _by_class(manifest: Manifest) -> dict[str, Any]:
+    """The figures by class, with the classes of the lowest recall; no recalls in bundles of earlier versions."""
+    counts = manifest.by_class
+    if counts is None:
+        return {"recalls": ()}
+    label, share = per_class.majority(counts)
+    recalls = sorted(per_class.recalls(counts), key=lambda recall: recall.share)[:MOST_CLASSES]
+    return {
+        "recalls": recalls,
+        "majority": (manifest.class_names[label], share),
+        "balanced": per_class.balanced_accuracy(counts),
+        "f1": per_class.macro_f1(counts),
+    }
 
 
 @cache

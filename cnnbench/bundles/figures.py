@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from cnnbench.analysis import selective
 from cnnbench.bundles.evidence import failed
 from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity import run as parity
-from cnnbench.records.bundle import Manifest, Pass, PrecisionFile
+from cnnbench.records.bundle import Manifest, Pass, PrecisionFile, Threshold
 from cnnbench.runtime.providers import PROVIDERS
 
 LICENCE = re.compile(r"[A-Za-z0-9.+-]{1,64}")
@@ -23,6 +24,9 @@ def check(manifest: Manifest) -> None:
     """
     for right, claim in _of_manifest(manifest):
         _require(right, claim)
+    for offered in manifest.thresholds:
+        for right, claim in _of_threshold(offered, manifest):
+            _require(right, f"of the threshold {offered.threshold:g} {claim}")
     for file in manifest.variants:
         for right, claim in _of_file(file):
             _require(right, f"of {file.file} {claim}")
@@ -63,7 +67,29 @@ def _of_manifest(manifest: Manifest) -> tuple[tuple[bool, str], ...]:
             fitted is None or all(0 <= error <= 1 for error in (fitted.ece_before or 0.0, fitted.ece_after or 0.0)),
             "a calibration error that is no fraction",
         ),
+        (
+            list(manifest.thresholds) == sorted(manifest.thresholds, key=lambda offered: offered.level)
+            and len({offered.level for offered in manifest.thresholds}) == len(manifest.thresholds),
+            "thresholds in another order than their levels",
+        ),
         (licence is None or bool(LICENCE.fullmatch(licence)), f"the licence {(licence or '')[:80]!r}: expected SPDX's"),
+    )
+
+
+def _of_threshold(offered: Threshold, manifest: Manifest) -> tuple[tuple[bool, str], ...]:
+    val, test = offered.val, offered.test
+    of_splits = ((val, manifest.data.val_images), (test, manifest.reference.images))
+    return (
+        (0 < offered.threshold <= 1, "that it is a probability"),
+        (offered.level in selective.LEVELS, f"the level {offered.level:g}"),
+        (
+            all(0 <= answered.correct <= answered.images <= images for answered, images in of_splits),
+            "more images than there are",
+        ),
+        (
+            val.images >= selective.LEAST_ANSWERED and val.correct >= offered.level * val.images,
+            f"that {val.correct} of {val.images} validation images reach {offered.level:g}",
+        ),
     )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from cnnbench.analysis.selective import answered
+from cnnbench.analysis.temperature import scaled_softmax
 from cnnbench.bundles.evidence import Check, CheckError, OpenBundle, failed
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.records.bundle import PrecisionFile
 from cnnbench.types import CnnbenchError, Dataset, Split
+
+NEAR = 1e-4
+"""Difference from a threshold within which a probability may be rounded to its other side."""
 
 
 def score_again(bundle: OpenBundle, file: PrecisionFile, *, data: Dataset) -> Check:
@@ -34,7 +40,10 @@ def score_again(bundle: OpenBundle, file: PrecisionFile, *, data: Dataset) -> Ch
         val_labels, val_expected = bundle.classes("val_")
         if len(val_labels) != len(data.val) or (val_labels != data.val.labels).any():
             raise failed("rescore", "the validation labels of reference.npz are not the validation split's")
-        _ties(_logits_of_val(bundle, file, data.val)[0], val_expected, bound=bound)
+        of_val = _logits_of_val(bundle, file, data.val)[0]
+        ties = _ties(of_val, val_expected, bound=bound)
+        _check_thresholds(bundle, "val", logits=of_val, labels=val_labels, ties=ties)
+        _check_thresholds(bundle, "test", logits=by_level[True], labels=labels, ties=allowed)
         how = "by rounding"
     else:
         allowed = max(2, len(labels) // 200)  # kernels of other processors round 8-bit sums elsewhere
@@ -118,6 +127,35 @@ def _check_claims(file: PrecisionFile, correct: dict[bool, int], allowed: int) -
                 "rescore",
                 f"{file.file} has {here} images right here with graph optimisations {level}, "
                 f"not what the manifest claims of it: {claimed.correct}",
+            )
+
+
+def _check_thresholds(
+    bundle: OpenBundle, split: Literal["val", "test"], *, logits: np.ndarray, labels: np.ndarray, ties: int
+) -> None:
+    """Compare what each threshold is claimed to answer with what is answered here.
+
+    Args:
+        bundle: With the claims.
+        split: Of the images.
+        logits: Of the float32 file, `(N, num_classes)`.
+        labels: `(N,)`.
+        ties: Images of which rounding may decide the class.
+
+    Raises:
+        CheckError: More images differ than lie so near to the threshold that rounding may decide.
+    """
+    calibration = bundle.manifest.calibration
+    probabilities = scaled_softmax(logits, calibration.temperature if calibration else 1.0)
+    for offered in bundle.manifest.thresholds:
+        claimed = offered.val if split == "val" else offered.test
+        here = answered(probabilities, labels, threshold=offered.threshold)
+        near = int((np.abs(probabilities.max(axis=1) - offered.threshold) <= NEAR).sum())
+        if abs(here.images - claimed.images) > near or abs(here.correct - claimed.correct) > near + ties:
+            raise failed(
+                "rescore",
+                f"at the threshold {offered.threshold:g} {here.correct} of {here.images} answered {split} images are "
+                f"right here, not what the manifest claims: {claimed.correct} of {claimed.images}",
             )
 
 

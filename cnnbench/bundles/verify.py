@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench import records
+from cnnbench.analysis.per_class import tally
 from cnnbench.bundles import answers, card, claims, inventory, scripts
 from cnnbench.bundles.evidence import SECONDS, Check, CheckError, OpenBundle, failed
 from cnnbench.bundles.manifest import MANIFEST, open_manifest, require_bundle
@@ -21,6 +22,7 @@ from cnnbench.bundles.parity import run as parity
 from cnnbench.bundles.rescore import score_again
 from cnnbench.datasets.choice import open_recorded
 from cnnbench.records.bundle import FileHash, PrecisionFile
+from cnnbench.records.schema import ClassTally
 from cnnbench.runtime import openvino_session, sandbox
 from cnnbench.runtime.providers import require
 from cnnbench.types import CnnbenchError, Exit
@@ -264,6 +266,8 @@ def _check_reference(bundle: OpenBundle) -> Check:
             f"reference.npz gives {correct} of {len(labels)} images right; "
             f"the manifest claims {claimed.correct} of {claimed.images}",
         )
+    if bundle.manifest.by_class is not None:
+        _check_classes(bundle.manifest.by_class, labels, predictions)
     golden = bundle.golden
     of_test, places = golden.logits[golden.places >= 0], golden.places[golden.places >= 0]
     rows = np.arange(len(places))
@@ -275,6 +279,14 @@ def _check_reference(bundle: OpenBundle) -> Check:
             if abs(figures.correct - correct) > figures.flips + figures.rounding_flips:
                 raise failed("reference", f"the manifest's accuracy of {file.file} is not what its flips allow")
     return Check("reference", f"{correct} of {len(labels)} images right in PyTorch, as claimed")
+
+
+def _check_classes(claimed: ClassTally, labels: np.ndarray, predictions: np.ndarray) -> None:
+    """The images by class must be those of the stored predictions."""
+    classes = len(claimed.images)
+    known = min(labels.min(), predictions.min()) >= 0 and max(labels.max(), predictions.max()) < classes
+    if not known or tally(labels, predictions, classes=classes) != claimed:
+        raise failed("reference", "reference.npz gives other images by class than the manifest claims")
 
 
 def _check_validation(bundle: OpenBundle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-from cnnbench.records.schema import DataRecord, Environment, Part, TaskPart
+from cnnbench.records.schema import ClassTally, DataRecord, Environment, Part, TaskPart
 from cnnbench.types import LONGEST_NAME, CnnbenchError, Cost, ImageSpec, Preprocessing, is_control
 
 
@@ -187,6 +187,25 @@ class Calibration(Part, frozen=True, kw_only=True):
             raise CnnbenchError(f"the temperature is {self.temperature:g}: expected a number above 0")
 
 
+class Answered(Part, frozen=True):
+    """Images of a split that are answered at a threshold, and those of them that are answered rightly."""
+
+    images: int
+    correct: int
+
+
+class Threshold(Part, frozen=True, kw_only=True):
+    """A probability below which the likeliest class is called unknown; see `analysis.selective`."""
+
+    level: float
+    """Share of the answered validation images that had to be right."""
+    threshold: float
+    """The smallest, in steps of 0.0001, at which they are; chosen on validation images."""
+    val: Answered
+    test: Answered
+    """Reported; it chose nothing."""
+
+
 class ExportRecord(TaskPart, frozen=True):
     """What tables show of a bundle: what the files are, what they take and return, and their figures."""
 
@@ -224,6 +243,10 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
     and where no image file has as many channels as the network takes."""
     calibration: Calibration | None = None
     """None where probabilities are the softmax of the logits as they are."""
+    by_class: ClassTally | None = None
+    """Test images by class, as PyTorch classifies them; None in bundles of earlier versions."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Offered for predict.py's --threshold, by the probabilities that it prints for the float32 file."""
     licence: str | None = None
     """Of the bundle, by its SPDX name."""
     card: str = ""

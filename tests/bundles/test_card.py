@@ -12,9 +12,11 @@ from export_helpers import content, manifest_of
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
+from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.analysis.confidence import read_predictions
 from cnnbench.bundles import card
 from cnnbench.bundles.bundle import ExportOptions
 from cnnbench.bundles.bundle import commands as bundle_commands
@@ -90,7 +92,7 @@ def test_a_card_without_a_head_is_read_as_none(text: str, tmp_path: Path) -> Non
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head(any_bundle: Path) -> None:
     found = tables((any_bundle / "README.md").read_text())
-    assert len(found) == 4
+    assert len(found) == 6
     for table in found:
         assert len(table) >= 3
         assert {len(row) for row in table} == {len(table[0])}
@@ -153,7 +155,7 @@ def test_names_are_text_in_it_and_no_markup(name: str, three: Path) -> None:
 
 def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
     manifest = manifest_of(three)
-    signature, passes, files, contents = tables((three / "README.md").read_text())
+    signature, passes, files, contents, *_ = tables((three / "README.md").read_text())
     assert [row[1:4] for row in signature[2:]] == [
         ["`pixels`", "uint8", "batch x 28 x 28 x 1"],
         ["`logits`", "float32", "batch x 10"],
@@ -173,6 +175,33 @@ def test_the_tables_hold_the_manifest_s_figures(three: Path) -> None:
         assert row[-1] == "kept"
     assert [row[5:7] for row in files[2:]] == [["-", "-"], ["0.250", "0.500"], ["0.250", "0.500"]]
     assert {row[0].strip("`") for row in contents[2:]} == {path.name for path in three.iterdir()}
+
+
+def test_it_tells_the_recall_of_each_class_and_what_thresholds_leave(bundle: Path, run: Path) -> None:
+    text = (bundle / "README.md").read_text()
+    *_, classes, thresholds = tables(text)
+    kept = read_predictions(run / "predictions.parquet")
+    recalls = recall_score(kept.labels, kept.predictions, average=None)
+    assert [float(row[3]) for row in classes[2:]] == pytest.approx(sorted(100 * recalls), abs=0.005)
+    balanced = balanced_accuracy_score(kept.labels, kept.predictions)
+    f1 = f1_score(kept.labels, kept.predictions, average="macro")
+    assert f"(the mean of the recalls) {100 * balanced:.2f} %, macro F1 {100 * f1:.2f} %" in text
+    assert "Always answering 0 would be right on 10.00 % of the test images" in text
+    val = read_predictions(run / "val_predictions.parquet")
+    assert thresholds[2:]
+    for row in thresholds[2:]:
+        threshold, level = float(row[0]), float(row[1].removesuffix(" %"))
+        for predictions, cells in ((val, row[2:4]), (kept, row[4:6])):
+            sure = predictions.probabilities.max(axis=1) >= threshold
+            assert cells[0] == f"{100 * sure.mean():.2f} % ({sure.sum()})"
+            assert cells[1] == f"{100 * predictions.correct[sure].mean():.2f} %"
+        assert 100 * val.correct[val.probabilities.max(axis=1) >= threshold].mean() >= level
+
+
+def test_a_bundle_of_an_earlier_version_has_no_figures_by_class(bundle: Path) -> None:
+    earlier = records.replace(manifest_of(bundle), by_class=None, thresholds=())
+    assert "## Classes" not in card.text(earlier)
+    assert "## Unknown" not in card.text(earlier)
 
 
 def test_it_tells_the_accuracy_the_cost_and_the_classes(three: Path) -> None:

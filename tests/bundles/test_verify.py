@@ -28,7 +28,8 @@ from cnnbench.bundles import evidence, verify
 from cnnbench.bundles.evidence import CheckError
 from cnnbench.bundles.parity import child
 from cnnbench.records import io
-from cnnbench.records.bundle import Manifest
+from cnnbench.records.bundle import Answered, Manifest
+from cnnbench.records.schema import ClassTally
 from cnnbench.types import CnnbenchError, Exit
 
 Content = dict[str, Any]
@@ -559,5 +560,45 @@ def test_predictions_of_validation_are_compared_when_it_is_scored_again(name: st
     )
     forger.sign()
     with pytest.raises(CheckError, match=r"differ from the stored|are not the stored") as caught:
+        verify.verify_bundle(forger.path, quick=True, rescore=True)
+    assert caught.value.check == "rescore"
+
+
+def of_threshold(manifest: Manifest, **changes: Any) -> dict[str, Any]:
+    first, *rest = manifest.thresholds
+    return {"thresholds": (records.replace(first, **changes), *rest)}
+
+
+CLASSES = ClassTally(images=(50,) * 10, correct=(50,) * 10, predicted=(50,) * 10)
+IMPOSSIBLE: dict[str, tuple[Callable[[Manifest], dict[str, Any]], str, str]] = {
+    "by_class": (lambda _: {"by_class": CLASSES}, "reference", "other images by class"),
+    "classes": (lambda _: {"by_class": ClassTally(images=(9,), correct=(9,), predicted=(9,))}, "", "by class"),
+    "level": (lambda m: of_threshold(m, level=0.5), "manifest", "the level 0.5"),
+    "above_1": (lambda m: of_threshold(m, threshold=1.5), "manifest", "that it is a probability"),
+    "unreached": (lambda m: of_threshold(m, val=Answered(500, 0)), "manifest", "0 of 500 validation images reach"),
+    "few": (lambda m: of_threshold(m, val=Answered(1, 1)), "manifest", "1 of 1 validation images reach"),
+    "many": (lambda m: of_threshold(m, test=Answered(501, 501)), "manifest", "more images than there are"),
+    "order": (lambda m: {"thresholds": m.thresholds[::-1]}, "manifest", "in another order"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_figures_of_classes_and_thresholds_that_cannot_be_are_refused(name: str, bundle: Path, tmp_path: Path) -> None:
+    change, check, words = IMPOSSIBLE[name]
+    forger = Forger(Path(shutil.copytree(bundle, tmp_path / "mine")))
+    forger.claim(**change(forger.manifest))
+    forger.sign()
+    with pytest.raises(CheckError, match=words) as caught:
+        verify.verify_bundle(forger.path, quick=True)
+    assert caught.value.check == (check or "reference")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_what_a_threshold_answers_is_counted_when_it_is_scored_again(split: str, bundle: Path, tmp_path: Path) -> None:
+    forger = Forger(Path(shutil.copytree(bundle, tmp_path / "mine")))
+    claimed = getattr(forger.manifest.thresholds[0], split)
+    forger.claim(**of_threshold(forger.manifest, **{split: Answered(claimed.images - 40, claimed.images - 40)}))
+    forger.sign()
+    with pytest.raises(CheckError, match=f"answered {split} images are right here, not what") as caught:
         verify.verify_bundle(forger.path, quick=True, rescore=True)
     assert caught.value.check == "rescore"
