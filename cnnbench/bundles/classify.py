@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -102,11 +102,13 @@ def _of_run(source: str | Path) -> _Network:
     from cnnbench.training.folder import find
 
     classifier = load_classifier(find(source))
-    spec = classifier.spec
+    spec, data = classifier.spec, classifier.data
     assert spec is not None
+    assert data is not None
+    rules = asdict(data.preprocessing) if data.preprocessing else None
 
     def read(file: str) -> np.ndarray:
-        return predict.decode(file, spec.height, spec.width, spec.channels)[None]
+        return predict.decode(file, spec.height, spec.width, spec.channels, rules=rules)[None]
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         return scaled_softmax(torch_logits(classifier.network, images))

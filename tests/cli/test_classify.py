@@ -128,3 +128,22 @@ def test_from_python_it_returns_every_answer(run: Path, images: Path) -> None:
     found = cnnbench.classify(run, "bytes.png")
     assert (found.class_names, found.unread, len(found.answers)) == (tuple("0123456789"), 0, 1)
     assert sum(found.answers[0].probabilities) == pytest.approx(1)
+
+
+def test_a_run_on_image_files_decodes_as_its_training_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transparent icons, black everywhere: they differ on the chosen background alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
+    for split, count in (("train", 12), ("val", 4), ("test", 4)):
+        for shape in ("disc", "bar"):
+            folder = Path("icons", split, shape)
+            folder.mkdir(parents=True)
+            for place in range(count):
+                pixels = np.zeros((8, 8, 4), np.uint8)
+                pixels[2:6, (2 if shape == "disc" else 0) : (6 if shape == "disc" else 2), 3] = 255 - place
+                Image.fromarray(pixels).save(folder / f"{place}.png")
+    data = ["--data.folder", "icons", "--data.dataset", "folder", "--data.size", "8", "--data.batch_size", "8"]
+    arguments = ["--model.arch", "linear", *data, "--trainer.max_epochs", "12"]
+    assert main(["fit", *arguments]) == 0
+    assert main(["test", *arguments]) == 0
+    assert main(["classify", "runs/folder_linear/seed1", "icons/test", "--out", "x.csv"]) == 0
+    assert [row["class"] for row in lines("x.csv")] == ["bar"] * 4 + ["disc"] * 4
