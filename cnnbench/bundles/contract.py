@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
+from google.protobuf.message import Message
 
 from cnnbench.records.bundle import Contract, Manifest, TensorSpec
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
@@ -152,6 +153,16 @@ def check(model: onnx.ModelProto, contract: Contract, *, metadata: dict[str, str
         raise _refused(f"file and manifest disagree on {', '.join(differing)}")
 
 
+def _is_text(message: Message) -> bool:
+    """Whether every text of a message, and of those within it, is UTF-8; protobuf gives others as bytes."""
+    for field, value in message.ListFields():
+        if field.type in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            values = [value] if isinstance(value, str | bytes | Message) else value
+            if not all(_is_text(each) if isinstance(each, Message) else isinstance(each, str) for each in values):
+                return False
+    return True
+
+
 def has_control_flow(model: onnx.ModelProto) -> bool:
     """Whether a graph has branches or loops."""
     return any(node.op_type in CONTROL_FLOW for node in _nodes(model))
@@ -159,6 +170,10 @@ def has_control_flow(model: onnx.ModelProto) -> bool:
 
 def _check_safety(model: onnx.ModelProto) -> None:
     """Refuse what must not be followed, before anything follows the file's own instructions."""
+    if (count := sum(1 for _ in _nodes(model))) > MOST_NODES:
+        raise _refused(f"it has {count:,} nodes: expected at most {MOST_NODES:,}")
+    if not _is_text(model):
+        raise _refused("one of its names is no UTF-8 text")
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
@@ -167,8 +182,6 @@ def _check_safety(model: onnx.ModelProto) -> None:
             raise _refused(f"its constant {tensor.name} is text: expected numbers")
     if any(attribute.name.startswith("value_string") for node in _nodes(model) for attribute in node.attribute):
         raise _refused("one of its constants is text: expected numbers")
-    if (count := sum(1 for _ in _nodes(model))) > MOST_NODES:
-        raise _refused(f"it has {count:,} nodes: expected at most {MOST_NODES:,}")
     if shared := {value.name for value in model.graph.input} & {tensor.name for tensor in model.graph.initializer}:
         raise _refused(f"it has a constant in the place of its input {', '.join(sorted(shared))}")
     if (size := model.ByteSize() - sum(tensor.ByteSize() for tensor in _tensors(model))) > LARGEST_TEXT:

@@ -183,6 +183,13 @@ def hidden_in_a_node(data: bytes) -> bytes:
     return model.SerializeToString()
 
 
+def not_utf8(data: bytes) -> bytes:
+    """The name of an attribute as bytes that are no text."""
+    model = onnx.load_model_from_string(data)
+    next(node for node in model.graph.node if node.attribute).attribute[0].name = "a mark to find"
+    return model.SerializeToString().replace(b"a mark to find", b"a mark to \xff\xfe\xff\xfe")
+
+
 def in_two_formats(data: bytes) -> bytes:
     """An ONNX file whose bytes are one of ONNX Runtime's own format, too, of a graph that negates the logits.
 
@@ -309,5 +316,6 @@ CAUGHT = [
     of_file("bytes appended", ONNX, lambda data: data + bytes(8), "graph", "not a readable ONNX file"),
     of_file("a field appended", ONNX, unknown_field, "graph", "no part of its ONNX model"),
     of_file("a field hidden in a node", ONNX, hidden_in_a_node, "graph", "no part of its ONNX model"),
+    of_file("a name that is no UTF-8", ONNX, not_utf8, "graph", "one of its names is no UTF-8 text"),
     of_file("a file that is one of ONNX Runtime's own format, too", ONNX, in_two_formats, "graph", "own format"),
 ]

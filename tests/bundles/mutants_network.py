@@ -354,10 +354,10 @@ PASSING = [
     of_graph("10,000 nodes that do nothing", idle_nodes, NOTHING, "it computes the same, more slowly"),
     of_graph("a sequence on the way to the last layer", through_a_sequence, NOTHING, "it computes the same"),
     of_graph(
-        "logits negated at batch 11",
-        partial(negated_at, 11),
+        "logits negated at batch 301",
+        partial(negated_at, 301),
         NOTHING,
-        "no batch of 11 was drawn, of sizes up to 300, as verify says itself",
+        "no batch of more than 300 images is run, as verify says itself",
     ),
     of_claim(
         "a back door, and its constants in the proof",

@@ -370,7 +370,7 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Path, capsys: pytest.Captu
     ("where", "name", "error", "code"),
     [
         (records, "write", KeyboardInterrupt(), 130),  # the last file of a bundle
-        pytest.param(graph, "save", OSError(28, "No space left on device"), 1, marks=pytest.mark.slow),  # the first
+        pytest.param(graph, "save", OSError(28, "No space left on device"), 2, marks=pytest.mark.slow),  # the first
     ],
     ids=["Ctrl-C", "a full disk"],
 )

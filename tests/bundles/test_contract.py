@@ -424,3 +424,27 @@ def test_whatever_is_read_is_a_model_or_an_error_of_ours(tmp_path_factory: pytes
     except CnnbenchError as error:
         found = error.code
     assert found == Exit.DATA or isinstance(found, onnx.ModelProto)
+
+
+NAMES: dict[str, Callable[[onnx.ModelProto], Any]] = {
+    "of a node": lambda model: setattr(model.graph.node[0], "name", "MARK"),
+    "of an input": lambda model: model.graph.node[0].input.append("MARK"),
+    "of an operator": lambda model: setattr(model.graph.node[0], "op_type", "MARK"),
+    "of an attribute": lambda model: setattr(model.graph.node[0].attribute[0], "name", "MARK"),
+    "of an initializer": lambda model: setattr(model.graph.initializer[0], "name", "MARK"),
+    "of a dimension": lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", "MARK"),
+    "in a branch": node(branch(constant(value=ones("MARK", 1)))),
+    "in the metadata": lambda model: setattr(model.metadata_props[0], "value", "MARK"),
+}
+
+
+@pytest.mark.parametrize("damage", NAMES.values(), ids=NAMES)
+def test_a_name_that_is_no_text_is_refused(damage: Damage) -> None:
+    model = good()
+    damage(model)
+    data = model.SerializeToString()
+    assert data.count(b"MARK") == 1
+    read = onnx.load_model_from_string(data.replace(b"MARK", b"MA\xff\xfe"))
+    with pytest.raises(CnnbenchError, match=r"^the graph is refused: one of its names is no UTF-8 text$") as refused:
+        contract.check(read, CONTRACT, metadata=METADATA)
+    assert refused.value.code == Exit.VERDICT
