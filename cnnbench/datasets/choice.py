@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.cache import cache_folder
-from cnnbench.datasets import Decoded, Source, contract, dataset
+from cnnbench.datasets import OPTIONS, Decoded, Source, contract, dataset
 from cnnbench.datasets.splits import holdout, subsample
 from cnnbench.records.schema import DataChoice, DataConfig, DataRecord
 from cnnbench.registry import hint
@@ -61,20 +61,64 @@ def _augment(data: Dataset, config: DataConfig) -> Augment:
     return Augment(pad=pad, flip=flip)
 
 
+def check_options(config: DataConfig) -> None:
+    """Refuse an option that the dataset does not use.
+
+    Raises:
+        CnnbenchError: One is set, or the dataset is unknown (exit 2).
+    """
+    entry = dataset[config.dataset]
+    if not entry.ours and "uses" not in entry.declared:
+        return
+    for name in OPTIONS:
+        value = getattr(config, name)
+        if value == getattr(DataConfig(), name) or name in entry.declared.get("uses", []):
+            continue
+        users = [other.name for other in dataset.entries.values() if name in other.declared.get("uses", [])]
+        raise CnnbenchError(
+            f"data.{name} is {value}: the data set {config.dataset} does not use it; those that do are "
+            f"{', '.join(sorted(users))} (--data.dataset)"
+        )
+
+
 def open_recorded(recorded: DataRecord, *, root: str | None = None, folder: str | None = None) -> Dataset:
     """The images that a record describes, wherever they lie now.
 
     Raises:
         CnnbenchError: They are missing, or other images lie there (exit 3).
     """
+    place = Path(folder or recorded.folder or ".").expanduser()
+    if not place.exists():
+        here = "" if place.is_absolute() else f" in {Path.cwd()}; a record may name one relative to where `fit` ran"
+        raise CnnbenchError(f"no {place}{here}: say where the images lie, by --folder or --data.folder", Exit.DATA)
     data = open_choice(records.replace(recorded, root=root or recorded.root, folder=folder or recorded.folder))
-    if data.sha256 != recorded.sha256:
-        raise CnnbenchError(
-            f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
-            f"the record's to {recorded.sha256[:12]}",
-            Exit.DATA,
-        )
+    require_same(recorded, data)
     return data
+
+
+def require_same(recorded: DataRecord, data: Dataset) -> None:
+    """Refuse images that are not those of a record.
+
+    Raises:
+        CnnbenchError: They are others (exit 3, with what changed).
+    """
+    if data.sha256 == recorded.sha256:
+        return
+    from cnnbench.datasets.changes import what_changed
+
+    changed = what_changed(recorded.sha256, data.sha256)
+    if not changed:
+        counts = {
+            "train": (recorded.train_images, len(data.train)),
+            "val": (recorded.val_images, len(data.val)),
+            "test": (recorded.test_images, len(data.test)),
+        }
+        changed = "; ".join(f"{now:,} {part} images, not {was:,}" for part, (was, now) in counts.items() if was != now)
+    raise CnnbenchError(
+        f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
+        f"the record's to {recorded.sha256[:12]}{'; ' * bool(changed)}{changed}",
+        Exit.DATA,
+    )
 
 
 def describe(data: Dataset, choice: DataChoice) -> DataRecord:

@@ -11,7 +11,7 @@ from cnnbench.types import Augment, ImageSpec
 AUGMENT = Augment(pad=4, flip=True)  # as in He et al. 2015, section 4.2
 
 
-@dataset(size="32x32x3", classes=10)
+@dataset(size="32x32x3", classes=10, uses=["root", "download"])
 def cifar10(source: Source) -> Decoded:
     """60,000 photographs of 10 kinds of animals and vehicles, 32 x 32 colour."""
     train, test, class_names = _torchvision.read(
@@ -25,7 +25,7 @@ def cifar10(source: Source) -> Decoded:
     return Decoded(spec, class_names, train, test, augment=AUGMENT)
 
 
-@dataset(size="32x32x3", classes=100)
+@dataset(size="32x32x3", classes=100, uses=["root", "download"])
 def cifar100(source: Source) -> Decoded:
     """60,000 photographs of 100 kinds of things, 32 x 32 colour."""
     train, test, class_names = _torchvision.read(

@@ -17,6 +17,7 @@ import numpy as np
 from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source, dataset
+from cnnbench.datasets.changes import remember
 from cnnbench.datasets.decoded import Files, Images, decoded, megabytes
 from cnnbench.datasets.decoding import choose, pixels
 from cnnbench.datasets.layout import EXPECTED, SHARES, Entry, Listing, read_listing, without
@@ -54,6 +55,7 @@ def folder(source: Source) -> Decoded:
     if unread and not source.skip_broken:
         raise CnnbenchError(_refusal(unread, listing), Exit.DATA)
     kept = without(listing, (broken.name for broken in unread))
+    remember(kept)
     splits = {split: _split(kept.splits[split], images[split]) for split in images}
     spec = ImageSpec(source.size, source.size, source.channels, len(listing.class_names))
     return Decoded(

@@ -11,7 +11,12 @@ from cnnbench.types import Augment, ImageSpec
 FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 
 
-@dataset(size="28x28x1", classes=10, sha256="f9f06a0dd76ba0dd234d7126d2a7a40257f9e97a61831ac2811f3450d6b90d4a")
+@dataset(
+    size="28x28x1",
+    classes=10,
+    sha256="f9f06a0dd76ba0dd234d7126d2a7a40257f9e97a61831ac2811f3450d6b90d4a",
+    uses=["root", "download"],
+)
 def mnist(source: Source) -> Decoded:
     """70,000 handwritten digits, 28 x 28 gray."""
     train, test, _ = _torchvision.read("MNIST", source, name="mnist", place="MNIST/raw", files=FILES)
@@ -24,7 +29,7 @@ def mnist(source: Source) -> Decoded:
     )
 
 
-@dataset(size="28x28x1", classes=10)
+@dataset(size="28x28x1", classes=10, uses=["root", "download"])
 def fashion_mnist(source: Source) -> Decoded:
     """70,000 photographs of clothes, 28 x 28 gray."""
     train, test, _ = _torchvision.read(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +23,6 @@ from cnnbench.training.folder import is_set_aside
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cnnbench.analysis.confidence import Predictions
 
 NAMES = ("result.json", "failure.json", "manifest.json", "robustness.json")
@@ -248,6 +246,18 @@ def tested_tally(run: Run) -> ClassTally | None:
     return tally(found.labels, found.predictions, classes=found.probabilities.shape[1])
 
 
-def correct_images(run: Run) -> np.ndarray:
-    """`(images,)` bool: the test images that a tested run classified correctly. Raises as `scored_predictions`."""
-    return scored_predictions(run).correct
+def require_same_labels(names: str, answers: Mapping[int, tuple[Predictions, Predictions]]) -> None:
+    """Refuse a comparison image by image where the images are not the same.
+
+    Args:
+        names: Of both tasks, for the message.
+        answers: Of both, by seed.
+
+    Raises:
+        CnnbenchError: They were scored against other labels (exit 3).
+    """
+    for seed, (a, b) in answers.items():
+        if a.labels.tolist() != b.labels.tolist():
+            raise CnnbenchError(
+                f"{names}, seed {seed}, were scored against other labels: a paired comparison needs the same", Exit.DATA
+            )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench.tables.columns import Column
-from cnnbench.tables.gather import Records, Run, correct_images, groups, groups_on_full_data
+from cnnbench.tables.gather import Records, Run, groups, groups_on_full_data, require_same_labels, scored_predictions
 from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
 
@@ -80,9 +80,9 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> PairedComparison:
     if not seeds:
         tested = f"{sorted(by_seed_a)} and {sorted(by_seed_b)}"
         raise CnnbenchError(f"{both} have no tested seed in common: {tested}", Exit.DATA)
-    correct_a, correct_b = (
-        np.stack([correct_images(by_seed[seed]) for seed in seeds]) for by_seed in (by_seed_a, by_seed_b)
-    )
+    answers_a, answers_b = ([scored_predictions(by_seed[seed]) for seed in seeds] for by_seed in (by_seed_a, by_seed_b))
+    require_same_labels(both, dict(zip(seeds, zip(answers_a, answers_b, strict=True), strict=True)))
+    correct_a, correct_b = (np.stack([part.correct for part in answers]) for answers in (answers_a, answers_b))
     tests = [mcnemar(*correct) for correct in zip(correct_a, correct_b, strict=True)]
     per_seed = tuple(
         PairedSeed(seed, float(in_a.mean()), float(in_b.mean()), test.only_a, test.only_b, test.p)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench.tables.columns import Column
-from cnnbench.tables.gather import Run, correct_images
+from cnnbench.tables.gather import Run, require_same_labels, scored_predictions
 from cnnbench.tables.text import percent_digits
 
 if TYPE_CHECKING:
+    from cnnbench.analysis.confidence import Predictions
     from cnnbench.analysis.crossed import Difference
 
 SIGNIFICANCE = 0.05
@@ -53,20 +54,21 @@ def compare_all(networks: Mapping[str, Sequence[Run]]) -> tuple[list[Pair], list
     from cnnbench.analysis.crossed import paired_difference
     from cnnbench.analysis.statistics import holm
 
-    right = {name: _correct_by_seed(runs) for name, runs in networks.items()}
+    answers = {name: _predictions_by_seed(runs) for name, runs in networks.items()}
     differences: list[tuple[str, str, Difference]] = []
-    for a, b in combinations([name for name, seeds in right.items() if seeds], 2):
-        common = sorted(right[a].keys() & right[b].keys())
+    for a, b in combinations([name for name, seeds in answers.items() if seeds], 2):
+        common = sorted(answers[a].keys() & answers[b].keys())
         if common:
-            stacked = (np.stack([right[name][seed] for seed in common]) for name in (a, b))
+            require_same_labels(f"{a} and {b}", {seed: (answers[a][seed], answers[b][seed]) for seed in common})
+            stacked = (np.stack([answers[name][seed].correct for seed in common]) for name in (a, b))
             differences.append((a, b, paired_difference(*stacked)))
     adjusted = holm([difference.p for _, _, difference in differences])
     pairs = [Pair(*compared, p) for compared, p in zip(differences, adjusted, strict=True)]
-    return pairs, [name for name, seeds in right.items() if not seeds]
+    return pairs, [name for name, seeds in answers.items() if not seeds]
 
 
-def _correct_by_seed(runs: Sequence[Run]) -> dict[int, np.ndarray]:
-    return {run.record.seed: correct_images(run) for run in runs if run.record.test and run.predictions.is_file()}
+def _predictions_by_seed(runs: Sequence[Run]) -> dict[int, Predictions]:
+    return {run.record.seed: scored_predictions(run) for run in runs if run.record.test and run.predictions.is_file()}
 
 
 def best_sentence(pairs: Sequence[Pair]) -> str:

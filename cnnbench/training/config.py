@@ -21,7 +21,7 @@ import msgspec
 from cnnbench import datasets, records, tasks
 from cnnbench.architectures import architecture
 from cnnbench.arguments import refusal, shown, words
-from cnnbench.datasets.choice import default_name
+from cnnbench.datasets.choice import check_options, default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
@@ -228,11 +228,14 @@ def parse_with(
     given = [] if shows else list(_given(arguments, flags, verb))
     if not shows and "model.arch" not in {name for name, _ in given}:
         raise CnnbenchError(f"{verb}: --model.arch is required (`cnnbench list` names the architectures)")
+    options = {name for name, value in given if value is not None}
+    implied = ["--data.dataset=folder"] if "data.folder" in options and "data.dataset" not in options else []
     try:
-        values = parser.parse_args(list(arguments)).as_dict()
+        values = parser.parse_args([*arguments, *implied]).as_dict()
     except ArgumentError as error:
         raise _refusal(parser, flags, given, verb) or CnnbenchError(f"{verb}: {' '.join(str(error).split())}") from None
     config = msgspec.convert(values, RunConfig)
+    check_options(config.data)
     if not 0 <= config.seed_everything < 2**32:
         raise CnnbenchError(
             f"seed_everything is {config.seed_everything}: a run is named by its seed, "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnbench import records
 from cnnbench.arguments import check_fields
-from cnnbench.datasets.choice import describe, open_choice
+from cnnbench.datasets.choice import check_options, describe, open_choice
 from cnnbench.pixels import to_float
 from cnnbench.records.schema import DataConfig, DataRecord
 from cnnbench.registry import hint
@@ -167,7 +167,8 @@ class ImageData(LightningDataModule):
         options: Fields of `DataConfig` to set, such as `batch_size=64` or `folder="pets"`.
 
     Raises:
-        CnnbenchError: An option is unknown or of another type, or the batch size is less than 1 (exit 2).
+        CnnbenchError: An option is unknown or of another type, the data set does not use it, or the batch
+            size is less than 1 (exit 2).
     """
 
     def __init__(self, config: DataConfig | str, **options: Any) -> None:
@@ -182,6 +183,7 @@ class ImageData(LightningDataModule):
         check_fields(self.config)
         if self.config.batch_size < 1:
             raise CnnbenchError(f"data.batch_size is {self.config.batch_size}: expected at least 1")
+        check_options(self.config)
         self._loaded: Dataset | None = None
 
     def prepare_data(self) -> None:

@@ -49,14 +49,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     trainer: dict[str, TrainerOption]
     seed: int
     images_sha256: str
-    """Of the decoded images and labels."""
+    """Of the decoded images and labels; of image files, of the files."""
     augment: Augment
     background: int | None = None
     """The gray level under transparent pixels of image files; None where the images came as arrays."""
     shift: int | None = None
     """By which values of 16 bits were shifted; None where the images came as arrays."""
     versions: dict[str, str]
-    """Of torch, and of the distribution that an architecture or dataset comes from, where it is not ours."""
+    """Of torch, of Pillow where it decodes, and of the distribution that an architecture or dataset comes from, where
+    it is not ours."""
     sources: dict[str, str]
     """SHA-256 by module."""
 
@@ -88,6 +89,7 @@ def describe(config: RunConfig, data: Dataset | DataRecord) -> Identity:
             "torch": metadata.version("torch"),
             **version_of(architecture, arch),
             **version_of(dataset, name),
+            **({"pillow": metadata.version("pillow")} if files else {}),  # its hash is of encoded files
         },
         sources=sources(arch, name),
     )
@@ -120,8 +122,8 @@ def _options(config: RunConfig) -> dict[str, object]:
 
 
 def _data_options(config: RunConfig) -> DataConfig:
-    """Without those that say where the images lie."""
-    return records.replace(config.data, root=None, folder=None, download=False)
+    """Without those that say where the images lie, and which of them are left out: their hash says which are not."""
+    return records.replace(config.data, root=None, folder=None, download=False, skip_broken=False)
 
 
 def _trainer_options(config: RunConfig) -> dict[str, TrainerOption]:

@@ -16,14 +16,19 @@ from cnnbench.training.folder import RunFolder
 from cnnbench.types import CnnbenchError, Exit
 
 
-def write_predictions(path: Path, rows: Tensor) -> None:
+def write_predictions(path: Path, rows: Tensor, *, names: np.ndarray | None = None) -> None:
     """Parquet with one row per image: index, label, prediction (int32), probabilities and logits (lists of float32).
+
+    Where images are files, the column file has their names.
 
     Args:
         path: The file to write.
         rows: `(N, 3 + num_classes)`: index, label, prediction, logits.
+        names: Of all files of the split, at their index.
     """
     columns = {name: pa.array(rows[:, i].int().numpy()) for i, name in enumerate(("index", "label", "prediction"))}
+    if names is not None:
+        columns["file"] = pa.array(names[rows[:, 0].int().numpy()].tolist(), pa.string())
     for name, values in (("probabilities", rows[:, 3:].softmax(dim=1)), ("logits", rows[:, 3:])):
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.flatten().numpy()), values.shape[1])
     with records.replacing(path) as partial:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -304,7 +305,8 @@ class Recorder(Callback):
         rows, result = self._scored(trainer, loss="val/loss")
         if trainer.is_global_zero and result.images == pl_module.data.val_images:
             record = records.replace(records.read(self.run.result, RunRecord), val=result)
-            write_predictions(self.run.val_predictions, rows)
+            names = trainer.datamodule.loaded.val.names  # type: ignore[attr-defined]
+            write_predictions(self.run.val_predictions, rows, names=names)
             records.write(self.run.result, record)
             self.record = record
 
@@ -316,7 +318,8 @@ class Recorder(Callback):
         if trainer.limit_test_batches == 1.0 and rows[:, 0].tolist() != list(range(images)):
             raise AssertionError(f"{len(rows)} predictions for {images} test images: each must be counted once")
         if trainer.is_global_zero:
-            self._record_test(TestResult(**msgspec.structs.asdict(scored)), complete=len(rows) == images)
+            names = trainer.datamodule.loaded.test.names  # type: ignore[attr-defined]
+            self._record_test(TestResult(**msgspec.structs.asdict(scored)), complete=len(rows) == images, names=names)
 
     def _scored(self, trainer: Trainer, *, loss: str) -> tuple[Tensor, SplitResult]:
         """The rows of a pass over a split, and what they come to; `loss` is the name of the metric."""
@@ -335,13 +338,13 @@ class Recorder(Callback):
             by_class=tally(labels, predictions, classes=rows.shape[1] - 3),
         )
 
-    def _record_test(self, result: TestResult, *, complete: bool) -> None:
+    def _record_test(self, result: TestResult, *, complete: bool, names: np.ndarray | None) -> None:
         assert self.checkpoint is not None
         assert self.predictions is not None
         run = RunFolder(self.checkpoint.parent)
         self.record = records.replace(records.read(run.result, RunRecord), test=result)
         if self.checkpoint.name == run.best.name and complete:
-            write_predictions(run.predictions, self.predictions)
+            write_predictions(run.predictions, self.predictions, names=names)
             records.write(run.result, self.record)
             self.recorded = True
 

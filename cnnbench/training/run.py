@@ -26,7 +26,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.arguments import checked
-from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
+from cnnbench.datasets.choice import require_same
+from cnnbench.datasets.summary import summary
+from cnnbench.records.schema import DataRecord, NetworkChecks, RunConfig, RunRecord
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
@@ -157,13 +159,14 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     resuming = start.checkpoint is not None
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
-        _say_pixels(session.data.loaded)
+        _say_data(session.data.loaded)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
 
 
 @rank_zero_only
-def _say_pixels(data: Dataset) -> None:
-    """One line on what is done to images: the same files give other results under other choices."""
+def _say_data(data: Dataset) -> None:
+    """How many images there are, and what is done to them: the same files give other results under other choices."""
+    print(*summary(data), sep="\n", file=sys.stderr)
     files = data.preprocessing
     chosen = f"; transparency on level {files.background}, 16 bits >> {files.shift}" if files else ""
     print(f"augmentation: {data.augment}{chosen}", file=sys.stderr)
@@ -270,7 +273,7 @@ def predict(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str
     assert session.recorder.predictions is not None
     path = session.checkpoint.with_name("predict.parquet")
     if session.trainer.is_global_zero:
-        write_predictions(path, session.recorder.predictions)
+        write_predictions(path, session.recorder.predictions, names=session.data.loaded.test.names)
     session.trainer.strategy.barrier()  # the file is there when any process returns
     return path
 
@@ -304,7 +307,17 @@ def _open_trained(config: RunConfig, runs_dir: str | Path, checkpoint: str | Pat
     folder = _checked_folder(config, runs_dir)
     path = _checkpoint(str(checkpoint or "best"), folder)
     _check_same_architecture(path, config)
-    return _open(config, folder, path, fitting=False)
+    session = _open(config, folder, path, fitting=False)
+    _check_same_images(path, session.data)
+    return session
+
+
+def _check_same_images(checkpoint: Path, data: ImageData) -> None:
+    """Refuse other images of the data set that a checkpoint was trained on; what other data sets lack is told later."""
+    recorded = msgspec.convert(open_checkpoint(checkpoint).content["cnnbench"]["data"], DataRecord)
+    data.prepare_data()
+    if recorded.dataset == data.config.dataset:
+        require_same(recorded, data.loaded)
 
 
 def _open(

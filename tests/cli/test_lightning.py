@@ -1,15 +1,18 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from cnnbench.__main__ import main
 from cnnbench.training.run import EpochLines
@@ -20,16 +23,19 @@ TINY = ["--data.dataset", "folder", "--data.folder", "tiny"]
 TWO_PROCESSES = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
 
 
+OF_THE_IMAGES = ("images: ", "augmentation: ", "tiny: ", "note: decoded images ")
+
+
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a verb that must fail with `code` and one line on stderr; returns that line."""
+    """Run a verb that must fail with `code` and one line on stderr, after what is said of the images; returns it."""
     capsys.readouterr()
     assert main(list(arguments)) == code
     seen = capsys.readouterr()
     assert seen.out == ""
-    lines = seen.err.strip().splitlines()
-    assert len(lines) == 1, seen.err
-    assert lines[0].startswith("cnnbench: ")
-    return lines[0]
+    *said, line = seen.err.strip().splitlines()
+    assert all(before.startswith(OF_THE_IMAGES) for before in said), seen.err
+    assert line.startswith("cnnbench: ")
+    return line
 
 
 def command(*arguments: str) -> list[str]:
@@ -99,8 +105,6 @@ def test_bad_input_to_fit_is_one_line(
 
 
 def _tiny_folder(root: Path) -> None:
-    from PIL import Image
-
     for name in ("cats", "dogs"):
         (root / "train" / name).mkdir(parents=True)
         for index in range(12):
@@ -251,7 +255,57 @@ def test_own_images_are_trained_tested_and_named(
     result = json.loads(Path("runs/pets_lenet5/seed1/result.json").read_text())
     assert result["data"]["name"] == "pets"
     assert result["spec"]["num_classes"] == 2
-    assert result["test"]["images"] == 2  # a tenth of 12 images, at least one, from each of two classes
+    assert result["test"]["images"] == 4  # 15 % of 12 images of each of two classes
+    assert result["class_names"] == ["cats", "dogs"]
+    table = pq.read_table("runs/pets_lenet5/seed1/predictions.parquet").to_pydict()
+    for file, label in zip(table["file"], table["label"], strict=True):
+        assert file.startswith(f"train/{('cats', 'dogs')[label]}/")
+        assert (Path("mine") / file).is_file()
+    assert pq.read_table("runs/pets_lenet5/seed1/val_predictions.parquet")["file"].to_pylist()
+
+
+def test_a_folder_that_changed_since_fit_is_refused_with_what_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
+    _tiny_folder(Path("mine"))
+    for index in range(3):
+        for name in ("cats", "dogs"):
+            path = Path("mine") / "test" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (5, 5), (index, 99, 10 * ("cats", "dogs").index(name))).save(path)
+    arguments = [*LENET, "--data.folder", "mine"]
+    assert main(["fit", *arguments, "--trainer.max_epochs", "1"]) == 0
+    changes: tuple[tuple[Callable[[], object], str | None], ...] = (
+        (lambda: Path("mine/test/cats/2.png").rename("mine/test/cats/9.png"), None),  # the same images
+        (lambda: Path("mine/test/cats/1.png").unlink(), "1 gone: test/cats/1.png (test)"),
+        (lambda: Image.new("RGB", (5, 5)).save("mine/test/cats/0.png"), "1 of another content: test/cats/0.png (test)"),
+        (lambda: Path("mine/test/dogs/0.png").rename("mine/test/cats/7.png"), "1 more: test/cats/7.png (test)"),
+    )
+    for change, told in changes:
+        change()
+        for verb in ("test", "validate", "predict"):
+            if told is None:
+                assert main([verb, *arguments]) == 0
+            else:
+                said = refused(capsys, 3, verb, *arguments)
+                assert "these are not the images of the record" in said
+                assert told in said
+    shutil.rmtree("cache")
+    assert "5 test images, not 6" in refused(capsys, 3, "test", *arguments)
+
+
+def test_a_relative_folder_that_is_not_here_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
+    _tiny_folder(Path("mine"))
+    assert main(["fit", *LENET, "--data.folder", "mine", "--trainer.max_epochs", "1", "--test"]) == 0
+    run = Path("runs/folder_lenet5/seed1").resolve()
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    said = refused(capsys, 3, "export", str(run))
+    assert f"no mine in {Path.cwd()}; a record may name one relative to where `fit` ran" in said
 
 
 def test_fit_with_test_is_fit_and_then_test(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from builders import (
 
 from cnnbench import records
 from cnnbench.records.schema import Failure
-from cnnbench.tables.gather import Records, Run, correct_images, gather, groups, groups_on_full_data
+from cnnbench.tables.gather import Records, Run, gather, groups, groups_on_full_data, scored_predictions
 from cnnbench.tables.rows import rows_of
 from cnnbench.types import CnnbenchError, Exit
 
@@ -43,7 +43,7 @@ def test_the_right_images_of_a_run_are_those_that_its_predictions_say() -> None:
     folder = write_run(run_record(right=90))
     write_certain(folder, right)
     (run,) = gather(["runs"]).runs
-    np.testing.assert_array_equal(correct_images(run), right)
+    np.testing.assert_array_equal(scored_predictions(run).correct, right)
 
 
 def test_a_robustness_record_without_its_run_is_no_result() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from builders import IMAGES, data_record, first, run_config, run_record, write_certain, write_failure, write_run
 from scipy import stats
@@ -135,6 +137,17 @@ def test_other_images_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write_answers("a", 1, first(80))
     write_answers("b", 1, first(80), data=data_record(sha256="others"))
     assert "d_a and d_b were tested on other images" in fails(capsys, 3, "a", "b")
+
+
+def test_other_labels_of_the_same_images_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_answers("a", 1, first(80))
+    path = write_answers("b", 1, first(80)) / "predictions.parquet"
+    table = pq.read_table(path)
+    swapped = table.take(pa.array([1, 0, *range(2, IMAGES)])).drop(["index"])  # two images of different classes
+    pq.write_table(swapped.add_column(0, "index", table["index"]), path)
+    for arguments in (["--pair", "a,b"], ["--view", "pairs"]):
+        assert main(["compare", "runs", *arguments]) == 3
+        assert "seed 1, were scored against other labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text"])

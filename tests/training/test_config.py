@@ -39,7 +39,7 @@ LENET = ["--model.arch", "lenet5"]
         (["--data.name=-:"], ["--data.name=-:"]),
         (["--task=--a"], ["--task=--a"]),
         (["--data.name", "back\\slash"], []),
-        (["--data.root", "elsewhere"], []),
+        (["--data.dataset", "mnist", "--data.root", "elsewhere"], []),
         (["--trainer.gradient_clip_val", "0.5"], ["--trainer.gradient_clip_val 0.5"]),
         (["--trainer.limit_train_batches", "1.0"], ["--trainer.limit_train_batches 1.0"]),
         (["--trainer.limit_train_batches", "7"], ["--trainer.limit_train_batches 7"]),
@@ -230,3 +230,32 @@ def test_a_task_that_two_datasets_could_begin_is_of_the_one_whose_architecture_e
     monkeypatch.setattr(datasets.dataset, "entries", {**entries, "mnist_rot": entries["mnist"]})
     assert task_flags("mnist_rot_lenet5") == ["--data.dataset=mnist_rot", "--model.arch=lenet5"]
     assert task_flags("mnist_resnet32") == ["--data.dataset=mnist", "--model.arch=resnet32"]
+
+
+@pytest.mark.parametrize("flags", [["--data.folder", "mine"], ["--data.folder=mine", "--data.size", "64"]])
+def test_a_folder_implies_its_data_set(flags: list[str]) -> None:
+    assert parse([*LENET, *flags]).data.dataset == "folder"
+
+
+def test_a_folder_beside_another_data_set_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("data: {dataset: mnist}\n")
+    for flags in (["--data.dataset", "mnist"], ["--config", str(tmp_path / "x.yaml")]):
+        with pytest.raises(CnnbenchError, match=r"data\.folder is mine: the data set mnist does not use it; .*folder"):
+            parse([*LENET, *flags, "--data.folder", "mine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("mnist", "size=28"),
+        ("mnist", "channels=1"),
+        ("mnist5k", "skip_broken=true"),
+        ("mnist5k", "root=x"),
+        ("shapes", "download=true"),
+        ("folder", "download=true"),
+    ],
+)
+def test_a_flag_that_the_data_set_does_not_use_is_refused(name: str, flag: str) -> None:
+    with pytest.raises(CnnbenchError, match=f"the data set {name} does not use it; those that do are") as refused:
+        parse([*LENET, "--data.dataset", name, f"--data.{flag}"])
+    assert refused.value.code == Exit.USAGE

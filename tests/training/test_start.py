@@ -90,7 +90,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The only line on stderr of a `fit` that must exit 2, but for the one with which training begins."""
     capsys.readouterr()
     assert main(["fit", *arguments]) == Exit.USAGE
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("augmentation: "))
+    (line,) = (
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith(("augmentation: ", "images: "))
+    )
     return line
 
 
