@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cnnbench.analysis.description import NetworkDescription
     from cnnbench.analysis.listing import list_architectures
     from cnnbench.architectures import architecture as register_architecture
+    from cnnbench.audit.audit import audit_folder
     from cnnbench.bench.measure import measure_latency
     from cnnbench.bench.plan import LatencyOptions
     from cnnbench.bench.regression import compare_bundles, compare_records
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from cnnbench.datasets import dataset as register_dataset
     from cnnbench.datasets.listing import list_datasets
     from cnnbench.lab import run_lesson
+    from cnnbench.page.audit import audit_page
     from cnnbench.page.course import course_page
     from cnnbench.page.explain import explain_page
     from cnnbench.page.material import Material
@@ -79,6 +81,8 @@ __all__ = [
     "RunRecord",
     "Source",
     "Split",
+    "audit_folder",
+    "audit_page",
     "build",
     "choose",
     "classify",
@@ -129,6 +133,8 @@ PLACES = {
     "RunConfig": "cnnbench.records.schema:RunConfig",
     "RunRecord": "cnnbench.records.schema:RunRecord",
     "Source": "cnnbench.datasets:Source",
+    "audit_folder": "cnnbench.audit.audit:audit_folder",
+    "audit_page": "cnnbench.page.audit:audit_page",
     "choose": "cnnbench.tables.choose:choose",
     "classify": "cnnbench.bundles.classify:classify",
     "collect_records": "cnnbench.tables.collect:collect_records",

@@ -88,7 +88,18 @@ def image_file() -> Path:
     return path
 
 
+def image_folder() -> Path:
+    for label in ("dark", "light"):
+        folder = Path("images", label)
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in range(10):
+            Image.new("L", (8, 8), place + 100 * (label == "light")).save(folder / f"{place}.png")
+    return Path("images")
+
+
 CALLS: dict[str, Callable[[World], object]] = {
+    "audit_folder": lambda world: len(cnnbench.audit_folder(image_folder()).images) == 20,
+    "audit_page": lambda world: cnnbench.audit_page(cnnbench.audit_folder(image_folder())).sections,
     "build": lambda world: len(list(cnnbench.build("lenet5", size=28).parameters())) == 10,
     "choose": lambda world: cnnbench.choose(world.run).chosen,
     "classify": lambda world: len(cnnbench.classify(world.bundle, image_file()).answers) == 1,

@@ -25,6 +25,7 @@ ORDER = (
     ),
     {"runtime"},
     {"architectures", "datasets"},
+    {"audit"},
     {"analysis"},
     {"training"},
     {"sweeps", "bundles"},

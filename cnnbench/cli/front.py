@@ -25,6 +25,7 @@ Shell = Literal["bash", "zsh", "tcsh"]
 
 FOLDER = Path(__file__).parent
 STORY = (
+    "audit",
     *("fit", "validate", "test", "predict", "sweep"),
     *("explain", "lab", "list"),
     *("export", "verify", "classify"),

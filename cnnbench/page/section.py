@@ -86,6 +86,16 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """A small image of a file, with two lines below."""
+
+    source: str
+    """PNG as a data URI; empty where the file cannot be shown."""
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class LegendEntry:
     """A name with the colour and the shape of its marks (a symbol of Vega)."""
 
@@ -116,6 +126,8 @@ class Block:
     ramp: Ramp | None = None
     table: Table | None = None
     mistakes: Sequence[Mistake] = ()
+    groups: Sequence[Sequence[Thumbnail]] = ()
+    """Images that stand together."""
 
 
 @dataclass(frozen=True)

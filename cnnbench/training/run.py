@@ -26,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.arguments import checked
+from cnnbench.audit import leaks
 from cnnbench.datasets.choice import require_same
 from cnnbench.datasets.summary import summary
 from cnnbench.records.schema import DataRecord, NetworkChecks, RunConfig, RunRecord
@@ -160,6 +161,7 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
         _say_data(session.data.loaded)
+        _warn_of_leaks(session.data.loaded)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
 
 
@@ -170,6 +172,13 @@ def _say_data(data: Dataset) -> None:
     files = data.preprocessing
     chosen = f"; transparency on level {files.background}, 16 bits >> {files.shift}" if files else ""
     print(f"augmentation: {data.augment}{chosen}", file=sys.stderr)
+
+
+@rank_zero_only
+def _warn_of_leaks(data: Dataset) -> None:
+    """One line where images of the user's are both trained on and scored."""
+    if data.preprocessing is not None and (told := leaks.warning(leaks.leaks_of(data), data)):
+        print(f"warning: {told}", file=sys.stderr)
 
 
 def _keep_validation(session: _Session, run: RunFolder) -> None:

@@ -1,0 +1,131 @@
+"""The audit finds what was planted, and nothing where nothing was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from planted import CLASSES, COUNTS, clean, faulty, texture
+
+from cnnbench.audit import facts
+from cnnbench.audit.audit import Audit, Copies, audit_folder
+from cnnbench.types import CnnbenchError, Exit
+
+
+def named(groups: tuple[Copies, ...]) -> set[frozenset[str]]:
+    return {frozenset(place.name for place in copies.places) for copies in groups}
+
+
+def found(folder: Path) -> Audit:
+    return audit_folder(folder)
+
+
+def test_in_a_clean_folder_nothing_is_found() -> None:
+    audit = found(clean(Path("photos")))
+    assert (audit.copies, audit.near, audit.flat, audit.broken, audit.skipped, audit.drawn) == ((), (), (), (), (), ())
+    expected = {split: dict(zip(CLASSES, counts, strict=True)) for split, counts in COUNTS.items()}
+    assert audit.counts == expected
+    assert audit.sizes == {"40x32": sum(map(sum, COUNTS.values()))}
+    assert audit.modes == {"PNG RGB": sum(map(sum, COUNTS.values()))}
+    assert audit.majority == ("red", 40 / 64)
+
+
+def test_what_was_planted_is_found_and_nothing_else() -> None:
+    audit = found(faulty(Path("photos")))
+    assert named(audit.leaks) == {
+        frozenset({"train/red/0.png", "test/red/same bytes.png"}),
+        frozenset({"train/green/1.png", "test/green/other format.bmp"}),
+        frozenset({"train/blue/2.png", "val/blue/turned.png"}),
+    }
+    assert named(audit.contradictions) == {frozenset({"train/red/3.png", "train/green/wrong.png"})}
+    assert named(audit.copies) - named(audit.leaks) - named(audit.contradictions) == {
+        frozenset({"train/red/4.png", "train/red/again.png"})
+    }
+    assert audit.near is not None
+    assert {frozenset(place.name for place in pair) for pair in audit.near} == {
+        frozenset({"train/red/5.png", "test/red/recompressed.jpg"})
+    }
+    assert [place.name for place in audit.flat] == ["train/green/flat.png"]
+    assert [file.name for file in audit.broken] == ["train/red/cut.png"]
+    assert [file.name for file in audit.skipped] == ["train/notes.txt"]
+    assert audit.counts["train"] == {"blue": 12, "green": 14, "red": 41}
+
+
+def test_a_leak_into_a_drawn_split_is_found() -> None:
+    """Copies by their bytes are kept together where splits are drawn; copies in another format are not."""
+    for label, name in enumerate(("one", "other")):
+        Path("photos", name).mkdir(parents=True)
+        for place in range(20):
+            texture(100 * label + place).save(f"photos/{name}/{place}.png")
+            texture(100 * label + place).save(f"photos/{name}/{place}.bmp")
+    audit = found(Path("photos"))
+    assert audit.drawn == ("val", "test")
+    assert len(audit.copies) == 40
+    assert audit.leaks
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size"),
+    [
+        ([(28, 28)] * 3, 28),
+        ([(20, 20)] * 3, 20),
+        ([(100, 100)] * 3, 64),
+        ([(33, 50), (40, 90), (47, 31)], 32),
+        ([(10, 40)] * 3, 16),
+    ],
+)
+def test_the_suggested_size_is_that_of_small_squares_or_enlarges_at_most_half(
+    sizes: list[tuple[int, int]], size: int
+) -> None:
+    for label in range(2):
+        for place, given in enumerate(sizes * 3):
+            folder = Path("photos", str(label))
+            folder.mkdir(parents=True, exist_ok=True)
+            texture(50 * label + place, given).save(folder / f"{place}.png")
+    advice = found(Path("photos")).advice
+    assert (advice.size, advice.channels) == (size, 3)
+    assert f"--data.size {size} --data.channels 3" in advice.command
+
+
+def test_gray_images_in_colour_files_need_one_channel_and_uneven_classes_weights() -> None:
+    for name, count in (("rare", 5), ("common", 40)):
+        Path("photos", name).mkdir(parents=True)
+        for place in range(count):
+            gray = np.random.RandomState(100 * count + place).randint(0, 256, (16, 16), np.uint8)
+            Image.fromarray(gray).convert("RGB").save(f"photos/{name}/{place}.png")
+    advice = found(Path("photos")).advice
+    assert advice.channels == 1
+    assert "--model.class_weights balanced" not in advice.command  # 35 of 39 are less than twice a half
+    for place in range(40):
+        Path("photos/third").mkdir(exist_ok=True)
+        if place < 5:
+            gray = np.random.RandomState(9000 + place).randint(0, 256, (16, 16), np.uint8)
+            Image.fromarray(gray).save(f"photos/third/{place}.png")
+    assert "--model.class_weights balanced" in found(Path("photos")).advice.command
+
+
+def test_each_content_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = faulty(Path("photos"))
+    before = found(folder)
+    looked: list[str] = []
+    look_at = facts.look_at
+    monkeypatch.setattr(facts, "look_at", lambda entry: looked.append(entry.name) or look_at(entry))
+    assert found(folder).leaks == before.leaks
+    assert looked == []
+    texture(999).save(folder / "train/red/new.png")
+    (folder / "train/red/0.png").rename(folder / "train/red/renamed.png")
+    assert len(found(folder).leaks) == 3
+    assert looked == ["train/red/new.png"]
+
+
+def test_without_imagehash_images_that_look_alike_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_hasher", lambda: None)
+    audit = found(faulty(Path("photos")))
+    assert audit.near is None
+    assert len(audit.leaks) == 3
+
+
+def test_what_is_no_data_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match="no folder nowhere") as refused:
+        found(Path("nowhere"))
+    assert refused.value.code == Exit.DATA
