@@ -270,7 +270,7 @@ class Preprocessing:
     """Of animations and files of several pages."""
     inverted: Literal[False] = False
     """0 is black in every file; nothing is inverted."""
-    resize: Literal["bilinear"] = "bilinear"
+    resize: Literal["bilinear, width then height"] = "bilinear, width then height"
     antialias: Literal[True] = True
     """The filter grows with the scale, as Pillow's does."""
     aspect: Literal["stretched"] = "stretched"
@@ -294,7 +294,7 @@ class Dataset:
     val: Split
     test: Split
     preprocessing: Preprocessing | None = None
-    """How the files were decoded; None where the images came as arrays."""
+    """How an image file becomes such an image; None where no file has as many channels."""
     notes: tuple[str, ...] = ()
     """What `fit` says of the images, besides how many there are."""
     broken: int = 0

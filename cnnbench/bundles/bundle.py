@@ -277,6 +277,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         files=_hashes(path),
         environment=environment.describe(),
         proof=proven.proof,
+        preprocessing=run.data.preprocessing,
         calibration=calibration,
         by_class=by_class,
         thresholds=thresholds,

@@ -107,6 +107,26 @@ def _recommendation(manifest: Manifest) -> str:
     return "no smaller file is at least as fast for one image on one thread"
 
 
+CLEAR = 32
+"""Levels between border and mean of the images from which on it is said which side is light."""
+
+
+def _polarity(manifest: Manifest) -> str:
+    """Whether the training images are light on dark, as far as their levels tell."""
+    chosen, means = manifest.preprocessing, manifest.spec.mean
+    if chosen is None or not means:
+        return ""
+    mean = 255 * sum(means) / len(means)
+    words = (
+        ": dark on light"
+        if chosen.border - mean >= CLEAR
+        else ": light on dark"
+        if mean - chosen.border >= CLEAR
+        else ""
+    )
+    return f"; the training images have a mean level of {mean:.0f}, at their borders of {chosen.border}{words}"
+
+
 def read_front_matter(path: Path) -> Any:
     """The YAML at the head of a card; None where there is none, or more than `LARGEST_HEAD`."""
     try:
@@ -131,6 +151,8 @@ def _body(manifest: Manifest) -> str:
         **_by_class(manifest),
         recommended=_Code(recommended(manifest).file),
         why=_recommendation(manifest),
+        augment=str(manifest.data.augment),
+        polarity=_polarity(manifest),
         example=(1, *manifest.contract.input.shape[1:]),
         pixels={
             "uint8": f"{'gray' if spec.channels == 1 else 'RGB'} as an image decoder gives it",

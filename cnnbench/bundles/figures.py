@@ -58,7 +58,8 @@ def _of_manifest(manifest: Manifest) -> tuple[tuple[bool, str], ...]:
         (run.epochs >= 1, f"{run.epochs} epochs"),
         (min(cost.params, cost.macs, cost.activations, cost.depth) >= 0, "a cost below 0"),
         (manifest.proof.folded >= 0, f"{manifest.proof.folded} folded batch norms"),
-        (manifest.preprocessing is None, "a preprocessing of its own, which predict.py would not follow"),
+        (_is_followed(manifest), "a preprocessing of its own, which predict.py would not follow"),
+        (manifest.data.preprocessing in (None, manifest.preprocessing), "two preprocessings"),
         (
             fitted is None or (fitted.split, fitted.images) == ("val", manifest.data.val_images),
             "probabilities calibrated on other images than those of validation",
@@ -91,6 +92,14 @@ def _of_threshold(offered: Threshold, manifest: Manifest) -> tuple[tuple[bool, s
             f"that {val.correct} of {val.images} validation images reach {offered.level:g}",
         ),
     )
+
+
+def _is_followed(manifest: Manifest) -> bool:
+    chosen = manifest.preprocessing
+    if chosen is None:
+        return True
+    levels = 0 <= chosen.background <= 255 and 0 <= chosen.border <= 255
+    return levels and 0 <= chosen.shift <= 8 and manifest.spec.channels == {"L": 1, "RGB": 3}[chosen.mode]
 
 
 def _of_file(file: PrecisionFile) -> tuple[tuple[bool, str], ...]:

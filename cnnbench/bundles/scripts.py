@@ -15,11 +15,13 @@ VERSIONS = (
     "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
     "318bf6272637e8db7bcbea22d5ebab80278c76885fcad3a69c006fbd99650ec7",
     "8ee428a208f01ebb5327349d9d69ca4ca858e0741ac01b1ce31e21561ce13866",
-    "d1e361a343353b8b7e8e4f12bc6b0c246c95ff6d16f3c247d98df7ba740028e9",
+    "d5e800bf3e9d6a95c070b6ec1d0bfa2c7278f1bbebbc51fe72c4f6c2ae6440fe",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 IMPORTING = VERSIONS[:1]
 """Those that take a module of their own folder, such as numpy.py, for the installed one."""
+FOLLOWING = VERSIONS[3:]
+"""Those that follow the preprocessing that a manifest states."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Version:
 
     words: str
     warned: bool = False
+    follows: bool = False
+    """Whether it follows the preprocessing that a manifest states."""
 
 
 def version_of(script: Path) -> Version | None:
     """Which predict.py a file is; None where it is none of cnnbench's."""
     found = records.sha256(script)
     if found == records.sha256(Path(predict.__file__)):
-        return Version("as in this version")
+        return Version("as in this version", follows=True)
     if found in IMPORTING:
         return Version("as in an earlier version, which imports from its own folder: export again", warned=True)
-    return Version("as in an earlier version") if found in VERSIONS else None
+    return Version("as in an earlier version", follows=found in FOLLOWING) if found in VERSIONS else None

@@ -96,6 +96,8 @@ def verify_bundle(
         data = open_recorded(manifest.data, root=root, folder=folder)
         if (data.class_names, data.spec) != (manifest.class_names, manifest.spec):
             raise failed("rescore", "the manifest's class names or image spec are not those of the test images")
+        if manifest.preprocessing not in (None, data.preprocessing):
+            raise failed("rescore", "the manifest's preprocessing is not the one that the training images ask for")
         checks += [score_again(bundle, file, data=data) for file in manifest.kept]
     _require_unchanged(path, before)
     return checks
@@ -159,8 +161,10 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
             "(allow_predict=True)",
         )
     script = script or scripts.Version(
-        "edited or of a later version, and allowed: read it before you run it", warned=True
+        "edited or of a later version, and allowed: read it before you run it", warned=True, follows=True
     )
+    if manifest.preprocessing and not script.follows:
+        raise failed("card", f"{path / 'predict.py'} is of an earlier version and would not follow its preprocessing")
     if script.warned:
         warnings.append(f"predict.py is {script.words}")
     return Check("card", f"claims what the manifest does{note}; predict.py {script.words}", tuple(warnings))

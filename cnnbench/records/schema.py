@@ -83,7 +83,7 @@ class DataRecord(DataChoice, frozen=True, kw_only=True):
     test_images: int
     augment: Augment
     preprocessing: Preprocessing | None = None
-    """How image files were decoded; None where the images came as arrays."""
+    """How an image file becomes such an image; None where no file has as many channels, and in earlier versions."""
     broken: int = 0
     """Files of `folder` that could not be read and were left out."""
 

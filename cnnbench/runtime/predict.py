@@ -45,7 +45,7 @@ FOLLOWED = {
     "orientation": "upright",
     "frame": "first",
     "inverted": False,
-    "resize": "bilinear",
+    "resize": "bilinear, width then height",
     "antialias": True,
     "aspect": "stretched",
 }
@@ -216,9 +216,11 @@ def decode(path: Any, height: int, width: int, channels: int, *, rules: dict[str
                     upright = _composited(upright, rules["background"])
                 if upright.mode == "P":
                     upright = upright.convert("RGBA")  # as Pillow asks for where a palette has transparency
-                if upright.mode == "LAB":
-                    upright = upright.convert("RGB")  # the only mode that Pillow brings it to
+                if rules or upright.mode == "LAB":
+                    upright = upright.convert("RGB")  # gray is that of RGB, whatever a file holds
                 upright = upright.convert("RGB" if channels == 3 else "L")
+                if rules:  # one axis a call: newer Pillow takes the cheaper one first, and rounds otherwise
+                    upright = upright.resize((width, upright.height), Image.Resampling.BILINEAR)
                 if upright.size != (width, height):
                     upright = upright.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(upright, dtype=np.uint8).reshape(height, width, channels)

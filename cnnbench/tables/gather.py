@@ -174,7 +174,7 @@ def _recipe(record: RunRecord) -> str:
         "images": record.data.sha256,
         "train_images": record.data.train_images,
         "augment": str(record.data.augment),
-        "preprocessing": str(record.data.preprocessing),
+        "size": record.spec.size,
         "batch_size": record.config.data.batch_size,
         "precision": record.environment.precision,  # what `auto` came to on its machine
         **{key: trainer.get(key) for key in ("max_epochs", "max_steps", "limit_train_batches")},

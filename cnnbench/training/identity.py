@@ -52,9 +52,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Of the decoded images and labels; of image files, of the files."""
     augment: Augment
     background: int | None = None
-    """The gray level under transparent pixels of image files; None where the images came as arrays."""
+    """The gray level under transparent pixels of image files; None where no file has as many channels."""
     shift: int | None = None
-    """By which values of 16 bits were shifted; None where the images came as arrays."""
+    """By which values of 16 bits were shifted; None as above."""
     versions: dict[str, str]
     """Of torch, of Pillow where it decodes, and of the distribution that an architecture or dataset comes from, where
     it is not ours."""

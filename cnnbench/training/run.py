@@ -41,7 +41,7 @@ from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
 from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.training.stored import open_checkpoint
-from cnnbench.types import CnnbenchError, Dataset, Exit
+from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,24 +160,24 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     resuming = start.checkpoint is not None
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
-        _say_data(session.data.loaded)
-        _warn_of_leaks(session.data.loaded)
+        _say_data(session.data)
+        _warn_of_leaks(session.data)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
 
 
 @rank_zero_only
-def _say_data(data: Dataset) -> None:
+def _say_data(data: ImageData) -> None:
     """How many images there are, and what is done to them: the same files give other results under other choices."""
-    print(*summary(data), sep="\n", file=sys.stderr)
-    files = data.preprocessing
+    print(*summary(data.loaded), sep="\n", file=sys.stderr)
+    files = data.loaded.preprocessing if data.config.folder else None
     chosen = f"; transparency on level {files.background}, 16 bits >> {files.shift}" if files else ""
-    print(f"augmentation: {data.augment}{chosen}", file=sys.stderr)
+    print(f"augmentation: {data.loaded.augment}{chosen}", file=sys.stderr)
 
 
 @rank_zero_only
-def _warn_of_leaks(data: Dataset) -> None:
+def _warn_of_leaks(data: ImageData) -> None:
     """One line where images of the user's are both trained on and scored."""
-    if data.preprocessing is not None and (told := leaks.warning(leaks.leaks_of(data), data)):
+    if data.config.folder and (told := leaks.warning(leaks.leaks_of(data.loaded), data.loaded)):
         print(f"warning: {told}", file=sys.stderr)
 
 

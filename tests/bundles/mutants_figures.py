@@ -10,7 +10,7 @@ from export_helpers import Forger
 from mutations import Mutant, of_claim, of_manifest
 
 from cnnbench import records
-from cnnbench.records.bundle import Calibration, FileHash, Preprocessing, Share
+from cnnbench.records.bundle import Calibration, FileHash, Share
 
 
 def of_part(part: str, **changes: Any) -> Callable[[Forger], None]:
@@ -87,7 +87,28 @@ def class_named(name: Callable[[list[str]], str]) -> Callable[[dict[str, Any]], 
     return change
 
 
-PREPARED = Preprocessing(orientation="ignored", mode="CMYK", resize="none")
+def prepared(both: bool = True, **changes: Any) -> Callable[[Forger], None]:
+    """Another preprocessing; unless `both`, the data set's stays as it was."""
+
+    def change(forger: Forger) -> None:
+        assert forger.manifest.preprocessing
+        other = replace(forger.manifest.preprocessing, **changes)
+        forger.claim(preprocessing=other)
+        if both:
+            forger.claim(data=records.replace(forger.manifest.data, preprocessing=other))
+
+    return change
+
+
+def stated(name: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """Another word in the preprocessing."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["preprocessing"][name] = value
+
+    return change
+
+
 CALIBRATED = Calibration(temperature=2.0, split="val", images=40, ece_before=0.1, ece_after=0.05)
 GPU = {"TensorrtExecutionProvider": Share(1.0, 1.0)}
 CAUGHT = [
@@ -116,7 +137,13 @@ CAUGHT = [
     manifest("a time below 0", of_first_file(latency_ms=-1.0, fp32_latency_ms=1.0), "times that are none"),
     manifest("no epoch", of_part("run", epochs=0), "0 epochs"),
     manifest("a cost below 0", lambda f: f.claim(cost=replace(f.manifest.cost, params=-1)), "a cost"),
-    manifest("a preprocessing", lambda f: f.claim(preprocessing=PREPARED), "predict.py would not follow"),
+    manifest("a background that is no level", prepared(background=256), "predict.py would not follow"),
+    manifest("16 bits shifted by 9", prepared(shift=9), "predict.py would not follow"),
+    manifest("gray files for a network of colour", prepared(mode="L"), "predict.py would not follow"),
+    manifest("two preprocessings", prepared(both=False, shift=3), "two preprocessings"),
+    of_manifest("images that are not turned upright", stated("orientation", "as stored"), "", "orientation"),
+    of_manifest("images without antialiasing", stated("antialias", False), "", "antialias"),
+    of_claim("another background", prepared(background=77), "rescore", "not the one that", rescore=True),
     manifest("calibrated probabilities", lambda f: f.claim(calibration=CALIBRATED), "no constant of the proven graph"),
     manifest("a licence that is none", lambda f: f.claim(licence="<b>free</b>"), "the licence"),
     of_claim("a proof of more images than there are", of_part("proof", graph_images=25), "proof", "of 25 of 24"),

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from export_helpers import content, manifest_of
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
+from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from cnnbench import records
@@ -23,6 +26,7 @@ from cnnbench.bundles.bundle import commands as bundle_commands
 from cnnbench.bundles.quantise import PRECISIONS
 from cnnbench.records.bundle import Manifest
 from cnnbench.records.schema import RunRecord
+from cnnbench.types import Preprocessing
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -218,6 +222,39 @@ def test_it_tells_the_accuracy_the_cost_and_the_classes(three: Path) -> None:
     assert "It was not run on a GPU." in text
 
 
+def test_it_tells_how_a_file_becomes_pixels(three: Path) -> None:
+    """Of mnist5k: white digits on black, as arrays, so that nothing was transparent or deep."""
+    manifest = manifest_of(three)
+    assert manifest.preprocessing == Preprocessing(background=0, shift=8, border=0, mode="L")
+    text = " ".join((three / "README.md").read_text().split())
+    assert "its first frame, turned upright as EXIF says; gray of 16 bits shifted right by 8, at most 255;" in text
+    assert "transparent pixels on black (level 0); gray, by ITU-R 601-2 from RGB; the whole image" in text
+    mean = round(255 * manifest.spec.mean[0])
+    assert f"the training images have a mean level of {mean}, at their borders of 0: light on dark." in text
+    assert "augmentation: crops of images padded by 2;" in text
+
+
+@pytest.mark.parametrize(
+    ("border", "words"), [(10, ": light on dark."), (69, "of 69."), (131, "of 131."), (132, ": dark on light.")]
+)
+def test_it_says_which_side_is_light_where_that_is_clear(border: int, words: str, three: Path) -> None:
+    manifest = manifest_of(three)
+    assert manifest.preprocessing
+    spec = replace(manifest.spec, mean=(100 / 255,))
+    chosen = replace(manifest.preprocessing, border=border, background=255, shift=4)
+    text = " ".join(card.text(records.replace(manifest, spec=spec, preprocessing=chosen)).split())
+    assert f"at their borders of {border}" in text
+    assert f"{words} " in text[text.index("at their borders") :][:60]
+    assert "transparent pixels on white (level 255)" in text
+    assert "values >> 4, 255" in text
+
+
+def test_a_card_of_arrays_that_no_file_holds_has_a_snippet_for_arrays(three: Path) -> None:
+    text = card.text(records.replace(manifest_of(three), preprocessing=None))
+    assert 'pixels = np.zeros((1, 28, 28, 1), "uint8")\nlogits = session.run' in text
+    assert "An image file becomes pixels" not in text
+
+
 def test_it_tells_what_was_proven(three: Path) -> None:
     manifest = manifest_of(three)
     text = " ".join((three / "README.md").read_text().split())
@@ -228,11 +265,13 @@ def test_it_tells_what_was_proven(three: Path) -> None:
     assert f"Each of its {len(proof.constants)} floating-point constants" in text
 
 
-def test_its_python_runs_as_it_stands(any_bundle: Path) -> None:
+def test_its_python_runs_as_it_stands(any_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_bundle, tmp_path / "bundle"))
+    Image.linear_gradient("L").save(folder / "image.png")
     snippet = code((any_bundle / "README.md").read_text(), "python")
     script = "import sys\n" + snippet + "print(logits.shape, 'torch' in sys.modules)"
     command = [sys.executable, "-I", "-c", script]
-    done = subprocess.run(command, cwd=any_bundle, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert (done.stderr, done.stdout) == ("", "(1, 10) False\n")
 
 

@@ -25,11 +25,14 @@ def test_those_of_the_committed_bundles_are_listed(script: Path) -> None:
 
 def test_each_version_is_told_from_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "predict.py").write_text("print('hello')\n")
-    assert version_of(Path(predict.__file__)) == Version("as in this version")
+    assert version_of(Path(predict.__file__)) == Version("as in this version", follows=True)
     assert version_of(tmp_path / "predict.py") is None
     listed = hashlib.sha256(b"print('hello')\n").hexdigest()
     monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", (listed, *VERSIONS))
     assert version_of(tmp_path / "predict.py") == Version("as in an earlier version")
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnbench.bundles.scripts.FOLLOWING", (listed,))
+        assert version_of(tmp_path / "predict.py") == Version("as in an earlier version", follows=True)
     monkeypatch.setattr("cnnbench.bundles.scripts.IMPORTING", (listed,))
     found = version_of(tmp_path / "predict.py")
     assert found

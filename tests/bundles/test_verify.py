@@ -133,10 +133,24 @@ def test_predict_py_of_a_bundle_is_never_run(mine: Path) -> None:
 
 def test_the_predict_py_of_an_earlier_version_is_told(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "predict.py").write_text("import sys\n")
-    Forger(mine).sign()
+    forger = Forger(mine)
+    forger.claim(preprocessing=None, data=records.replace(forger.manifest.data, preprocessing=None))
+    forger.sign()
     monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", (records.sha256(mine / "predict.py"),))
     seen = {check.name: check.detail for check in verify.verify_bundle(mine, quick=True)}
     assert seen["card"].endswith("predict.py as in an earlier version")
+
+
+def test_a_predict_py_that_does_not_know_preprocessing_is_refused_with_one(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mine / "predict.py").write_text("import sys\n")
+    Forger(mine).sign()
+    earlier = (records.sha256(mine / "predict.py"),)
+    monkeypatch.setattr("cnnbench.bundles.scripts.VERSIONS", earlier)
+    assert "is of an earlier version and would not follow its preprocessing" in refused(capsys, 4, mine)
+    monkeypatch.setattr("cnnbench.bundles.scripts.FOLLOWING", earlier)
+    assert main(["verify", str(mine), "--quick"]) == 0
 
 
 @pytest.mark.parametrize(
