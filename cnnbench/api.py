@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cnnbench.bundles.verify import verify_bundle as verify
     from cnnbench.datasets import Decoded, Source
     from cnnbench.datasets import dataset as register_dataset
+    from cnnbench.datasets.download import download_dataset
     from cnnbench.datasets.listing import list_datasets
     from cnnbench.lab import run_lesson
     from cnnbench.page.audit import audit_page
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from cnnbench.tables.results import Results, read_results
     from cnnbench.tasks import list_tasks
     from cnnbench.training.classifier import Classifier
+    from cnnbench.training.clean import find_clutter, remove_clutter
     from cnnbench.training.config import OptionValue, configure
     from cnnbench.training.data import ImageData
     from cnnbench.training.run import ValidationResult
@@ -94,10 +96,12 @@ __all__ = [
     "cost",
     "course_page",
     "diagnose",
+    "download_dataset",
     "dry_export",
     "explain",
     "explain_page",
     "export_run",
+    "find_clutter",
     "fit",
     "list_architectures",
     "list_datasets",
@@ -110,6 +114,7 @@ __all__ = [
     "read_results",
     "register_architecture",
     "register_dataset",
+    "remove_clutter",
     "report_page",
     "run_lesson",
     "survey_sweep",
@@ -143,9 +148,11 @@ PLACES = {
     "compare_records": "cnnbench.bench.regression:compare_records",
     "configure": "cnnbench.training.config:configure",
     "course_page": "cnnbench.page.course:course_page",
+    "download_dataset": "cnnbench.datasets.download:download_dataset",
     "dry_export": "cnnbench.bundles.dry_run:dry_export",
     "explain_page": "cnnbench.page.explain:explain_page",
     "export_run": "cnnbench.bundles.bundle:export_run",
+    "find_clutter": "cnnbench.training.clean:find_clutter",
     "list_architectures": "cnnbench.analysis.listing:list_architectures",
     "list_datasets": "cnnbench.datasets.listing:list_datasets",
     "list_tasks": "cnnbench.tasks:list_tasks",
@@ -155,6 +162,7 @@ PLACES = {
     "read_results": "cnnbench.tables.results:read_results",
     "register_architecture": "cnnbench.architectures:architecture",
     "register_dataset": "cnnbench.datasets:dataset",
+    "remove_clutter": "cnnbench.training.clean:remove_clutter",
     "report_page": "cnnbench.page.report:report_page",
     "run_lesson": "cnnbench.lab:run_lesson",
     "survey_sweep": "cnnbench.sweeps.sweep:survey",

@@ -97,6 +97,12 @@ def image_folder() -> Path:
     return Path("images")
 
 
+def refused_download() -> bool:
+    with pytest.raises(CnnbenchError, match="there is nothing to fetch"):
+        cnnbench.download_dataset("mnist5k")
+    return True
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "audit_folder": lambda world: len(cnnbench.audit_folder(image_folder()).images) == 20,
     "audit_page": lambda world: cnnbench.audit_page(cnnbench.audit_folder(image_folder())).sections,
@@ -111,10 +117,12 @@ CALLS: dict[str, Callable[[World], object]] = {
     "cost": lambda world: cnnbench.cost("lenet5", size="28x28x1").params == 61_706,
     "course_page": lambda world: cnnbench.course_page({"losses": cnnbench.run_lesson("losses")}).title == "Losses",
     "diagnose": lambda world: "provider cpu" in {finding.topic for finding in cnnbench.diagnose()},
+    "download_dataset": lambda world: refused_download(),
     "dry_export": lambda world: cnnbench.dry_export("linear", SPEC).largest_error < 1e-3,
     "explain": lambda world: cnnbench.explain("lenet5", size=SPEC).cost.params == 61_706,
     "explain_page": lambda world: cnnbench.explain_page([cnnbench.explain("linear", size=SPEC)]).sections,
     "export_run": lambda world: cnnbench.export_run(world.run).task == "mnist5k_lenet5",
+    "find_clutter": lambda world: cnnbench.find_clutter([world.runs_dir]) is not None,
     "fit": lambda world: cnnbench.fit(**SMALL).fit.epochs == 1,  # type: ignore[union-attr]
     "list_architectures": lambda world: "lenet5" in {row.arch for row in cnnbench.list_architectures()},
     "list_datasets": lambda world: "mnist5k" in {row.dataset for row in cnnbench.list_datasets()},
@@ -127,6 +135,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "plan_sweep": lambda world: planned(world)[0].seed == 1,
     "predict": lambda world: cnnbench.predict(world.config, runs_dir=world.runs_dir).is_file(),
     "read_results": lambda world: cnnbench.read_results([world.run])[0].seeds == 1,
+    "remove_clutter": lambda world: cnnbench.remove_clutter(["runs"], folders=[world.runs_dir]) == [],
     "report_page": lambda world: cnnbench.report_page(cnnbench.Material(gathered(world))).answers[0].name == "lenet5",
     "run_lesson": lambda world: cnnbench.run_lesson("losses").holds,
     "survey_sweep": lambda world: cnnbench.survey_sweep(planned(world))[0].state == "done",

@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parent
 STORY = (
     "audit",
     *("fit", "validate", "test", "predict", "sweep"),
-    *("explain", "lab", "list"),
+    *("explain", "lab", "list", "download"),
     *("export", "verify", "classify"),
-    *("compare", "choose", "report", "collect", "bench", "robustness", "doctor"),
+    *("compare", "choose", "report", "collect", "bench", "robustness", "doctor", "clean"),
 )
 """The order of verbs on the front page; one that is not named here comes last."""
 

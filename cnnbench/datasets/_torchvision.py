@@ -10,9 +10,18 @@ import numpy as np
 from cnnbench.datasets import Source
 from cnnbench.types import CnnbenchError, DatasetNotFoundError, Exit, Split
 
+TRAIN_AND_TEST = ({"train": True}, {"train": False})
+"""How most readers are asked for one split and the other."""
+
 
 def read(
-    reader: str, source: Source, *, name: str, place: str, files: str = ""
+    reader: str,
+    source: Source,
+    *,
+    name: str,
+    place: str,
+    files: str = "",
+    parts: tuple[dict[str, Any], dict[str, Any]] = TRAIN_AND_TEST,
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Train split, test split and class names of `torchvision.datasets.<reader>`, images `(N, H, W, C)`.
 
@@ -20,20 +29,18 @@ def read(
         reader: Class name in torchvision.datasets.
         source: Where to look, and whether to download.
         name: Our name of the dataset, for the message.
-        place: The folder under the root that torchvision keeps the files in.
+        place: The folder under the root that torchvision keeps the files in, or a file where it has none.
         files: The files it expects there, for the message.
+        parts: Arguments by which the reader is asked for the training and the test split.
 
     Raises:
         CnnbenchError: The files are missing, cannot be fetched, or are damaged (exit 3).
     """
     folder = source.root / place
-    fetch = (
-        f"`python -m cnnbench fit --model.arch lenet5 --data.dataset {name} --data.root {source.root} "
-        "--data.download true`"
-    )
-    if not folder.is_dir() and not source.download:
+    fetch = f"`cnnbench download {name} --root {source.root}`"
+    if not folder.exists() and not source.download:
         raise DatasetNotFoundError(
-            f"{name} not found: no folder {folder} (expected there: {files}); fetch it with {fetch}, "
+            f"{name} not found: no {folder} (expected there: {files}); fetch it with {fetch}, "
             "or point --data.root (export and verify: --root) or CNNBENCH_DATA at the folder that holds it"
         )
     import torchvision  # takes seconds, so not before a reader is called
@@ -43,7 +50,7 @@ def read(
         with warnings.catch_warnings():
             # torchvision 0.29 hands numpy an `align=0` in its CIFAR unpickling, which numpy 2.4 deprecates
             warnings.simplefilter("ignore")
-            parts = [make(str(source.root), train=train, download=source.download) for train in (True, False)]
+            read = [make(str(source.root), download=source.download, **options) for options in parts]
     except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError) as error:
         reason = " ".join(str(error).split()) or "truncated file"
         failed, remedy = ("fetched into", "check the network, or ") if source.download else ("read from", "")
@@ -54,11 +61,14 @@ def read(
             f"expected there: {files}); {remedy}remove what is damaged and fetch it again with {fetch}",
             Exit.DATA,
         ) from None
-    return _split(parts[0]), _split(parts[1]), tuple(parts[0].classes)
+    return _split(read[0]), _split(read[1]), tuple(getattr(read[0], "classes", ()))
 
 
 def _split(part: Any) -> Split:
     images = np.asarray(part.data)
     if images.ndim == 3:
         images = images[..., None]  # N, H, W -> N, H, W, 1
-    return Split(images, np.asarray(part.targets, dtype=np.int64))
+    elif images.shape[1] == 3:
+        images = images.transpose(0, 2, 3, 1)  # N, C, H, W -> N, H, W, C
+    labels = part.targets if hasattr(part, "targets") else part.labels
+    return Split(np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64))

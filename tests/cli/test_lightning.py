@@ -77,7 +77,11 @@ def test_the_saved_config_repeats_the_run() -> None:
         ([*LENET, "--model.lr", "-1"], 2, ["model.lr -1", "lr > 0"]),
         ([*LENET, "--data.batch_size", "0"], 2, ["batch_size is 0", "at least 1"]),
         ([*LENET, "--config", "mnist5k_lenet"], 2, ["'mnist5k_lenet'", "did you mean mnist5k_lenet5"]),
-        ([*LENET, "--data.dataset", "mnist", "--data.root", "nowhere"], 3, ["nowhere/MNIST/raw", "--data.download"]),
+        (
+            [*LENET, "--data.dataset", "mnist", "--data.root", "nowhere"],
+            3,
+            ["nowhere/MNIST/raw", "`cnnbench download mnist --root nowhere`"],
+        ),
         ([*LENET, "--data.dataset", "folder"], 3, ["--data.folder", "train/<class>/<image>"]),
         (["--model.arch", "inception_small", *TINY, "--data.size", "3"], 2, ["inception_small cannot take 3x3", "4x4"]),
         ([*LENET, "--runs-dir", "file/below"], 2, ["cannot write to file/below"]),

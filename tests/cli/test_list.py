@@ -186,9 +186,13 @@ def test_datasets_are_listed_with_size_and_classes(capsys: pytest.CaptureFixture
     assert {name: (row["size"], row["classes"]) for name, row in rows.items()} == {
         "cifar10": ("32x32x3", 10),
         "cifar100": ("32x32x3", 100),
+        "emnist": ("28x28x1", 47),
         "fashion_mnist": ("28x28x1", 10),
         "folder": (None, None),
+        "kmnist": ("28x28x1", 10),
         "mnist": ("28x28x1", 10),
         "mnist5k": ("28x28x1", 10),
         "shapes": ("32x32x3", 10),
+        "stl10": ("96x96x3", 10),
+        "svhn": ("32x32x3", 10),
     }

@@ -74,9 +74,8 @@ def test_cifar100_has_the_fine_labels(root: Path) -> None:
 @each
 def test_missing_data_says_where_and_how_to_fetch(tmp_path: Path, name: str) -> None:
     line = refusal(name, Source(tmp_path))
-    assert line.startswith(f"{name} not found: no folder {tmp_path / PLACES[name]}")
-    assert f"--data.dataset {name} --data.root" in line
-    assert "--data.download true" in line
+    assert line.startswith(f"{name} not found: no {tmp_path / PLACES[name]}")
+    assert f"`cnnbench download {name} --root {tmp_path}`" in line
 
 
 @each
