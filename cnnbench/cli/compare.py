@@ -12,6 +12,7 @@ from cnnbench.bench.record import mixed
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
 from cnnbench.records.bundle import ExportRecord
+from cnnbench.tables.by_class import MISTAKE_COLUMNS, mistakes
 from cnnbench.tables.columns import (
     CATALOGUE,
     Column,
@@ -29,7 +30,7 @@ from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
-View = Literal["summary", "seeds", "cost", "classes", "robustness", "pairs", "precision"]
+View = Literal["summary", "seeds", "cost", "classes", "mistakes", "robustness", "pairs", "precision"]
 
 ROW_FLAGS = ("--view", "--dataset", "--target-accuracy", "--out")
 TAKES = {
@@ -40,6 +41,7 @@ TAKES = {
     "--view cost": ROW_FLAGS,
     "--view classes": ROW_FLAGS,
     "--view robustness": ROW_FLAGS,
+    "--view mistakes": ("--view", "--dataset", "--out"),
     "--view pairs": ("--view", "--dataset", "--out", "--picture"),
     "--view precision": ("--view", "--dataset", "--out"),
 }
@@ -64,7 +66,8 @@ def compare(
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
         view: summary; seeds (every one); cost (of the network and its training);
-            classes (majority baseline, balanced accuracy, macro F1, lowest recall); robustness (shifts, calibration);
+            classes (majority baseline, balanced accuracy, macro F1, lowest recall); mistakes (of the best seed,
+            most confident first, with files: labels to review); robustness (shifts, calibration);
             pairs (which networks can be told apart);
             precision (every file of the bundles, kept or refused).
         dataset: Show only this dataset.
@@ -91,6 +94,8 @@ def compare(
     gathered = _selected(gathered, paths, dataset)
     if pair:
         return _print_pair(gathered, pair, format=format)
+    if view == "mistakes":
+        return _print_mistakes(gathered, paths, out=out, format=format)
     if view == "pairs":
         return _print_pairs(gathered, paths, picture=picture, out=out, format=format)
     rows = rows_of(gathered, target=target_accuracy)
@@ -153,6 +158,28 @@ def _print_precisions(
     return Exit.OK
 
 
+def _print_mistakes(gathered: Records, paths: list[str], *, out: str | None, format: Format) -> int:
+    """Print the most confident mistakes; csv, json and --out have all."""
+    found = mistakes(gathered)
+    if not found:
+        raise CnnbenchError(
+            f"no mistakes below {', '.join(paths)}: there are no predictions (`cnnbench test` writes them), or all are "
+            "right",
+            Exit.DATA,
+        )
+    if out:
+        write(Path(out), columns=MISTAKE_COLUMNS, rows=found)
+    with_files = any(mistake.file for mistake in found)
+    columns: Sequence[Column] = [c for c in MISTAKE_COLUMNS if c.key != ("image" if with_files else "file")]
+    whole = format in ("csv", "json")
+    render(
+        MISTAKE_COLUMNS if whole else columns, found if whole else found[:MOST], title=TITLES["mistakes"], format=format
+    )
+    if not whole and len(found) > MOST:
+        print(f"{MOST} of {len(found):,} mistakes; --out FILE.csv has all")
+    return Exit.OK
+
+
 def _print_pair(gathered: Records, pair: list[str], *, format: Format) -> int:
     """Print the seeds side by side with McNemar's test, and the answer over seeds and images in one sentence."""
     if len(pair) != 2:
@@ -212,12 +239,15 @@ def _document(comparison: PairedComparison) -> Mapping[str, object]:
     }
 
 
+MOST = 30
+"""Mistakes that are printed for people."""
 TITLES = {
     "summary": "Accuracy, cost and latency",
     "seeds": "Every seed",
     "cost": "What the networks cost",
     "classes": "Classes: the constant answer, and figures that weigh classes alike",
     "robustness": "Shifted images and confidence",
+    "mistakes": "Mistakes to review for wrong labels",
     "pairs": "Which networks can be told apart",
 }
 SUMMARY = (
@@ -243,6 +273,7 @@ COST = (
     "energy_kind",
 )
 CLASSES = (
+    "class_weights",
     "accuracy_and_std",
     "majority",
     "majority_class",

@@ -47,6 +47,7 @@ FIGURES = (
     "macro_f1",
     "lowest_recall",
     "train_images",
+    "class_weights",
     "augment",
     "epochs",
     "train_seconds",

@@ -174,6 +174,7 @@ FIGURES = (
     Column("arch", "architecture"),
     Column("dataset", "dataset"),
     _number("train_images", "training images", count),
+    Column("class_weights", "class weights"),
     Column("augment", "augmentation"),
     _number("epochs", "epochs"),
     _number("accuracy", "test accuracy", percent_digits, unit="%"),

@@ -13,7 +13,8 @@ from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.bundle import ExportRecord
 from cnnbench.records.schema import Failure
-from cnnbench.tables.gather import Records, Run, class_names_of, groups, scored_predictions, tested_tally
+from cnnbench.tables.by_class import with_classes
+from cnnbench.tables.gather import Records, Run, class_names_of, groups, scored_predictions
 from cnnbench.tables.text import interval, plural
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class Row:
     failures: tuple[str, ...] = ()
     """Seed and reason of each run without a result."""
     train_images: int | None = None
+    class_weights: str | None = None
+    """The rule; None where all images count alike."""
     augment: str | None = None
     """What is done to training images at random."""
     test_images: int | None = None
@@ -232,7 +235,7 @@ def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = Non
     tested = [run for run in runs if run.record.test]
     predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
     row = _with_accuracy(_basic_row(runs, gathered.failures), tested, predictions)
-    row = _with_classes(row, tested, class_names_of(runs[0].record, gathered))
+    row = with_classes(row, tested, class_names_of(runs[0].record, gathered))
     row = _with_behaviour(_with_training(row, runs), tested, predictions)
     row = _with_bundle(row, _bundle_of(tested, gathered.bundles), gathered.latencies)
     return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))
@@ -279,6 +282,7 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         runs=runs,
         failures=_reasons(first.task, failures),
         train_images=first.data.train_images,
+        class_weights=first.config.model.class_weights,
         augment=str(first.data.augment),
         epochs=first.fit.epochs,
         params=first.cost.params,
@@ -319,28 +323,6 @@ def _with_accuracy(row: Row, tested: Sequence[Run], predictions: Sequence[Predic
         accuracies=over_seeds.values,
         seeds=len(tests),
         test_images=tests[0].images,
-    )
-
-
-def _with_classes(row: Row, tested: Sequence[Run], names: Sequence[str]) -> Row:
-    """With its figures by class, where the predictions or the records have them."""
-    from cnnbench.analysis import per_class
-
-    counts = [found for run in tested if (found := tested_tally(run))]
-    if not counts:
-        return row
-    label, share = per_class.majority(counts[0])
-    by_seed = [per_class.recalls(seed) for seed in counts]
-    means = [fmean(recall.share for recall in of_class) for of_class in zip(*by_seed, strict=True)]
-    lowest = min(range(len(means)), key=means.__getitem__)
-    return replace(
-        row,
-        majority=share,
-        majority_class=per_class.class_name(names, label),
-        balanced_accuracy=fmean(map(per_class.balanced_accuracy, counts)),
-        macro_f1=fmean(map(per_class.macro_f1, counts)),
-        lowest_recall=means[lowest],
-        lowest_recall_class=per_class.class_name(names, by_seed[0][lowest].label),
     )
 
 
