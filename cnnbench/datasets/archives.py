@@ -37,7 +37,8 @@ def open_archive(path: Path) -> Tree:
     try:
         members = read(path)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, ValueError) as error:
-        raise CnnbenchError(f"{path} cannot be read as an archive: {error}", Exit.DATA) from None
+        reason = " ".join(str(error).split())
+        raise CnnbenchError(f"{path} cannot be read as an archive: {reason}", Exit.DATA) from None
     files: list[File] = []
     skipped: list[Skipped] = []
     folders: set[str] = set()

@@ -173,7 +173,9 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     if not entry.ours:
         contract.check_repeatable(name, builder, source=source, sha256=digest, content_hash=content_hash)
         contract.say_doubtful_statistics(name, decoded)
-    train, val = (decoded.train, decoded.val) if decoded.val is not None else holdout(decoded.train, fraction=0.1)
+    train, val = decoded.train, decoded.val
+    if val is None:
+        train, val = holdout(train, fraction=0.1, class_names=decoded.class_names)
     if train_images not in (None, len(train)):  # all of them need no copy
         train = subsample(train, train_images)
     return Dataset(

@@ -30,6 +30,7 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
             raise CnnbenchError(f"{folder} holds both {roles[role]} and {name}: keep one of them", Exit.DATA)
         if role:
             roles[role] = name
+    roles = {role: roles[role] for role in ("train", "val", "test") if role in roles}
     if roles and "train" not in roles:
         raise CnnbenchError(
             f"{folder} holds {' and '.join(roles.values())}, but no folder train; expected {expected}", Exit.DATA

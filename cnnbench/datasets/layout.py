@@ -19,7 +19,7 @@ from cnnbench.datasets.arrays import of_arrays
 from cnnbench.datasets.class_folders import of_folders
 from cnnbench.datasets.hashes import Hashes
 from cnnbench.datasets.splits import divided
-from cnnbench.datasets.tables import METADATA, has_columns, is_table, of_tables
+from cnnbench.datasets.tables import METADATA, is_table, lists_images, of_tables
 from cnnbench.datasets.tree import ROLES, File, Layout, Skipped, Tree, file_at, shown, walk
 from cnnbench.types import CnnbenchError, Exit
 
@@ -152,7 +152,7 @@ def _only_folder(tree: Tree, folder: Path) -> str:
 
 
 def _tables(tree: Tree) -> list[tuple[File, str | None]]:
-    """The tables that list the images, each with its split: one at the top, or one in the folder of each split."""
+    """The tables that list the images: at the top, or in the folders of splits; each with the split in its name."""
     tops = [file for file in tree.files if "/" not in file.name and is_table(file.name)]
     metadata = [file for file in tops if file.name in METADATA]
     inner = [
@@ -161,8 +161,9 @@ def _tables(tree: Tree) -> list[tuple[File, str | None]]:
         if len(file.parts) == 2 and file.parts[1] in METADATA and file.parts[0].lower() in ROLES
     ]
     if inner and not metadata:
-        return [pair for pair in inner if has_columns(pair[0])]
-    return [(file, None) for file in (metadata or tops) if has_columns(file)]
+        return [pair for pair in inner if lists_images(pair[0])]
+    named = [(file, ROLES.get(Path(file.name).stem.lower())) for file in (metadata or tops)]
+    return [pair for pair in named if lists_images(pair[0])]
 
 
 def _in_tree(known: Mapping[str, File], folder: Path | None, path: str) -> File:

@@ -12,14 +12,19 @@ import numpy as np
 from cnnbench.types import SEED, CnnbenchError, Exit, ImageSpec, Split
 
 
-def holdout(split: Split, *, fraction: float) -> tuple[Split, Split]:
+def holdout(split: Split, *, fraction: float, class_names: Sequence[str] = ()) -> tuple[Split, Split]:
     """Split off `fraction` of each class; the rest first. See `held_out`."""
-    held = held_out(split.labels, fraction=fraction)
+    held = held_out(split.labels, fraction=fraction, class_names=class_names)
     return subset(split, ~held), subset(split, held)
 
 
-def held_out(labels: np.ndarray, *, fraction: float) -> np.ndarray:
+def held_out(labels: np.ndarray, *, fraction: float, class_names: Sequence[str] = ()) -> np.ndarray:
     """A mask `(N,)` over `labels` `(N,)`: `fraction` of each class, at least one image, by a fixed seed.
+
+    Args:
+        labels: Of the images.
+        fraction: Of each class.
+        class_names: By label, for messages.
 
     Raises:
         CnnbenchError: A class has too few images to leave one behind (exit 3).
@@ -31,9 +36,10 @@ def held_out(labels: np.ndarray, *, fraction: float) -> np.ndarray:
         members = np.flatnonzero(labels == label)
         count = max(1, round(fraction * len(members)))
         if count >= len(members):
+            name = class_names[label] if class_names else label
             raise CnnbenchError(
-                f"class {label} has too few images: splitting off {count} would leave none to train on; "
-                "expected at least 3 per class, or folders val and test",
+                f"class {name} has too few images: splitting off {count} would leave none to train on; "
+                "expected at least 2 per class, or a validation split",
                 Exit.DATA,
             )
         held[random.permutation(members)[:count]] = True

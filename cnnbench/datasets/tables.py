@@ -7,7 +7,8 @@ import io
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,10 +18,13 @@ from cnnbench.types import CnnbenchError, Exit
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 PATH_COLUMNS = ("path", "file_name")
 """The second is Hugging Face's, in the metadata of an imagefolder."""
+COLUMNS = (*PATH_COLUMNS, "label", "split", "group")
 METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".parquet", ".jsonl"))
 EXPECTED = "a table with the columns path and label, and split and group if they are known"
 Row = Mapping[str, str]
 """Values by column; what a row leaves out is not there."""
+Parsed = tuple[list[str], list[Mapping[str, Any]]]
+"""Names of the columns, and the rows."""
 
 
 def is_table(name: str) -> bool:
@@ -34,17 +38,9 @@ def read_table(file: File) -> list[Row]:
     Raises:
         CnnbenchError: It cannot be read, a column is missing, or a row has no path or no label (exit 3).
     """
-    try:
-        with file.opened() as opened:
-            content = opened.read()
-        columns, rows = _parsed(file.name, content)
-    except (OSError, ValueError, KeyError, csv.Error, RecursionError) as error:  # pyarrow's derive from these
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CnnbenchError(
-            f"{file.name} cannot be read as a table: {reason}; expected {EXPECTED}", Exit.DATA
-        ) from None
-    path = next((name for name in PATH_COLUMNS if name in columns), None)
-    if path is None or "label" not in columns:
+    columns, rows = _parsed(file)
+    path = _path_column(columns)
+    if path is None:
         have = ", ".join(columns) or "none"
         raise CnnbenchError(f"{file.name} has the columns {have}; expected {EXPECTED}", Exit.DATA)
     table = [_row(row, path) for row in rows]
@@ -54,11 +50,24 @@ def read_table(file: File) -> list[Row]:
     return table
 
 
+def lists_images(file: File) -> bool:
+    """Whether a table has the columns of one of images; what cannot be read is none, unless its name says so."""
+    try:
+        return _path_column(_parsed(file)[0]) is not None
+    except CnnbenchError:
+        return file.parts[-1] in METADATA
+
+
+def _path_column(columns: Sequence[str]) -> str | None:
+    """The column of paths; None where it, or that of labels, is missing."""
+    return next((name for name in PATH_COLUMNS if name in columns and "label" in columns), None)
+
+
 def of_tables(tables: Sequence[tuple[File, str | None]], *, found: Callable[[str], File]) -> Layout:
     """The images that tables list, by paths relative to the table's folder.
 
     Args:
-        tables: Each with the split of all its images, where it has one.
+        tables: Each with the split of its images, where rows name none.
         found: The file at a path, which begins where the names of the tables begin.
 
     Raises:
@@ -70,7 +79,7 @@ def of_tables(tables: Sequence[tuple[File, str | None]], *, found: Callable[[str
         place = PurePosixPath(table.name).parent
         for number, row in enumerate(read_table(table), 1):
             path = posixpath.normpath(place / row["path"])
-            images.append(Found(found(path), row["label"], split or _split(table, number, row), row.get("group")))
+            images.append(Found(found(path), row["label"], _split(table, number, row) or split, row.get("group")))
     name = tables[0][0].name
     _check_rows(name, images)
     return Layout(f"listed by {', '.join(table.name for table, _ in tables)}", tuple(images))
@@ -105,36 +114,49 @@ def _check_rows(name: str, images: Sequence[Found]) -> None:
         )
 
 
-def has_columns(file: File) -> bool:
-    """Whether a file is a table of images: one of paths and labels."""
-    try:
-        read_table(file)
-    except CnnbenchError:
-        return False
-    return True
-
-
 def _row(row: Mapping[str, Any], path: str) -> Row:
     texts = {"path": row.get(path), **{name: row.get(name) for name in ("label", "split", "group")}}
     return {name: str(value).strip() for name, value in texts.items() if value is not None and str(value).strip()}
 
 
-def _parsed(name: str, content: bytes) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
-    """Names of the columns, and the rows."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
+def _parsed(file: File) -> Parsed:
+    """Names of the columns, and the rows.
 
-        source = pq.ParquetFile(io.BytesIO(content))
-        columns = [
-            column for column in source.schema_arrow.names if column in (*PATH_COLUMNS, "label", "split", "group")
-        ]
-        return list(source.schema_arrow.names), iter(source.read(columns=columns).to_pylist())
-    text = content.decode("utf-8-sig")
-    if suffix == ".jsonl":
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
-        return sorted({key for row in rows for key in row}), iter(rows)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-    return [*(reader.fieldnames or ())], iter(list(reader))
+    Raises:
+        CnnbenchError: It cannot be read (exit 3).
+    """
+    readers: dict[str, Callable[[bytes], Parsed]] = {
+        ".parquet": _parquet,
+        ".jsonl": _json_lines,
+        ".csv": _csv,
+        ".tsv": partial(_csv, delimiter="\t"),
+    }
+    try:
+        with file.opened() as opened:
+            return readers[PurePosixPath(file.name).suffix.lower()](opened.read())
+    except (OSError, ValueError, KeyError, csv.Error, RecursionError) as error:  # pyarrow's derive from these
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CnnbenchError(
+            f"{file.name} cannot be read as a table: {reason}; expected {EXPECTED}", Exit.DATA
+        ) from None
+
+
+def _parquet(content: bytes) -> Parsed:
+    import pyarrow.parquet as pq
+
+    source = pq.ParquetFile(io.BytesIO(content))
+    columns = [name for name in source.schema_arrow.names if name in COLUMNS]
+    return list(source.schema_arrow.names), source.read(columns=columns).to_pylist()
+
+
+def _json_lines(content: bytes) -> Parsed:
+    rows = [json.loads(line) for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no object")
+    return sorted({key for row in rows for key in row}), rows
+
+
+def _csv(content: bytes, delimiter: str = ",") -> Parsed:
+    text = io.StringIO(content.decode("utf-8-sig"), newline="")
+    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+    return [*(reader.fieldnames or ())], list(reader)

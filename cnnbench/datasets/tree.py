@@ -10,9 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
-LINKED_DEPTH = 2
-"""Folders of splits and classes may be links; one further down may lead back, and is not followed."""
-
 
 @dataclass(frozen=True)
 class File:
@@ -112,6 +109,10 @@ ROLES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "t
 """Split by the name of its folder or in a table, in any case."""
 
 
+DEEPEST_CLASS = 2
+"""Slashes in data/train/<class>."""
+
+
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
     """What differs where a file was written again, even one of the same length and time."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
@@ -143,8 +144,8 @@ def walk(folder: Path) -> Tree:
         linked = entry.is_symlink()
         if entry.name.startswith("."):
             skipped.append(Skipped(name, "hidden"))
-        elif entry.is_dir():
-            if linked and name.count("/") >= LINKED_DEPTH:
+        elif _is_folder(entry):
+            if linked and not _may_link(name):
                 skipped.append(Skipped(name, "a link to a folder"))
             else:
                 folders.add(name)
@@ -189,6 +190,19 @@ def _entries(folder: Path, prefix: str, unreadable: list[Skipped]) -> Iterator[t
     for entry in entries:
         name = f"{prefix}{entry.name}"
         yield entry, name
-        followed = not entry.is_symlink() or name.count("/") < LINKED_DEPTH
-        if entry.is_dir() and followed and not entry.name.startswith("."):
+        followed = not entry.is_symlink() or _may_link(name)
+        if followed and not entry.name.startswith(".") and _is_folder(entry):
             yield from _entries(Path(entry.path), f"{name}/", unreadable)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _may_link(name: str) -> bool:
+    """Whether a link to a folder is followed: that of a split or class is; one further down may lead back."""
+    parent = name.rpartition("/")[0]
+    return not parent or (name.count("/") <= DEEPEST_CLASS and parent.rpartition("/")[2].lower() in ROLES)

@@ -98,6 +98,14 @@ def as_metadata(pets: Path, place: Path) -> Path:
     return place / "hub"
 
 
+def as_a_csv_for_each_split(pets: Path, place: Path) -> Path:
+    shutil.copytree(pets, place / "pets")
+    for split in PER_CLASS:
+        rows = [{"path": row["path"], "label": row["label"]} for row in rows_of(pets) if row["split"] == split]
+        write_csv(place / "pets" / f"{split}.csv", rows)
+    return place / "pets"
+
+
 def as_zip(pets: Path, place: Path) -> Path:
     with zipfile.ZipFile(place / "pets.zip", "w") as archive:
         for path in sorted(pets.rglob("*.png"), reverse=True):
@@ -138,7 +146,7 @@ def as_data_folder(pets: Path, place: Path) -> Path:
 
 LAYOUTS = (
     *(as_csv, as_folder_with_csv, as_parquet, as_metadata, as_zip, as_zip_of_a_csv, as_tar, as_compressed_tar),
-    *(as_other_names, as_data_folder),
+    *(as_other_names, as_data_folder, as_a_csv_for_each_split),
 )
 
 
