@@ -2,17 +2,17 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 from unittest import mock
 
 import pytest
 
 from cnnbench.__main__ import main
-from cnnbench.sweeps import estimate, executors
-from cnnbench.sweeps import run as sweep_run
+from cnnbench.sweeps import estimate, executors, warm
 from cnnbench.types import ERROR_FILE
 
 
@@ -28,20 +28,36 @@ class AtOnce(Executor):
         return future
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+
+    def wait(self) -> int:
+        return self.code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        pass
+
+
 def in_this_process(patch: pytest.MonkeyPatch) -> list[list[str]]:
     """Until `patch` is undone; returns the commands of the runs, as they are started."""
     started: list[list[str]] = []
 
-    def watched(command: list[str], stream: Any, environ: dict[str, str]) -> int:
-        started.append(command)
+    def attempt(arguments: list[str], *, output: IO[bytes], environ: Mapping[str, str]) -> Ended:
+        started.append(arguments)
         said = io.StringIO()
         left = {ERROR_FILE: environ[ERROR_FILE]}
         with redirect_stdout(said), redirect_stderr(said), mock.patch.dict(os.environ, left):
-            code = main(command[3:])
-        stream.write(said.getvalue().encode())
-        return int(code)
+            code = main(arguments)
+        output.write(said.getvalue().encode())
+        return Ended(code)
 
-    patch.setattr(sweep_run, "_watched", watched)
+    patch.setattr(warm.WarmParent, "start", lambda _, *arguments, **options: attempt(*arguments, **options))
     patch.setattr(executors, "ThreadPoolExecutor", AtOnce)
     patch.setattr(estimate, "_step_seconds", lambda *_: 0.01)
     return started

@@ -189,6 +189,8 @@ class FitResult(Part, frozen=True):
     validation_seconds: float
     curve: tuple[Epoch, ...]
     resources: Resources
+    forked: bool = False
+    """Whether the process was forked from one that had imported torch, which a sweep does; else a new interpreter."""
 
 
 class ClassTally(Part, frozen=True, kw_only=True):

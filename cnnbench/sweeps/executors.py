@@ -18,6 +18,7 @@ from typing import Any, Literal
 from cnnbench.arguments import checked
 from cnnbench.sweeps.plan import Planned
 from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
+from cnnbench.sweeps.warm import WarmParent
 from cnnbench.types import CnnbenchError, Exit, first_line
 
 ANSWER_SECONDS = 10.0
@@ -92,10 +93,9 @@ def threads_per_run(jobs: int) -> int | None:
 
 def _local(planned: Sequence[Planned], jobs: int) -> Generator[Outcome]:
     try:
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [
-                pool.submit(supervise, run, threads=threads_per_run(jobs), data_root=data_root()) for run in planned
-            ]
+        with WarmParent() as parent, ThreadPoolExecutor(jobs) as pool:
+            place = {"threads": threads_per_run(jobs), "data_root": data_root(), "start": parent.start}
+            futures = [pool.submit(supervise, run, **place) for run in planned]  # type: ignore[arg-type]
             try:
                 for future in as_completed(futures):
                     yield future.result()

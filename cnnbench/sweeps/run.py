@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO
 
 from cnnbench import records
 from cnnbench.records.schema import Failure, RunRecord
 from cnnbench.sweeps.plan import Planned, State, state
+from cnnbench.sweeps.warm import Process, Start, start
 from cnnbench.training.folder import RunFolder, is_locked
 from cnnbench.types import ERROR_FILE, Exit
 
@@ -28,7 +26,7 @@ POLL_SECONDS = 0.5
 STOPPED = (-signal.SIGINT, -signal.SIGTERM, Exit.INTERRUPTED, Exit.TERMINATED)
 """Exit codes of a run that was stopped, which is no failure."""
 
-RUNNING: set[subprocess.Popen[bytes]] = set()
+RUNNING: set[Process] = set()
 """The processes that `stop` ends."""
 
 STOPPING = threading.Event()
@@ -49,7 +47,9 @@ class Outcome:
     """Whether it was done before."""
 
 
-def supervise(run: Planned, *, threads: int | None = None, data_root: str | None = None) -> Outcome:
+def supervise(
+    run: Planned, *, threads: int | None = None, data_root: str | None = None, start: Start = start
+) -> Outcome:
     """Do one run in a process of its own; a failure leaves failure.json.
 
     A finished run is left alone, an interrupted one is resumed. While another process does this very run, wait for it.
@@ -58,6 +58,7 @@ def supervise(run: Planned, *, threads: int | None = None, data_root: str | None
         run: The run.
         threads: OMP_NUM_THREADS of the process; by default that of the environment.
         data_root: CNNBENCH_DATA of the process.
+        start: How a process is started.
     """
     folder = RunFolder(Path(run.folder))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def supervise(run: Planned, *, threads: int | None = None, data_root: str | None
         if before == "outdated" and not run.overwrite:
             return Outcome(run.task, run.seed, None, 0.0, f"{folder.path} {why}")
         started = time.monotonic()
-        code, reason, log = _attempt(_command(run, before), folder, environ)
+        code, reason, log = _attempt(_arguments(run, before), folder, environ, start)
         seconds = time.monotonic() - started
         if code == 0:
             return finished(run, seconds=seconds)
@@ -92,27 +93,26 @@ def _wait_for_others(folder: RunFolder) -> bool:
     return False
 
 
-def _command(run: Planned, before: State) -> list[str]:
+def _arguments(run: Planned, before: State) -> list[str]:
     more = {
         "to test": ["test", *run.flags],
         "to resume": ["fit", *run.flags, "--test", "--ckpt_path", "last"],
         "outdated": ["fit", *run.flags, "--test", "--overwrite"],
         "to do": ["fit", *run.flags, "--test", *(["--overwrite"] if run.overwrite else [])],
     }
-    return [sys.executable, "-m", "cnnbench", *more[before]]
+    return more[before]
 
 
-def _attempt(command: list[str], folder: RunFolder, environ: dict[str, str]) -> tuple[int, str, str]:
+def _attempt(arguments: list[str], folder: RunFolder, environ: dict[str, str], start: Start) -> tuple[int, str, str]:
     """Run a command, its output appended to the run's log: its exit code; of a failure the reason and the log."""
     with folder.log.open("ab") as stream, NamedTemporaryFile(prefix=".error-", dir=folder.path.parent) as error:
-        code = _watched(command, stream, {**environ, ERROR_FILE: error.name})
+        code = _watched(start(arguments, output=stream, environ={**environ, ERROR_FILE: error.name}))
         message = error.read().decode(errors="replace")
     return (code, *_reason(code, message, folder.log)) if code else (code, "", "")
 
 
-def _watched(command: list[str], stream: BinaryIO, environ: dict[str, str]) -> int:
-    """Run a command; stop it where this process is stopped."""
-    child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environ)
+def _watched(child: Process) -> int:
+    """The exit code of a process, which is stopped where this one is."""
     RUNNING.add(child)
     if STOPPING.is_set():  # set since the last look
         child.terminate()

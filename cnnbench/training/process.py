@@ -14,6 +14,9 @@ SPINS = "1000"
 """Spin count before a waiting OpenMP thread sleeps. GNU OpenMP's default of 300,000 is slow where another process uses
 one of the cores: the spinning thread holds the core that the working thread needs."""
 
+forked = False
+"""Whether this process was forked from one that had imported torch; see `sweeps.warm`."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 TRIM_BYTES, HEAP_BYTES = 2**31 - 1, 2**30
 

@@ -28,6 +28,7 @@ from cnnbench.records.schema import (
     SplitResult,
     TestResult,
 )
+from cnnbench.training import process
 from cnnbench.training.checkpoints import load_classifier
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import Batch
@@ -118,6 +119,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
             validation_seconds=state.validation_seconds,
             curve=state.curve,
             resources=state.resources,
+            forked=process.forked,
         ),
         checks=state.checks,
         class_names=classifier.class_names,

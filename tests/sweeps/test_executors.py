@@ -88,7 +88,7 @@ def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(
     both = threading.Barrier(2, timeout=60)
     second = threading.Event()
 
-    def supervise(run: Planned, *, threads: int | None, data_root: str | None) -> Outcome:
+    def supervise(run: Planned, **_: Any) -> Outcome:
         if run.seed < 3:
             both.wait()  # breaks unless two are done at a time
         if run.seed == 1:
@@ -106,7 +106,7 @@ def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(
 def test_whoever_stops_asking_stops_the_runs(runs: list[Planned], monkeypatch: pytest.MonkeyPatch) -> None:
     started, stopped = [], threading.Event()
 
-    def supervise(run: Planned, *, threads: int | None, data_root: str | None) -> Outcome:
+    def supervise(run: Planned, **_: Any) -> Outcome:
         started.append(run.seed)
         if run.seed > 1:
             assert stopped.wait(60)
