@@ -26,10 +26,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from cnnbench import datasets, records
 from cnnbench.architectures import architecture
 from cnnbench.arguments import checked
-from cnnbench.audit import leaks
 from cnnbench.datasets.choice import require_same
-from cnnbench.datasets.summary import summary
 from cnnbench.records.schema import DataRecord, NetworkChecks, RunConfig, RunRecord
+from cnnbench.training.announce import announce
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
@@ -160,25 +159,8 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     resuming = start.checkpoint is not None
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
-        _say_data(session.data)
-        _warn_of_leaks(session.data)
+        announce(session.data)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
-
-
-@rank_zero_only
-def _say_data(data: ImageData) -> None:
-    """How many images there are, and what is done to them: the same files give other results under other choices."""
-    print(*summary(data.loaded), sep="\n", file=sys.stderr)
-    files = data.loaded.preprocessing if data.config.folder else None
-    chosen = f"; transparency on level {files.background}, 16 bits >> {files.shift}" if files else ""
-    print(f"augmentation: {data.loaded.augment}{chosen}", file=sys.stderr)
-
-
-@rank_zero_only
-def _warn_of_leaks(data: ImageData) -> None:
-    """One line where images of the user's are both trained on and scored."""
-    if data.config.folder and (told := leaks.warning(leaks.leaks_of(data.loaded), data.loaded)):
-        print(f"warning: {told}", file=sys.stderr)
 
 
 def _keep_validation(session: _Session, run: RunFolder) -> None:
