@@ -292,7 +292,9 @@ ROBUSTNESS = ("accuracy_and_std", "shift_mean", "shift_worst", "equivariance_err
 def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey], target: float | None) -> list[Column]:
     """What people read in a view."""
     several_sizes = len({(row.dataset, row.train_images) for row in rows}) > len({row.dataset for row in rows})
-    names = select("arch", "dataset", *(["train_images"] if several_sizes and view != "seeds" else []))
+    several_augments = len({(row.dataset, row.augment) for row in rows}) > len({row.dataset for row in rows})
+    more = ["train_images"] * (several_sizes and view != "seeds") + ["augment"] * several_augments
+    names = select("arch", "dataset", *more)
     summary = [*SUMMARY]
     if any(row.is_unbalanced for row in rows):
         summary[2:2] = BESIDE_ACCURACY

@@ -20,6 +20,7 @@ from cnnbench.records.bundle import Manifest
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.tables import rows as tables_rows
 from cnnbench.tables.gather import gather
+from cnnbench.types import Augment
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -149,6 +150,18 @@ def test_runs_on_other_images_are_another_row(record: RunRecord, capsys: pytest.
     write_run(record, 0.9, seed=1)
     write_run(record, 0.8, seed=2, data=records.replace(record.data, sha256="0" * 64))
     assert [row["accuracy"] for row in rows_of(capsys, "runs")] == [0.9, 0.8]
+
+
+def test_runs_with_another_augmentation_are_another_row_and_tell_it(
+    record: RunRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(record, 0.9)
+    assert main(["compare", "runs"]) == 0
+    assert "augmentation" not in capsys.readouterr().out
+    write_run(record, 0.8, seed=2, data=records.replace(record.data, augment=Augment(flip=True)))
+    assert [row["augment"] for row in rows_of(capsys, "runs")] == [str(record.data.augment), "horizontal flips"]
+    assert main(["compare", "runs"]) == 0
+    assert "horizontal flips" in capsys.readouterr().out
 
 
 def test_a_run_counts_once_however_often_it_is_named(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
