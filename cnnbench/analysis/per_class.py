@@ -49,6 +49,12 @@ def majority(counts: ClassTally) -> tuple[int, float]:
     return counts.images.index(most), most / sum(counts.images)
 
 
+def beats_majority(counts: ClassTally) -> bool:
+    """Whether the 95 % interval of the accuracy lies above what always answering the largest class scores."""
+    images = sum(counts.images)
+    return proportion_interval(sum(counts.correct) / images, images).low > majority(counts)[1]
+
+
 def balanced_accuracy(counts: ClassTally) -> float:
     """Mean recall of the classes with images (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
 

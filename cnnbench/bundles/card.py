@@ -178,6 +178,7 @@ def _by_class(manifest: Manifest) -> dict[str, Any]:
     return {
         "recalls": recalls,
         "majority": (manifest.class_names[label], share),
+        "beats_majority": per_class.beats_majority(counts),
         "balanced": per_class.balanced_accuracy(counts),
         "f1": per_class.macro_f1(counts),
     }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnbench.analysis.per_class import Recall, balanced_accuracy, class_name, macro_f1, majority, recalls
+from cnnbench.analysis.per_class import (
+    Recall,
+    balanced_accuracy,
+    beats_majority,
+    class_name,
+    macro_f1,
+    majority,
+    recalls,
+)
 from cnnbench.analysis.statistics import proportion_interval
 from cnnbench.cli import lightning
 from cnnbench.records.schema import ClassTally, RunRecord
@@ -44,8 +52,9 @@ def _by_class(counts: ClassTally, names: Sequence[str]) -> str:
     """The constant answer to beat, figures that weigh classes alike, and the classes with the lowest recall."""
     label, share = majority(counts)
     worst = sorted(recalls(counts), key=lambda recall: recall.share)[:WORST]
+    doubt = "" if beats_majority(counts) else " (this network is not shown to be better)"
     return (
-        f"always answering {one_line(class_name(names, label))}: {percent(share)}; balanced accuracy "
+        f"always answering {one_line(class_name(names, label))}: {percent(share)}{doubt}; balanced accuracy "
         f"{percent(balanced_accuracy(counts))}; macro F1 {percent(macro_f1(counts))}\n"
         f"lowest recall: {'; '.join(one_line(_recall(recall, names)) for recall in worst)}"
     )

@@ -33,6 +33,8 @@ def recall_block(name: str, predictions: Predictions, *, classes: Sequence[str],
         f"Always answering {classes[label]} would be right on {percent(share)} of the test images. {name}: balanced "
         f"accuracy {percent(per_class.balanced_accuracy(counts))}, macro F1 {percent(per_class.macro_f1(counts))}."
     )
+    if not per_class.beats_majority(counts):
+        note += " It is not shown to be better than that answer."
     rows = [
         {
             "class": classes[recall.label],

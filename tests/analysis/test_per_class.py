@@ -9,7 +9,15 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from cnnbench import records
-from cnnbench.analysis.per_class import balanced_accuracy, class_name, macro_f1, majority, recalls, tally
+from cnnbench.analysis.per_class import (
+    balanced_accuracy,
+    beats_majority,
+    class_name,
+    macro_f1,
+    majority,
+    recalls,
+    tally,
+)
 from cnnbench.types import CnnbenchError
 
 
@@ -43,6 +51,15 @@ def test_the_majority_is_the_best_constant_answer(seed: int, count: int, classes
     constant = DummyClassifier(strategy="most_frequent").fit(labels, labels).predict(labels)
     assert majority(found) == (constant[0], pytest.approx(accuracy_score(labels, constant)))
     assert balanced_accuracy(tally(labels, constant, classes=classes)) == pytest.approx(1 / len(np.unique(labels)))
+
+
+@pytest.mark.parametrize(("right", "beats"), [(60, False), (68, False), (70, True), (100, True)])
+def test_a_network_beats_the_constant_answer_where_its_whole_interval_does(right: int, beats: bool) -> None:
+    labels = np.repeat([0, 1], [60, 40])
+    predictions = np.where(np.arange(100) < right, labels, 1 - labels)
+    assert beats_majority(tally(labels, predictions, classes=2)) is beats
+    low = binomtest(right, 100).proportion_ci(method="wilson").low
+    assert bool(low > 0.6) is beats
 
 
 def test_the_interval_of_a_recall_is_wilson_s() -> None:

@@ -18,7 +18,7 @@ def test_the_text_says_what_an_accuracy_is_worth() -> None:
     assert first.startswith("d_a seed 1: test accuracy 92.00% (92 of 100 images; ")
     balanced, f1 = balanced_accuracy_score(labels, predictions), f1_score(labels, predictions, average="macro")
     expected = f"balanced accuracy {100 * balanced:.2f} %; macro F1 {100 * f1:.2f} %"
-    assert second == f"always answering common: 90.00 %; {expected}"
+    assert second == f"always answering common: 90.00 % (this network is not shown to be better); {expected}"
     assert third.startswith("lowest recall: rare\\n: 20.00 % (2 of 10; 5.67 to 50.98 %); common: 100.00 % (90 of 90; ")
 
 
