@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -44,6 +46,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+_reading = Lock()
+"""Held while a file is read: the members of an archive share one handle."""
 Known = dict[str, Facts]
 """By the hash of the encoded file."""
 
@@ -63,6 +67,7 @@ def facts_of(entries: Sequence[Entry], *, root: Path) -> Known:
     known = _read(cache)
     contents = {entry.sha256: entry for entry in entries}
     new = [entry for digest, entry in contents.items() if digest not in known]
+    new.sort(key=lambda entry: entry.place)  # a compressed archive is read from its beginning for each step back
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
         known |= dict(zip((entry.sha256 for entry in new), pool.map(look_at, new), strict=True))
     found = {digest: known[digest] for digest in contents}
@@ -79,7 +84,9 @@ def look_at(entry: Entry) -> Facts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with entry.opened() as file, Image.open(file) as image:
+            with _reading, entry.opened() as file:
+                content = file.read()
+            with Image.open(io.BytesIO(content)) as image:
                 image.filename = ""  # as in predict.decode
                 kind = {"format": image.format or "", "mode": image.mode}
                 upright = ImageOps.exif_transpose(image)

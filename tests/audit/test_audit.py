@@ -1,5 +1,6 @@
 """The audit finds what was planted, and nothing where nothing was."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,20 @@ def test_without_imagehash_images_that_look_alike_are_not_looked_for(monkeypatch
     audit = found(faulty(Path("photos")))
     assert audit.near is None
     assert len(audit.leaks) == 3
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar", "csv"])
+def test_other_layouts_are_audited_alike(kind: str) -> None:
+    folder = faulty(Path("photos"))
+    expected = named(found(folder).leaks)
+    source = Path("photos.csv")
+    if kind == "csv":
+        lines = [f"photos/{place.name},{place.class_name},{place.split}" for place in found(folder).images]
+        source.write_text("\n".join(["path,label,split", *lines]))
+        expected = {frozenset(f"photos/{name}" for name in group) for group in expected}
+    else:
+        source = Path(shutil.make_archive("packed", kind, folder))
+    assert named(found(source).leaks) == expected
 
 
 def test_what_is_no_data_is_refused() -> None:
