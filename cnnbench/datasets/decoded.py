@@ -17,9 +17,6 @@ from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.types import CnnbenchError
 
-SPARE = 2**26
-"""Bytes that are left free beside what is written."""
-
 
 @dataclass(frozen=True)
 class Images:
@@ -88,19 +85,19 @@ def _kept(cache: Path, files: Files) -> Images | None:
 
 
 def _require_room(cache: Path, files: Files) -> None:
-    needed = files.count * int(np.prod(files.shape)) + SPARE
+    needed = files.count * int(np.prod(files.shape))
     free = shutil.disk_usage(cache.parent).free
     if needed > free:
         raise CnnbenchError(
-            f"{files.count:,} decoded images need {megabytes(needed)} in {cache.parent}, where {megabytes(free)} are "
-            "free: make room (`cnnbench clean` shows what can go), take a smaller --data.size, or name another folder "
-            "by XDG_CACHE_HOME"
+            f"{files.count:,} decoded images need {shown_bytes(needed)} in {cache.parent}, where {shown_bytes(free)} "
+            "are free: make room (`cnnbench clean` shows what can go), take a smaller --data.size, or name another "
+            "folder by XDG_CACHE_HOME"
         )
 
 
-def megabytes(count: int) -> str:
+def shown_bytes(count: int) -> str:
     """Bytes as they are shown."""
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _write(cache: Path, files: Files) -> None:

@@ -18,7 +18,7 @@ from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source, dataset
 from cnnbench.datasets.changes import remember
-from cnnbench.datasets.decoded import Files, Images, decoded, megabytes
+from cnnbench.datasets.decoded import Files, Images, decoded, shown_bytes
 from cnnbench.datasets.decoding import choose, pixels
 from cnnbench.datasets.layout import EXPECTED, SHARES, Entry, Listing, read_listing, without
 from cnnbench.datasets.splits import with_pixel_stats
@@ -48,7 +48,7 @@ def folder(source: Source) -> Decoded:
     chosen = _chosen(listing.train, source)
     images = {split: decoded(_files(entries, source, chosen)) for split, entries in listing.splits.items()}
     if written := sum(part.written for part in images.values()):
-        print(f"note: decoded images are kept in {cache_folder('folders')} ({megabytes(written)})", file=sys.stderr)
+        print(f"note: decoded images are kept in {cache_folder('folders')} ({shown_bytes(written)})", file=sys.stderr)
     unread = [*listing.unreadable]
     for split, part in images.items():
         unread += [Skipped(listing.splits[split][place].name, why) for place, why in part.broken.items()]

@@ -278,8 +278,8 @@ def test_a_disk_without_room_is_one_line(images: Path, monkeypatch: pytest.Monke
     usage = shutil.disk_usage(images)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     message = refusal("folder", source(images), Exit.USAGE)
-    assert "12 decoded images need 67.1 MB in" in message
-    assert "where 0.0 MB are free" in message
+    assert "12 decoded images need 36.9 kB in" in message  # 12 x 32 x 32 x 3 bytes
+    assert "where 1.0 kB are free" in message
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
@@ -299,7 +299,9 @@ def test_where_the_cache_lies_and_how_large_it_is_are_told_once(
 ) -> None:
     opened(images)
     said = capsys.readouterr().err
-    assert f"decoded images are kept in {images.parent / 'cache' / 'cnnbench' / 'folders'} (0.1 MB)" in said
+    assert (
+        f"decoded images are kept in {images.parent / 'cache' / 'cnnbench' / 'folders'} (61.8 kB)" in said
+    )  # 20 images, and a header of 128 bytes for each split
     opened(images)
     assert capsys.readouterr().err == ""
 

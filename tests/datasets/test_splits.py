@@ -1,5 +1,7 @@
 """Which images are chosen out of many."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from dataset_helpers import DECODED, SPEC, fake, per_class
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils import compute_class_weight
 
-from cnnbench.datasets.splits import balanced_weights, evenly_spaced, holdout, subsample, with_pixel_stats
+from cnnbench.datasets.splits import balanced_weights, divided, evenly_spaced, holdout, subsample, with_pixel_stats
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
 
@@ -41,6 +43,51 @@ def test_a_class_too_small_to_split_is_refused(labels: list[int]) -> None:
     with pytest.raises(CnnbenchError, match="too few images") as refused:
         holdout(fake(labels), fraction=0.1)
     assert refused.value.code == Exit.DATA
+
+
+def test_a_class_too_small_to_split_is_named() -> None:
+    with pytest.raises(CnnbenchError, match="class dog has too few images"):
+        holdout(fake([0, 0, 0, 1]), fraction=0.1, class_names=("cat", "dog"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), min_size=20, max_size=60), data=st.data())
+def test_units_are_never_divided_and_every_part_has_every_class(
+    sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Units of up to 6 images of one class each, at least three a class."""
+    sizes = [*sizes, *((label, 1) for label in range(4) for _ in range(3))]
+    labels = [label for label, size in sizes for _ in range(size)]
+    units = [f"unit {number}" for number, (_, size) in enumerate(sizes) for _ in range(size)]
+    options: dict[str, Any] = {"fractions": {"val": 0.15, "test": 0.15}, "class_names": "abcd"}
+    parts = divided(labels, units, **options)
+    where = {(unit, part) for unit, part in zip(units, parts, strict=True)}
+    assert len(where) == len(sizes)
+    assert {(part, label) for part, label in zip(parts, labels, strict=True)} == {
+        (part, label) for part in ("train", "val", "test") for label in range(4)
+    }
+    order = data.draw(st.permutations(range(len(labels))))
+    again = divided([labels[place] for place in order], [units[place] for place in order], **options)
+    assert again == [parts[place] for place in order]
+
+
+@pytest.mark.parametrize("count", [10, 20, 33, 100, 1000])
+def test_single_images_are_divided_by_rounded_shares(count: int) -> None:
+    parts = divided(
+        [0] * count, [str(n) for n in range(count)], fractions={"val": 0.15, "test": 0.15}, class_names=["a"]
+    )
+    held = max(1, round(0.15 * count))
+    assert [parts.count(part) for part in ("train", "val", "test")] == [count - 2 * held, held, held]
+
+
+def test_a_few_large_groups_still_give_each_part_one() -> None:
+    units = [f"{number // 100}" for number in range(300)]
+    parts = divided([0] * 300, units, fractions={"val": 0.15, "test": 0.15}, class_names=["a"])
+    assert {*parts} == {"train", "val", "test"}
+    with pytest.raises(
+        CnnbenchError, match="class a has too few images to split off val and test: 2 that may be parted"
+    ):
+        divided([0] * 200, units[:200], fractions={"val": 0.15, "test": 0.15}, class_names=["a"])
 
 
 @st.composite

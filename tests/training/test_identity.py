@@ -40,6 +40,7 @@ def changed(key: str, value: Any) -> RunConfig:
         ("data.root", "/elsewhere"),
         ("data.folder", "/elsewhere"),
         ("data.download", True),
+        ("data.skip_broken", True),  # the hash of the images says what is left
         ("trainer.accelerator", "cpu"),
         ("trainer.deterministic", True),
         ("trainer.log_every_n_steps", 1),
@@ -113,6 +114,15 @@ def test_how_files_were_decoded_is_part_of_it_and_what_was_only_measured_is_not(
         for value in (None, chosen, replace(chosen, background=0), replace(chosen, shift=4), replace(chosen, border=1))
     }
     assert len(hashes) == 4
+
+
+def test_the_version_of_pillow_counts_where_it_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = records.replace(DATA, preprocessing=Preprocessing(background=255, shift=8, border=200, mode="RGB"))
+    before = identity(CONFIG, DATA), identity(CONFIG, files)
+    version = metadata.version
+    monkeypatch.setattr(module.metadata, "version", lambda name: "0.1" if name == "pillow" else version(name))
+    now = identity(CONFIG, DATA), identity(CONFIG, files)
+    assert [then == again for then, again in zip(before, now, strict=True)] == [True, False]
 
 
 def test_the_images_and_their_record_give_the_same_hash() -> None:
