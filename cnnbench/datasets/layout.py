@@ -77,8 +77,8 @@ class Listing:
 
     @property
     def sha256(self) -> str:
-        """Over (split, class, hash of the encoded file) of every image, in an order of their own."""
-        lines = sorted(
+        """Over (split, class, hash of the encoded file) of every image; their order is that of class and content."""
+        lines = (
             f"{split}\0{self.class_names[entry.label]}\0{entry.sha256}\n"
             for split, entries in self.splits.items()
             for entry in entries
@@ -135,9 +135,11 @@ def _of_tree(tree: Tree, folder: Path) -> Layout:
         return of_folders(tree, folder, expected=EXPECTED)
     known = {file.name: file for file in tree.files}
     layout = of_tables(tables, found=partial(_in_tree, known, None if is_archive(folder) else folder))
-    told = {image.file.name for image in layout.found} | {table.name for table, _ in tables}
+    rank = {file.name: place for place, file in enumerate(tree.files)}  # a compressed archive is read front to back
+    found = tuple(sorted(layout.found, key=lambda image: rank.get(image.file.name, len(rank))))
+    told = {image.file.name for image in found} | {table.name for table, _ in tables}
     others = [Skipped(file.name, "in no table") for file in tree.files if file.name not in told]
-    return replace(layout, skipped=(*tree.skipped, *others), unreadable=tree.unreadable)
+    return replace(layout, found=found, skipped=(*tree.skipped, *others), unreadable=tree.unreadable)
 
 
 def _only_folder(tree: Tree, folder: Path) -> str:

@@ -427,6 +427,16 @@ def test_everything_that_is_passed_over_is_told(tmp_path: Path) -> None:
     }
 
 
+def test_members_are_read_in_the_order_of_their_archive(pets: Path, tmp_path: Path) -> None:
+    """In another one, a compressed archive would be unpacked from its beginning for every image."""
+    as_csv(pets, tmp_path)
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "scattered", ".")
+        names = [name.removeprefix("./") for name in archive.getnames() if name.endswith(".png")]
+    entries = [entry for part in read_listing(tmp_path / "x.tar.gz").splits.values() for entry in part]
+    assert [entry.name for entry in sorted(entries, key=lambda entry: entry.place)] == names
+
+
 def test_files_that_a_table_does_not_list_are_told(pets: Path, tmp_path: Path) -> None:
     folder = as_folder_with_csv(pets, tmp_path)
     random_images(folder, ["more.png"])

@@ -360,6 +360,11 @@ def test_a_folder_may_be_a_path_and_a_dataset_is_a_name(tmp_path: Path) -> None:
         ImageData(5)  # type: ignore[arg-type]
 
 
+def test_an_option_that_the_dataset_does_not_use_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match=r"data\.size is 28: the data set mnist5k does not use it"):
+        ImageData("mnist5k", size=28)
+
+
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="batch_size is 0"):
         ImageData(DataConfig(batch_size=0))
