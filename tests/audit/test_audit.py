@@ -52,6 +52,27 @@ def test_what_was_planted_is_found_and_nothing_else() -> None:
     assert audit.counts["train"] == {"blue": 12, "green": 14, "red": 41}
 
 
+def test_copies_are_what_one_sees_and_of_one_size() -> None:
+    folder = clean(Path("photos"))
+    for name, hidden in (("train/red/icon", 0), ("test/red/icon", 200)):
+        pixels = np.full((8, 8, 4), hidden, np.uint8)
+        pixels[..., 3] = 0
+        pixels[2:5, 2:5] = (10, 20, 30, 255)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    row = np.random.RandomState(5).randint(0, 256, 64, np.uint8)
+    Image.fromarray(row.reshape(4, 16)).save(folder / "train/blue/wide.png")
+    Image.fromarray(row.reshape(16, 4)).save(folder / "test/blue/high.png")
+    assert named(found(folder).copies) == {frozenset({"train/red/icon.png", "test/red/icon.png"})}
+
+
+def test_only_images_of_two_splits_that_are_no_flat_ones_look_alike() -> None:
+    folder = clean(Path("photos"))
+    Image.open(folder / "train/red/0.png").save(folder / "train/red/recompressed.jpg", quality=95)
+    Image.new("RGB", (40, 32), (9, 9, 9)).save(folder / "train/red/flat.png")
+    Image.new("RGB", (40, 32), (10, 10, 10)).save(folder / "test/red/flat.png")
+    assert found(folder).near == ()
+
+
 def test_a_leak_into_a_drawn_split_is_found() -> None:
     """Copies by their bytes are kept together where splits are drawn; copies in another format are not."""
     for label, name in enumerate(("one", "other")):

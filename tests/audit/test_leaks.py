@@ -1,5 +1,6 @@
 """What `fit` warns of: images of the user's that are trained on and scored."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_they_are_counted_by_the_pixels_that_the_network_sees(monkeypatch: pytes
     assert leaks.warning(found, data).startswith(words)
     monkeypatch.setattr(leaks, "_hashes", lambda split: pytest.fail("it was counted before"))
     assert leaks.leaks_of(data) == found
+
+
+def test_counts_are_not_those_of_other_pixels_of_the_same_files() -> None:
+    """The hash of the data is of the files; how they are decoded is a choice of its own."""
+    data = opened(faulty(Path("photos")))
+    assert data.preprocessing is not None
+    first = leaks.leaks_of(data)
+    all_alike = replace(data.test, images=np.repeat(data.train.images[:1], len(data.test), axis=0))
+    chosen = replace(data.preprocessing, background=7)
+    assert leaks.leaks_of(replace(data, test=all_alike, preprocessing=chosen)).test == len(data.test) != first.test
 
 
 def test_a_clean_folder_has_none() -> None:

@@ -20,6 +20,7 @@ from torch import nn
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.confidence import expected_calibration_error
+from cnnbench.analysis.selective import answered
 from cnnbench.analysis.temperature import fit_temperature
 from cnnbench.architectures.layers import Normalize
 from cnnbench.bundles import bundle as bundle_module
@@ -483,6 +484,12 @@ def test_calibrated_probabilities_have_the_temperature_of_the_validation_images(
         for value in (1.0, manifest.calibration.temperature)
     ]
     assert [manifest.calibration.ece_before, manifest.calibration.ece_after] == pytest.approx(errors, abs=1e-6)
+    assert manifest.thresholds
+    for offered in manifest.thresholds:
+        for claimed, split in ((offered.val, table), (offered.test, tested)):
+            probabilities = scipy.special.softmax(np.array(split["logits"]) / temperature, axis=1)
+            here = answered(probabilities, np.array(split["label"]), threshold=offered.threshold)
+            assert abs(here.images - claimed.images) <= 1  # the temperature is rounded to float32
     card = (calibrated / "README.md").read_text()
     assert f"{100 * errors[0]:.2f} % without, {100 * errors[1]:.2f} % with it" in card
     assert "--probabilities calibrated" in card
