@@ -30,7 +30,7 @@ Draw = Callable[[ImageDraw.ImageDraw, int, int, int], None]
 
 def _arrow(direction: int) -> Draw:
     def draw(on: ImageDraw.ImageDraw, x: int, y: int, half: int) -> None:
-        points = [(-half, -2), (0, -2), (0, -half), (half, 0), (0, half), (0, 2), (-half, 2)]  # to the right
+        points = [(-half, -8), (0, -8), (0, -half), (half, 0), (0, half), (0, 8), (-half, 8)]  # to the right
         turned = {0: lambda a, b: (a, b), 1: lambda a, b: (-a, b), 2: lambda a, b: (b, -a)}[direction]
         on.polygon([(x + a, y + b) for a, b in (turned(*point) for point in points)], fill=0)
 
@@ -46,8 +46,8 @@ def _circle(on: ImageDraw.ImageDraw, x: int, y: int, half: int) -> None:
 
 
 def _cross(on: ImageDraw.ImageDraw, x: int, y: int, half: int) -> None:
-    on.line((x - half, y - half, x + half, y + half), fill=0, width=4)
-    on.line((x - half, y + half, x + half, y - half), fill=0, width=4)
+    on.line((x - half, y - half, x + half, y + half), fill=0, width=16)
+    on.line((x - half, y + half, x + half, y - half), fill=0, width=16)
 
 
 ARROWS: dict[str, Draw] = {"right": _arrow(0), "left": _arrow(1), "up": _arrow(2)}
@@ -55,14 +55,19 @@ ICONS: dict[str, Draw] = {"square": _square, "circle": _circle, "cross": _cross}
 
 
 def drawn(folder: Path, kinds: dict[str, Draw], finish: Callable[[Image.Image], Image.Image]) -> None:
-    """Black objects on white, anywhere and of any size, each changed by `finish` before it is saved."""
+    """Dark objects on white, anywhere, of any size and shade, each changed by `finish` before it is saved.
+
+    They are drawn four times as large, so that hardly two are alike: an image of the test is none of the training.
+    """
     random = np.random.RandomState(0)
     for split, count in PER_CLASS.items():
         for name, draw in kinds.items():
             for index in range(count):
-                image = Image.new("L", (SIDE, SIDE), 255)
-                x, y = random.randint(11, SIDE - 11, 2)
-                draw(ImageDraw.Draw(image), int(x), int(y), int(random.randint(6, 10)))
+                image = Image.new("L", (4 * SIDE, 4 * SIDE), 255)
+                x, y = random.randint(44, 4 * SIDE - 44, 2)
+                draw(ImageDraw.Draw(image), int(x), int(y), int(random.randint(24, 40)))
+                shade = int(random.randint(100))
+                image = image.point(lambda level, shade=shade: level or shade).resize((SIDE, SIDE))
                 _save(finish(image), folder / split / name / f"{index}.png")
 
 

@@ -255,6 +255,42 @@ def test_a_manifest_that_does_not_fit_is_one_line(
     assert word in done.stderr
 
 
+RULES = {**predict.FOLLOWED, "background": 0, "shift": 8, "border": 0, "mode": "L"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"orientation": "as stored"},
+        {"resize": "bilinear"},
+        {"inverted": True},
+        {"background": 256},
+        {"background": None},
+        {"shift": 9},
+        {"mode": "RGB"},
+    ],
+    ids=str,
+)
+def test_a_preprocessing_that_it_does_not_follow_is_refused(
+    changes: dict[str, object], bundle: Path, tmp_path: Path
+) -> None:
+    copy = edited(bundle, tmp_path, preprocessing=RULES | changes)
+    with pytest.raises(predict.BundleError, match=f"has the {next(iter(changes))} .* does not follow"):
+        predict.Model(copy)
+    predict.Model(edited(bundle, tmp_path / "fitting", preprocessing=RULES))
+
+
+def test_a_manifest_without_preprocessing_is_read_as_before(bundle: Path, tmp_path: Path) -> None:
+    """Transparency is ignored, and Pillow resizes both axes at once."""
+    pixels = np.random.RandomState(0).randint(0, 256, (90, 31, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "x.png")
+    copy = edited(bundle, tmp_path, preprocessing=None)
+    expected = np.asarray(image.convert("L").resize((28, 28), Image.Resampling.BILINEAR))
+    assert np.array_equal(predict.Model(copy).read(tmp_path / "x.png")[0, :, :, 0], expected)
+    assert not np.array_equal(predict.Model(bundle).read(tmp_path / "x.png")[0, :, :, 0], expected)
+
+
 # --- damaged files ----------------------------------------------------------------------------------------------------
 
 
