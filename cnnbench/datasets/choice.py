@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.cache import cache_folder
-from cnnbench.datasets import OPTIONS, Decoded, Source, contract, dataset, decoding
+from cnnbench.datasets import OPTIONS, Decoded, Source, border, contract, dataset
 from cnnbench.datasets.splits import holdout, subsample
 from cnnbench.records.schema import DataChoice, DataConfig, DataRecord
 from cnnbench.registry import hint
@@ -187,7 +187,7 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
         train=train,
         val=val,
         test=decoded.test,
-        preprocessing=decoded.preprocessing or decoding.of_arrays(decoded.train),
+        preprocessing=decoded.preprocessing or border.of_arrays(decoded.train),
         notes=decoded.notes,
         broken=decoded.broken,
     )

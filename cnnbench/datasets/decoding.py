@@ -10,25 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from cnnbench.datasets.border import BLACK, SAMPLE, USUAL_SHIFT, WHITE, mode_of, with_border
 from cnnbench.datasets.splits import evenly_spaced
 from cnnbench.runtime import predict
-from cnnbench.types import CnnbenchError, Exit, Preprocessing, Split
+from cnnbench.types import CnnbenchError, Exit, Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Item = str | Path | BinaryIO | Callable[[], BinaryIO]
 """An image file: where it lies, one that is open for reading, or what opens it."""
-
-BLACK, WHITE = 0, 255
-USUAL_SHIFT = 8
-"""Of values of 16 bits, where no training image has any."""
-SAMPLE = 100
-"""Training images of which the border is looked at."""
 
 
 @dataclass
@@ -45,7 +40,7 @@ class _Seen:
     """Images of which some pixel is."""
 
 
-def choose(items: Sequence[Item], *, size: int, channels: int) -> Preprocessing:
+def choose(items: Sequence[Item], *, size: int, channels: int, order: Sequence[int] | None = None) -> Preprocessing:
     """What is chosen for all files of a data set, from those of its training split.
 
     - The shift of 16-bit values is the least after which the largest of them all is at most 255: 8 for values that fill
@@ -59,28 +54,18 @@ def choose(items: Sequence[Item], *, size: int, channels: int) -> Preprocessing:
         items: The training files, in an order that is the same however they lie; open ones are wound back.
         size: Side in pixels of the decoded images.
         channels: 3 for colour, 1 for gray.
+        order: Their places in an order in which they are fast to read, which changes nothing else.
     """
-    seen = _Seen()
-    for item in items:
-        _look(item, seen)
+    seen, order = _Seen(), range(len(items)) if order is None else order
+    for place in order:
+        _look(items[place], seen)
     shift = max(0, seen.largest.bit_length() - 8) if seen.largest else USUAL_SHIFT
     background = BLACK if 2 * seen.light > 255 * seen.alpha else WHITE
-    chosen = Preprocessing(background=background, shift=shift, border=background, mode=_mode(channels))
-    some = [items[index] for index in evenly_spaced(len(items), min(SAMPLE, len(items)))]
+    chosen = Preprocessing(background=background, shift=shift, border=background, mode=mode_of(channels))
+    sample = {*evenly_spaced(len(items), SAMPLE).tolist()}
+    some = [items[place] for place in order if place in sample]
     images = [image for item in some if (image := _decoded(item, chosen, size)) is not None]
-    return _with_border(chosen, np.stack(images), keep=bool(seen.transparent)) if images else chosen
-
-
-def of_arrays(train: Split) -> Preprocessing | None:
-    """What is chosen for a data set that came as arrays, from its training images; None where no file has its channels.
-
-    As in `choose`, where no image is transparent and none has 16 bits.
-    """
-    images = train.images[evenly_spaced(len(train), min(SAMPLE, len(train)))]
-    if images.shape[3] not in (1, 3):
-        return None
-    usual = Preprocessing(background=WHITE, shift=USUAL_SHIFT, border=WHITE, mode=_mode(images.shape[3]))
-    return _with_border(usual, images, keep=False)
+    return with_border(chosen, np.stack(images), keep=bool(seen.transparent)) if images else chosen
 
 
 def decode(item: Item, preprocessing: Preprocessing, *, size: int, name: str = "") -> np.ndarray:
@@ -106,23 +91,6 @@ def pixels(item: Item, preprocessing: Preprocessing, *, size: int) -> np.ndarray
     channels = 3 if preprocessing.mode == "RGB" else 1
     with _opened(item) as file:
         return predict.decode(file, size, size, channels, rules=asdict(preprocessing))
-
-
-def border_level(images: np.ndarray) -> int:
-    """The mean gray level, rounded, of the outermost pixels of images `(N, H, W, C)` uint8."""
-    inner = images[:, 1:-1, 1:-1]
-    total = int(images.sum(dtype=np.int64)) - int(inner.sum(dtype=np.int64))
-    return round(total / (images.size - inner.size))
-
-
-def _with_border(chosen: Preprocessing, images: np.ndarray, *, keep: bool) -> Preprocessing:
-    border = border_level(images)
-    background = chosen.background if keep else (BLACK if border < 128 else WHITE)
-    return Preprocessing(background=background, shift=chosen.shift, border=border, mode=chosen.mode)
-
-
-def _mode(channels: int) -> Any:
-    return "RGB" if channels == 3 else "L"
 
 
 def _decoded(item: Item, chosen: Preprocessing, size: int) -> np.ndarray | None:

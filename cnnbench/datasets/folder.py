@@ -101,7 +101,8 @@ def _chosen(train: Sequence[Entry], source: Source) -> Preprocessing:
     try:
         return msgspec.json.decode(cache.read_bytes(), type=Preprocessing)
     except (OSError, msgspec.DecodeError):  # none there, or of another version
-        chosen = choose([entry.opened for entry in train], size=source.size, channels=source.channels)
+        fast = sorted(range(len(train)), key=lambda place: train[place].place)
+        chosen = choose([entry.opened for entry in train], size=source.size, channels=source.channels, order=fast)
     with suppress(OSError, CnnbenchError), records.replacing(cache) as partial:  # without it, it is chosen again
         partial.write_bytes(msgspec.json.encode(chosen))
     return chosen

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnbench.datasets import Source, decoding
+from cnnbench.datasets import Source
+from cnnbench.datasets.border import border_level, of_arrays
 from cnnbench.datasets.choice import load
-from cnnbench.datasets.decoding import border_level, choose, decode
+from cnnbench.datasets.decoding import choose, decode
 from cnnbench.runtime import predict
 from cnnbench.types import CnnbenchError, Preprocessing, Split
 
@@ -86,11 +87,11 @@ def test_where_nothing_is_transparent_it_is_the_side_of_the_border(
     found = choose(saved(tmp_path, image), size=8, channels=channels)
     assert (found.background, found.border) == (background, border)
     arrays = np.asarray(image.convert(found.mode)).reshape(1, 8, 8, channels)
-    assert decoding.of_arrays(Split(arrays, np.zeros(1, np.int64))) == found
+    assert of_arrays(Split(arrays, np.zeros(1, np.int64))) == found
 
 
 def test_arrays_that_no_image_file_has_the_channels_of_have_no_preprocessing() -> None:
-    assert decoding.of_arrays(Split(np.zeros((2, 4, 4, 12), np.uint8), np.zeros(2, np.int64))) is None
+    assert of_arrays(Split(np.zeros((2, 4, 4, 12), np.uint8), np.zeros(2, np.int64))) is None
 
 
 def test_the_border_is_the_outermost_pixels() -> None:
@@ -119,6 +120,12 @@ def test_the_shift_brings_the_largest_value_of_all_to_eight_bits(
 
 def test_without_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
     assert choose(saved(tmp_path, Image.new("L", (4, 4), 9)), size=4, channels=1).shift == 8
+
+
+def test_the_order_of_reading_changes_nothing(tmp_path: Path) -> None:
+    paths = saved(tmp_path, *[Image.new("L", (4, 4), level) for level in range(150)], deep(4095), icon(200))
+    backwards = range(len(paths))[::-1]
+    assert choose(paths, size=4, channels=1, order=backwards) == choose(paths, size=4, channels=1)
 
 
 def test_broken_files_are_left_to_decoding(tmp_path: Path) -> None:
