@@ -196,7 +196,7 @@ def _settled(folder: Path, layout: Layout, hashes: Hashes, *, shares: Mapping[st
             digest = image.file.sha256 or hashes.of(image.file)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            unreadable.append(Skipped(image.file.name, f"cannot be read: {reason}"))
+            unreadable.append(Skipped(image.file.name, reason))
             continue
         name, label = shown(image.file.name), labels[image.class_name]
         entries.append(Entry(name, label, image.file.opened, digest, image.group, place))

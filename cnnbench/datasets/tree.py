@@ -185,7 +185,7 @@ def _entries(folder: Path, prefix: str, unreadable: list[Skipped]) -> Iterator[t
         with os.scandir(folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        unreadable.append(Skipped(prefix.rstrip("/") or str(folder), f"cannot be read: {error.strerror}"))
+        unreadable.append(Skipped(prefix.rstrip("/") or str(folder), error.strerror or "cannot be listed"))
         return
     for entry in entries:
         name = f"{prefix}{entry.name}"

@@ -253,14 +253,20 @@ def test_own_images_are_trained_tested_and_named(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
     _tiny_folder(Path("mine"))
-    arguments = [*LENET, "--data.dataset", "folder", "--data.folder", "mine", "--data.name", "pets"]
+    Path("mine/train/cats/broken.png").write_bytes(b"broken")
+    arguments = [*LENET, "--data.folder", "mine", "--data.name", "pets", "--data.skip_broken", "true"]
+    capsys.readouterr()
     assert main(["fit", *arguments, "--trainer.max_epochs", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "left out, cannot be read: 1 (train/cats/broken.png)" in said
+    assert "images: train 16 (cats 8, dogs 8); val 4 (cats 2, dogs 2); test 4 (cats 2, dogs 2)" in said
     assert main(["test", *arguments]) == 0
     result = json.loads(Path("runs/pets_lenet5/seed1/result.json").read_text())
     assert result["data"]["name"] == "pets"
     assert result["spec"]["num_classes"] == 2
     assert result["test"]["images"] == 4  # 15 % of 12 images of each of two classes
     assert result["class_names"] == ["cats", "dogs"]
+    assert (result["data"]["broken"], result["data"]["skip_broken"]) == (1, True)
     table = pq.read_table("runs/pets_lenet5/seed1/predictions.parquet").to_pydict()
     for file, label in zip(table["file"], table["label"], strict=True):
         assert file.startswith(f"train/{('cats', 'dogs')[label]}/")

@@ -17,7 +17,8 @@ import pytest
 from dataset_helpers import save_images
 from PIL import Image
 
-from cnnbench.datasets import hashes
+from cnnbench.datasets import Source, hashes
+from cnnbench.datasets.choice import load
 from cnnbench.datasets.hashes import sha256
 from cnnbench.datasets.layout import Entry, Listing, read_listing
 from cnnbench.types import CnnbenchError, Exit
@@ -461,6 +462,24 @@ def test_linked_folders_of_classes_are_followed(pets: Path, tmp_path: Path) -> N
     for split in PER_CLASS:
         (tmp_path / "x" / split).symlink_to(pets / split)
     assert read_listing(tmp_path / "x").sha256 == read_listing(pets).sha256
+
+
+def test_a_folder_that_cannot_be_listed_is_among_the_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_images(tmp_path / "x", [*named("{}/{}.png", 10), "cat/private/0.png"])
+    scandir = os.scandir
+
+    def refuses(path: Path) -> Any:
+        if Path(path).name == "private":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    listing = read_listing(tmp_path / "x")
+    assert [(broken.name, broken.reason) for broken in listing.unreadable] == [("cat/private", "Permission denied")]
+    with pytest.raises(CnnbenchError, match="private as an image: Permission denied"):
+        load("folder", Source(tmp_path, tmp_path / "x"))
 
 
 def test_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
