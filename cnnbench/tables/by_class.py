@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnbench.tables.rows import Row
 
 
-def with_classes(row: Row, tested: Sequence[Run], names: Sequence[str]) -> Row:
+def with_classes(row: Row, tested: Sequence[Run], *, names: Sequence[str]) -> Row:
     """With its figures by class, where the predictions or the records have them."""
     from cnnbench.analysis import per_class
 

@@ -235,7 +235,7 @@ def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = Non
     tested = [run for run in runs if run.record.test]
     predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
     row = _with_accuracy(_basic_row(runs, gathered.failures), tested, predictions)
-    row = with_classes(row, tested, class_names_of(runs[0].record, gathered))
+    row = with_classes(row, tested, names=class_names_of(runs[0].record, gathered))
     row = _with_behaviour(_with_training(row, runs), tested, predictions)
     row = _with_bundle(row, _bundle_of(tested, gathered.bundles), gathered.latencies)
     return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cnnbench import records
 from cnnbench.records import io
 from cnnbench.records.bundle import Manifest, PrecisionFile, file_name
-from cnnbench.records.schema import Failure, Robustness, RunRecord
+from cnnbench.records.schema import ClassTally, Failure, Robustness, RunRecord
 from cnnbench.types import DIRECTIONS, INVISIBLE, TAGS, CnnbenchError, Cost, Exit, ImageSpec, printable
 
 HIDDEN = "".join((*DIRECTIONS, *INVISIBLE, *map(chr, TAGS)))
@@ -28,6 +28,9 @@ PLAIN: dict[object, st.SearchStrategy[Any]] = {
     str: st.text(st.characters(exclude_categories=("Cc", "Co", "Cs", "Zl", "Zp"), exclude_characters=HIDDEN)),
     bool: st.booleans(),
     type(None): st.none(),
+    ClassTally: st.lists(st.integers(0, 2**40), min_size=1).map(  # all right, and one image at least
+        lambda counts: ClassTally(images=(1, *counts), correct=(1, *counts), predicted=(1, *counts))
+    ),
     ImageSpec: st.builds(
         ImageSpec,
         *[st.integers(1, 512)] * 2,
