@@ -59,6 +59,9 @@ class Row:
     verdict: str
 
 
+ON_PARAMETERS = "MACs on parameters alone, not counted"
+
+
 def chosen(drawn: int) -> list[str]:
     """One small network of each file, and `drawn` of all others by a fixed seed."""
     smallest = [min(sorted(names), key=_rank) for _, names in sorted(_module_to_models.items())]
@@ -105,12 +108,12 @@ def against_torch(name: str, spec: ImageSpec, description: NetworkDescription) -
     except (RuntimeError, NotImplementedError) as error:
         return f"not counted on the meta device: {type(error).__name__}"
     if per_image == cost.macs:
-        return f"{one - per_image:,} MACs on parameters alone, not counted"
+        return f"{one - per_image:,} {ON_PARAMETERS}"
     return f"? {one:,} MACs"
 
 
-def against_fvcore(name: str, spec: ImageSpec, description: NetworkDescription) -> str:
-    """`=`, or the ratio of fvcore's count to ours with the products that it has no count for."""
+def against_fvcore(name: str, spec: ImageSpec, description: NetworkDescription, *, torch_says: str) -> str:
+    """`=`, or the ratio of fvcore's count to ours with the reason, such as products that it has no count for."""
     from fvcore.nn import FlopCountAnalysis
 
     timm.layers.set_fused_attn(False)  # fvcore has no count for the fused operator
@@ -123,6 +126,9 @@ def against_fvcore(name: str, spec: ImageSpec, description: NetworkDescription) 
         return "="
     missing = [op.removeprefix("aten::") for op in analysis.unsupported_ops() if "mm" in op or "attention" in op]
     reason = description.cost.form or (f"no count for {', '.join(missing)}" if missing else "")
+    alone, found_alone, _ = torch_says.partition(f" {ON_PARAMETERS}")
+    if found_alone and found == description.cost.macs + int(alone.replace(",", "")):
+        reason = "with those on parameters alone"
     return f"{'' if reason else '? '}{found / max(1, description.cost.macs):.4f} x {reason}".strip()
 
 
@@ -138,7 +144,7 @@ def examined(name: str, fvcore_below: float) -> Row:
     fvcore_says = "not run"
     if cost.macs < fvcore_below:
         try:
-            fvcore_says = against_fvcore(name, spec, description)
+            fvcore_says = against_fvcore(name, spec, description, torch_says=torch_says)
         except Exception as error:  # fvcore traces with torch.jit, which many networks refuse
             fvcore_says = f"fails: {first_line(error)[:60]}"
     contradicted = [d for d in layers if d.layer.field and d.measured_field and d.layer.field != d.measured_field]

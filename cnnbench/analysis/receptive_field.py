@@ -154,6 +154,8 @@ def _extent(output: Tensor, pixels: Tensor, layer: Layer, axis: int) -> Sides | 
         places = [side for side in origin.sides if side is not None]
     if output.ndim == 3 and not places:  # tokens: the sum over all channels of one
         places = [1]
+    if layer.kind == "linear" and places and output.ndim - 1 not in places:  # windows and the positions within them
+        places = [*range(1, output.ndim - 1)]
     starts = {place: output.shape[place] // 2 for place in places}
     along = origin.sides[axis] if origin.sides else None
     steps = range(origin.periods[axis]) if along is not None else range(1)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from analysis_helpers import LARGE, OTHERS, VIT, apart, layers_of
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from small_graphs import STEPS, Function, conv, space_to_depth, sum_in_place, windows
 from torch import Tensor, nn
@@ -239,6 +239,20 @@ def test_fields_worked_out_by_hand(name: str) -> None:
     assert (layers[-1].field, found[-1]) == (expected, expected)
 
 
+def test_a_linear_layer_within_windows_reads_one_position() -> None:
+    """Windows of 4x4 positions, as Twins and Swin cut them; each position is 2x2 pixels."""
+
+    def function(x: Tensor, patches: nn.Module, within: nn.Module, after: nn.Module) -> Tensor:
+        maps = patches(x).permute(0, 2, 3, 1)
+        rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
+        windows_of = maps.reshape(1, rows, 4, columns, 4, 3).transpose(2, 3)
+        return after(within(windows_of).transpose(2, 3).reshape(maps.shape).permute(0, 3, 1, 2))
+
+    layers, found = fields(Function(function, nn.Conv2d(3, 3, 2, 2), nn.Linear(3, 3), conv()))
+    assert [layer.field for layer in layers[:2]] == found[:2] == [(2, 2), (2, 2)]
+    assert found[-1] == (6, 6)
+
+
 def test_a_product_of_positions_is_not_followed() -> None:
     def function(x: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
         tokens = before(x).flatten(2)
@@ -288,6 +302,10 @@ def test_formula_gradients_and_finite_differences_agree(names: list[str], seed: 
         nn.init.uniform_(parameter, 0.5, 1)
     twin = copy.deepcopy(network).float()
     side = 48
+    try:
+        network(torch.zeros(1, 3, side, side, dtype=torch.float64))
+    except RuntimeError:  # an odd side, which a pixel unshuffle does not take
+        reject()
     layers, found = fields(twin, side)
     field = layers[-1].field
     assert found[-1] == field
