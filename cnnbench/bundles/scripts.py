@@ -14,13 +14,12 @@ from cnnbench.runtime import predict
 VERSIONS = (
     "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
     "318bf6272637e8db7bcbea22d5ebab80278c76885fcad3a69c006fbd99650ec7",
-    "8ee428a208f01ebb5327349d9d69ca4ca858e0741ac01b1ce31e21561ce13866",
     "d5e800bf3e9d6a95c070b6ec1d0bfa2c7278f1bbebbc51fe72c4f6c2ae6440fe",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 IMPORTING = VERSIONS[:1]
 """Those that take a module of their own folder, such as numpy.py, for the installed one."""
-FOLLOWING = VERSIONS[3:]
+FOLLOWING = VERSIONS[2:]
 """Those that follow the preprocessing that a manifest states."""
 
 
