@@ -37,7 +37,7 @@ def test_it_is_the_first_of_all_that_are_tried(seed: int, count: int, level: flo
         assert here.images >= LEAST_ANSWERED
         assert here.correct >= level * here.images
         if found > 0:  # a step less answers more, and too many of these wrongly
-            below = answered(probabilities, labels, threshold=found - 1 / STEPS)
+            below = answered(probabilities, labels, threshold=(round(found * STEPS) - 1) / STEPS)
             assert below.correct < level * below.images
 
 

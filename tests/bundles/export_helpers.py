@@ -15,6 +15,7 @@ from torch import nn
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.analysis.cost import cost
+from cnnbench.analysis.per_class import tally
 from cnnbench.architectures import inception
 from cnnbench.architectures.handling import copy_network
 from cnnbench.architectures.layers import GlobalAveragePool, conv_bn_relu
@@ -150,6 +151,13 @@ class Forger:
             arrays = dict(stored)
         change(arrays)
         np.savez(self.path / name, **arrays)
+
+    def predictions(self, change: Callable[[Arrays], object]) -> None:
+        """Change reference.npz, and what the manifest claims of the classes with it."""
+        self.arrays("reference.npz", change)
+        with np.load(self.path / "reference.npz") as stored:
+            counts = tally(stored["labels"], stored["predictions"], classes=self.manifest.spec.num_classes)
+        self.claim(by_class=counts)
 
     def restate(self, precision: str = "fp32") -> None:
         """Give a file the metadata that the manifest states."""

@@ -50,7 +50,7 @@ def relabel(forger: Forger) -> None:
         assert len(rows) == 15
         arrays["labels"][rows] = arrays["predictions"][rows]
 
-    forger.arrays("reference.npz", change)
+    forger.predictions(change)
     more_right(forger)
 
 
@@ -186,14 +186,14 @@ CAUGHT = [
     of_claim("labels made to fit, and every claim with them", relabel, "rescore", "labels", rescore=True),
     of_claim(
         "reference predictions edited",
-        lambda forger: forger.arrays("reference.npz", predict_otherwise),
+        lambda forger: forger.predictions(predict_otherwise),
         "rescore",
         "differ from the stored",
         rescore=True,
     ),
     of_claim(
         "a golden image's reference prediction edited",
-        lambda forger: forger.arrays("reference.npz", predict_a_golden_image_otherwise),
+        lambda forger: forger.predictions(predict_a_golden_image_otherwise),
         "reference",
         "disagree on the class",
     ),
