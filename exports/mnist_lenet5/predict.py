@@ -41,6 +41,15 @@ except ImportError as error:
     sys.exit(6)
 
 SCHEMA = "cnnbench.bundle/3"
+FOLLOWED = {
+    "orientation": "upright",
+    "frame": "first",
+    "inverted": False,
+    "resize": "bilinear, width then height",
+    "antialias": True,
+    "aspect": "stretched",
+}
+"""Of a manifest's preprocessing, what is the same in all; `background`, `shift` and `mode` are a bundle's own."""
 
 
 class BundleError(ValueError):
@@ -71,11 +80,15 @@ class Model:
             if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
                 raise BundleError("its class_names are no list of texts")
             self._takes_pixels_as_they_are = self.manifest["contract"]["input"]["dtype"] == "uint8"
+            if self.rules is not None:
+                _check_rules(self.rules, self.size[2])
             files = [variant["precision"] for variant in self.manifest["variants"] if not variant["refused"]]
             if precision in files:
                 file = "model.onnx" if precision == "fp32" else f"model_{precision}.onnx"  # whatever the manifest says
                 self.session = session or self._open(bundle / file)
-                classes = {output.name: output.shape for output in self.session.get_outputs()}["logits"][-1]
+                outputs = {output.name: output.shape for output in self.session.get_outputs()}
+                self._gives_probabilities = "probabilities" in outputs
+                classes = outputs["logits"][-1]
                 if classes != len(self.class_names):
                     raise BundleError(f"the manifest names {len(self.class_names)} classes, the graph has {classes}")
         except Exception as error:  # ONNX Runtime has classes of its own, a manifest can be any JSON
@@ -103,12 +116,15 @@ class Model:
         Raises:
             ValueError: The images have another type or shape than the network takes.
         """
+        return self._run("logits", images)
+
+    def _run(self, output: str, images: np.ndarray) -> np.ndarray:
         # A small network takes so little time that checks ahead of it would be felt: they come where it fails.
         if not self._takes_pixels_as_they_are:
             self._check(images)
             images = as_input(images, self.manifest["contract"])
         try:
-            result: np.ndarray = self.session.run(["logits"], {"pixels": images})[0]  # any layout
+            result: np.ndarray = self.session.run([output], {"pixels": images})[0]  # any layout
         except Exception:
             self._check(images)  # ONNX Runtime looked at type and shape already; this says it better
             raise
@@ -121,7 +137,12 @@ class Model:
             ) from None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Softmax of the logits: `(N, H, W, C)` uint8 -> `(N, num_classes)` float32, each row summing to 1."""
+        """Probabilities `(N, num_classes)` float32 of images `(N, H, W, C)` uint8, each row summing to 1.
+
+        The graph's own where it has them, which may be calibrated; else the softmax of the logits.
+        """
+        if self._gives_probabilities:
+            return self._run("probabilities", images)
         logits = self.logits(images)
         weights: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
@@ -134,9 +155,23 @@ class Model:
             return [self.class_names[best[0]]]
         return [self.class_names[index] for index in best]
 
+    @property
+    def rules(self) -> dict[str, Any] | None:
+        """How image files become pixels; None in bundles of earlier versions. See `decode`."""
+        rules: dict[str, Any] | None = self.manifest.get("preprocessing")
+        return rules
+
     def read(self, path: str | Path) -> np.ndarray:
         """An image file as `(1, H, W, C)` uint8, see `decode`."""
-        return decode(path, *self.size)[None]
+        return decode(path, *self.size, rules=self.rules)[None]
+
+
+def _check_rules(rules: dict[str, Any], channels: int) -> None:
+    own = {"background": range(256), "shift": range(9), "mode": ["RGB" if channels == 3 else "L"]}
+    for name in (*FOLLOWED, *own):
+        value = rules.get(name)
+        if value not in own.get(name, [FOLLOWED.get(name)]):
+            raise BundleError(f"its preprocessing has the {name} {value!r}, which this predict.py does not follow")
 
 
 def as_input(images: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
@@ -147,10 +182,16 @@ def as_input(images: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
     return planes
 
 
-def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarray:
+def decode(path: Any, height: int, width: int, channels: int, *, rules: dict[str, Any] | None = None) -> np.ndarray:
     """An image file as `(height, width, channels)` uint8: upright, RGB or gray, resized whole with bilinear filtering.
 
-    Transparency is ignored; of 16 bits a channel the upper 8 are kept.
+    Args:
+        path: The file, or one that is open for reading bytes.
+        height: Of the result.
+        width: Of the result.
+        channels: 3 for RGB, 1 for gray.
+        rules: A manifest's `preprocessing`: transparent pixels are composited on its `background`, and a value of 16
+            bits becomes `min(value >> shift, 255)`. Without it transparency is ignored and the upper 8 bits are kept.
 
     Raises:
         OSError: The file is missing or is not an image that can be read, or no image file has so many channels.
@@ -168,15 +209,38 @@ def decode(path: str | Path, height: int, width: int, channels: int) -> np.ndarr
                 if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
                     raise OSError(f"its pixels are of mode {upright.mode}; expected 8 or 16 bits a channel")
                 if upright.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                    upright = Image.fromarray(_eight_bits(np.asarray(upright), upright.info, rules))
+                if upright.mode == "1" and upright.info.get("transparency") == 1:
+                    upright.info["transparency"] = 255  # white, whose number newer Pillow corrects itself
+                if rules and upright.has_transparency_data:
+                    upright = _composited(upright, rules["background"])
                 if upright.mode == "P":
                     upright = upright.convert("RGBA")  # as Pillow asks for where a palette has transparency
+                if rules or upright.mode == "LAB":
+                    upright = upright.convert("RGB")  # gray is that of RGB, whatever a file holds
                 upright = upright.convert("RGB" if channels == 3 else "L")
+                if rules:  # one axis a call: newer Pillow takes the cheaper one first, and rounds otherwise
+                    upright = upright.resize((width, upright.height), Image.Resampling.BILINEAR)
                 if upright.size != (width, height):
                     upright = upright.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(upright, dtype=np.uint8).reshape(height, width, channels)
     except Exception as error:  # of damaged files Pillow raises SyntaxError, struct.error, IndexError and others
         raise OSError(_reason(error)) from None
+
+
+def _eight_bits(values: np.ndarray, info: dict[Any, Any], rules: dict[str, Any] | None) -> np.ndarray:
+    """Values of 16 bits as uint8; those that a PNG names transparent are the background."""
+    gray: np.ndarray = np.minimum(values >> (rules["shift"] if rules else 8), 255).astype(np.uint8)
+    if rules and isinstance(info.get("transparency"), int):
+        gray[values == info["transparency"]] = rules["background"]
+    return gray
+
+
+def _composited(image: Any, level: int) -> Any:
+    """An image with transparency on a ground of one gray level."""
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", image.size, (level, level, level, 255)), image.convert("RGBA"))
 
 
 def find(folder: str, skipped: list[str]) -> Iterator[str | OSError]:
