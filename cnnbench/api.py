@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from cnnbench.records.bundle import Manifest
     from cnnbench.records.schema import NetworkChecks, RunConfig, RunRecord
     from cnnbench.runtime.predict import Model
+    from cnnbench.shipping.record import Decision
+    from cnnbench.shipping.ship import ship
     from cnnbench.sweeps.plan import plan as plan_sweep
     from cnnbench.sweeps.sweep import survey as survey_sweep
     from cnnbench.sweeps.sweep import sweep
@@ -68,6 +70,7 @@ __all__ = [
     "Classifier",
     "CnnbenchError",
     "Cost",
+    "Decision",
     "Decoded",
     "Exit",
     "ExportOptions",
@@ -117,6 +120,7 @@ __all__ = [
     "remove_clutter",
     "report_page",
     "run_lesson",
+    "ship",
     "survey_sweep",
     "sweep",
     "test",
@@ -127,6 +131,7 @@ __all__ = [
 
 PLACES = {
     "Classifier": "cnnbench.training.classifier:Classifier",
+    "Decision": "cnnbench.shipping.record:Decision",
     "Decoded": "cnnbench.datasets:Decoded",
     "ExportOptions": "cnnbench.bundles.bundle:ExportOptions",
     "ImageData": "cnnbench.training.data:ImageData",
@@ -165,6 +170,7 @@ PLACES = {
     "remove_clutter": "cnnbench.training.clean:remove_clutter",
     "report_page": "cnnbench.page.report:report_page",
     "run_lesson": "cnnbench.lab:run_lesson",
+    "ship": "cnnbench.shipping.ship:ship",
     "survey_sweep": "cnnbench.sweeps.sweep:survey",
     "sweep": "cnnbench.sweeps.sweep:sweep",
     "verify": "cnnbench.bundles.verify:verify_bundle",

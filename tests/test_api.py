@@ -103,6 +103,13 @@ def refused_download() -> bool:
     return True
 
 
+def refused_ship() -> bool:
+    """What it does is tested in tests/shipping."""
+    with pytest.raises(CnnbenchError, match="name a folder of images"):
+        cnnbench.ship()
+    return True
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "audit_folder": lambda world: len(cnnbench.audit_folder(image_folder()).images) == 20,
     "audit_page": lambda world: cnnbench.audit_page(cnnbench.audit_folder(image_folder())).sections,
@@ -138,6 +145,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "remove_clutter": lambda world: cnnbench.remove_clutter(["runs"], folders=[world.runs_dir]) == [],
     "report_page": lambda world: cnnbench.report_page(cnnbench.Material(gathered(world))).answers[0].name == "lenet5",
     "run_lesson": lambda world: cnnbench.run_lesson("losses").holds,
+    "ship": lambda world: refused_ship(),
     "survey_sweep": lambda world: cnnbench.survey_sweep(planned(world))[0].state == "done",
     "sweep": lambda world: swept(world).accuracy > 0.5,
     "test": lambda world: cnnbench.test(world.config, runs_dir=world.runs_dir).test.images == 500,  # type: ignore[union-attr]

@@ -25,7 +25,7 @@ Shell = Literal["bash", "zsh", "tcsh"]
 
 FOLDER = Path(__file__).parent
 STORY = (
-    "audit",
+    *("ship", "audit"),
     *("fit", "validate", "test", "predict", "sweep"),
     *("explain", "lab", "list", "download"),
     *("export", "verify", "classify"),

@@ -12,7 +12,7 @@ import numpy as np
 from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import OPTIONS, Decoded, Source, border, contract, dataset
-from cnnbench.datasets.splits import holdout, subsample
+from cnnbench.datasets.splits import folded, holdout, subsample, with_pixel_stats
 from cnnbench.records.schema import DataChoice, DataConfig, DataRecord
 from cnnbench.registry import hint
 from cnnbench.types import Augment, CnnbenchError, Dataset, Exit, Split
@@ -40,7 +40,7 @@ def open_choice(choice: DataChoice, *, download: bool = False) -> Dataset:
         split=choice.split,
         skip_broken=choice.skip_broken,
     )
-    data = load(choice.dataset, source, label=choice.name, train_images=choice.train_images)
+    data = load(choice.dataset, source, label=choice.name, train_images=choice.train_images, fold=choice.fold)
     return replace(data, augment=_augment(data, choice)) if isinstance(choice, DataConfig) else data
 
 
@@ -132,6 +132,7 @@ def describe(data: Dataset, choice: DataChoice) -> DataRecord:
         size=choice.size,
         channels=choice.channels,
         skip_broken=choice.skip_broken,
+        fold=choice.fold,
         sha256=data.sha256,
         train_images=len(data.train),
         val_images=len(data.val),
@@ -142,14 +143,22 @@ def describe(data: Dataset, choice: DataChoice) -> DataRecord:
     )
 
 
-def load(name: str, source: Source, *, label: str | None = None, train_images: int | None = None) -> Dataset:
+def load(
+    name: str,
+    source: Source,
+    *,
+    label: str | None = None,
+    train_images: int | None = None,
+    fold: str | None = None,
+) -> Dataset:
     """The dataset `name`, checked, with its validation split; records call it `label` if given.
 
-    With `train_images` the training split has only so many images; validation and test keep all of theirs.
+    With `train_images` the training split has only so many images; validation and test keep all of theirs. With `fold`,
+    such as 2/5, validation is that part of training and validation images.
 
     Raises:
-        CnnbenchError: Unknown name, or more training images wanted than there are (exit 2); missing, truncated or
-            altered data, or a label out of range (exit 3).
+        CnnbenchError: Unknown name, more training images wanted than there are, or a fold that is none (exit 2);
+            missing, truncated or altered data, or a label out of range (exit 3).
     """
     entry = dataset[name]
     builder = entry.load()
@@ -176,11 +185,15 @@ def load(name: str, source: Source, *, label: str | None = None, train_images: i
     train, val = decoded.train, decoded.val
     if val is None:
         train, val = holdout(train, fraction=0.1, class_names=decoded.class_names)
+    spec = decoded.spec
+    if fold is not None:
+        train, val = folded(train, val, fold=fold)
+        spec = with_pixel_stats(spec, train)  # what is validated on is not normalised by
     if train_images not in (None, len(train)):  # all of them need no copy
         train = subsample(train, train_images)
     return Dataset(
         label or default_name(name, source.split),
-        decoded.spec,
+        spec,
         decoded.class_names,
         decoded.augment,
         digest,

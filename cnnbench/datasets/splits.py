@@ -46,6 +46,50 @@ def held_out(labels: np.ndarray, *, fraction: float, class_names: Sequence[str] 
     return held
 
 
+FOLDS = range(2, 101)
+"""Into how many parts a cross-validation may divide."""
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """The number of a fold, from 1 on, and how many there are, from `2/5`.
+
+    Raises:
+        CnnbenchError: It is no fold (exit 2).
+    """
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and int(count) in FOLDS and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise CnnbenchError(f"data.fold is {text!r}: expected a fold such as 2/5, of {FOLDS[0]} to {FOLDS[-1]}")
+
+
+def folded(train: Split, val: Split, *, fold: str) -> tuple[Split, Split]:
+    """Training and validation images of one fold of a cross-validation over both, divided class by class.
+
+    Over all folds each image is validated on once.
+
+    Raises:
+        CnnbenchError: It is no fold (exit 2), or a class has fewer images than there are folds (exit 3).
+    """
+    number, count = parse_fold(fold)
+    labels = np.concatenate([train.labels, val.labels])
+    random = np.random.RandomState(SEED)
+    held = np.zeros(len(labels), dtype=bool)
+    first = 0  # where the folds begin to be dealt out, so that they come out equally large over all classes
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        if len(members) < count:
+            raise CnnbenchError(
+                f"data.fold {fold}: class {label} has {len(members)} images for training and validation; "
+                f"expected at least one for each of {count} folds",
+                Exit.DATA,
+            )
+        held[members[(np.arange(len(members)) + first) % count == number - 1]] = True
+        first += len(members)
+    names = None if train.names is None or val.names is None else np.concatenate([train.names, val.names])
+    both = Split(np.concatenate([train.images, val.images]), labels, names)
+    return subset(both, ~held), subset(both, held)
+
+
 def divided(
     labels: Sequence[int], units: Sequence[str], *, fractions: Mapping[str, float], class_names: Sequence[str]
 ) -> list[str]:

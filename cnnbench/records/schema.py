@@ -42,6 +42,8 @@ class DataChoice(Part, frozen=True, kw_only=True):
         channels: 3 for colour, 1 for gray, for the images of `folder`.
         skip_broken: Leave out files of `folder` that cannot be read, and record how many.
         train_images: Train on this many of the training images, drawn class by class by a fixed seed; by default all.
+        fold: Part of a cross-validation, such as 2/5: training and validation images together are divided into 5 parts,
+            class by class by a fixed seed, and the second one is the validation split. Test images stay apart.
     """
 
     dataset: str = "mnist5k"
@@ -53,6 +55,7 @@ class DataChoice(Part, frozen=True, kw_only=True):
     channels: int = 3
     skip_broken: bool = False
     train_images: int | None = None
+    fold: str | None = None
 
 
 class DataConfig(DataChoice, frozen=True, kw_only=True):

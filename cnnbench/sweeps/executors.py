@@ -18,7 +18,7 @@ from typing import Any, Literal
 from cnnbench.arguments import checked
 from cnnbench.sweeps.plan import Planned
 from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
-from cnnbench.sweeps.warm import WarmParent
+from cnnbench.sweeps.warm import Start, WarmParent
 from cnnbench.types import CnnbenchError, Exit, first_line
 
 ANSWER_SECONDS = 10.0
@@ -31,7 +31,12 @@ Options = Mapping[str, Option]
 
 @checked
 def execute(
-    planned: Sequence[Planned], *, executor: Executor = "local", jobs: int = 1, options: Options | None = None
+    planned: Sequence[Planned],
+    *,
+    executor: Executor = "local",
+    jobs: int = 1,
+    options: Options | None = None,
+    start: Start | None = None,
 ) -> Generator[Outcome]:
     """Do all of `planned` and yield each outcome as it comes.
 
@@ -41,6 +46,7 @@ def execute(
         jobs: Runs at a time, on this machine.
         options: For ray: address, num_cpus, num_gpus and max_retries of a run; for slurm the arguments of submitit's
             AutoExecutor.update_parameters, and cluster (slurm, or local to try it).
+        start: How a process is started on this machine; by default as a fork of one that ends with this call.
 
     Raises:
         CnnbenchError: The executor is not installed or cannot be reached (exit 6); there is none of this name, or it
@@ -54,7 +60,7 @@ def execute(
         return _slurm(planned, options or {})
     if options:
         raise CnnbenchError("--executor-options are for ray and slurm; runs on this machine take --jobs")
-    return _local(planned, jobs)
+    return _local(planned, jobs, start)
 
 
 def _nothing() -> Generator[Outcome]:
@@ -91,10 +97,10 @@ def threads_per_run(jobs: int) -> int | None:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _local(planned: Sequence[Planned], jobs: int) -> Generator[Outcome]:
+def _local(planned: Sequence[Planned], jobs: int, start: Start | None) -> Generator[Outcome]:
     try:
         with WarmParent() as parent, ThreadPoolExecutor(jobs) as pool:
-            place = {"threads": threads_per_run(jobs), "data_root": data_root(), "start": parent.start}
+            place = {"threads": threads_per_run(jobs), "data_root": data_root(), "start": start or parent.start}
             futures = [pool.submit(supervise, run, **place) for run in planned]  # type: ignore[arg-type]
             try:
                 for future in as_completed(futures):

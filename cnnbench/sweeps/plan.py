@@ -58,6 +58,8 @@ class Planned:
     identity: str
     overwrite: bool = False
     """Whether a run of another identity in the folder is replaced."""
+    test: bool = True
+    """Whether it is tested, too."""
 
 
 def plan(
@@ -97,7 +99,8 @@ def plan(
             flags = [*task_flags(name), *common]
             flags += _equal_step_flags(flags, count, loaded) if count is not None else []
             for seed in range(1, seeds + 1):
-                planned.append(_planned([*flags, "--seed_everything", str(seed)], root, overwrite, loaded))
+                seeded = [*flags, "--seed_everything", str(seed)]
+                planned.append(plan_run(seeded, runs_dir=root, overwrite=overwrite, loaded=loaded))
     folders = [run.folder for run in planned]
     shared = sorted({folder for folder in folders if folders.count(folder) > 1})
     if shared:
@@ -113,7 +116,26 @@ def require_positive(**values: Sequence[int]) -> None:
                 raise CnnbenchError(f"--{name.replace('_', '-')} {number}: expected at least 1")
 
 
-def _planned(flags: list[str], runs_dir: Path, overwrite: bool, loaded: dict[str, Dataset]) -> Planned:
+def plan_run(
+    flags: Sequence[str],
+    *,
+    runs_dir: Path,
+    loaded: dict[str, Dataset],
+    overwrite: bool = False,
+    test: bool = True,
+) -> Planned:
+    """One run.
+
+    Args:
+        flags: Of `fit`.
+        runs_dir: Folder of the runs, absolute.
+        loaded: Data sets that are open, a cache that the caller owns.
+        overwrite: Whether a run of another configuration, data or code may be replaced.
+        test: Whether it is tested, too.
+
+    Raises:
+        CnnbenchError: As `plan`.
+    """
     config = parse(flags, verb="sweep")
     for entry in (architecture[config.model.arch], datasets.dataset[config.data.dataset]):
         if isinstance(entry, LocalEntry):
@@ -133,6 +155,7 @@ def _planned(flags: list[str], runs_dir: Path, overwrite: bool, loaded: dict[str
         config=config,
         identity=identity(config, data),
         overwrite=overwrite,
+        test=test,
     )
 
 
@@ -183,7 +206,7 @@ def state(run: Planned) -> tuple[State, str]:
         if folder.result.is_file():
             record = records.read(folder.result, RunRecord)
             if record.identity == run.identity:
-                return ("done" if record.test else "to test"), ""
+                return ("done" if record.test or not run.test else "to test"), ""
             return "outdated", "holds a run of another configuration, data or code"
         newest = folder.last if folder.last.is_file() else folder.best
         if newest.is_file():

@@ -1,4 +1,4 @@
-"""One run of a sweep: `cnnbench fit --test` in a process of its own, supervised.
+"""One run of a sweep: `cnnbench fit`, with `--test` or without, in a process of its own, supervised.
 
 The process locks the run's folder, as every `fit` does; a sweep that finds it locked waits.
 """
@@ -40,7 +40,7 @@ class Outcome:
     task: str
     seed: int
     accuracy: float | None
-    """On the test images; None without a result."""
+    """On the test images; None without a result, and of a run that was not to be tested."""
     seconds: float
     reason: str = ""
     skipped: bool = False
@@ -94,11 +94,12 @@ def _wait_for_others(folder: RunFolder) -> bool:
 
 
 def _arguments(run: Planned, before: State) -> list[str]:
+    fit = ["fit", *run.flags, *["--test"] * run.test]
     more = {
         "to test": ["test", *run.flags],
-        "to resume": ["fit", *run.flags, "--test", "--ckpt_path", "last"],
-        "outdated": ["fit", *run.flags, "--test", "--overwrite"],
-        "to do": ["fit", *run.flags, "--test", *(["--overwrite"] if run.overwrite else [])],
+        "to resume": [*fit, "--ckpt_path", "last"],
+        "outdated": [*fit, "--overwrite"],
+        "to do": [*fit, *["--overwrite"] * run.overwrite],
     }
     return more[before]
 
@@ -135,8 +136,8 @@ def stop() -> None:
 def finished(run: Planned, *, seconds: float = 0.0, skipped: bool = False) -> Outcome:
     """The outcome of a run that has its result."""
     record = records.read(RunFolder(Path(run.folder)).result, RunRecord)
-    assert record.test is not None
-    return Outcome(run.task, run.seed, record.test.accuracy, seconds, skipped=skipped)
+    accuracy = record.test.accuracy if record.test else None
+    return Outcome(run.task, run.seed, accuracy, seconds, skipped=skipped)
 
 
 def _reason(code: int, message: str, log: Path) -> tuple[str, str]:

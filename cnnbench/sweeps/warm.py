@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, NoReturn, Protocol
+from typing import IO, NoReturn, Protocol, runtime_checkable
 
 from cnnbench.training import process
 from cnnbench.types import ERROR_FILE, Exit
@@ -72,6 +72,7 @@ class Process(Protocol):
         """Ask it to end."""
 
 
+@runtime_checkable
 class Start(Protocol):
     """How a process is started."""
 

@@ -73,6 +73,13 @@ class Candidate:
     names_backend: bool = False
     """Whether the file is a candidate in several backends."""
     baseline: Baseline | None = None
+    before_test: bool = False
+    """Whether it is chosen before any image of the test split is read."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it can be chosen: by a tested run, or before any test."""
+        return self.before_test or self.row.accuracy is not None
 
     @property
     def name(self) -> str:
@@ -124,7 +131,7 @@ def _of_row(
     if not tested:
         yield Candidate(row=row)
         return
-    baseline = _baseline(row.runs, class_names_of(row.runs[0].record, gathered))
+    baseline = baseline_of(row.runs, class_names_of(row.runs[0].record, gathered))
     bundles = list(_bundles_of(tested, gathered))
     if not bundles:
         record = max(tested, key=lambda run: run.record.fit.val_accuracy).record
@@ -146,7 +153,7 @@ def _of_row(
                     path=folder / file.file,
                     sha256=bundle.files[file.file].sha256,
                     bytes=file.bytes,
-                    val=_val_score(bundle, file),
+                    val=val_score(bundle, file),
                     test=Score(file.passes[0].correct, bundle.reference.images),
                     latency=key,
                     percentiles=latencies.get(key),
@@ -172,7 +179,7 @@ def _bundles_of(tested: Sequence[Run], gathered: Records) -> Iterator[tuple[Expo
             yield bundle, folder
 
 
-def _val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
+def val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
     """Of a file on the validation images, in its worst pass.
 
     None for lower precisions of bundles of earlier versions, which were not run on them.
@@ -183,7 +190,7 @@ def _val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
     return Score(round((bundle.run.val_accuracy - file.lost_points / 100) * images), images)
 
 
-def _baseline(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
+def baseline_of(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     """From the labels of the validation images; where no run has kept them, all classes count as equally frequent."""
     from cnnbench.analysis.confidence import read_predictions
     from cnnbench.analysis.per_class import class_name

@@ -189,7 +189,7 @@ def check_measured(gathered: Records, latency: LatencyKey, *, all_backends: bool
 
 def _misses(candidate: Candidate, limits: Sequence[Limit]) -> list[str]:
     """Why a file cannot be chosen; empty where it can."""
-    if candidate.row.accuracy is None:
+    if not candidate.is_scored:
         return list(candidate.row.failures) or ["it has no tested run (cnnbench test)"]
     if candidate.refused:
         return [f"refused by export: {candidate.refused}"]
@@ -217,7 +217,7 @@ def _nearest(others: Sequence[Rejected], limits: Sequence[Limit]) -> Rejected | 
     measured = [
         other
         for other in others
-        if other.row.accuracy is not None
+        if other.candidate.is_scored
         and other.candidate.val is not None
         and not other.candidate.is_at_chance
         and all(limit.figure.value(other.candidate) is not None for limit in limits)
@@ -243,9 +243,9 @@ def _reason(candidate: Candidate, chosen: Candidate | None, limits: Sequence[Lim
 
 
 def _none(others: Sequence[Rejected], cost: Figure, wanted: str) -> str:
-    tested = [other.candidate for other in others if other.row.accuracy is not None and not other.candidate.refused]
-    if tested and all(candidate.is_at_chance for candidate in tested):
-        baseline = tested[0].baseline
+    scored = [other.candidate for other in others if other.candidate.is_scored and not other.candidate.refused]
+    if scored and all(candidate.is_at_chance for candidate in scored):
+        baseline = scored[0].baseline
         assert baseline is not None
         return f"none: no network is better than {baseline.words} ({percent(baseline.share)})"
     measured = "" if cost.name in ("MACs", "parameters") else f" and has its {cost.name} measured"
@@ -264,10 +264,10 @@ def _answer(chosen: Candidate, cost: Figure, shown: Sequence[Figure], wanted: st
 
 
 def _details(chosen: Candidate, min_accuracy: float | None) -> list[str]:
-    """The file, its test accuracy, and what training again gives."""
+    """The file, its test accuracy, and what training again gives; nothing before the test."""
     row, test = chosen.row, chosen.test
-    assert test is not None
-    assert row.accuracy is not None
+    if test is None or row.accuracy is None:
+        return []
     lines = ["not exported: `cnnbench export` makes the file"]
     if chosen.path:
         there = "" if chosen.path.is_file() else " (its record alone is here)"

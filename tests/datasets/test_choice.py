@@ -213,6 +213,17 @@ def test_a_record_opens_as_few_training_images_as_it_describes(register: Registe
     assert np.array_equal(again.train.labels, data.train.labels)
 
 
+def test_a_record_opens_the_fold_it_describes(register: Register) -> None:
+    register(DECODED)
+    whole, choice = open_choice(CHOICE), records.replace(CHOICE, fold="1/2")
+    data = open_choice(choice)
+    assert not np.array_equal(data.val.images, whole.val.images)
+    assert data.sha256 == whole.sha256
+    assert data.spec.mean == with_pixel_stats(data.spec, data.train).mean
+    again = open_recorded(describe(data, choice))
+    assert np.array_equal(again.val.images, data.val.images)
+
+
 def test_a_record_refuses_other_images(register: Register) -> None:
     register(DECODED)
     recorded = describe(open_choice(CHOICE), CHOICE)

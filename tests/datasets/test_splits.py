@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils import compute_class_weight
 
-from cnnbench.datasets.splits import balanced_weights, divided, evenly_spaced, holdout, subsample, with_pixel_stats
+from cnnbench.datasets.splits import (
+    balanced_weights,
+    divided,
+    evenly_spaced,
+    folded,
+    holdout,
+    parse_fold,
+    subsample,
+    with_pixel_stats,
+)
 from cnnbench.types import CnnbenchError, Exit, ImageSpec, Split
 
 
@@ -169,3 +178,37 @@ def test_balanced_weights_are_scikit_learn_s() -> None:
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
     assert balanced_weights(labels, classes=4) == pytest.approx([expected[0], expected[1], 0.0, expected[2]])
     assert balanced_weights(labels, classes=4)[labels].mean() == pytest.approx(1)
+
+
+@given(st.lists(st.integers(5, 12), min_size=2, max_size=4), st.integers(2, 5))
+def test_over_all_folds_each_image_is_validated_on_once(sizes: list[int], count: int) -> None:
+    split = fake([label for label, size in enumerate(sizes) for _ in range(size)])
+    train, val = holdout(split, fraction=0.2)
+    parts = [folded(train, val, fold=f"{fold}/{count}") for fold in range(1, count + 1)]
+    held = np.concatenate([part.images for _, part in parts])
+    assert np.array_equal(np.sort(held.ravel()), np.sort(split.images.ravel()))
+    for rest, part in parts:
+        assert len(rest) + len(part) == len(split)
+        for label, size in enumerate(sizes):  # stratified: of each class its share, rounded up or down
+            assert size // count <= int((part.labels == label).sum()) <= -(-size // count)
+    assert max(len(part) for _, part in parts) - min(len(part) for _, part in parts) <= 1
+
+
+def test_folds_are_dealt_out_by_a_fixed_seed_and_not_in_order() -> None:
+    train, val = holdout(fake([0] * 20 + [1] * 20), fraction=0.1)
+    first, again = (folded(train, val, fold="1/5")[1] for _ in range(2))
+    assert np.array_equal(first.images, again.images)
+    assert not np.array_equal(first.images, np.concatenate([train.images, val.images])[::5])
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/5", "6/5", "1/1", "a/5", "1/5/5", "-1/5", "1/101"])
+def test_what_is_no_fold_is_refused(text: str) -> None:
+    with pytest.raises(CnnbenchError, match=r"data.fold is .*expected a fold such as 2/5"):
+        parse_fold(text)
+
+
+def test_a_class_with_fewer_images_than_folds_is_refused() -> None:
+    train, val = holdout(fake([0] * 10 + [1] * 4), fraction=0.2)
+    with pytest.raises(CnnbenchError, match="class 1 has 4 images") as refused:
+        folded(train, val, fold="1/5")
+    assert refused.value.code == Exit.DATA

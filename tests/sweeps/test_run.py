@@ -88,6 +88,16 @@ def test_a_run_is_fit_and_tested_once_with_its_flags_and_threads(linear: Planned
     assert starts() == 1
 
 
+def test_a_run_that_is_not_to_be_tested_is_done_without(linear: Planned, script: Script) -> None:
+    untested = dataclasses.replace(linear, test=False)
+    records.write(Path("prepared.json"), records.replace(result_of(linear), test=None))
+    script(f'echo "$@" >> starts; mkdir -p "{linear.folder}"; cp "$PWD/prepared.json" "{linear.folder}/result.json"')
+    outcome = supervise(untested)
+    assert (outcome.accuracy, outcome.reason) == (None, "")
+    assert Path("starts").read_text() == f"-m cnnbench fit {' '.join(linear.flags)}\n"
+    assert (state(untested)[0], state(linear)[0]) == ("done", "to test")
+
+
 @pytest.mark.parametrize(
     ("text", "code", "reason"),
     [

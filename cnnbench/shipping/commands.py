@@ -1,0 +1,54 @@
+"""commands.sh: the shipped network again, by ordinary verbs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench import records
+from cnnbench.records.schema import RunConfig
+from cnnbench.training.config import flags_of
+
+HEAD = """\
+#!/bin/sh
+# {what}, again and by ordinary verbs, in the folder "again" or the one that is named: sh commands.sh FOLDER
+set -e
+OUT=${{1:-again}}
+"""
+
+
+def write(
+    path: Path, configs: Sequence[RunConfig], *, chosen: RunConfig | None, task: str, precision: str, command: str
+) -> None:
+    """Write the script.
+
+    Args:
+        path: Of the script.
+        configs: Of the runs of the race, in the order in which they ended.
+        chosen: The shipped one.
+        task: Its name.
+        precision: Of the shipped file.
+        command: That the script stands for.
+    """
+    lines = [HEAD.format(what=command.replace("\n", " ")), "# the race: no image of the test split is read"]
+    lines += [_fit("fit", config) for config in configs]
+    if chosen is not None:
+        run = f'"$OUT"/runs/{shlex.quote(task)}/seed{chosen.seed_everything}'
+        bundle = f'"$OUT"/exports/{shlex.quote(task)}'
+        precisions = f" --precision fp32,{precision}" if precision != "fp32" else ""
+        measured = f" --precision {precision}"
+        lines += [
+            "# the chosen network: test images are read here",
+            _fit("test", chosen),
+            f'cnnbench export {run} --out "$OUT"/exports{precisions}',
+            f"cnnbench verify {bundle} --rescore",
+            f'cnnbench bench {bundle} --backend onnxruntime --batch 1 --seconds 2{measured} --out "$OUT"/latency.json',
+            'cnnbench report "$OUT" --out "$OUT"/report.html',
+        ]
+    with records.replacing(path) as partial:
+        partial.write_text("\n".join(lines) + "\n")
+
+
+def _fit(verb: str, config: RunConfig) -> str:
+    return f'cnnbench {verb} {shlex.join(flags_of(config))} --runs-dir "$OUT"/runs'

@@ -1,0 +1,156 @@
+"""Trials as ordinary runs: planned, forecast, and trained by the executors of sweeps, without reading a test image."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from cnnbench import records
+from cnnbench.analysis.confidence import read_predictions
+from cnnbench.records.schema import RunRecord
+from cnnbench.shipping.trial import Finished, Trial
+from cnnbench.sweeps import estimate
+from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
+from cnnbench.sweeps.plan import Planned, open_data, plan_run, state
+from cnnbench.sweeps.run import STOPPING, Outcome, stop
+from cnnbench.sweeps.warm import Start
+from cnnbench.tables.gather import Run
+from cnnbench.training.config import parse, task_flags
+from cnnbench.training.folder import RunFolder
+from cnnbench.types import Dataset
+
+START_SECONDS = 3.0
+"""Of a forked run without its epochs, before one was timed."""
+LONGEST_START = 6.0
+"""Of it, whatever was timed."""
+MARGIN = 1.15
+"""Forecasts are this much longer: other programs use the machine, too."""
+
+
+@dataclass(kw_only=True)
+class Runs:
+    """Trials of one data set.
+
+    Args:
+        name: Of the data, with which names of tasks begin.
+        dataset: Registered name.
+        flags: Of `fit`, for all runs: which images.
+        recipe: Flags of the recipe, for networks that have no task of this data set.
+        folder: Of the runs, absolute.
+        executor, options: Where runs are done; see `executors.execute`.
+        jobs: Runs at a time on this machine.
+        start: How a process is started.
+    """
+
+    name: str
+    dataset: str
+    flags: Sequence[str]
+    recipe: Sequence[str]
+    folder: Path
+    executor: Executor = "local"
+    options: Mapping[str, Option] | None = None
+    jobs: int = 1
+    start: Start | None = None
+    loaded: dict[str, Dataset] = field(default_factory=dict)
+    _planned: dict[Trial, Planned] = field(default_factory=dict)
+    _known: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By network: seconds of a run without its epochs, and of an epoch."""
+
+    def planned(self, trial: Trial) -> Planned:
+        """The run of a trial. A run of another configuration, data or code in its folder is replaced."""
+        if trial not in self._planned:
+            flags = [*self._flags(trial.arch), f"--trainer.max_epochs={trial.epochs}"]
+            task = f"{self.name}_{trial.arch}_e{trial.epochs}".replace("/", "-")
+            if trial.lr_factor != 1:
+                lr = parse(flags, verb="ship").model.lr * trial.lr_factor
+                flags, task = [*flags, f"--model.lr={lr:g}"], f"{task}_lr{lr:g}"
+            if trial.fold:
+                flags, task = [*flags, f"--data.fold={trial.fold}"], f"{task}_fold{trial.fold.partition('/')[0]}"
+            flags += [f"--task={task}", f"--seed_everything={trial.seed}"]
+            run = plan_run(flags, runs_dir=self.folder, loaded=self.loaded, overwrite=True, test=False)
+            self._planned[trial] = run
+        return self._planned[trial]
+
+    def _flags(self, arch: str) -> list[str]:
+        named = task_flags(f"{self.dataset}_{arch}") if self.dataset != "folder" else []
+        from_file = any(flag.startswith("--config") for flag in named)
+        return [*(named or [f"--model.arch={arch}"]), *self.flags, *([] if from_file else self.recipe)]
+
+    def forecast(self, trials: Sequence[Trial]) -> float:
+        """Seconds until all have ended, the longest first on the machine's free places; see `trial.Trainer`."""
+        places = [0.0] * (1 if self.executor != "local" else self.jobs)
+        for seconds in sorted(map(self._seconds, trials), reverse=True):
+            places[places.index(min(places))] += seconds
+        return max(places)
+
+    def _seconds(self, trial: Trial) -> float:
+        run = self.planned(trial)
+        if state(run)[0] == "done":
+            return 0.0
+        if trial.arch not in self._known:
+            data = open_data(run.config, self.loaded)
+            threads = threads_per_run(self.jobs) or torch.get_num_threads()
+            whole = estimate.seconds(run, data, threads=threads) - estimate.START_SECONDS
+            self._known[trial.arch] = (START_SECONDS, whole / trial.epochs)
+        start, epoch = self._known[trial.arch]
+        return MARGIN * (start + trial.epochs * epoch)
+
+    def train(self, trials: Sequence[Trial], *, seconds: float) -> dict[Trial, Finished | str]:
+        """See `trial.Trainer`."""
+        done = [trial for trial in trials if state(self.planned(trial))[0] == "done"]
+        found: dict[Trial, Finished | str] = {trial: self._finished(trial, None) for trial in done}
+        trials = [trial for trial in trials if trial not in found]
+        by_folder = {self.planned(trial).folder: trial for trial in trials}
+        folders = {(run.task, run.seed): run.folder for run in map(self.planned, trials)}
+        timer = threading.Timer(max(0.0, seconds), stop)
+        timer.daemon = True
+        ending = execute(
+            [self.planned(trial) for trial in trials],
+            executor=self.executor,
+            jobs=max(1, min(self.jobs, len(trials))),
+            options=self.options,
+            start=self.start,
+        )
+        timer.start()
+        try:
+            with closing(ending):
+                for outcome in ending:
+                    trial = by_folder[folders[outcome.task, outcome.seed]]
+                    found[trial] = outcome.reason or self._finished(trial, outcome)
+        finally:
+            timer.cancel()
+            timer.join()
+            STOPPING.clear()  # it may have been set after the last run had ended
+        return found
+
+    def _finished(self, trial: Trial, outcome: Outcome | None) -> Finished:
+        """Of a run that has ended now, or that was done before, whose start was not timed."""
+        record, folder = self.record(trial), Path(self.planned(trial).folder)
+        epoch = record.fit.train_seconds / record.fit.epochs
+        start = START_SECONDS
+        if outcome and not outcome.skipped:  # the first ones wait for the process that is forked
+            start = min(max(0.0, outcome.seconds - record.fit.train_seconds), LONGEST_START)
+        self._known[trial.arch] = (start, epoch)
+        correct = read_predictions(RunFolder(folder).val_predictions).correct
+        return Finished(trial, correct, start, epoch, folder)
+
+    def seconds_per_image(self, arch: str, *, train_images: int) -> float:
+        """Of a forward pass, on this machine: a third of a training step; 0 before anything is known."""
+        return self._known[arch][1] / (3 * train_images) if arch in self._known else 0.0
+
+    def record(self, trial: Trial) -> RunRecord:
+        """Of a finished run."""
+        return records.read(RunFolder(Path(self.planned(trial).folder)).result, RunRecord)
+
+    def run(self, trial: Trial) -> Run:
+        """A finished run, as tables read it."""
+        return Run(self.record(trial), Path(self.planned(trial).folder))
+
+    def tested(self, trial: Trial) -> Planned:
+        """The run, to be tested."""
+        return replace(self.planned(trial), test=True)
