@@ -37,12 +37,13 @@ def write(
         run = f'"$OUT"/runs/{shlex.quote(task)}/seed{chosen.seed_everything}'
         bundle = f'"$OUT"/exports/{shlex.quote(task)}'
         precisions = f" --precision fp32,{precision}" if precision != "fp32" else ""
+        images = f" --folder {shlex.quote(chosen.data.folder)}" if chosen.data.folder else ""
         measured = f" --precision {precision}"
         lines += [
             "# the chosen network: test images are read here",
             _fit("test", chosen),
             f'cnnbench export {run} --out "$OUT"/exports{precisions}',
-            f"cnnbench verify {bundle} --rescore",
+            f"cnnbench verify {bundle} --rescore{images}",
             f'cnnbench bench {bundle} --backend onnxruntime --batch 1 --seconds 2{measured} --out "$OUT"/latency.json',
             'cnnbench report "$OUT" --out "$OUT"/report.html',
         ]

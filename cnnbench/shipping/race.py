@@ -17,8 +17,8 @@ from cnnbench.tables.text import plural
 
 EPOCHS = (1, 3, 9, 27)
 """Of each rung."""
-FIRST_SHARE = 5
-"""The first rung may take this part of the time: each later one takes up to half as much again, so three fit."""
+PLANNED_RUNGS = 3
+"""There has to be time for so many, each with half of the networks of the one before."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,22 @@ def run(race: Race, entrants: Sequence[str], *, contest: Contest, min_accuracy: 
 
 
 def _affordable(race: Race, entrants: Sequence[str], contest: Contest) -> list[str]:
-    """Without the slowest ones, until the first rung fits into its share of the time; one stays in any case."""
+    """Without the slowest ones, until there is time for the first few rungs; one stays, and what was begun before."""
     standing, dropped = list(entrants), dict[str, float]()
     seconds = {arch: contest.trainer.forecast(contest.trials([arch], EPOCHS[0])) for arch in standing}
+    new = [arch for arch in standing if all(contest.trainer.forecast(contest.trials([arch], e)) for e in EPOCHS)]
 
-    def share() -> float:
-        return max(0.0, contest.clock.left - contest.reserved(standing)) / FIRST_SHARE
+    def needed() -> float:
+        rungs = [contest.trainer.forecast(contest.trials(standing, epochs)) for epochs in EPOCHS[:PLANNED_RUNGS]]
+        return sum(rung * 0.5**place for place, rung in enumerate(rungs))
 
-    while len(standing) > 1 and contest.trainer.forecast(contest.trials(standing, EPOCHS[0])) > share():
-        slowest = max(standing, key=lambda arch: (seconds[arch], arch))
+    while new and len(standing) > 1 and needed() > max(0.0, contest.clock.left - contest.reserved(standing)):
+        slowest = max(new, key=lambda arch: (seconds[arch], arch))
+        new.remove(slowest)
         standing.remove(slowest)
         dropped[slowest] = seconds[slowest]
-    for arch, needed in dropped.items():
-        race.left[arch] = ("before training", f"no time: an epoch takes about {needed:.0f} s here")
+    for arch, each in dropped.items():
+        race.left[arch] = ("before training", f"no time: an epoch takes about {each:.0f} s here")
     return standing
 
 

@@ -91,7 +91,7 @@ def test_a_folder_becomes_a_verified_file(monkeypatch: pytest.MonkeyPatch, capsy
     assert decision.images.folds == 5  # there are few images
     for word in ("network:", "file:", "always answering left", "latency of one image", "pretrained", "next: "):
         assert word in said.out
-    verify_bundle(out / chosen.bundle, rescore=True)
+    verify_bundle(out / chosen.bundle, rescore=True, folder=str(folder))
     assert (out / chosen.bundle / chosen.file).stat().st_size == chosen.bytes
     assert (out / "report.html").is_file()
     tested = [path for path in out.rglob("result.json") if records.read(path, RunRecord).test]
