@@ -1,4 +1,4 @@
-"""After the choice: the one test, the bundle, its latency, and the page; and how long all that takes."""
+"""After the choice: the one test, the bundle and its latency; and how long all that takes, with the page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from cnnbench.analysis.statistics import proportion_interval
 from cnnbench.bench.measure import measure_latency
 from cnnbench.bench.plan import LatencyOptions
 from cnnbench.bundles.bundle import ExportOptions, export_run
-from cnnbench.page.material import Material
-from cnnbench.page.report import report_page
-from cnnbench.page.write import write
 from cnnbench.records.bundle import Precision
 from cnnbench.records.schema import RunRecord
 from cnnbench.shipping.contest import Contest
@@ -22,7 +19,6 @@ from cnnbench.shipping.trial import Trial
 from cnnbench.sweeps.executors import data_root
 from cnnbench.sweeps.run import supervise
 from cnnbench.sweeps.warm import Start
-from cnnbench.tables.gather import gather
 from cnnbench.types import CnnbenchError, Exit
 
 BENCH_SECONDS = 2.0
@@ -50,7 +46,7 @@ def seconds(arch: str, runs: Runs, *, images: ShipImages, files: int) -> float:
 def ship_file(
     selection: Selection, *, out: Path, runs: Runs, images: ShipImages, contest: Contest, start: Start
 ) -> Chosen:
-    """Test the chosen run, once, export and verify it on the whole test split, time it, and write the page.
+    """Test the chosen run, once, export and verify it on the whole test split, and time it.
 
     Raises:
         CnnbenchError: The file is not the trained network, or is refused on the way (exit 4); the test failed.
@@ -73,8 +69,6 @@ def ship_file(
         raise CnnbenchError(f"{bundle}: the {precision} file is refused: {refused}", Exit.VERDICT)
     contest.say(f"latency; {contest.time_left}")
     p50, p90 = _latency(bundle, precision, out)
-    contest.say(f"page; {contest.time_left}")
-    write_report(out)
     file = manifest.accuracy(kept)
     ends = proportion_interval(file, manifest.reference.images)
     largest, share = majority(images.data.test.labels, images.data.class_names)
@@ -117,8 +111,3 @@ def _latency(bundle: Path, precision: str, out: Path) -> tuple[float | None, flo
     report = measure_latency(bundle, options=options, out=out / "latency.json")
     row = next(row for row in report.rows if row.precision == precision)
     return row.p50_ms, row.p90_ms
-
-
-def write_report(out: Path) -> None:
-    """report.html: the page of everything that was measured."""
-    write(report_page(Material(gather(out))), out / "report.html")

@@ -17,6 +17,7 @@ from cnnbench.shipping.contest import Contest, on_stderr
 from cnnbench.shipping.decide import decision_of
 from cnnbench.shipping.files import Selection, best_run, candidates_of, finalists, key, select
 from cnnbench.shipping.images import ShipImages, of_dataset, of_folder
+from cnnbench.shipping.page import write_page
 from cnnbench.shipping.record import Decision, Request
 from cnnbench.shipping.runs import Runs
 from cnnbench.shipping.seeds import FINALISTS, tune
@@ -99,6 +100,7 @@ def ship(
         raise CnnbenchError(f"budget of {budget_seconds:g} s: expected more than 0")
     named = (arch,) if isinstance(arch, str) else tuple(arch)
     began = now()
+    say(f"{folder or dataset}: reading and checking the images; {shown(budget_seconds)} left")
     Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, max_bytes=max_bytes)  # refused before any work
     images = of_folder(folder) if folder is not None else of_dataset(str(dataset))
     place = Path(out) if out is not None else Path("shipped") / images.data.name
@@ -226,6 +228,8 @@ def _go(state: State, limits: Limits, *, start: Start) -> Decision:
         state.selection, out=state.out, runs=state.runs, images=state.images, contest=contest, start=start
     )
     _write_commands(state)
+    contest.say(f"page; {contest.time_left}")
+    write_page(decision_of(state, chosen=chosen, finished=True), state.out)
     return state.keep(decision_of(state, chosen=chosen, finished=True))
 
 
@@ -271,6 +275,8 @@ def _choose(state: State, limits: Limits) -> None:
 def _without(state: State) -> Decision:
     """Nothing keeps the limits: what is known is written, no test image is read."""
     _write_commands(state)
+    if state.race.rungs:
+        write_page(decision_of(state, finished=True), state.out)
     return state.keep(decision_of(state, finished=True))
 
 

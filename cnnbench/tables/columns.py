@@ -139,7 +139,7 @@ def _of_target(name: str) -> Callable[[Row], Any]:
 
 def _accuracy_and_std(row: Row) -> str | None:
     if row.accuracy is None:
-        return "failed" if row.failures else None
+        return "failed" if row.failures else "not read"
     spread = "" if row.accuracy_std is None else f" +- {percent_digits(row.accuracy_std)}"
     return percent_digits(row.accuracy) + spread
 
