@@ -7,14 +7,15 @@ that could name code are not flags, so a shared YAML file is data.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -97,7 +98,7 @@ TRAINER_FLAGS = (
 """Trainer options with types, or defaults, that are not Lightning's."""
 
 
-@cache
+@functools.cache
 def run_flags() -> tuple[Flag, ...]:
     """Every flag that configures a run. Imports torch and Lightning."""
     from lightning.pytorch import Trainer
@@ -310,7 +311,7 @@ def _flags_of_function(
     return [
         Flag(
             f"{prefix}.{parameter.name}",
-            types[parameter.name],
+            whole_numbers_first(types[parameter.name]),
             None if parameter.default is parameter.empty else parameter.default,
             helps.get(parameter.name, ""),
             group,
@@ -318,6 +319,19 @@ def _flags_of_function(
         for parameter in parameters
         if parameter.name not in skipped
     ]
+
+
+def whole_numbers_first(kind: Any) -> Any:
+    """A type of numbers as "1" is to be read by: the whole number, one batch, and not 1.0, all of them.
+
+    Python gives `Optional[Union[int, float]]` the order in which it was first asked for, so that the order of a
+    library's types depends on what was imported before.
+    """
+    parts = [*get_args(kind)] if get_origin(kind) in (Union, UnionType) else []
+    if int not in parts or float not in parts or (first := parts.index(float)) > (second := parts.index(int)):
+        return kind
+    parts[first], parts[second] = int, float
+    return functools.reduce(operator.or_, parts)
 
 
 def _data_flags() -> list[Flag]:

@@ -1,8 +1,10 @@
 """A run's configuration, to and from flags and YAML files."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from cnnbench.training.config import (
     task_flags,
     task_name,
     trainer_options,
+    whole_numbers_first,
 )
 from cnnbench.types import CnnbenchError, Exit
 
@@ -259,3 +262,30 @@ def test_a_flag_that_the_data_set_does_not_use_is_refused(name: str, flag: str) 
     with pytest.raises(CnnbenchError, match=f"the data set {name} does not use it; those that do are") as refused:
         parse([*LENET, "--data.dataset", name, f"--data.{flag}"])
     assert refused.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (float | int | None, (int, float, type(None))),
+        (Union[float, str, int], (int, str, float)),  # noqa: UP007
+        (int | float, (int, float)),
+        (str | float, (str, float)),
+        (float, ()),
+    ],
+    ids=str,
+)
+def test_a_whole_number_is_read_as_one(kind: Any, expected: tuple[Any, ...]) -> None:
+    assert get_args(whole_numbers_first(kind)) == expected
+
+
+@pytest.mark.slow
+def test_one_batch_is_not_all_batches_whatever_was_imported_before() -> None:
+    """`Optional[Union[float, int]]` before Lightning is imported gives its flags this order."""
+    code = (
+        "from typing import Optional, Union\nOptional[Union[float, int]]\n"
+        "from cnnbench.training.config import parse\n"
+        "print(repr(parse(['--trainer.limit_val_batches', '1']).trainer['limit_val_batches']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
