@@ -285,7 +285,8 @@ def test_one_batch_is_not_all_batches_whatever_was_imported_before() -> None:
     code = (
         "from typing import Optional, Union\nOptional[Union[float, int]]\n"
         "from cnnbench.training.config import parse\n"
-        "print(repr(parse(['--trainer.limit_val_batches', '1']).trainer['limit_val_batches']))"
+        "config = parse(['--model.arch', 'lenet5', '--trainer.limit_val_batches', '1'])\n"
+        "print(repr(config.trainer['limit_val_batches']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
