@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -51,6 +52,7 @@ def ship(
         executor_options: KEY=VALUE; see `cnnbench sweep --help`.
         format: How to print: text, or decision.json.
     """
+    began = time.monotonic()  # before the imports, which take seconds
     from cnnbench.shipping.ship import ship as ship_images
     from cnnbench.sweeps.executors import parse_options
 
@@ -66,6 +68,7 @@ def ship(
         executor=executor,
         jobs=jobs,
         options=parse_options(executor_options or []) or None,
+        began=began,
     )
     place = Path(out) if out is not None else Path("shipped") / decision.images.name
     if format == "json":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median_low
 
 import torch
 
@@ -59,7 +60,9 @@ class Runs:
     loaded: dict[str, Dataset] = field(default_factory=dict)
     _planned: dict[Trial, Planned] = field(default_factory=dict)
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By network: seconds of a run without its epochs, and of an epoch."""
+    """By network: seconds of a run without its epochs, and of an epoch: the median of its runs."""
+    _epochs: dict[str, list[float]] = field(default_factory=dict)
+    """By network: seconds of an epoch in each run that has ended."""
 
     def planned(self, trial: Trial) -> Planned:
         """The run of a trial. A run of another configuration, data or code in its folder is replaced."""
@@ -135,7 +138,9 @@ class Runs:
         start = START_SECONDS
         if outcome and not outcome.skipped:  # the first ones wait for the process that is forked
             start = min(max(0.0, outcome.seconds - record.fit.train_seconds), LONGEST_START)
-        self._known[trial.arch] = (start, epoch)
+        timed = self._epochs.setdefault(trial.arch, [])
+        timed.append(epoch)
+        self._known[trial.arch] = (start, median_low(timed))  # one may have waited for another program
         correct = read_predictions(RunFolder(folder).val_predictions).correct
         return Finished(trial, correct, start, epoch, folder)
 

@@ -69,6 +69,7 @@ def ship(
     options: Mapping[str, Option] | None = None,
     say: Callable[[str], None] = on_stderr,
     now: Now = time.monotonic,
+    began: float | None = None,
 ) -> Decision:
     """From images to a verified file: an audit, a race of small networks, a choice, one test, a bundle and a page.
 
@@ -86,6 +87,7 @@ def ship(
         jobs: Runs at a time on this machine; by default one per core.
         say: Called with a line for each step.
         now: The clock.
+        began: When the time begins, by the clock; by default with the call.
 
     Returns:
         The decision; `chosen` is None where no file keeps the limits.
@@ -99,7 +101,7 @@ def ship(
     if not budget_seconds > 0:
         raise CnnbenchError(f"budget of {budget_seconds:g} s: expected more than 0")
     named = (arch,) if isinstance(arch, str) else tuple(arch)
-    began = now()
+    began = now() if began is None else began
     say(f"{folder or dataset}: reading and checking the images; {shown(budget_seconds)} left")
     Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, max_bytes=max_bytes)  # refused before any work
     images = of_folder(folder) if folder is not None else of_dataset(str(dataset))
