@@ -21,12 +21,13 @@ demo: .venv/ready  ## ship a network for 5,000 real digits in three minutes; the
 	  $(BIN)/cnnbench verify demo/exports/$$task --rescore || exit; \
 	done
 	@echo "== shift the test images" && $(BIN)/cnnbench robustness demo/runs
-	@echo "== latency" && $(BIN)/cnnbench bench demo/exports --batch 1,64 --seconds 2 --out demo/latency.json
+	@echo "== latency" && $(BIN)/cnnbench bench demo/exports --precision fp32,fp16,int8 --batch 1,64 --seconds 1 --out demo/latency.json
 	@echo "== compare"
 	@$(BIN)/cnnbench compare $(FOUR)
 	@$(BIN)/cnnbench compare $(FOUR) --view precision
 	@$(BIN)/cnnbench compare $(FOUR) --pair lenet5,mlp
 	@$(BIN)/cnnbench choose $(FOUR) --min-accuracy 98% --max-latency 2ms --max-bytes 1MB
+	@$(BIN)/cnnbench choose $(FOUR) --min-accuracy 98% --max-bytes 100kB
 	@$(BIN)/cnnbench report $(FOUR) --out demo/report.html
 
 test: .venv/ready .venv-oldest/ready  ## the fast tests: offline, no GPU needed
