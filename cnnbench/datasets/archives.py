@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import lzma
+import stat
 import tarfile
 import weakref
 import zipfile
@@ -16,8 +18,13 @@ from cnnbench.datasets.tree import File, Skipped, Tree, stamp_of
 from cnnbench.types import CnnbenchError, Exit
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+DAMAGE = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, KeyError)
+"""What reading a damaged archive raises."""
 LARGEST = 2**30
 """Bytes of a member; more is no image, and might not fit into memory."""
+
+ENCRYPTED = 1
+"""Flag of a member of a .zip."""
 
 
 def is_archive(path: Path) -> bool:
@@ -25,21 +32,26 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read, in one line: what the system says where it does."""
+    return " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
+
+
 def open_archive(path: Path) -> Tree:
     """The files in an archive. A folder that holds all of it counts as the archive itself.
 
-    Names that lead out of the archive, links and devices are passed over.
+    Names that lead out of the archive, links and devices are passed over; of several members of one name, all but the
+    last, which is the one that unpacking leaves.
 
     Raises:
-        CnnbenchError: It is damaged, or none (exit 3).
+        CnnbenchError: It is damaged, encrypted, or none (exit 3).
     """
     read = _zip_members if path.name.lower().endswith(".zip") else _tar_members
     try:
         members = read(path)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CnnbenchError(f"{path} cannot be read as an archive: {reason}", Exit.DATA) from None
-    files: list[File] = []
+    except DAMAGE as error:
+        raise CnnbenchError(f"{path} cannot be read as an archive: {reason(error)}", Exit.DATA) from None
+    files: dict[str, File] = {}
     skipped: list[Skipped] = []
     folders: set[str] = set()
     for name, opened, is_folder in members:
@@ -51,12 +63,15 @@ def open_archive(path: Path) -> Tree:
             skipped.append(Skipped(clean, "hidden"))
         elif is_folder:
             folders |= _folders_of([*parts, ""])
-        elif opened is None:
-            skipped.append(Skipped(clean, "a link or no file"))
         else:
-            files.append(File(clean, opened, stamp_of(path.stat())))
-            folders |= _folders_of(parts)
-    return Tree(tuple(files), frozenset(folders), tuple(skipped))
+            if files.pop(clean, None):
+                skipped.append(Skipped(clean, "an earlier member of one name"))
+            if opened is None:
+                skipped.append(Skipped(clean, "a link or no file"))
+            else:
+                files[clean] = File(clean, opened, stamp_of(path.stat()))
+                folders |= _folders_of(parts)
+    return Tree(tuple(files.values()), frozenset(folders), tuple(skipped))
 
 
 Member = tuple[str, Callable[[], BinaryIO] | None, bool]
@@ -82,6 +97,8 @@ class _Archive:
         """
         if size > LARGEST:
             raise OSError(f"{size:,} bytes; expected at most {LARGEST:,}")
+        if isinstance(member, zipfile.ZipInfo) and member.flag_bits & ENCRYPTED:
+            raise OSError("encrypted")
         try:
             if isinstance(self.handle, zipfile.ZipFile):
                 assert isinstance(member, zipfile.ZipInfo)
@@ -91,8 +108,10 @@ class _Archive:
             if opened is None:
                 raise OSError("not a file")
             content = opened.read()
-        except (EOFError, RuntimeError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
-            raise OSError(str(error)) from None
+        except NotImplementedError:
+            raise OSError("packed in a way that Python cannot unpack") from None
+        except (RuntimeError, *DAMAGE) as error:
+            raise OSError(reason(error)) from None
         if len(content) < size:
             raise OSError("truncated")
         return io.BytesIO(content)
@@ -101,10 +120,18 @@ class _Archive:
 def _zip_members(path: Path) -> list[Member]:
     handle = zipfile.ZipFile(path)
     archive = _Archive(handle)
+    files = [info for info in handle.infolist() if not info.is_dir()]
+    if files and all(info.flag_bits & ENCRYPTED for info in files):
+        raise OSError("it is encrypted; unpack it, and give the folder")
     return [
-        (info.filename, None if info.is_dir() else partial(archive.read, info, info.file_size), info.is_dir())
+        (info.filename, partial(archive.read, info, info.file_size) if _is_file(info) else None, info.is_dir())
         for info in handle.infolist()
     ]
+
+
+def _is_file(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a plain file: Unix keeps its mode in the upper bits, with links among them."""
+    return not info.is_dir() and stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
 
 
 def _tar_members(path: Path) -> list[Member]:

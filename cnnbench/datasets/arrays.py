@@ -4,47 +4,113 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
-import zlib
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from cnnbench.datasets.tree import File, Found, Layout
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.datasets.archives import DAMAGE, reason
+from cnnbench.datasets.tree import ROLES, File, Found, Layout
+from cnnbench.types import CnnbenchError, Exit, one_line
 
 EXPECTED = (
     "images and labels, or train_images and train_labels (x_train and y_train) with those of val and test if there are "
     "any: images (N, H, W) or (N, H, W, C) uint8 with C of 1, 3 or 4, labels (N,); class_names if labels are numbers"
 )
 SPLITS = ("train", "val", "test")
+NAMES = "class_names"
+Pair = tuple[str, str]
+"""Names of an array of images and of that of their labels."""
+MOST_PACKED = 1100
+"""Times its own size that a packed array unpacks to; deflate's most is 1032."""
 
 
 def of_arrays(path: Path) -> Layout:
     """The images in an .npz.
 
     Raises:
-        CnnbenchError: The file is damaged or holds other arrays (exit 3).
+        CnnbenchError: The file is damaged, or holds other arrays than those of images, labels and class names (exit 3).
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            pairs = _pairs(path, names)
+            wanted = [name for pair in pairs.values() for name in pair] + [NAMES] * (NAMES in names)
+            for name in wanted:
+                _check_size(archive, name)
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
-        raise CnnbenchError(f"{path} cannot be read as arrays: {error}; expected {EXPECTED}", Exit.DATA) from None
-    parts = _parts(arrays)
-    if not parts:
-        have = ", ".join(arrays) or "none"
-        raise CnnbenchError(f"{path} has the arrays {have}; expected {EXPECTED}", Exit.DATA)
+            arrays = {name: stored[name] for name in wanted}
+    except (*DAMAGE, TypeError, AttributeError) as error:
+        raise CnnbenchError(
+            one_line(f"{path} cannot be read as arrays: {reason(error)}; expected {EXPECTED}"), Exit.DATA
+        ) from None
     found: list[Found] = []
-    for split, (images, labels) in parts.items():
+    for split, (of_images, of_labels) in pairs.items():
+        images, labels = arrays[of_images], arrays[of_labels]
         _check(path, split, images, labels)
-        classes = _classes(path, labels.reshape(-1), arrays.get("class_names"))
+        classes = _classes(path, labels.reshape(-1), arrays.get(NAMES))
         for number, (pixels, label) in enumerate(zip(images, classes, strict=True)):
             file = File(f"{split or 'image'} {number}", partial(_opened, pixels), sha256=_sha256(pixels))
             found.append(Found(file, label, split))
     return Layout("arrays", tuple(found))
+
+
+def _pairs(path: Path, names: Sequence[str]) -> dict[str | None, Pair]:
+    """The arrays of each split, those of no split under None; every array is one of them.
+
+    Raises:
+        CnnbenchError: Some array is none of them, or two are of one split (exit 3).
+    """
+    lower = {name.lower(): name for name in names}
+    pairs: dict[str | None, Pair] = {}
+    for role, split in ROLES.items():
+        for images, labels in ((f"{role}_images", f"{role}_labels"), (f"x_{role}", f"y_{role}")):
+            if images in lower and labels in lower:
+                if split in pairs:
+                    both = f"both {pairs[split][0]} and {lower[images]}"
+                    raise CnnbenchError(f"{path} holds {both}: keep one of them", Exit.DATA)
+                pairs[split] = lower[images], lower[labels]
+    if not pairs and {"images", "labels"} <= lower.keys():
+        pairs[None] = lower["images"], lower["labels"]
+    used = {name for pair in pairs.values() for name in pair} | {NAMES}
+    if not pairs:
+        raise CnnbenchError(
+            one_line(f"{path} has the arrays {', '.join(names) or 'none'}; expected {EXPECTED}"), Exit.DATA
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise CnnbenchError(one_line(f"{path} holds several arrays named {', '.join(twice)}"), Exit.DATA)
+    if unused := [name for name in names if name not in used]:
+        raise CnnbenchError(
+            one_line(
+                f"{path} holds arrays that are not used beside {', '.join(sorted(used & {*names}))}: "
+                f"{', '.join(unused)}; rename or remove them; expected {EXPECTED}"
+            ),
+            Exit.DATA,
+        )
+    return {split: pairs[split] for split in (None, *SPLITS) if split in pairs}
+
+
+def _check_size(archive: zipfile.ZipFile, name: str) -> None:
+    """Refuse an array that claims to be larger than what is stored of it, before there is room made for it.
+
+    Raises:
+        ValueError: It does, or holds Python objects.
+    """
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        stored = min(info.file_size, MOST_PACKED * (info.compress_size + 1)) - member.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects")
+    if math.prod(shape) * dtype.itemsize > stored:
+        raise ValueError(f"{name} is {dtype} {shape}, and {stored:,} bytes of it are there")
 
 
 def encoded(pixels: np.ndarray) -> bytes:
@@ -68,18 +134,6 @@ def _sha256(pixels: np.ndarray) -> str:
 
 def _opened(pixels: np.ndarray) -> BinaryIO:
     return io.BytesIO(encoded(pixels))
-
-
-def _parts(arrays: dict[str, np.ndarray]) -> dict[str | None, tuple[np.ndarray, np.ndarray]]:
-    """Images and labels by split; those of no split under None."""
-    parts: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
-    for split in SPLITS:
-        for images, labels in ((f"{split}_images", f"{split}_labels"), (f"x_{split}", f"y_{split}")):
-            if images in arrays and labels in arrays:
-                parts[split] = arrays[images], arrays[labels]
-    if parts or not {"images", "labels"} <= arrays.keys():
-        return parts
-    return {None: (arrays["images"], arrays["labels"])}
 
 
 def _check(path: Path, split: str | None, images: np.ndarray, labels: np.ndarray) -> None:

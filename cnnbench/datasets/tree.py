@@ -82,13 +82,11 @@ class Tree:
         )
 
     def within(self, prefix: str) -> Tree:
-        """The part below the folder `prefix`, with names from there; what lies elsewhere is left out."""
+        """The files below the folder `prefix`, with names from there; what was passed over elsewhere is told, too."""
         start = f"{prefix}/"
 
         def cut(items: tuple[Skipped, ...]) -> tuple[Skipped, ...]:
-            return tuple(
-                Skipped(item.name.removeprefix(start), item.reason) for item in items if item.name.startswith(start)
-            )
+            return tuple(Skipped(item.name.removeprefix(start), item.reason) for item in items)
 
         return Tree(
             tuple(
