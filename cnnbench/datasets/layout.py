@@ -7,6 +7,7 @@ content.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from cnnbench.datasets.arrays import of_arrays
 from cnnbench.datasets.class_folders import of_folders
 from cnnbench.datasets.hashes import Hashes
 from cnnbench.datasets.splits import divided
-from cnnbench.datasets.tables import METADATA, is_table, lists_images, of_tables
+from cnnbench.datasets.tables import METADATA, Fault, fault_of, is_table, of_tables
 from cnnbench.datasets.tree import ROLES, File, Layout, Skipped, Tree, file_at, shown, walk
 from cnnbench.types import CnnbenchError, Exit
 
@@ -128,18 +129,37 @@ def _layout(folder: Path) -> Layout:
 
 def _of_tree(tree: Tree, folder: Path) -> Layout:
     """Images below a folder or in an archive: by a table that lies there, else by folders of classes."""
+    base = folder
     while inner := _only_folder(tree, folder):
-        tree = tree.within(inner)
-    tables = _tables(tree)
+        tree, base = tree.within(inner), base / inner
+    tables, faults = _tables(tree)
     if not tables:
-        return of_folders(tree, folder, expected=EXPECTED)
+        return _without_tables(tree, folder, faults)
     known = {file.name: file for file in tree.files}
-    layout = of_tables(tables, found=partial(_in_tree, known, None if is_archive(folder) else folder))
+    layout = of_tables(tables, found=partial(_in_tree, known, None if is_archive(folder) else base))
     rank = {file.name: place for place, file in enumerate(tree.files)}  # a compressed archive is read front to back
     found = tuple(sorted(layout.found, key=lambda image: rank.get(image.file.name, len(rank))))
     told = {image.file.name for image in found} | {table.name for table, _ in tables}
-    others = [Skipped(file.name, "in no table") for file in tree.files if file.name not in told]
+    others = [
+        Skipped(file.name, "a table that lists no images" if file.name in faults else "in no table")
+        for file in tree.files
+        if file.name not in told
+    ]
     return replace(layout, found=found, skipped=(*tree.skipped, *others), unreadable=tree.unreadable)
+
+
+def _without_tables(tree: Tree, folder: Path, faults: Mapping[str, Fault]) -> Layout:
+    """Images in folders of classes; what is wrong with tables beside them is told."""
+    try:
+        layout = of_folders(tree, folder, expected=EXPECTED)
+    except CnnbenchError as error:
+        if not faults:
+            raise
+        nor = str(error).partition("; expected")[0]
+        raise CnnbenchError(f"{next(iter(faults.values())).reason}; without it, {nor}", error.code) from None
+    told = {name: fault.reason.partition("; expected")[0] for name, fault in faults.items() if fault.meant}
+    skipped = (replace(item, reason=told.get(item.name, item.reason)) for item in layout.skipped)
+    return replace(layout, skipped=tuple(skipped))
 
 
 def _only_folder(tree: Tree, folder: Path) -> str:
@@ -149,30 +169,48 @@ def _only_folder(tree: Tree, folder: Path) -> str:
         return ""
     inner = tree.below(tops[0])
     splits = any(name.lower() in ROLES for name in inner)
-    holds = splits or (is_archive(folder) and (inner or _tables(tree.within(tops[0]))))
+    holds = splits or (is_archive(folder) and (inner or _has_tables(tree.within(tops[0]))))
     return tops[0] if holds else ""
 
 
-def _tables(tree: Tree) -> list[tuple[File, str | None]]:
-    """The tables that list the images: at the top, or in the folders of splits; each with the split in its name."""
+def _has_tables(tree: Tree) -> bool:
+    return any("/" not in file.name and is_table(file.name) for file in tree.files)
+
+
+def _tables(tree: Tree) -> tuple[list[tuple[File, str | None]], dict[str, Fault]]:
+    """The tables that list the images, at the top or in the folders of splits, and what is wrong with others, by name.
+
+    Each table comes with the split in its name.
+
+    Raises:
+        CnnbenchError: Beside tables that list images lies one named for a split that cannot be read (exit 3).
+    """
     tops = [file for file in tree.files if "/" not in file.name and is_table(file.name)]
     metadata = [file for file in tops if file.name in METADATA]
-    inner = [
+    named: list[tuple[File, str | None]] = [
         (file, ROLES[file.parts[0].lower()])
         for file in tree.files
         if len(file.parts) == 2 and file.parts[1] in METADATA and file.parts[0].lower() in ROLES
     ]
-    if inner and not metadata:
-        return [pair for pair in inner if lists_images(pair[0])]
-    named = [(file, ROLES.get(Path(file.name).stem.lower())) for file in (metadata or tops)]
-    return [pair for pair in named if lists_images(pair[0])]
+    if metadata or not named:
+        named = [(file, ROLES.get(Path(file.name).stem.lower())) for file in (metadata or tops)]
+    faults = {file.name: fault for file, _ in named if (fault := fault_of(file))}
+    tables = [pair for pair in named if pair[0].name not in faults]
+    split_of = {file.name: split for file, split in named}
+    for name, fault in faults.items():
+        if fault.meant and (Path(name).name in METADATA or (tables and split_of[name])):
+            raise CnnbenchError(fault.reason, Exit.DATA)
+    return tables, faults
 
 
-def _in_tree(known: Mapping[str, File], folder: Path | None, path: str) -> File:
-    """The file that a table means; one outside of the folder is read where it lies, but for archives."""
-    if path in known or folder is None:
+def _in_tree(known: Mapping[str, File], base: Path | None, path: str) -> File:
+    """The file that a table means; one outside of the folder `base` is read where it lies, but for archives."""
+    if path in known or base is None:
         return known.get(path) or File(path, partial(_absent, path))
-    return file_at(folder / path, path)
+    for place in (base.absolute(), base.resolve()):  # a path from the root, or by way of the folders above
+        if (name := os.path.relpath(os.path.normpath(place / path), place)) in known:
+            return known[name]
+    return file_at(base / path, path)
 
 
 def _absent(path: str) -> BinaryIO:

@@ -8,12 +8,13 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, one_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 PATH_COLUMNS = ("path", "file_name")
@@ -36,31 +37,63 @@ def read_table(file: File) -> list[Row]:
     """The rows of a table, each with path and label as text, and with split and group where it says.
 
     Raises:
-        CnnbenchError: It cannot be read, a column is missing, or a row has no path or no label (exit 3).
+        CnnbenchError: It cannot be read, a column is missing or there twice, a value is neither text nor a whole
+            number, or a row has no path or no label (exit 3).
     """
     columns, rows = _parsed(file)
-    path = _path_column(columns)
-    if path is None:
-        have = ", ".join(columns) or "none"
-        raise CnnbenchError(f"{file.name} has the columns {have}; expected {EXPECTED}", Exit.DATA)
-    table = [_row(row, path) for row in rows]
+    if fault := _columns_fault(columns):
+        raise CnnbenchError(f"{file.name} {fault}; expected {EXPECTED}", Exit.DATA)
+    names = {name: key for name in columns if (key := _key(name)) in COLUMNS}
+    path = next(column for column in PATH_COLUMNS if column in names.values())
+    table = [
+        _row(file, number, {key: row.get(name) for name, key in names.items()}, path)
+        for number, row in enumerate(rows, 1)
+    ]
     if lacking := [number for number, row in enumerate(table, 1) if not {"path", "label"} <= row.keys()]:
         numbers = ", ".join(map(str, lacking[:10])) + ", ..." * (len(lacking) > 10)
         raise CnnbenchError(f"{file.name} has {len(lacking):,} rows without path or label: {numbers}", Exit.DATA)
     return table
 
 
-def lists_images(file: File) -> bool:
-    """Whether a table has the columns of one of images; what cannot be read is none, unless its name says so."""
+@dataclass(frozen=True)
+class Fault:
+    """Why a file that is a table by its name does not list images."""
+
+    reason: str
+    meant: bool
+    """Whether it was to list images, as far as one can tell: it cannot be read, or its columns cannot be told apart."""
+
+
+def fault_of(file: File) -> Fault | None:
+    """Why a table does not list images; None where it has the columns of one that does."""
     try:
-        return _path_column(_parsed(file)[0]) is not None
-    except CnnbenchError:
-        return file.parts[-1] in METADATA
+        columns, _ = _parsed(file)
+    except CnnbenchError as error:
+        return Fault(str(error), meant=True)
+    if not (fault := _columns_fault(columns)):
+        return None
+    meant = {*map(_key, columns)} >= {"path", "label"} or _is_unparted(columns)
+    return Fault(f"{file.name} {fault}; expected {EXPECTED}", meant)
 
 
-def _path_column(columns: Sequence[str]) -> str | None:
-    """The column of paths; None where it, or that of labels, is missing."""
-    return next((name for name in PATH_COLUMNS if name in columns and "label" in columns), None)
+def _key(column: str) -> str:
+    """A column's name, however it is written."""
+    return column.strip().lower()
+
+
+def _is_unparted(columns: Sequence[str]) -> bool:
+    return len(columns) == 1 and any(mark in columns[0] for mark in (",", ";", "\t", "|"))
+
+
+def _columns_fault(columns: Sequence[str]) -> str:
+    """What is wrong with the columns of a table; empty where nothing is."""
+    have = Counter(map(_key, columns))
+    if twice := [column for column in COLUMNS if have[column] > 1]:
+        return f"has several columns {twice[0]}"
+    if "label" in have and any(column in have for column in PATH_COLUMNS):
+        return ""
+    apart = ", which are not parted by commas (by tabs in .tsv)" if _is_unparted(columns) else ""
+    return one_line(f"has the columns {', '.join(columns) or 'none'}{apart}")
 
 
 def of_tables(tables: Sequence[tuple[File, str | None]], *, found: Callable[[str], File]) -> Layout:
@@ -114,9 +147,22 @@ def _check_rows(name: str, images: Sequence[Found]) -> None:
         )
 
 
-def _row(row: Mapping[str, Any], path: str) -> Row:
-    texts = {"path": row.get(path), **{name: row.get(name) for name in ("label", "split", "group")}}
-    return {name: str(value).strip() for name, value in texts.items() if value is not None and str(value).strip()}
+def _row(file: File, number: int, row: Mapping[str, Any], path: str) -> Row:
+    """The values of a row as text; `path` is the column of paths."""
+    given = {"path": row[path], **{name: row.get(name) for name in ("label", "split", "group")}}
+    texts: dict[str, str] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise CnnbenchError(
+                f"{file.name}, row {number}: its {name} is of type {type(value).__name__}; expected text or a whole "
+                "number",
+                Exit.DATA,
+            )
+        if text := str(value).strip():
+            texts[name] = text
+    return texts
 
 
 def _parsed(file: File) -> Parsed:
@@ -134,6 +180,11 @@ def _parsed(file: File) -> Parsed:
     try:
         with file.opened() as opened:
             return readers[PurePosixPath(file.name).suffix.lower()](opened.read())
+    except UnicodeDecodeError as error:
+        raise CnnbenchError(
+            f"{file.name} cannot be read as a table: byte {error.start} is no UTF-8; expected {EXPECTED}, as UTF-8",
+            Exit.DATA,
+        ) from None
     except (OSError, ValueError, KeyError, csv.Error, RecursionError) as error:  # pyarrow's derive from these
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CnnbenchError(
@@ -145,7 +196,7 @@ def _parquet(content: bytes) -> Parsed:
     import pyarrow.parquet as pq
 
     source = pq.ParquetFile(io.BytesIO(content))
-    columns = [name for name in source.schema_arrow.names if name in COLUMNS]
+    columns = [name for name in source.schema_arrow.names if _key(name) in COLUMNS]
     return list(source.schema_arrow.names), source.read(columns=columns).to_pylist()
 
 
