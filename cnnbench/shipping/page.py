@@ -67,8 +67,8 @@ def _answer(decision: Decision) -> Answer:
     ]
     if chosen.p90_ms is not None:
         facts.append(Fact(f"{chosen.p90_ms:.3g} ms", "90th percentile of one image, one thread"))
-    ended = f"{decision.ended[:1].upper()}{decision.ended[1:]}; {shown(decision.seconds)} were spent of "
-    sentences = [f"{decision.answer}.", f"{ended}{shown(decision.request.budget_seconds)}."]
+    spent = f"{shown(decision.seconds)} of {shown(decision.request.budget_seconds)} were spent"
+    sentences = [f"{decision.answer}.", f"The race ended: {decision.ended}; {spent}."]
     return Answer(images.name, question, f"{chosen.arch}, {chosen.precision}", sentences, facts)
 
 

@@ -121,9 +121,6 @@ def _first_rung(standing: Sequence[str], contest: Contest) -> int:
 def _train(race: Race, standing: Sequence[str], epochs: int, contest: Contest) -> bool:
     """Train a rung; False where it gave no result."""
     trials = contest.trials(standing, epochs)
-    if race.rungs and not contest.fits(trials, archs=standing):
-        race.ended = f"no time for {epochs} epochs"
-        return False
     about = contest.trainer.forecast(trials)
     what = f"{plural(epochs, 'epoch')}: {', '.join(standing)}, about {about:.0f} s"
     contest.train(trials, what=what, archs=standing)
@@ -186,7 +183,7 @@ def _reason_to_stop(race: Race, contest: Contest, *, min_accuracy: float | None)
     leader, *others = race.order
     kept = min_accuracy is not None and contest.score(leader, last.epochs).accuracy >= min_accuracy
     if kept and all(contest.difference(leader, other, epochs=last.epochs).shown for other in others):
-        return f"{leader} keeps the limit of accuracy and is separated from the others"
+        return f"{leader} keeps the limit of accuracy{' and is separated from the others' if others else ''}"
     if len(race.rungs) > 2 and max(rung.accuracy for rung in race.rungs[-2:]) <= race.rungs[-3].accuracy:
         return "validation accuracy has not risen over two rungs"
     return ""

@@ -29,8 +29,11 @@ START_SECONDS = 3.0
 """Of a forked run without its epochs, before one was timed."""
 LONGEST_START = 6.0
 """Of it, whatever was timed."""
-MARGIN = 1.15
-"""Forecasts are this much longer: other programs use the machine, too."""
+MARGIN, MARGIN_OF_STEPS = 1.15, 2.0
+"""Forecasts are this much longer than the runs, or the few fast steps, that they rest on: other programs use the
+machine, too."""
+USUAL_START = 2.5
+"""Seconds of a start on a machine that is not busy."""
 
 
 @dataclass(kw_only=True)
@@ -101,7 +104,8 @@ class Runs:
             whole = estimate.seconds(run, data, threads=threads) - estimate.START_SECONDS
             self._known[trial.arch] = (START_SECONDS, whole / trial.epochs)
         start, epoch = self._known[trial.arch]
-        return MARGIN * (start + trial.epochs * epoch)
+        margin = MARGIN if trial.arch in self._epochs else MARGIN_OF_STEPS
+        return margin * (start + trial.epochs * epoch)
 
     def train(self, trials: Sequence[Trial], *, seconds: float) -> dict[Trial, Finished | str]:
         """See `trial.Trainer`."""
@@ -147,6 +151,11 @@ class Runs:
     def seconds_per_image(self, arch: str, *, train_images: int) -> float:
         """Of a forward pass, on this machine: a third of a training step; 0 before anything is known."""
         return self._known[arch][1] / (3 * train_images) if arch in self._known else 0.0
+
+    def slowness(self, arch: str) -> float:
+        """How many times as long as usual the start of a run takes, 1 to 2: so busy is the machine."""
+        start = self._known.get(arch, (USUAL_START, 0.0))[0]
+        return min(2.0, max(1.0, start / USUAL_START))
 
     def record(self, trial: Trial) -> RunRecord:
         """Of a finished run."""
