@@ -33,10 +33,13 @@ class Advice:
     channels: int
     """1 where red, green and blue are equal in every image."""
     command: str
+    """Empty where `fit` refuses the images whatever the flags."""
     remarks: tuple[str, ...]
 
 
-def advise(listing: Listing, found: Sequence[Facts], *, broken: int, counts: Counts) -> Advice:
+def advise(
+    listing: Listing, found: Sequence[Facts], *, broken: int, counts: Counts, split: str | None = None
+) -> Advice:
     """From the facts of all files that can be read.
 
     Args:
@@ -44,6 +47,7 @@ def advise(listing: Listing, found: Sequence[Facts], *, broken: int, counts: Cou
         found: Of each image that can be read.
         broken: Images that cannot.
         counts: Of those that can.
+        split: Percent of train, val and test that were asked for.
     """
     size, channels = _size(found), 1 if found and all(facts.gray for facts in found) else 3
     trained = counts["train"]
@@ -51,11 +55,13 @@ def advise(listing: Listing, found: Sequence[Facts], *, broken: int, counts: Cou
     flags = [
         "cnnbench fit --model.arch lenet5_relu",
         f"--data.folder {shlex.quote(str(listing.folder))} --data.size {size} --data.channels {channels}",
+        *[f"--data.split {shlex.quote(split or '')}"] * bool(split),
         *["--model.class_weights balanced"] * uneven,
         *["--data.skip_broken true"] * bool(broken),
     ]
     remarks = _remarks(listing, found, size=size, broken=broken, counts=counts)
-    return Advice(size, channels, " ".join(flags), tuple(remarks))
+    refused = [*_refusals(listing, broken=broken, counts=counts)]
+    return Advice(size, channels, "" if refused else " ".join(flags), (*refused, *([] if refused else remarks)))
 
 
 def _size(found: Sequence[Facts]) -> int:
@@ -81,3 +87,16 @@ def _remarks(listing: Listing, found: Sequence[Facts], *, size: int, broken: int
     for split in ("val", "test"):
         if absent := [name for name, count in counts[split].items() if not count]:
             yield f"no {split} image of {', '.join(absent[:MOST_NAMED])}{', ...' * (len(absent) > MOST_NAMED)}"
+
+
+def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]:
+    """Why `fit` refuses the data, even without the broken files."""
+    if listing.undrawn:
+        yield f"fit refuses these images: {listing.undrawn}"
+    if not broken:
+        return
+    if not any(sum(of_class.values()) for of_class in counts.values()):
+        yield f"fit has nothing to train on: all {broken:,} files are broken"
+    elif absent := [name for name, count in counts["train"].items() if not count]:
+        named = f"{', '.join(absent[:MOST_NAMED])}{', ...' * (len(absent) > MOST_NAMED)}"
+        yield f"fit has no training image of {named}: all that there are are broken"

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from cnnbench.audit import near
 from cnnbench.audit.advice import Advice, advise
 from cnnbench.audit.facts import Facts, Known, facts_of
+from cnnbench.datasets.arrays import ARRAYS
 from cnnbench.datasets.folder import parse_shares
 from cnnbench.datasets.layout import Listing, read_listing
 from cnnbench.datasets.splits import evenly_spaced
@@ -59,6 +60,8 @@ class Audit:
     """In words."""
     drawn: tuple[str, ...]
     """Splits that are drawn from the training images."""
+    undrawn: str
+    """Why splits that are missing could not be drawn, so that `fit` refuses the data; empty where they could."""
     sha256: str
     """Of the listing: (split, class, hash of the encoded file)."""
     counts: Mapping[str, Mapping[str, int]]
@@ -115,7 +118,7 @@ def audit_folder(folder: str | Path, *, split: str | None = None) -> Audit:
     Raises:
         CnnbenchError: There is nothing, or no layout that is known (exit 3); the shares are none (exit 2).
     """
-    listing = read_listing(Path(folder).expanduser(), shares=parse_shares(split))
+    listing = read_listing(Path(folder).expanduser(), shares=parse_shares(split), undrawn=True)
     facts = facts_of([entry for entries in listing.splits.values() for entry in entries], root=listing.folder)
     read = [
         (Place(split, entry.name, listing.class_names[entry.label], entry.opened), facts[entry.sha256])
@@ -133,17 +136,18 @@ def audit_folder(folder: str | Path, *, split: str | None = None) -> Audit:
         folder=str(listing.folder),
         layout=listing.layout,
         drawn=listing.drawn,
+        undrawn=listing.undrawn,
         sha256=listing.sha256,
         counts=counts,
         sizes=_ranked(f"{found.width}x{found.height}" for _, found in read),
-        modes=_ranked(f"{found.format} {found.mode}" for _, found in read),
+        modes=_ranked(f"{'array' if listing.layout == ARRAYS else found.format} {found.mode}" for _, found in read),
         broken=tuple(broken),
         skipped=listing.skipped,
         copies=_copies(read),
         near=_near(read),
         flat=tuple(place for place, found in read if found.flat),
         majority=(largest, most / total),
-        advice=advise(listing, [found for _, found in read], broken=len(broken), counts=counts),
+        advice=advise(listing, [found for _, found in read], broken=len(broken), counts=counts, split=split),
         images=tuple(place for place, _ in read),
     )
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent, plural
-from cnnbench.types import Exit, one_line
+from cnnbench.types import CnnbenchError, Exit, one_line
 
 if TYPE_CHECKING:
     from cnnbench.audit.audit import Audit, Copies, Place
 
+PAGES = (".html", ".htm")
+"""Endings of a page."""
 MOST = 10
 """Files, groups or sizes that the text names of each kind."""
 
@@ -36,12 +38,14 @@ def audit(
     Args:
         folder: A folder, a table or an archive, as for --data.folder.
         split: Percent of train, val and test where they are drawn, such as 70,15,15; as --data.split.
-        out: Write a page with thumbnails to this file.
+        out: Write a page with thumbnails to this .html file.
         strict: Exit with 3 where an image is in several splits.
         format: How to print it.
     """
     from cnnbench.audit.audit import audit_folder
 
+    if out and Path(out).suffix.lower() not in PAGES:
+        raise CnnbenchError(f"--out {out}: expected a name that ends in .html")
     found = audit_folder(folder, split=split)
     if out:
         from cnnbench.page.audit import audit_page
@@ -69,9 +73,10 @@ def _print(found: Audit) -> None:
 
 def _lines(found: Audit) -> Iterator[str]:
     name, share = found.majority
-    yield f"always answering {name}: {percent(share)} of the training images"
-    yield f"sizes: {_ranking(found.sizes)}"
-    yield f"formats and modes: {_ranking(found.modes)}"
+    if found.images:
+        yield f"always answering {name}: {percent(share)} of the training images"
+        yield f"sizes: {_ranking(found.sizes)}"
+        yield f"formats and modes: {_ranking(found.modes)}"
     yield from _named("broken", [f"{file.name} ({file.reason})" for file in found.broken])
     yield from _named("not read", [f"{file.name} ({file.reason})" for file in found.skipped])
     yield from _named("of one colour", [place.name for place in found.flat])
@@ -89,7 +94,8 @@ def _lines(found: Audit) -> Iterator[str]:
         f"{plural(len(found.broken), 'broken file')}"
     )
     yield from found.advice.remarks
-    yield f"suggested: {found.advice.command}"
+    if found.advice.command:
+        yield f"suggested: {found.advice.command}"
 
 
 def _ranking(counts: Mapping[str, int]) -> str:
@@ -117,6 +123,7 @@ def _document(found: Audit) -> dict[str, Any]:
         "folder": found.folder,
         "layout": found.layout,
         "drawn": found.drawn,
+        "undrawn": found.undrawn,
         "sha256": found.sha256,
         "counts": found.counts,
         "majority": {"class": name, "share": share},

@@ -72,12 +72,12 @@ BRIEF = ("file", "class", "probability", "unknown", "error")
 def _columns(class_names: Sequence[str], top: int | None, *, with_unknown: bool) -> list[Column]:
     """File, class and probability; then a column per class, or class and probability of each further rank."""
     first = [
-        Column("file", "file"),
-        Column("class", "class"),
+        Column("file", "file", one_line),
+        Column("class", "class", one_line),
         Column("probability", "probability", "{:.4f}".format, right=True),
     ]
     unknown = [Column("unknown", "unknown", lambda value: "unknown" if value else "")] if with_unknown else []
-    error = [Column("error", "error")]
+    error = [Column("error", "error", one_line)]
     if top is None:
         return [*first, *unknown, *error, *(Column(f"p_{name}", name) for name in class_names)]
     ranks = range(2, min(top, len(class_names)) + 1)

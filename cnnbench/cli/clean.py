@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 from cnnbench.training.clean import KINDS, Clutter, Kind, find_clutter, remove_clutter
-from cnnbench.types import Exit, one_line
+from cnnbench.types import CnnbenchError, Exit, one_line
 
 
 def clean(
@@ -23,6 +24,8 @@ def clean(
         remove: What to remove: images, downloads, checks, runs, leftovers, or several of them.
         format: text for people, json for one JSON document.
     """
+    if absent := [folder for folder in folders or [] if not Path(folder).is_dir()]:
+        raise CnnbenchError(f"no folder {', '.join(absent)}: expected folders of runs and bundles")
     places = folders or ["runs", "exports"]
     found = remove_clutter(remove, folders=places) if remove else find_clutter(places)
     if format == "json":

@@ -13,7 +13,7 @@ import msgspec
 
 from cnnbench import records
 from cnnbench.tables.columns import Column, plain, texts
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, printable
 
 Format = Literal["table", "markdown", "csv", "json"]
 Rows = Sequence[object]
@@ -73,10 +73,10 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _markdown(columns: Sequence[Column], rows: Rows) -> str:
-    lines = ["| " + " | ".join(column.title for column in columns) + " |"]
+    lines = ["| " + " | ".join(printable(column.title) for column in columns) + " |"]
     lines.append("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
     for row in rows:
-        escaped = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in texts(columns, row)]
+        escaped = [printable(cell).replace("|", "\\|").replace("\n", "<br>") for cell in texts(columns, row)]
         lines.append("| " + " | ".join(escaped) + " |")
     return "\n".join(lines)
 
@@ -86,11 +86,11 @@ def _terminal(columns: Sequence[Column], rows: Rows, title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left")
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        table.add_column(Text(printable(column.title)), justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in texts(columns, row)))
+        table.add_row(*(Text(printable(cell)) for cell in texts(columns, row)))
     if Console().is_terminal:
         Console().print(table)
     else:  # a file or a pipe has no width to fit: one row stays one line

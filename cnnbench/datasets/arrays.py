@@ -24,6 +24,8 @@ EXPECTED = (
 )
 SPLITS = ("train", "val", "test")
 NAMES = "class_names"
+ARRAYS = "arrays"
+"""How the images lie, in words."""
 Pair = tuple[str, str]
 """Names of an array of images and of that of their labels."""
 MOST_PACKED = 1100
@@ -57,7 +59,7 @@ def of_arrays(path: Path) -> Layout:
         for number, (pixels, label) in enumerate(zip(images, classes, strict=True)):
             file = File(f"{split or 'image'} {number}", partial(_opened, pixels), sha256=_sha256(pixels))
             found.append(Found(file, label, split))
-    return Layout("arrays", tuple(found))
+    return Layout(ARRAYS, tuple(found))
 
 
 def _pairs(path: Path, names: Sequence[str]) -> dict[str | None, Pair]:

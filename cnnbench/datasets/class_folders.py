@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout, Skipped, Tree, is_image, shown
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError, Exit, one_line
 
 
 def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
@@ -49,7 +49,14 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
     _require_images(found, places, classes, folder)
     words = f"{'/, '.join(roles.values())}/ with a folder per class" if roles else "a folder per class"
     beside = [Skipped(name, "a folder beside train") for name in tops if roles and name not in places]
-    return Layout(words, tuple(found), (*tree.skipped, *beside, *skipped), tree.unreadable)
+    hollow = [Skipped(name, "an empty folder with an image's name") for name in _hollow(tree)]
+    return Layout(words, tuple(found), (*tree.skipped, *beside, *skipped, *hollow), tree.unreadable)
+
+
+def _hollow(tree: Tree) -> list[str]:
+    """Folders below others that are called like an image and hold no file, as a broken download leaves them."""
+    named = [name for name in tree.folders if "/" in name and is_image(name)]
+    return sorted(name for name in named if not any(file.name.startswith(f"{name}/") for file in tree.files))
 
 
 def _sorted_out(files: Iterable[File], places: Mapping[str, str | None]) -> tuple[list[Found], list[Skipped]]:
@@ -84,9 +91,10 @@ def _require_images(
             raise CnnbenchError(
                 f"{folder / place} holds no images: add some to its class folders, or remove it", Exit.DATA
             )
-        for name in classes if split in ("train", None) else ():
-            if not counted[shown(name)]:
-                raise CnnbenchError(
-                    f"{folder / place / shown(name)} holds no image that Pillow reads: add some, or remove the folder",
-                    Exit.DATA,
-                )
+        if split in ("train", None) and (empty := [shown(name) for name in classes if not counted[shown(name)]]):
+            one = f"{folder / place / empty[0]} holds no image that Pillow reads: add some, or remove the folder"
+            all_of_them = (
+                f"{folder / place} holds {len(empty)} classes without an image that Pillow reads: {', '.join(empty)}; "
+                "add some, or remove the folders"
+            )
+            raise CnnbenchError(one_line(all_of_them if len(empty) > 1 else one), Exit.DATA)

@@ -5,6 +5,7 @@ The pixels are those of `runtime.predict`, whose copy in a bundle follows the sa
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 Item = str | Path | BinaryIO | Callable[[], BinaryIO]
 """An image file: where it lies, one that is open for reading, or what opens it."""
+
+
+OF_PYTHON = re.compile(r" ?<_io\..*>", re.DOTALL)
+"""What messages of Pillow call an open file."""
 
 
 @dataclass
@@ -87,10 +92,13 @@ def decode(item: Item, preprocessing: Preprocessing, *, size: int, name: str = "
 
 
 def pixels(item: Item, preprocessing: Preprocessing, *, size: int) -> np.ndarray:
-    """As `decode`, but raises OSError, which says why alone."""
+    """As `decode`, but raises OSError, which says why alone, in words."""
     channels = 3 if preprocessing.mode == "RGB" else 1
-    with _opened(item) as file:
-        return predict.decode(file, size, size, channels, rules=asdict(preprocessing))
+    try:
+        with _opened(item) as file:
+            return predict.decode(file, size, size, channels, rules=asdict(preprocessing))
+    except OSError as error:
+        raise OSError(OF_PYTHON.sub("", error.strerror or str(error))) from None
 
 
 def _decoded(item: Item, chosen: Preprocessing, size: int) -> np.ndarray | None:

@@ -55,6 +55,8 @@ def folder(source: Source) -> Decoded:
     if unread and not source.skip_broken:
         raise CnnbenchError(_refusal(unread, listing), Exit.DATA)
     kept = without(listing, (broken.name for broken in unread))
+    if unread:
+        _require_some(kept, unread)
     remember(kept)
     splits = {split: _split(kept.splits[split], images[split]) for split in images}
     spec = ImageSpec(source.size, source.size, source.channels, len(listing.class_names))
@@ -110,10 +112,7 @@ def _chosen(train: Sequence[Entry], source: Source) -> Preprocessing:
 
 def _files(entries: Sequence[Entry], source: Source, chosen: Preprocessing) -> Files:
     def decode_at(place: int) -> np.ndarray:
-        try:
-            return pixels(entries[place].opened, chosen, size=source.size)
-        except OSError as error:
-            raise OSError(error.strerror or str(error)) from None
+        return pixels(entries[place].opened, chosen, size=source.size)
 
     return Files(
         _key(entries, source, chosen),
@@ -144,6 +143,23 @@ def _refusal(unread: Sequence[Skipped], listing: Listing) -> str:
     return one_line(
         f"cannot read {len(unread):,} files of {listing.folder} as images: {', '.join(named)}{more}; {remedy}"
     )
+
+
+def _require_some(kept: Listing, unread: Sequence[Skipped]) -> None:
+    """Refuse what `skip_broken` leaves nothing of.
+
+    Raises:
+        CnnbenchError: All files are broken, or all of a split, or all training files of a class (exit 3).
+    """
+    told = f"{len(unread):,} files cannot be read, the first {unread[0].name} ({unread[0].reason})"
+    empty = [split for split, entries in kept.splits.items() if not entries]
+    if len(empty) == len(kept.splits):
+        raise CnnbenchError(one_line(f"all files of {kept.folder} are broken: {told}"), Exit.DATA)
+    if empty:
+        raise CnnbenchError(one_line(f"all {' and '.join(empty)} files of {kept.folder} are broken: {told}"), Exit.DATA)
+    if absent := [name for name, count in kept.counts("train").items() if not count]:
+        named = ", ".join(absent[:MOST_NAMED]) + f" and {len(absent) - MOST_NAMED:,} more" * (len(absent) > MOST_NAMED)
+        raise CnnbenchError(one_line(f"all training files of {named} in {kept.folder} are broken: {told}"), Exit.DATA)
 
 
 def _notes(listing: Listing, unread: Sequence[Skipped]) -> tuple[str, ...]:

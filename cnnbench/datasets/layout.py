@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from cnnbench.datasets.archives import is_archive, open_archive
+from cnnbench.datasets.archives import is_archive, open_archive, reason
 from cnnbench.datasets.arrays import of_arrays
 from cnnbench.datasets.class_folders import of_folders
 from cnnbench.datasets.hashes import Hashes
 from cnnbench.datasets.splits import divided
 from cnnbench.datasets.tables import METADATA, Fault, fault_of, is_table, of_tables
 from cnnbench.datasets.tree import ROLES, File, Layout, Skipped, Tree, file_at, shown, walk
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import LONGEST_NAME, CnnbenchError, Exit, is_control
 
 EXPECTED = (
     "train/<class>/<image> with at least two classes and optionally val/ and test/, or <class>/<image>; "
@@ -68,6 +68,8 @@ class Listing:
     test: tuple[Entry, ...]
     drawn: tuple[str, ...]
     """The splits that were drawn here, because the data have none of their own."""
+    undrawn: str = ""
+    """Why splits that are missing could not be drawn: all images without one are in train; empty where they could."""
     skipped: tuple[Skipped, ...] = ()
     unreadable: tuple[Skipped, ...] = ()
     """Files that could not be read, and folders that could not be listed; none of them is in a split."""
@@ -92,12 +94,13 @@ class Listing:
         return {name: counted[label] for label, name in enumerate(self.class_names)}
 
 
-def read_listing(folder: Path, *, shares: Mapping[str, float] | None = None) -> Listing:
+def read_listing(folder: Path, *, shares: Mapping[str, float] | None = None, undrawn: bool = False) -> Listing:
     """Which images lie in a folder, table or archive, each with its hash; broken ones are not known yet.
 
     Args:
         folder: Where they lie.
         shares: Percent of the images for train, val and test, where a split is to be drawn; by default `SHARES`.
+        undrawn: Return what there is where a split cannot be drawn; `Listing.undrawn` says why.
 
     Raises:
         CnnbenchError: There is nothing, or no layout that is known; a class has no training image, or too few to
@@ -105,7 +108,7 @@ def read_listing(folder: Path, *, shares: Mapping[str, float] | None = None) -> 
     """
     layout = _layout(folder)
     hashes = Hashes(folder)
-    listing = _settled(folder, layout, hashes, shares=shares)
+    listing = _settled(folder, layout, hashes, shares=shares, undrawn=undrawn)
     hashes.keep()
     return listing
 
@@ -217,14 +220,11 @@ def _absent(path: str) -> BinaryIO:
     raise OSError(f"no {path} in the archive")
 
 
-def _settled(folder: Path, layout: Layout, hashes: Hashes, *, shares: Mapping[str, float] | None) -> Listing:
+def _settled(
+    folder: Path, layout: Layout, hashes: Hashes, *, shares: Mapping[str, float] | None, undrawn: bool
+) -> Listing:
     """The listing of a layout: every file hashed, missing splits drawn, entries in their order."""
-    names = tuple(sorted({image.class_name for image in layout.found}))
-    if len(names) < 2:
-        raise CnnbenchError(f"{folder} has images of {len(names)} classes; expected at least two", Exit.DATA)
-    trained = {image.class_name for image in layout.found if image.split in (None, "train")}
-    if lacking := [name for name in names if name not in trained]:
-        raise CnnbenchError(f"{folder} has classes without a training image: {', '.join(lacking)}", Exit.DATA)
+    names = _class_names(folder, layout)
     labels = {name: label for label, name in enumerate(names)}
     unreadable = [*layout.unreadable]
     entries: list[Entry] = []
@@ -233,21 +233,53 @@ def _settled(folder: Path, layout: Layout, hashes: Hashes, *, shares: Mapping[st
         try:
             digest = image.file.sha256 or hashes.of(image.file)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            unreadable.append(Skipped(image.file.name, reason))
+            unreadable.append(Skipped(image.file.name, reason(error)))
             continue
         name, label = shown(image.file.name), labels[image.class_name]
         entries.append(Entry(name, label, image.file.opened, digest, image.group, place))
         splits.append(image.split)
     order = sorted(range(len(entries)), key=lambda index: _rank(entries[index]))
     entries, splits = [entries[index] for index in order], [splits[index] for index in order]
-    drawn = _drawn(entries, splits, folder=folder, class_names=names, shares=shares)
+    fault = ""
+    try:
+        drawn = _drawn(entries, splits, folder=folder, class_names=names, shares=shares)
+    except CnnbenchError as error:
+        if not undrawn or error.code != Exit.DATA:
+            raise
+        drawn, fault = (), str(error)
+        splits = [split or "train" for split in splits]
     parts = {
         split: tuple(entry for entry, given in zip(entries, splits, strict=True) if given == split) for split in SHARES
     }
     return Listing(
-        folder, layout.words, names, **parts, drawn=drawn, skipped=layout.skipped, unreadable=tuple(unreadable)
+        folder,
+        layout.words,
+        names,
+        parts["train"],
+        parts["val"],
+        parts["test"],
+        drawn=drawn,
+        undrawn=fault,
+        skipped=layout.skipped,
+        unreadable=tuple(unreadable),
     )
+
+
+def _class_names(folder: Path, layout: Layout) -> tuple[str, ...]:
+    names = tuple(sorted({image.class_name for image in layout.found}))
+    if odd := [name for name in names if not name.strip() or len(name) > LONGEST_NAME or any(map(is_control, name))]:
+        told = ", ".join(repr(name[:LONGEST_NAME]) for name in odd)
+        raise CnnbenchError(
+            f"{folder} has classes named {told}: expected text of at most {LONGEST_NAME} characters, without control "
+            "characters",
+            Exit.DATA,
+        )
+    if len(names) < 2:
+        raise CnnbenchError(f"{folder} has images of {len(names)} classes; expected at least two", Exit.DATA)
+    trained = {image.class_name for image in layout.found if image.split in (None, "train")}
+    if lacking := [name for name in names if name not in trained]:
+        raise CnnbenchError(f"{folder} has classes without a training image: {', '.join(lacking)}", Exit.DATA)
+    return names
 
 
 def _rank(entry: Entry) -> tuple[int, str, str]:

@@ -63,6 +63,7 @@ def findings(audit: Audit) -> list[str]:
     """What is wrong, in a few words each, the worst first; empty where nothing is."""
     near = len(audit.near or ())
     counts = {
+        "fit cannot draw splits": len(audit.undrawn),
         plural(len(audit.leaks), "leak") + " between splits": len(audit.leaks),
         f"{plural(len(audit.contradictions), 'image')} under two labels": len(audit.contradictions),
         plural(len(audit.broken), "broken file"): len(audit.broken),
@@ -84,7 +85,8 @@ def _answer(audit: Audit) -> Answer:
     ]
     remarks = [f"{remark}." for remark in audit.advice.remarks]
     also = [f"Also {', '.join(found[1:])}."] if found[1:] else []
-    sentences = [*also, *remarks, f"Train with: {audit.advice.command}"]
+    command = [f"Train with: {audit.advice.command}"] if audit.advice.command else []
+    sentences = [*also, *remarks, *command]
     return Answer("", "What is wrong with these images?", found[0] if found else "Nothing was found", sentences, facts)
 
 

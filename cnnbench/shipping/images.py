@@ -94,6 +94,8 @@ def _name(place: Path) -> str:
 
 def _require_learnable(found: Audit) -> None:
     where = found.folder
+    if found.undrawn:
+        raise CnnbenchError(f"{where}: {found.undrawn}", Exit.DATA)
     trained = found.counts["train"]
     empty = [name for name, count in trained.items() if not count]
     if len(trained) < 2 or len(empty) == len(trained):

@@ -10,6 +10,8 @@ from planted import CLASSES, COUNTS, clean, faulty, texture
 
 from cnnbench.audit import facts
 from cnnbench.audit.audit import Audit, Copies, audit_folder
+from cnnbench.datasets.choice import open_choice
+from cnnbench.records.schema import DataChoice
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -165,3 +167,66 @@ def test_what_is_no_data_is_refused() -> None:
     with pytest.raises(CnnbenchError, match="no folder nowhere") as refused:
         found(Path("nowhere"))
     assert refused.value.code == Exit.DATA
+
+
+def test_files_that_fit_refuses_are_broken_for_the_same_reason() -> None:
+    """In the words of the one decoder, and no object of Python is among them."""
+    folder = clean(Path("photos"))
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(folder / "train/red/float.tif")
+    Image.fromarray(np.full((9, 9), 70_000, np.int32)).save(folder / "train/red/wide.tif")
+    (folder / "train/red/no image.png").write_bytes(b"<html>")
+    told = {file.name: file.reason for file in found(folder).broken}
+    assert told == {
+        "train/red/float.tif": "its pixels are of mode F; expected 8 or 16 bits a channel",
+        "train/red/wide.tif": "its pixels are of mode I; expected 8 or 16 bits a channel",
+        "train/red/no image.png": "cannot identify image file",
+    }
+    with pytest.raises(CnnbenchError) as refused:
+        open_choice(DataChoice(dataset="folder", folder=str(folder)))
+    for name, reason in told.items():
+        assert f"{name} ({reason})" in str(refused.value)
+
+
+def test_what_cannot_be_split_is_audited_all_the_same() -> None:
+    for label, name in enumerate(("one", "other")):
+        Path("photos", name).mkdir(parents=True)
+        for place in range(6):
+            texture(50 * label + place * (name == "other")).save(f"photos/{name}/{place}.png")
+    audit = found(Path("photos"))
+    assert audit.undrawn.startswith("class one has too few images to split off val and test: 1 that may be parted")
+    assert [len(copies.places) for copies in audit.copies] == [6]
+    assert audit.counts["train"] == {"one": 6, "other": 6}
+    assert audit.drawn == audit.leaks == ()
+    assert audit.advice.remarks == (f"fit refuses these images: {audit.undrawn}",)
+    assert audit.advice.command == ""
+    with pytest.raises(CnnbenchError, match="class one has too few images"):
+        open_choice(DataChoice(dataset="folder", folder="photos"))
+
+
+def test_where_all_is_broken_fit_would_have_nothing() -> None:
+    folder = clean(Path("photos"))
+    for path in folder.rglob("*/red/*.png"):
+        path.write_bytes(path.name.encode() + path.parent.parent.name.encode())
+    assert found(folder).advice.remarks == ("fit has no training image of red: all that there are are broken",)
+    for path in folder.rglob("*.png"):
+        path.write_bytes(str(path).encode())
+    audit = found(folder)
+    count = sum(map(sum, COUNTS.values()))
+    assert (audit.advice.remarks, audit.advice.command) == (
+        (f"fit has nothing to train on: all {count} files are broken",),
+        "",
+    )
+
+
+def test_the_command_keeps_the_shares_that_were_asked_for() -> None:
+    folder = clean(Path("photos"))
+    shutil.rmtree(folder / "test")
+    assert "--data.split 60,20,20" in audit_folder(folder, split="60,20,20").advice.command
+    assert "--data.split" not in found(folder).advice.command
+
+
+def test_arrays_are_no_files_of_a_format() -> None:
+    for channels in (3, 4):
+        pixels = np.random.RandomState(0).randint(0, 256, (20, 8, 8, channels)).astype(np.uint8)
+        np.savez("x.npz", images=pixels, labels=np.arange(20) % 2)
+        assert found(Path("x.npz")).modes == {f"array {'RGBA' if channels == 4 else 'RGB'}": 20}

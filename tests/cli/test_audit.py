@@ -73,3 +73,26 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     clean(Path("photos"))
     assert main(["audit", "photos", "--split", "1,2"]) == 2
     assert "expected percent of train, val and test" in capsys.readouterr().err
+
+
+def test_the_page_is_no_other_file(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = clean(Path("photos"))
+    for out in (folder / "train/red/0.png", Path("labels.csv"), Path("page")):
+        before = out.read_bytes() if out.exists() else None
+        assert main(["audit", "photos", "--out", str(out)]) == 2
+        assert "expected a name that ends in .html" in capsys.readouterr().err
+        assert (out.read_bytes() if out.exists() else None) == before
+
+
+def test_a_folder_that_fit_refuses_has_a_report_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "other"):
+        Path("photos", name).mkdir(parents=True)
+        for place in range(4):
+            Path("photos", name, f"{place}.png").write_bytes(f"{name} {place}".encode())
+    assert main(["audit", "photos", "--out", "page.html"]) == 0
+    printed = capsys.readouterr().out
+    assert "broken: 8: " in printed
+    assert "fit has nothing to train on: all 8 files are broken" in printed
+    assert "suggested" not in printed
+    assert "always answering" not in printed
+    assert any("fit has nothing to train on" in text for _, text in Page(Path("page.html")).texts)

@@ -1,6 +1,7 @@
 """`classify`: every file of a folder has a line, with the class that the network gives its pixels."""
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -147,3 +148,11 @@ def test_a_run_on_image_files_decodes_as_its_training_did(monkeypatch: pytest.Mo
     assert main(["test", *arguments]) == 0
     assert main(["classify", "runs/folder_linear/seed1", "icons/test", "--out", "x.csv"]) == 0
     assert [row["class"] for row in lines("x.csv")] == ["bar"] * 4 + ["disc"] * 4
+
+
+def test_names_of_files_are_printed_on_one_line(bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "0.png").rename(images / "a\n\x1b[31mb.png")
+    assert main(["classify", str(bundle), "images"]) == 0
+    assert "images/a\\n\\x1b[31mb.png" in capsys.readouterr().out
+    assert main(["classify", str(bundle), "images", "--format", "csv"]) == 0
+    assert "images/a\n\x1b[31mb.png" in {row["file"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}

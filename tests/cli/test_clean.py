@@ -40,3 +40,9 @@ def test_clean_refuses_a_kind_that_is_none(capsys: pytest.CaptureFixture[str]) -
 def test_download_says_what_needs_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["download", "shapes"]) == 2
     assert "shapes comes with the installation: there is nothing to fetch" in capsys.readouterr().err
+
+
+def test_clean_refuses_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    assert main(["clean", "runs", "nope"]) == 2
+    assert "no folder nope: expected folders of runs and bundles" in capsys.readouterr().err

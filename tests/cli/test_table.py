@@ -174,3 +174,13 @@ def test_rows_may_be_dataclasses_of_which_json_has_every_field(capsys: pytest.Ca
 def test_a_unit_stands_behind_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
     render([Column("seconds", "training", unit="s")], [{"seconds": 1}], format="markdown")
     assert capsys.readouterr().out.startswith("| training, s |\n")
+
+
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_no_text_colours_a_terminal(capsys: pytest.CaptureFixture[str], format: Any) -> None:
+    columns = [Column("name", "the \x1b[31mname")]
+    render(columns, [{"name": "\x1b[31mred"}], title="[red]\x1b[31mTitle", format=format)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b[31mred" in out
+    assert "\\x1b[31mname" in out

@@ -406,3 +406,32 @@ def test_a_cache_that_cannot_be_written_is_a_usage_error(images: Path, monkeypat
     (images / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(images / "file"))
     assert "XDG_CACHE_HOME" in refusal("folder", source(images), Exit.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("train/*/*.png", "all files of {} are broken: 20 files cannot be read, the first train/"),
+        (
+            "train/cat/*.png",
+            "all training files of cat in {} are broken: 10 files cannot be read, the first train/cat/",
+        ),
+        ("test/*/*.png", "all test files of {} are broken: 2 files cannot be read, the first test/"),
+    ],
+)
+def test_where_skip_broken_leaves_nothing_one_line_says_so(images: Path, broken: str, said: str) -> None:
+    if broken.startswith("test"):
+        for value, name in enumerate(("dog", "cat")):
+            save_images(images / "test" / name, 1, 10 + value)
+    for path in images.glob(broken):
+        path.write_bytes(str(path).encode())
+    if "cat" in broken:  # else there is nothing to draw the other splits from
+        save_images(images / "val" / "cat", 2, 5)
+        save_images(images / "test" / "cat", 2, 6)
+    assert refusal("folder", source(images, skip_broken=True)).startswith(said.format(images))
+
+
+def test_names_of_classes_are_refused_before_anything_is_decoded(images: Path, decoded: list[Path]) -> None:
+    save_images(images / "train" / "new\nline", 3, 7)
+    assert "has classes named" in refusal("folder", source(images))
+    assert not decoded

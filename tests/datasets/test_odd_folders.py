@@ -130,6 +130,10 @@ READ: dict[str, tuple[Lay, str]] = {
     "linked files": ({**TWO, "cat/again.png": "-> ../dog/0.png"}, "a folder per class"),
     "a linked class": ({"cat": 10, "../elsewhere": 10, "dog": "-> ../elsewhere"}, "a folder per class"),
     "a pipe": ({**TWO, "cat/pipe.png": "pipe"}, "left out, not a file: 1 (cat/pipe.png)"),
+    "an empty folder called like an image": (
+        {**TWO, "cat/x.png": 0},
+        "left out, an empty folder with an image's name: 1 (cat/x.png)",
+    ),
     "many of one kind": (
         {**TWO, **{f"cat/{n}.txt": b"" for n in range(5)}},
         "no image by its name: 5 (cat/0.txt, cat/1.txt, ",
@@ -179,6 +183,15 @@ REFUSED: dict[str, tuple[Lay, str]] = {
     "one class in train": ({"train/cat": 10, "test/cat": 2}, "train holds 1 class folders"),
     "no train": ({"val/cat": 5, "test/cat": 5}, "holds val and test, but no folder train"),
     "an empty class": ({**TWO, "pig": 0}, "pig holds no image that Pillow reads"),
+    "several empty classes": (
+        {**TWO, "pig": 0, "owl": 0},
+        "holds 2 classes without an image that Pillow reads: owl, pig",
+    ),
+    "a class with a line end": ({**TWO, "new\nline": 3}, "has classes named 'new\\nline': expected text"),
+    "classes that colour": (
+        {**TWO, "\x1b[31m": 3, "a\u202e": 3},
+        "has classes named '\\x1b[31m', 'a\\u202e': expected",
+    ),
     "a class of text files": ({**TWO, "pig/a.txt": b"x"}, "pig holds no image that Pillow reads"),
     "an empty test": ({**SPLIT, "test/cat": 0, "test/dog": 0}, "test holds no images: add some to its class folders"),
     "a class in test alone": ({**SPLIT, "test/pig": 2}, "test holds classes that train lacks: pig"),
