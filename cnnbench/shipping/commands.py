@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench import records
-from cnnbench.records.schema import RunConfig
+from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.training.config import flags_of
 
 HEAD = """\
@@ -19,20 +19,20 @@ OUT=${{1:-again}}
 
 
 def write(
-    path: Path, configs: Sequence[RunConfig], *, chosen: RunConfig | None, task: str, precision: str, command: str
+    path: Path, runs: Sequence[RunRecord], *, chosen: RunConfig | None, task: str, precision: str, command: str
 ) -> None:
     """Write the script.
 
     Args:
         path: Of the script.
-        configs: Of the runs of the race, in the order in which they ended.
+        runs: Of the race, in the order in which they ended.
         chosen: The shipped one.
         task: Its name.
         precision: Of the shipped file.
         command: That the script stands for.
     """
     lines = [HEAD.format(what=command.replace("\n", " ")), "# the race: no image of the test split is read"]
-    lines += [_fit("fit", config) for config in configs]
+    lines += [f"{_threads(run)}{_verb('fit', run.config)}" for run in runs]
     if chosen is not None:
         run = f'"$OUT"/runs/{shlex.quote(task)}/seed{chosen.seed_everything}'
         bundle = f'"$OUT"/exports/{shlex.quote(task)}'
@@ -41,7 +41,7 @@ def write(
         measured = f" --precision {precision}"
         lines += [
             "# the chosen network: test images are read here",
-            _fit("test", chosen),
+            _verb("test", chosen),
             f'cnnbench export {run} --out "$OUT"/exports{precisions}',
             f"cnnbench verify {bundle} --rescore{images}",
             f'cnnbench bench {bundle} --backend onnxruntime --batch 1 --seconds 2{measured} --out "$OUT"/latency.json',
@@ -51,5 +51,10 @@ def write(
         partial.write_text("\n".join(lines) + "\n")
 
 
-def _fit(verb: str, config: RunConfig) -> str:
+def _threads(run: RunRecord) -> str:
+    """As many threads as the run had: with others its weights would be others."""
+    return f"OMP_NUM_THREADS={run.environment.threads} " if run.environment.threads else ""
+
+
+def _verb(verb: str, config: RunConfig) -> str:
     return f'cnnbench {verb} {shlex.join(flags_of(config))} --runs-dir "$OUT"/runs'

@@ -285,10 +285,9 @@ def _without(state: State) -> Decision:
 def _write_commands(state: State) -> None:
     trial = state.selection.trial if state.selection else None
     chosen = state.selection.choice.chosen if state.selection else None
-    configs = [state.runs.planned(each).config for each in state.contest.finished]
     commands.write(
         state.out / "commands.sh",
-        configs,
+        [state.runs.record(each) for each in state.contest.finished],
         chosen=state.runs.planned(trial).config if trial else None,
         task=state.runs.planned(trial).task if trial else "",
         precision=chosen.precision if chosen else "",
