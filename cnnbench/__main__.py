@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminate)
+    # torchmetrics imports it where it is installed, and it tells where it would have kept its cache of fonts
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         code = _dispatch(arguments)
         if sys.stdout:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,37 +42,51 @@ def remember(listing: Listing) -> None:
 
 
 def what_changed(before: str, now: str) -> str:
-    """The difference between two contents by their hashes, in words; empty where one of them is not remembered."""
+    """The difference between two contents by their hashes, in words; empty where one of them is not remembered.
+
+    Real changes come first: where one image is gone, others may be drawn into another split for it. A new name alone
+    is no change.
+    """
     old, new = _contents(before), _contents(now)
     if old is None or new is None:
         return ""
-    gone, more = _beyond(old, new), _beyond(new, old)
-    both = gone.keys() & more.keys()
-    moved = {key for key in both if gone[key].class_name != more[key].class_name}
+    old, new, _ = _matched(old, new, lambda file: (file.split, file.class_name, file.sha256))
+    old, new, elsewhere = _matched(old, new, lambda file: (file.class_name, file.sha256))
+    old, new, relabelled = _matched(old, new, lambda file: (file.sha256,))
+    old, new, rewritten = _matched(old, new, lambda file: (file.name,))
     kinds = (
-        ("more", more.keys() - both),
-        ("gone", gone.keys() - both),
-        ("of another class", moved),
-        ("of another content", both - moved),
+        ("gone", old),
+        ("more", new),
+        ("of another content", rewritten),
+        ("of another class", relabelled),
+        ("in another split", elsewhere),
     )
-    return one_line("; ".join(_told(kind, sorted(keys)) for kind, keys in kinds if keys))
+    return one_line("; ".join(_told(kind, files) for kind, files in kinds if files))
 
 
-def _beyond(these: Sequence[File], others: Sequence[File]) -> dict[tuple[str, str], File]:
-    """The files, by split and name, whose content is not among the others: a new name alone is no change."""
-    left = Counter((file.split, file.class_name, file.sha256) for file in others)
-    beyond: dict[tuple[str, str], File] = {}
-    for file in these:
-        content = (file.split, file.class_name, file.sha256)
-        left[content] -= 1
-        if left[content] < 0:
-            beyond[file.split, file.name] = file
-    return beyond
+Files = list[File]
 
 
-def _told(kind: str, keys: Sequence[tuple[str, str]]) -> str:
-    names = ", ".join(f"{name} ({split})" for split, name in keys[:NAMED])
-    return f"{len(keys):,} {kind}: {names}{', ...' * (len(keys) > NAMED)}"
+def _matched(old: Files, new: Files, key: Callable[[File], tuple[str, ...]]) -> tuple[Files, Files, Files]:
+    """What of `old` and `new` has no partner of an equal key, and what of `new` has one."""
+    waiting: dict[tuple[str, ...], Files] = defaultdict(list)
+    for file in old:
+        waiting[key(file)].append(file)
+    unmatched, matched = [], []
+    for file in new:
+        partners = waiting[key(file)]
+        if partners:
+            partners.pop(0)
+            matched.append(file)
+        else:
+            unmatched.append(file)
+    return [file for files in waiting.values() for file in files], unmatched, matched
+
+
+def _told(kind: str, files: Files) -> str:
+    named = sorted((file.split, file.name) for file in files)[:NAMED]
+    names = ", ".join(f"{name} ({split})" for split, name in named)
+    return f"{len(files):,} {kind}: {names}{', ...' * (len(files) > NAMED)}"
 
 
 def _kept(sha256: str) -> Path:

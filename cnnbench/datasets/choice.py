@@ -108,17 +108,17 @@ def require_same(recorded: DataRecord, data: Dataset) -> None:
 
     changed = what_changed(recorded.sha256, data.sha256)
     if not changed:
-        counts = {
-            "train": (recorded.train_images, len(data.train)),
-            "val": (recorded.val_images, len(data.val)),
-            "test": (recorded.test_images, len(data.test)),
-        }
-        changed = "; ".join(f"{now:,} {part} images, not {was:,}" for part, (was, now) in counts.items() if was != now)
+        before = _counts(recorded.train_images, recorded.val_images, recorded.test_images)
+        changed = f"here are {_counts(len(data.train), len(data.val), len(data.test))}; the record has {before}"
     raise CnnbenchError(
         f"these are not the images of the record: {data.name} hashes to {data.sha256[:12]}, "
-        f"the record's to {recorded.sha256[:12]}{'; ' * bool(changed)}{changed}",
+        f"the record's to {recorded.sha256[:12]}; {changed}",
         Exit.DATA,
     )
+
+
+def _counts(train: int, val: int, test: int) -> str:
+    return f"{train:,} training, {val:,} validation and {test:,} test images"
 
 
 def describe(data: Dataset, choice: DataChoice) -> DataRecord:

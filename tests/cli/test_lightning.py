@@ -290,7 +290,10 @@ def test_a_folder_that_changed_since_fit_is_refused_with_what_changed(
         (lambda: Path("mine/test/cats/2.png").rename("mine/test/cats/9.png"), None),  # the same images
         (lambda: Path("mine/test/cats/1.png").unlink(), "1 gone: test/cats/1.png (test)"),
         (lambda: Image.new("RGB", (5, 5)).save("mine/test/cats/0.png"), "1 of another content: test/cats/0.png (test)"),
-        (lambda: Path("mine/test/dogs/0.png").rename("mine/test/cats/7.png"), "1 more: test/cats/7.png (test)"),
+        (
+            lambda: Path("mine/test/dogs/0.png").rename("mine/test/cats/7.png"),
+            "1 of another class: test/cats/7.png (test)",
+        ),
     )
     for change, told in changes:
         change()
@@ -302,7 +305,23 @@ def test_a_folder_that_changed_since_fit_is_refused_with_what_changed(
                 assert "these are not the images of the record" in said
                 assert told in said
     shutil.rmtree("cache")
-    assert "5 test images, not 6" in refused(capsys, 3, "test", *arguments)
+    said = refused(capsys, 3, "test", *arguments)
+    assert (
+        "here are 20 training, 4 validation and 5 test images; the record has 20 training, 4 validation and 6" in said
+    )
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_is_one_line_of_ours_alone() -> None:
+    """torchmetrics imports Matplotlib, which would tell of its own cache, too."""
+    _tiny_folder(Path("mine"))
+    Path("cache").touch()
+    place = {**os.environ, "XDG_CACHE_HOME": str(Path.cwd() / "cache")}
+    arguments = command("fit", *LENET, "--data.folder", "mine")
+    done = subprocess.run(arguments, env=place, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"cnnbench: cannot write {Path.cwd() / 'cache'}/cnnbench/folders/")
 
 
 def test_a_relative_folder_that_is_not_here_is_one_line(
