@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def read(
         parts: Arguments by which the reader is asked for the training and the test split.
 
     Raises:
-        CnnbenchError: The files are missing, cannot be fetched, or are damaged (exit 3).
+        CnnbenchError: The files are missing, or are damaged (exit 3), or there is no network to fetch them by (exit 6).
     """
     folder = source.root / place
     fetch = f"`cnnbench download {name} --root {source.root}`"
@@ -56,10 +57,11 @@ def read(
         failed, remedy = ("fetched into", "check the network, or ") if source.download else ("read from", "")
         if not source.download and isinstance(error, RuntimeError):  # torchvision's, whose text advises to download
             reason = "a file is missing or damaged"
+        offline = source.download and (isinstance(error, URLError) or "<urlopen error" in reason)
         raise CnnbenchError(
             f"{name} cannot be {failed} {folder} ({reason}; "
             f"expected there: {files}); {remedy}remove what is damaged and fetch it again with {fetch}",
-            Exit.DATA,
+            Exit.ENVIRONMENT if offline else Exit.DATA,
         ) from None
     return _split(read[0]), _split(read[1]), tuple(getattr(read[0], "classes", ()))
 

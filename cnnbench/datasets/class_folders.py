@@ -31,16 +31,17 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
         if role:
             roles[role] = name
     roles = {role: roles[role] for role in ("train", "val", "test") if role in roles}
+    hint = _hint(tree, roles.values())
     if roles and "train" not in roles:
         raise CnnbenchError(
-            f"{folder} holds {' and '.join(roles.values())}, but no folder train; expected {expected}", Exit.DATA
+            f"{folder} holds {' and '.join(roles.values())}, but no folder train{hint}; expected {expected}", Exit.DATA
         )
     places: dict[str, str | None] = {name: role for role, name in roles.items()} or {"": None}
     first = roles.get("train", "")
     classes = tree.below(first)
     if len(classes) < 2:
         where = f"{folder}/{first}" if first else f"{folder}"
-        raise CnnbenchError(f"{where} holds {len(classes)} class folders; expected {expected}", Exit.DATA)
+        raise CnnbenchError(f"{where} holds {len(classes)} class folders{hint}; expected {expected}", Exit.DATA)
     for place in places:
         if unknown := set(tree.below(place)) - set(classes):
             names = ", ".join(shown(name) for name in sorted(unknown))
@@ -51,6 +52,15 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
     beside = [Skipped(name, "a folder beside train") for name in tops if roles and name not in places]
     hollow = [Skipped(name, "an empty folder with an image's name") for name in _hollow(tree)]
     return Layout(words, tuple(found), (*tree.skipped, *beside, *skipped, *hollow), tree.unreadable)
+
+
+def _hint(tree: Tree, splits: Iterable[str]) -> str:
+    """What to do where a class may have the name of a split; empty where none does."""
+    meant = [name for name in splits if not tree.below(name) and any(file.parts[0] == name for file in tree.files)]
+    others = len(tree.below("")) - len({*splits})
+    if not meant or not others:
+        return ""
+    return f" (a folder named {' or '.join(meant)} is a split: if it is a class, give it another name)"
 
 
 def _hollow(tree: Tree) -> list[str]:

@@ -30,8 +30,8 @@ def download_dataset(name: str, *, root: str | Path | None = None) -> Downloaded
         root: Folder of the downloaded data sets; by default CNNBENCH_DATA, else the user's cache folder.
 
     Raises:
-        CnnbenchError: The name is unknown, or the data set needs no download (exit 2); it cannot be fetched, or what
-            came is damaged or altered (exit 3).
+        CnnbenchError: The name is unknown, or the data set needs no download (exit 2); what came is damaged or altered
+            (exit 3); it cannot be fetched (exit 6).
     """
     entry = dataset[name]
     if entry.ours and "download" not in entry.declared.get("uses", []):

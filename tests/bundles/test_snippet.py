@@ -26,7 +26,7 @@ RUN = """
 import runpy, sys
 from pathlib import Path
 import numpy as np
-bundle, files, out = sys.argv[1:]
+bundle, files, refused, out = sys.argv[1:]
 sys.path.append(bundle)
 snippet = runpy.run_path(bundle + "/snippet.py")
 from predict import Model, as_input
@@ -38,6 +38,14 @@ for path in sorted(Path(files).iterdir()):
     assert np.array_equal(pixels, as_input(expected, model.manifest["contract"])), path.name
     (logits,) = snippet["session"].run(["logits"], {"pixels": pixels})
     assert np.array_equal(logits, model.logits(expected)), path.name
+for path in Path(refused).iterdir():
+    for read in (snippet["read"], model.read):
+        try:
+            read(path)
+        except (ValueError, OSError) as error:
+            assert "pixels" in str(error) and "expected 8 or 16 bits" in str(error), error
+        else:
+            raise AssertionError(f"{read} takes {path.name}")
 assert np.array_equal(snippet["logits"], model.logits(model.read("image.png")))
 np.savez(out, **found)
 """
@@ -56,13 +64,22 @@ def snippet_of(path: Path) -> str:
     return str(code)
 
 
+def refused(place: Path) -> Path:
+    """Files whose range of values is unknown."""
+    folder = place / "refused"
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(folder / "F.tif")
+    Image.fromarray(np.full((9, 9), 70_000, np.int32)).save(folder / "I.tif")
+    return folder
+
+
 def decoded(python: Path | str, bundle: Path, files: Path, out: Path) -> dict[str, np.ndarray]:
     """What predict.py reads from each file there, once the snippet has agreed with it on all of them."""
     work = Path(shutil.copytree(bundle, out.with_suffix(".bundle")))
     (work / "snippet.py").write_text(snippet_of(bundle))
     Image.linear_gradient("L").save(work / "image.png")
     blocked = BLOCKER.format(blocked=(*TORCH, "cnnbench", "onnx"))
-    command = [str(python), "-c", blocked + RUN, str(work), str(files), str(out)]
+    command = [str(python), "-c", blocked + RUN, str(work), str(files), str(refused(out.parent)), str(out)]
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     quiet.pop("PYTHONPATH", None)
     done = subprocess.run(command, cwd=work, env=quiet, capture_output=True, text=True, timeout=300, check=False)

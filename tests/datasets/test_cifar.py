@@ -12,7 +12,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from cnnbench.datasets import Source
 from cnnbench.datasets.choice import load
-from cnnbench.types import Augment
+from cnnbench.types import Augment, Exit
 
 NAMES_10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 PLACES = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
@@ -108,6 +108,6 @@ def test_a_download_without_network_is_one_clear_line(
         raise URLError("Temporary failure in name resolution")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
-    line = refusal(name, Source(tmp_path, download=True))
+    line = refusal(name, Source(tmp_path, download=True), Exit.ENVIRONMENT)
     assert f"{name} cannot be fetched into {tmp_path / PLACES[name]}" in line
     assert "Temporary failure in name resolution" in line

@@ -13,7 +13,7 @@ from dataset_helpers import per_class, refusal
 from cnnbench.datasets import Source, mnist
 from cnnbench.datasets.choice import load
 from cnnbench.datasets.splits import with_pixel_stats
-from cnnbench.types import Augment, Split
+from cnnbench.types import Augment, Exit, Split
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN, TEST = 200, 30
@@ -159,16 +159,25 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
 
 
 @both
-def test_a_download_without_network_is_one_clear_line(
-    tmp_path: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (URLError("Temporary failure in name resolution"), Exit.ENVIRONMENT),
+        (RuntimeError("Tried https://example.org, got: <urlopen error [Errno -3] no>"), Exit.ENVIRONMENT),
+        (RuntimeError("File not found or corrupted."), Exit.DATA),
+    ],
+    ids=["no network", "no mirror", "damaged"],
+)
+def test_a_download_that_fails_is_one_clear_line(
+    tmp_path: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch, error: Exception, code: Exit
 ) -> None:
     def offline(*args: object, **kwargs: object) -> None:
-        raise URLError("Temporary failure in name resolution")
+        raise error
 
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", offline)
-    line = refusal(name, Source(tmp_path, download=True))
+    line = refusal(name, Source(tmp_path, download=True), code)
     assert f"{name} cannot be fetched into {tmp_path / place}" in line
-    assert "Temporary failure in name resolution" in line
+    assert str(error) in line
     assert "check the network" in line
 
 

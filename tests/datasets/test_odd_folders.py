@@ -180,6 +180,14 @@ REFUSED: dict[str, tuple[Lay, str]] = {
     "nothing": ({".gitkeep": b""}, "holds 0 class folders; expected train/<class>/<image>"),
     "images without classes": ({"0.png": png(0), "1.png": png(1)}, "holds 0 class folders"),
     "one class": ({"cat": 10}, "holds 1 class folders"),
+    "a class called train": (
+        {"train": 3, "bus": 3},
+        "(a folder named train is a split: if it is a class, give it another",
+    ),
+    "a class called test": (
+        {"test": 3, "bus": 3, "car": 3},
+        "no folder train (a folder named test is a split: if it is",
+    ),
     "one class in train": ({"train/cat": 10, "test/cat": 2}, "train holds 1 class folders"),
     "no train": ({"val/cat": 5, "test/cat": 5}, "holds val and test, but no folder train"),
     "an empty class": ({**TWO, "pig": 0}, "pig holds no image that Pillow reads"),
