@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent, plural
-from cnnbench.types import CnnbenchError, Exit, one_line
+from cnnbench.types import Exit, one_line
 
 if TYPE_CHECKING:
     from cnnbench.audit.audit import Audit, Copies, Place
 
-PAGES = (".html", ".htm")
-"""Endings of a page."""
 MOST = 10
 """Files, groups or sizes that the text names of each kind."""
 
@@ -44,8 +42,10 @@ def audit(
     """
     from cnnbench.audit.audit import audit_folder
 
-    if out and Path(out).suffix.lower() not in PAGES:
-        raise CnnbenchError(f"--out {out}: expected a name that ends in .html")
+    if out:
+        from cnnbench.page.write import check_place
+
+        check_place(out)
     found = audit_folder(folder, split=split)
     if out:
         from cnnbench.page.audit import audit_page

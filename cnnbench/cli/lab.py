@@ -13,7 +13,7 @@ from cnnbench import pictures
 from cnnbench.cli.table import render
 from cnnbench.lab import Lesson, course, lesson, run_lesson
 from cnnbench.page.course import course_page, numbers_table
-from cnnbench.page.write import write
+from cnnbench.page.write import check_place, write
 from cnnbench.tables.columns import Column
 from cnnbench.types import CnnbenchError, Exit
 
@@ -58,8 +58,8 @@ def lab(
             raise CnnbenchError("lab --html needs the name of a lesson, or --all")
         _list(format)
         return Exit.OK
-    if html is not None and Path(html).is_dir():  # refused before minutes are spent
-        raise CnnbenchError(f"cannot write {html}: it is a folder; expected the name of a file")
+    if html is not None:
+        check_place(html)  # before minutes are spent
     names = [entry.name for entry in course()] if all else [lesson[str(name)].name]
     lessons = {key: _run(key, Path(out), quiet=format == "json") for key in names}
     if html is not None:

@@ -37,9 +37,10 @@ def report(
         raise CnnbenchError(f"--target-accuracy {target_accuracy:g}: expected more than 0 % and less than 100 %")
     from cnnbench.page.material import Material
     from cnnbench.page.report import report_page
-    from cnnbench.page.write import write
+    from cnnbench.page.write import check_place, write
     from cnnbench.tables.gather import gather
 
+    check_place(out)
     write(report_page(Material(gather(paths), target_accuracy, root, folder)), Path(out))
     print(json.dumps({"page": out}, indent=2) if format == "json" else f"page: {out}")
     return Exit.OK

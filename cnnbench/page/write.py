@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cnnbench import records
 from cnnbench.page.section import Page
+from cnnbench.types import CnnbenchError
 
 MARKS = {
     "circle": "M6 1.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 1 1 0-9z",
@@ -34,12 +35,25 @@ def render(page: Page) -> str:
     return template.render(page=page, marks=MARKS, vega=_vega() if page.has_charts else "")
 
 
+def check_place(path: str | Path) -> None:
+    """Refuse to write a page over what is none, before anything is computed for it.
+
+    Raises:
+        CnnbenchError: The path is a folder, or its name does not end in .html or .htm (exit 2).
+    """
+    if Path(path).is_dir():
+        raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise CnnbenchError(f"cannot write a page to {path}: expected a name that ends in .html")
+
+
 def write(page: Page, path: str | Path) -> None:
     """Write the page; a file that is already there is replaced only once the new one is complete.
 
     Raises:
-        CnnbenchError: The file cannot be written (exit 2).
+        CnnbenchError: The file cannot be written, or its name is not that of a page (exit 2).
     """
+    check_place(path)
     text = render(page)
     with records.replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -32,3 +32,10 @@ def test_a_target_that_says_nothing_is_refused(target: str, capsys: pytest.Captu
     assert main(["report", "runs", "--target-accuracy", target]) == 2
     assert "--target-accuracy" in capsys.readouterr().err
     assert not Path("report.html").exists()
+
+
+def test_a_page_replaces_no_file_of_another_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("table.csv").write_text("kept")
+    assert main(["report", "runs", "--out", "table.csv"]) == 2
+    assert "cannot write a page to table.csv: expected a name that ends in .html" in capsys.readouterr().err
+    assert Path("table.csv").read_text() == "kept"
