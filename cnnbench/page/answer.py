@@ -114,8 +114,8 @@ def _of_the_file(candidate: Candidate, target: float) -> list[str]:
     what = (
         f"The file {candidate.path} (SHA-256 {candidate.sha256[:12]})" if candidate.path else "It is not exported; it"
     )
-    again = f"trained again, {percent(row.accuracy or 0)} ({interval(row)})"
-    return [f"{what} scores {test.text} on the test images{below}; {again}."]
+    again = f"; trained again, {percent(row.accuracy or 0)}" if row.seeds > 1 else ""
+    return [f"{what} scores {test.text} on the test images{below}{again} ({interval(row)})."]
 
 
 def _against_best(chosen: Group, best: Group, next_best: Group) -> list[str]:

@@ -167,7 +167,7 @@ FILES = [
     Column("precision", "precision"),
     Column("verdict", "verdict"),
     Column("accuracy", "test accuracy", percent_digits, unit="%", right=True),
-    Column("lost_points", "points lost", "{:.2f}".format, right=True),
+    Column("lost_points", "points lost on validation", "{:.2f}".format, right=True),
     Column("flips", "images that flip", count, right=True),
     Column("images", "of", count, right=True),
     Column("max_abs_error", "largest logit error", "{:.1e}".format, right=True),

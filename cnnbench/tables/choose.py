@@ -130,8 +130,8 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") 
     fitting = [candidate for candidate in known if not _misses(candidate, limited)]
 
     def order(candidate: Candidate) -> tuple[float, float, float, str]:
-        assert candidate.val is not None
-        return cost.value(candidate) or 0, -candidate.val.accuracy, candidate.bytes or 0, candidate.name
+        accuracy = candidate.val.accuracy if candidate.val else 0.0
+        return cost.value(candidate) or 0, -accuracy, candidate.bytes or 0, candidate.name
 
     chosen = min(fitting, key=order, default=None)
     others = tuple(
@@ -141,9 +141,9 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") 
     )
     wanted = ", ".join(limit.text for limit in given)
     if chosen is None:
-        nearest = _nearest(others, limited)
+        nearest = _nearest(sorted(others, key=lambda other: order(other.candidate)), limited)
         relax = "; ".join(filter(None, (limit.relaxed(nearest.candidate) for limit in given))) if nearest else ""
-        return Choice(None, others, nearest, relax, _none(others, cost, wanted))
+        return Choice(None, others, nearest, relax, _none(others, limited, wanted))
     answer = _answer(chosen, cost, [figures[key] for key in ("macs", "bytes", "latency")], wanted, limits.min_accuracy)
     return Choice(chosen, others, None, "", answer, tuple(_details(chosen, limits.min_accuracy)))
 
@@ -208,7 +208,10 @@ def _chance(candidate: Candidate) -> str:
 
 
 def _nearest(others: Sequence[Rejected], limits: Sequence[Limit]) -> Rejected | None:
-    """The tested file that misses the fewest limits, of these the one that misses them by the smallest share."""
+    """The tested file that misses the fewest limits, of these the one that misses them by the smallest share.
+
+    Of several the first, so that `others` are in the order by which one would be chosen: validation, never test.
+    """
 
     def distance(rejected: Rejected) -> tuple[int, float]:
         distances = [limit.distance(rejected.candidate) for limit in limits if limit.value < inf]
@@ -242,12 +245,17 @@ def _reason(candidate: Candidate, chosen: Candidate | None, limits: Sequence[Lim
     return f"{keeps} at the same {cost.name}, and is as accurate{', but has more ONNX bytes' if larger else ''}"
 
 
-def _none(others: Sequence[Rejected], cost: Figure, wanted: str) -> str:
+def _none(others: Sequence[Rejected], limits: Sequence[Limit], wanted: str) -> str:
+    """Why no file was chosen; the last of the limits is of the cost."""
+    cost = limits[-1].figure
     scored = [other.candidate for other in others if other.candidate.is_scored and not other.candidate.refused]
     if scored and all(candidate.is_at_chance for candidate in scored):
         baseline = scored[0].baseline
         assert baseline is not None
         return f"none: no network is better than {baseline.words} ({percent(baseline.share)})"
+    missing = [limit.figure for limit in limits if all(limit.figure.value(candidate) is None for candidate in scored)]
+    if scored and missing:
+        return f"none: no network has its {missing[0].name} measured ({missing[0].measured_by})"
     measured = "" if cost.name in ("MACs", "parameters") else f" and has its {cost.name} measured"
     return f"none: no network keeps {wanted or 'no limits'}{measured}"
 
@@ -274,6 +282,8 @@ def _details(chosen: Candidate, min_accuracy: float | None) -> list[str]:
         lines = [f"file {chosen.path}{there}, SHA-256 {chosen.sha256}"]
     below = min_accuracy is not None and test.accuracy < min_accuracy
     lines.append(f"test accuracy {test.text}{f', below {percent(min_accuracy or 0)}' if below else ''}")
+    if row.seeds < 2:
+        return [*lines, "trained again: not known from one seed; `cnnbench sweep` trains more"]
     spread = row.accuracy_spread if row.accuracy_low is None else f"95 % interval {row.accuracy_spread}"
     seeds = plural(row.seeds, "seed")
     return [*lines, f"trained again: test accuracy {percent(row.accuracy)} ({spread}, {seeds}), in PyTorch"]

@@ -39,7 +39,7 @@ PRECISION_COLUMNS = [
     Column("accuracy_high", "to", percent_digits, unit="%", right=True),
     Column("correct", "right", count, right=True),
     Column("images", "of images", count, right=True),
-    Column("lost_points", "points lost", "{:.2f}".format, right=True),
+    Column("lost_points", "points lost on validation", "{:.2f}".format, right=True),
     Column("bytes", "bytes", count, right=True),
     Column("latency_ms", "1 image, 1 thread", "{:.3f}".format, unit="ms", right=True),
     Column("fp32_latency_ms", "fp32, interleaved", "{:.3f}".format, unit="ms", right=True),

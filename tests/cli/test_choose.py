@@ -199,8 +199,22 @@ def test_what_was_not_measured_is_named_with_its_command(
 ) -> None:
     write_network("a", 90, macs=1_000)
     first, other = lines(capsys, *limit, paths=("runs",))
-    assert first.startswith("none: no network keeps ")
+    assert first == f"none: no network has its {told.replace(' not measured', ' measured')}"
     assert other == f"  d_a: {told}"
+
+
+def test_the_nearest_is_not_found_by_test_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    for first, second in ((99, 91), (91, 99)):
+        write_network("a", first, macs=1_000, fit=fitted(95))
+        write_network("b", second, macs=1_000, fit=fitted(95))
+        assert "the nearest is d_a: " in lines(capsys, "--min-accuracy", "99%", paths=("runs",))[0]
+
+
+def test_one_seed_says_nothing_of_training_again(capsys: pytest.CaptureFixture[str]) -> None:
+    write_network("a", 90, macs=1_000)
+    assert main(["choose", "runs"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "  trained again: not known from one seed; `cnnbench sweep` trains more"
 
 
 def test_where_a_cost_is_measured_for_some_the_others_are_told(capsys: pytest.CaptureFixture[str]) -> None:
