@@ -1,1 +1,1 @@
-"""ALL OF IT: images in, a proven network out; candidates, a race, the choice of a file, the test."""
+"""From images to a proven network within a budget of time: candidates, a race, the choice of a file, the test."""

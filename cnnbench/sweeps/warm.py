@@ -114,7 +114,7 @@ class Forked:
     def terminate(self) -> None:
         """Send SIGTERM."""
         if self._code is None:
-            with suppress(ProcessLookupError, OSError):
+            with suppress(OSError):  # it has ended, or another thread has just waited for it
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
 

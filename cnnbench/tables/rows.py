@@ -247,9 +247,8 @@ def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
     spent = [time_to_accuracy(run.record.fit.curve, target, macs=run.record.training_macs) for run in runs]
     reached = [cost for cost in spent if cost]
     ends = [
-        time_to_accuracy(
-            run.record.fit.curve[-1:], 0.0, macs=run.record.training_macs
-        )  # of the last epoch, whatever it is
+        # the last epoch reaches 0: what the run had spent by then
+        time_to_accuracy(run.record.fit.curve[-1:], 0.0, macs=run.record.training_macs)
         for run, cost in zip(runs, spent, strict=True)
         if not cost
     ]
