@@ -1,12 +1,15 @@
-"""What is claimed of one seed, of the best of several networks, and of calibration, where the truth is simulated.
+"""What is claimed of one seed, of the best of several networks, of a limit of accuracy, and of calibration, where the
+truth is simulated.
 
-    python benchmarks/claims.py [--replicates 5000] [--only one-seed,best,ece]
+    python benchmarks/claims.py [--replicates 5000] [--only one-seed,best,limit,ece]
 
-The worlds are those of `coverage.py`. The best of several and calibration take a fifth of the replicates.
+The worlds are those of `coverage.py`. The best of several and calibration take a fifth of the
+replicates.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from itertools import combinations, product
 from math import sqrt
 
@@ -17,6 +20,10 @@ from cnnbench.analysis.calibration import calibration_error
 from cnnbench.analysis.confidence import expected_calibration_error
 from cnnbench.analysis.crossed import mean_squares, paired_difference, squared_half_width
 from cnnbench.analysis.statistics import holm, mcnemar
+from cnnbench.tables.candidates import Candidate, Score
+from cnnbench.tables.choose import choose_file
+from cnnbench.tables.limits import Limits
+from cnnbench.tables.rows import Row
 
 
 def one_seed_rows(world: World, replicates: int) -> Rows:
@@ -77,6 +84,32 @@ def best_rows(world: World, replicates: int) -> Rows:
     return rows
 
 
+def limit_rows(world: World, replicates: int) -> Rows:
+    """Networks of one true accuracy, the limit just above it: how often one of them is said to keep it."""
+    random = np.random.default_rng([SEED, 4, *world.name.encode()])
+    alike = replace(world, seed=0.0)  # each trained network has the accuracy of the architecture
+    limits = Limits(min_accuracy=alike.accuracy + 1e-9)
+    rows: Rows = []
+    for images, networks in product(IMAGES, (1, 5, 12)):
+        claims = np.zeros(3)
+        for _ in range(replicates):
+            right = alike.draw(random, networks, seeds=1, images=images).sum(axis=(1, 2))
+            known = [_network(place, Score(int(count), images)) for place, count in enumerate(right)]
+            alone = max(one.val.low() for one in known if one.val) >= limits.min_accuracy
+            strict = choose_file(known, limits, by="lower").chosen is not None
+            said = ", shown on" in choose_file(known, limits).answer
+            claims += [alone, strict, said]
+        shown = [percent_with_error(claim / replicates, replicates) for claim in claims]
+        of_world: dict[str, str | int] = {"world": world.name, "images": f"{images:,}", "networks": networks}
+        rows.append({**of_world, **dict(zip(("each by itself", "`--by lower`", "'shown'"), shown, strict=True))})
+    return rows
+
+
+def _network(place: int, val: Score) -> Candidate:
+    row = Row(task=f"network{place}", arch="a", dataset="d", accuracy=val.accuracy, macs=place + 1)
+    return Candidate(row=row, val=val, test=val)
+
+
 def of_calibration(replicates: int) -> Rows:
     """Networks of two classes that are right as often as their logits times `temperature` say: calibrated at 1."""
     random = np.random.default_rng([SEED, 3])
@@ -113,7 +146,7 @@ def main() -> int:
     """Run the simulation; prints one table a question."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=5000)
-    parser.add_argument("--only", default="one-seed,best,ece")
+    parser.add_argument("--only", default="one-seed,best,limit,ece")
     chosen = parser.parse_args()
     only, fewer = chosen.only.split(","), chosen.replicates // 5
     if "one-seed" in only:
@@ -122,6 +155,9 @@ def main() -> int:
     if "best" in only:
         rows = [row for world in WORLDS for row in best_rows(world, fewer)]
         show("The best of equal architectures is said to be better than another, %", rows)
+    if "limit" in only:
+        rows = [row for world in WORLDS for row in limit_rows(world, chosen.replicates)]
+        show("A limit of accuracy that no network keeps is said to be shown, %", rows)
     if "ece" in only:
         show("Calibration error, %", of_calibration(fewer))
     return 0

@@ -235,8 +235,9 @@ def _add(found: Replicates, cell: tuple[int, int], a: np.ndarray, b: np.ndarray)
     squares = mean_squares(a.astype(np.int8) - b)
     mean = float(a.mean() - b.mean())
     after = paired_difference(a, b)
-    for method, half in (("before", before(squares)), ("after", (after.high - after.low) / 2)):
-        found.differences[*cell, method].append((mean, mean - half, mean + half))
+    half = before(squares)
+    found.differences[*cell, "before"].append((mean, mean - half, mean + half))
+    found.differences[*cell, "after"].append((mean, after.low, after.high))
     interval = accuracy_interval(a)
     if interval is not None:
         found.accuracies[*cell, "after"].append((float(a.mean()), interval.low, interval.high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -22,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminate)
+    if sys.stdout and sys.stdout is sys.__stdout__:
+        sys.stdout = _forgiving(sys.stdout)
     # torchmetrics imports it where it is installed, and it tells where it would have kept its cache of fonts
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
@@ -39,9 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error.code, str):
             return _fail(error.code, Exit.BUG, debug)
         return error.code or Exit.OK
-    except BrokenPipeError:  # `cnnbench list | head`
-        sys.stderr.close()
-        return Exit.OK
     except MemoryError:
         advice = ": use a smaller --data.batch_size" * (arguments[:1] != ["verify"])
         return _fail(f"out of memory{advice}", Exit.ENVIRONMENT, debug)
@@ -70,6 +70,31 @@ def _dispatch(arguments: list[str]) -> int:
         return entry(words)
     parsed = parser.parse(verb, entry, arguments=words)
     return entry(*parsed.args, **parsed.kwargs)
+
+
+class _Pipe(io.FileIO):
+    """Standard output whose reader may stop, as `head` does: what it did not read is dropped.
+
+    The verb goes on: what it does besides printing is done, and its exit code, which may be a verdict, is right.
+    """
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
+def _forgiving(stdout: Any) -> io.TextIOWrapper:
+    raw = _Pipe(stdout.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stdout.encoding,
+        errors=stdout.errors,
+        line_buffering=stdout.line_buffering,
+        write_through=stdout.write_through,
+    )
 
 
 def _terminate(*_: Any) -> NoReturn:

@@ -126,8 +126,8 @@ class Difference:
     """With one, the interval covers other images only, not another training."""
     images: int
     p: float
-    """Below 0.05 exactly where the interval excludes 0: that of McNemar's exact test with one seed, else the smallest
-    level at which the interval does."""
+    """Below 0.05 exactly where the interval excludes 0: that of McNemar's exact test with one seed, else the larger of
+    the crossed model's, the smallest level at which its interval excludes 0, and `sign_flip_p`."""
 
     @property
     def shown(self) -> bool:
@@ -158,8 +158,9 @@ def _points(mean: float, low: float, high: float) -> str:
 def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Difference:
     """How much better a is than b, for other seeds and other images than these.
 
-    With several seeds the interval is `squared_half_width` of the differences. With one it is about these two trained
-    networks on other images, and the hull of two: Student's t over the images, and what McNemar's exact test allows.
+    With several seeds the interval is `squared_half_width` of the differences; it reaches 0 where `sign_flip_p` shows
+    no difference. With one it is about these two trained networks on other images, and the hull of two: Student's t
+    over the images, and what McNemar's exact test allows.
 
     Args:
         correct_a: `(seeds, images)` bool, whether a is right. Row s of both is of the same seed.
@@ -177,10 +178,30 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Differenc
     if not differences.any():
         half = 1 - ((1 - LEVEL) / 2) ** (1 / images)  # Clopper and Pearson: none of the images tells them apart
     if seeds > 1:
-        return Difference(mean, mean - half, mean + half, seeds, images, _p_value(mean, squares))
+        p = max(_p_value(mean, squares), sign_flip_p(differences.sum(axis=0)))
+        nearest = 0.0 if p >= 1 - LEVEL else mean
+        return Difference(mean, min(mean - half, nearest), max(mean + half, nearest), seeds, images, p)
     test = mcnemar(correct_a[0], correct_b[0])
     low, high = ((test.only_a + test.only_b) / images * (2 * share - 1) for share in test.share)
     return Difference(mean, min(mean - half, low), max(mean + half, high), seeds, images, test.p)
+
+
+def sign_flip_p(sums: np.ndarray) -> float:
+    """The exact two-sided p-value of the sum of `(images,)` whole numbers, if each were as likely with the other sign.
+
+    The randomisation test of Fisher (1935, The Design of Experiments, 21) over images. An image's number is by how
+    many more seeds of a than of b it is classified correctly. For one seed, and for seeds that agree, it is McNemar's
+    exact test: few images that tell two networks apart show little, however often both were trained.
+    """
+    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    total = int(sizes @ counts)
+    angles = np.pi * np.arange(total + 1) / (total + 1)
+    transform = np.exp(-1j * total * angles)  # of the distribution of the sum of the positive ones, 0 to `total`
+    for size, count in zip(sizes, counts, strict=True):
+        transform *= np.cos(size * angles) ** count
+    positive = int(sums[sums > 0].sum())
+    tail = np.fft.ifft(transform).real[max(positive, total - positive) :]
+    return min(1.0, 2 * max(float(tail.sum()), 0.0))
 
 
 def _p_value(mean: float, squares: MeanSquares) -> float:

@@ -46,12 +46,16 @@ def interval(values: Sequence[float], bounds: Bounds = (None, None)) -> Interval
     return Interval(low, high, "Student's t")
 
 
-def proportion_interval(share: float, count: float) -> Interval:
+def proportion_interval(share: float, count: float, *, among: int = 1) -> Interval:
     """Wilson's (1927) 95 % interval of a share that was observed in `count` independent trials.
 
-    `count` may be a fraction: the number of trials that would have the variance of dependent ones.
+    Args:
+        share: A fraction.
+        count: May be a fraction: the number of trials that would have the variance of dependent ones.
+        among: Of so many shares, of which one is picked by its value: all their intervals hold at once in 95 % (Dunn
+            1961, doi:10.1080/01621459.1961.10482090, after Bonferroni).
     """
-    z2 = quantile_of_normal() ** 2
+    z2 = quantile_of_normal(among) ** 2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = (z2 * share * (1 - share) / count + (z2 / (2 * count)) ** 2) ** 0.5 / (1 + z2 / count)
     return Interval(max(middle - half, 0.0), min(middle + half, 1.0), "Wilson")
@@ -64,9 +68,9 @@ def quantile_of_t(degrees: float, level: float = LEVEL) -> float:
     return -float(stdtrit(degrees, (1 - level) / 2))  # of the lower tail, which is exact near a level of 1
 
 
-def quantile_of_normal() -> float:
-    """Half the width of an interval with a known standard error."""
-    return NormalDist().inv_cdf((1 + LEVEL) / 2)
+def quantile_of_normal(among: int = 1) -> float:
+    """Half the width of an interval with a known standard error; of `among` intervals that hold at once."""
+    return NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / among)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def choose(
         max_macs: Maximum of multiply-adds for one image.
         max_params: Maximum of parameters.
         by: What cheap means among those that keep the limits: macs, latency, bytes or params; lower is macs, with the
-            accuracy met by the lower end of its 95 % interval.
+            accuracy met by the lower end of its 95 % interval, which holds for all compared files at once.
         dataset: Which one, where there are several.
         backend: Whose latency counts: onnxruntime, openvino, torch or torch-compile; by default the first two
             where they were measured.
@@ -115,4 +115,4 @@ def _figures(candidate: Candidate) -> Mapping[str, object]:
 def _score(score: Score | None) -> Mapping[str, float] | None:
     if score is None:
         return None
-    return {"right": score.right, "images": score.images, "accuracy": score.accuracy, "low": score.low}
+    return {"right": score.right, "images": score.images, "accuracy": score.accuracy, "low": score.low()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnbench.page.material import Group, Material, interval
 from cnnbench.page.section import Answer, Fact
-from cnnbench.tables.candidates import Candidate, candidates
+from cnnbench.tables.candidates import Candidate, candidates, compared
 from cnnbench.tables.choose import Choice, choose_file
 from cnnbench.tables.limits import Limits, evidence
 from cnnbench.tables.pair import compare_runs
@@ -39,7 +39,7 @@ def recommend(material: Material, dataset: str) -> Recommendation:
     chosen = next(group for group in tested if group.row is choice.chosen.row)
     fitting = [group for group in tested if group is chosen or _keeps(group, choice)]
     question = f"For {_short_percent(target)} on {dataset}, the cheapest is"
-    sentences = [_reached(chosen, choice.chosen, target), *_of_the_file(choice.chosen, target)]
+    sentences = [_reached(chosen, choice.chosen, target, among=compared(known)), *_of_the_file(choice.chosen, target)]
     if len(tested) == 1:
         question = f"On {dataset}"
         sentences.append("It is the only network that was tested: there is nothing to compare.")
@@ -97,9 +97,9 @@ def _described(group: Group) -> str:
     return f"{group.name} with {percent(group.val_accuracy)} on validation and {short(group.macs)} MACs"
 
 
-def _reached(group: Group, candidate: Candidate, target: float) -> str:
+def _reached(group: Group, candidate: Candidate, target: float, *, among: int) -> str:
     assert candidate.val is not None
-    sure = f"{candidate.val.right:,} of {candidate.val.images:,}; {evidence(candidate.val, target)}"
+    sure = f"{candidate.val.right:,} of {candidate.val.images:,}; {evidence(candidate.val, target, among=among)}"
     return (
         f"{_name(group, candidate)} reaches {percent(candidate.val.accuracy)} on the validation images ({sure}) with "
         f"{short(group.macs)} MACs per image."

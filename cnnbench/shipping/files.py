@@ -12,7 +12,7 @@ from cnnbench.shipping.race import Race
 from cnnbench.shipping.runs import Runs
 from cnnbench.shipping.seeds import FINALISTS
 from cnnbench.shipping.trial import Finished, Trial
-from cnnbench.tables.candidates import Candidate, Score, baseline_of
+from cnnbench.tables.candidates import Candidate, Score, baseline_of, compared
 from cnnbench.tables.choose import Choice, choose_file
 from cnnbench.tables.gather import Records
 from cnnbench.tables.limits import Limits
@@ -94,14 +94,16 @@ def candidates_of(trial: Trial, runs: Runs) -> list[Candidate]:
     return [candidate(file) for file in files]
 
 
-def select(known: Sequence[Candidate], limits: Limits) -> Choice:
+def select(known: Sequence[Candidate], limits: Limits, *, entered: int) -> Choice:
     """The cheapest file that keeps the limits; without a limit of accuracy it has to be as accurate as the best.
 
-    See `tables.choose.choose_file`; the best is that of the files that keep the other limits.
+    See `tables.choose.choose_file`; the best is that of the files that keep the other limits. The `entered` networks
+    were compared by the same images.
     """
+    among = entered + compared(known)
     if limits.min_accuracy is None:
-        keeping = [each for each in known if choose_file([each], limits).chosen]
+        keeping = [each for each in known if choose_file([each], limits, among=among).chosen]
         best = max((each.val.accuracy for each in keeping if each.val), default=None)
         if best is not None:
-            return choose_file(known, replace(limits, min_accuracy=best))
-    return choose_file(known, limits)
+            return choose_file(known, replace(limits, min_accuracy=best), among=among)
+    return choose_file(known, limits, among=among)

@@ -271,7 +271,7 @@ def _choose(state: State, limits: Limits) -> None:
         made = candidates_of(best.trial, state.runs)
         state.known += made
         trials |= {key(candidate): best.trial for candidate in made}
-    state.selection = Selection(select(state.known, limits), trials)
+    state.selection = Selection(select(state.known, limits, entered=len(state.entered)), trials)
 
 
 def _without(state: State) -> Decision:

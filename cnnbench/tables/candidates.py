@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from cnnbench.records.bundle import ExportRecord, Manifest, PrecisionFile
@@ -27,12 +26,11 @@ class Score:
     def accuracy(self) -> float:
         return self.right / self.images
 
-    @cached_property
-    def low(self) -> float:
-        """Lower end of Wilson's 95 % interval for new images."""
+    def low(self, among: int = 1) -> float:
+        """Lower end of Wilson's 95 % interval for new images; see `proportion_interval` for `among`."""
         from cnnbench.analysis.statistics import proportion_interval
 
-        return proportion_interval(self.accuracy, self.images).low
+        return proportion_interval(self.accuracy, self.images, among=among).low
 
     @property
     def text(self) -> str:
@@ -87,10 +85,14 @@ class Candidate:
         backend = f"in {self.latency.place}" if self.names_backend and self.latency else ""
         return " ".join(part for part in (self.row.task, self.precision, backend) if part)
 
-    @property
-    def is_at_chance(self) -> bool:
-        """Whether its validation images do not show that it is better than the baseline."""
-        return self.val is not None and self.baseline is not None and self.val.low <= self.baseline.share
+    def is_at_chance(self, among: int = 1) -> bool:
+        """Whether its validation images do not show that it, of `among` files, is better than the baseline."""
+        return self.val is not None and self.baseline is not None and self.val.low(among) <= self.baseline.share
+
+
+def compared(known: Sequence[Candidate]) -> int:
+    """How many files are compared by their accuracy; one file in several backends is one. At least 1."""
+    return max(1, len({each.sha256 or each.name for each in known if each.val}))
 
 
 def candidates(

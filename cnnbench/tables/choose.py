@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from cnnbench.bench.record import mixed
 from cnnbench.registry import hint
-from cnnbench.tables.candidates import FILE_BACKENDS, Candidate, candidates
+from cnnbench.tables.candidates import FILE_BACKENDS, Candidate, Score, candidates, compared
 from cnnbench.tables.gather import Records
 from cnnbench.tables.limits import Figure, Limit, Limits, evidence, figures_of, given_limits
 from cnnbench.tables.results import Results, read_results
@@ -77,7 +77,7 @@ def choose(
         results: From `read_results`, or the paths to read.
         min_accuracy, max_latency_ms, max_bytes, max_macs, max_params: See `Limits`.
         by: What cheap means: "macs", "latency", "bytes" or "params"; "lower" is "macs", and the limit of accuracy is
-            met only where the lower end of the 95 % interval is not below it.
+            met only where the lower end of the 95 % interval, which holds for all compared files at once, is not below.
         dataset: Which one, where there are several.
         backend, provider, threads: Of the latency that counts; by default every measured backend that runs the file.
 
@@ -108,7 +108,7 @@ def choose(
     return replace(choice, note=_note(known, read.records)) if counts else choice
 
 
-def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") -> Choice:
+def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs", among: int | None = None) -> Choice:
     """Choose the cheapest file that keeps every limit and is better than always giving one answer.
 
     Of equally cheap ones the more accurate on validation is chosen, of these the smaller file, then the first by name.
@@ -117,17 +117,20 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") 
         known: Candidates that compare: of one dataset, trained on equally many images of it.
         limits: What to keep.
         by: What cheap means; see `choose`.
+        among: How many were compared by their accuracy, for what the images show of the one that is chosen; by
+            default those that are known.
 
     Raises:
         CnnbenchError: `by` is none of those (exit 2).
     """
     if by not in get_args(By):
         raise CnnbenchError(f"cheap by {by!r}: {hint(by, list(get_args(By)))}")
-    figures = figures_of(strict=by == "lower")
+    among = among or compared(known)
+    figures = figures_of(strict=by == "lower", among=among)
     cost = figures["macs" if by == "lower" else by]
     given = given_limits(limits, figures)
     limited = [*given, Limit(cost, inf)]  # the cost itself has to be measured
-    fitting = [candidate for candidate in known if not _misses(candidate, limited)]
+    fitting = [candidate for candidate in known if not _misses(candidate, limited, among)]
 
     def order(candidate: Candidate) -> tuple[float, float, float, str]:
         accuracy = candidate.val.accuracy if candidate.val else 0.0
@@ -135,16 +138,20 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs") 
 
     chosen = min(fitting, key=order, default=None)
     others = tuple(
-        Rejected(candidate, _reason(candidate, chosen, limited, cost), candidate in fitting)
+        Rejected(candidate, _reason(candidate, chosen, limited, among), candidate in fitting)
         for candidate in known
         if candidate is not chosen
     )
     wanted = ", ".join(limit.text for limit in given)
     if chosen is None:
-        nearest = _nearest(sorted(others, key=lambda other: order(other.candidate)), limited)
+        nearest = _nearest(sorted(others, key=lambda other: order(other.candidate)), limited, among)
         relax = "; ".join(filter(None, (limit.relaxed(nearest.candidate) for limit in given))) if nearest else ""
-        return Choice(None, others, nearest, relax, _none(others, limited, wanted))
-    answer = _answer(chosen, cost, [figures[key] for key in ("macs", "bytes", "latency")], wanted, limits.min_accuracy)
+        answer = _none(others, limited, wanted, among)
+        if by == "lower" and limits.min_accuracy is not None and nearest and nearest.candidate.val:
+            answer += f" ({evidence(nearest.candidate.val, limits.min_accuracy, among=among)})"
+        return Choice(None, others, nearest, relax, answer)
+    sure = "" if limits.min_accuracy is None else f", {evidence(_val(chosen), limits.min_accuracy, among=among)}"
+    answer = _answer(chosen, cost, [figures[key] for key in ("macs", "bytes", "latency")], wanted, sure)
     return Choice(chosen, others, None, "", answer, tuple(_details(chosen, limits.min_accuracy)))
 
 
@@ -187,7 +194,7 @@ def check_measured(gathered: Records, latency: LatencyKey, *, all_backends: bool
         )
 
 
-def _misses(candidate: Candidate, limits: Sequence[Limit]) -> list[str]:
+def _misses(candidate: Candidate, limits: Sequence[Limit], among: int) -> list[str]:
     """Why a file cannot be chosen; empty where it can."""
     if not candidate.is_scored:
         return list(candidate.row.failures) or ["it has no tested run (cnnbench test)"]
@@ -195,9 +202,15 @@ def _misses(candidate: Candidate, limits: Sequence[Limit]) -> list[str]:
         return [f"refused by export: {candidate.refused}"]
     if candidate.val is None:
         return ["accuracy on validation not measured (cnnbench export)"]
-    if candidate.is_at_chance:
+    if candidate.is_at_chance(among):
         return [_chance(candidate)]
     return [miss for miss in dict.fromkeys(limit.miss(candidate) for limit in limits) if miss]
+
+
+def _val(candidate: Candidate) -> Score:
+    """Of a candidate that keeps the limits."""
+    assert candidate.val is not None
+    return candidate.val
 
 
 def _chance(candidate: Candidate) -> str:
@@ -207,7 +220,7 @@ def _chance(candidate: Candidate) -> str:
     return f"accuracy {candidate.val.text} is no better than {candidate.baseline.words} ({share})"
 
 
-def _nearest(others: Sequence[Rejected], limits: Sequence[Limit]) -> Rejected | None:
+def _nearest(others: Sequence[Rejected], limits: Sequence[Limit], among: int) -> Rejected | None:
     """The tested file that misses the fewest limits, of these the one that misses them by the smallest share.
 
     Of several the first, so that `others` are in the order by which one would be chosen: validation, never test.
@@ -222,34 +235,36 @@ def _nearest(others: Sequence[Rejected], limits: Sequence[Limit]) -> Rejected | 
         for other in others
         if other.candidate.is_scored
         and other.candidate.val is not None
-        and not other.candidate.is_at_chance
+        and not other.candidate.is_at_chance(among)
         and all(limit.figure.value(other.candidate) is not None for limit in limits)
     ]
     return min(measured, key=distance, default=None)
 
 
-def _reason(candidate: Candidate, chosen: Candidate | None, limits: Sequence[Limit], cost: Figure) -> str:
-    """Why a file is not the chosen one: the limits that it misses, or what the chosen one is better by."""
-    misses = _misses(candidate, limits)
+def _reason(candidate: Candidate, chosen: Candidate | None, limits: Sequence[Limit], among: int) -> str:
+    """Why a file is not the chosen one: the limits that it misses, or what the chosen one is better by.
+
+    The last of the limits is of the cost.
+    """
+    misses = _misses(candidate, limits, among)
     if misses or chosen is None:
         return "; ".join(misses)
-    assert candidate.val is not None
-    assert chosen.val is not None
-    keeps = f"keeps the limits with {percent(candidate.val.accuracy)}"
+    cost = limits[-1].figure
+    keeps = f"keeps the limits with {percent(_val(candidate).accuracy)}"
     value, least = cost.value(candidate) or 0, cost.value(chosen) or 0
     if value != least:
         return f"{keeps}, but has {value / least:.3g}x the {cost.name} ({cost.show(value)})"
-    if candidate.val.accuracy < chosen.val.accuracy:
+    if _val(candidate).accuracy < _val(chosen).accuracy:
         return f"{keeps} at the same {cost.name}, but is less accurate"
     larger = candidate.bytes and chosen.bytes and candidate.bytes > chosen.bytes
     return f"{keeps} at the same {cost.name}, and is as accurate{', but has more ONNX bytes' if larger else ''}"
 
 
-def _none(others: Sequence[Rejected], limits: Sequence[Limit], wanted: str) -> str:
+def _none(others: Sequence[Rejected], limits: Sequence[Limit], wanted: str, among: int) -> str:
     """Why no file was chosen; the last of the limits is of the cost."""
     cost = limits[-1].figure
     scored = [other.candidate for other in others if other.candidate.is_scored and not other.candidate.refused]
-    if scored and all(candidate.is_at_chance for candidate in scored):
+    if scored and all(candidate.is_at_chance(among) for candidate in scored):
         baseline = scored[0].baseline
         assert baseline is not None
         return f"none: no network is better than {baseline.words} ({percent(baseline.share)})"
@@ -260,12 +275,10 @@ def _none(others: Sequence[Rejected], limits: Sequence[Limit], wanted: str) -> s
     return f"none: no network keeps {wanted or 'no limits'}{measured}"
 
 
-def _answer(chosen: Candidate, cost: Figure, shown: Sequence[Figure], wanted: str, min_accuracy: float | None) -> str:
-    assert chosen.val is not None
+def _answer(chosen: Candidate, cost: Figure, shown: Sequence[Figure], wanted: str, sure: str) -> str:
     values = [(figure, figure.value(chosen)) for figure in shown]
     figures = [f"{figure.name} {figure.show(value)}" for figure, value in values if value]
-    sure = "" if min_accuracy is None else f", {evidence(chosen.val, min_accuracy)}"
-    accuracy = f"validation accuracy {chosen.val.text}{sure}"
+    accuracy = f"validation accuracy {_val(chosen).text}{sure}"
     cheapest = f"{'fewest' if cost.is_counted else 'lowest'} {cost.name}"
     asked = f"with {wanted}" if wanted else "(no limits given)"
     return f"{chosen.name}: {cheapest} {asked}; {'; '.join([accuracy, ', '.join(figures)])}"

@@ -99,13 +99,19 @@ class Limit:
         return max(0.0, float(over)) / (self.value or 1)
 
 
-def figures_of(*, strict: bool) -> dict[str, Figure]:
-    """What limits and `by` speak of."""
+def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
+    """What limits and `by` speak of.
+
+    Args:
+        strict: Whether an accuracy is the lower end of its interval.
+        among: How many files are compared; see `proportion_interval`.
+    """
 
     def accuracy(candidate: Candidate) -> float | None:
         if candidate.val is None:
             return None
-        return candidate.val.low if strict else candidate.val.accuracy
+        # rounded down, as the limit that it would keep is shown
+        return floor(candidate.val.low(among) * 1e4) / 1e4 if strict else candidate.val.accuracy
 
     def milliseconds(candidate: Candidate) -> float | None:
         return candidate.percentiles.p90_ms if candidate.percentiles else None
@@ -139,21 +145,21 @@ def given_limits(limits: Limits, figures: dict[str, Figure]) -> list[Limit]:
     return [Limit(figures[key], value, key == "accuracy") for key, value in values.items() if value is not None]
 
 
-def images_needed(accuracy: float) -> int | None:
+def images_needed(accuracy: float, *, among: int = 1) -> int | None:
     """The fewest images of which all right would show an accuracy: Wilson's lower end of n of n is n / (n + z^2).
 
-    None for 1, which no number of images shows.
+    None for 1, which no number of images shows. See `proportion_interval` for `among`.
     """
     from cnnbench.analysis.statistics import quantile_of_normal
 
-    return None if accuracy >= 1 else ceil(quantile_of_normal() ** 2 * accuracy / (1 - accuracy) - 1e-9)
+    return None if accuracy >= 1 else ceil(quantile_of_normal(among) ** 2 * accuracy / (1 - accuracy) - 1e-9)
 
 
-def evidence(val: Score, accuracy: float) -> str:
-    """Whether validation shows an accuracy: `shown on 500 images`, or not, and what it would take."""
-    if val.low >= accuracy:
+def evidence(val: Score, accuracy: float, *, among: int = 1) -> str:
+    """Whether validation shows an accuracy of one of `among` files: `shown on 500 images`, or not and what it takes."""
+    if val.low(among) >= accuracy:
         return f"shown on {val.images:,} images"
-    needed = images_needed(accuracy)
+    needed = images_needed(accuracy, among=among)
     if needed is None:
         return f"not shown on {val.images:,} images, and no number of images can show {percent(accuracy)}"
     more = f", nor by all of them right: it takes {needed:,} images or more" if needed > val.images else ""

@@ -1,5 +1,7 @@
 """Intervals for new seeds and new images: formulas, coverage, and sentences that no other test contradicts."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +14,7 @@ from cnnbench.analysis.crossed import (
     accuracy_interval,
     mean_squares,
     paired_difference,
+    sign_flip_p,
     squared_half_width,
 )
 from cnnbench.analysis.statistics import mcnemar, proportion_interval
@@ -167,12 +170,44 @@ def test_the_interval_is_antisymmetric_permutation_invariant_and_widened_by_seed
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-def test_the_p_value_is_the_smallest_level_whose_interval_excludes_0(seed: int, seeds: int) -> None:
+def test_the_p_value_is_the_smallest_level_whose_interval_excludes_0_or_that_of_the_signs(
+    seed: int, seeds: int
+) -> None:
     a, b = pair(np.random.RandomState(seed), seeds, 60, 0.1, 0.2)
-    result, squares = paired_difference(a, b), mean_squares(a.astype(np.int8) - b)
+    differences = a.astype(np.int8) - b
+    result, flipped = paired_difference(a, b), sign_flip_p(differences.sum(axis=0))
     assert result.shown == (result.p < 0.05)
-    half = squared_half_width(squares, 1 - result.p) ** 0.5
-    assert half == pytest.approx(abs(result.mean), rel=1e-6, abs=1e-9)
+    assert result.p >= flipped
+    half = squared_half_width(mean_squares(differences), 1 - result.p) ** 0.5
+    if result.p > flipped:
+        assert half == pytest.approx(abs(result.mean), rel=1e-6, abs=1e-9)
+    else:  # a larger p has a narrower interval
+        assert half <= abs(result.mean) + 1e-9
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize(("only_a", "only_b"), [(4, 0), (5, 0), (6, 0), (12, 3), (13, 3)])
+def test_seeds_that_agree_show_no_more_than_mcnemar_s_test_of_one(seeds: int, only_a: int, only_b: int) -> None:
+    place = np.arange(500)
+    a, b = place >= only_b, (place < only_b) | (place >= only_b + only_a)
+    result = paired_difference(np.repeat(a[None], seeds, axis=0), np.repeat(b[None], seeds, axis=0))
+    test = mcnemar(a, b)
+    assert (test.only_a, test.only_b) == (only_a, only_b)
+    assert result.shown == (test.p < 0.05)
+    assert result.p == pytest.approx(test.p)
+    assert (result.low == 0) == (test.p >= 0.05)
+
+
+@given(st.lists(st.integers(-6, 6), max_size=10))
+def test_the_p_value_of_the_signs_counts_every_choice_of_signs(sums: list[int]) -> None:
+    size = abs(sum(sums))
+    extreme = [abs(sum(signs)) >= size for signs in itertools.product(*((-value, value) for value in sums))]
+    assert sign_flip_p(np.array(sums, dtype=int)) == pytest.approx(np.mean(extreme), abs=1e-12)
+
+
+def test_of_one_seed_it_is_mcnemar_s() -> None:
+    a, b = (correct[0] for correct in pair(np.random.RandomState(3), 1, 10_000, 0, 0.1))
+    assert sign_flip_p(a.astype(int) - b) == pytest.approx(mcnemar(a, b).p, abs=1e-13)
 
 
 @pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 6)), ((5,), (5,)), ((0, 5), (0, 5)), ((3, 1), (3, 1))], ids=str)

@@ -173,6 +173,30 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
     assert outputs[0] == outputs[1] != ""
 
 
+def test_a_reader_that_stops_changes_no_exit_code() -> None:
+    """`cnnbench choose | head -1`: the code says that nothing keeps the limits, however much was read."""
+    code = """
+import sys
+from cnnbench import __main__
+from cnnbench.cli import front
+
+def verb():
+    print("x" * 99 + "\\n" * 9999)
+    return 8
+
+front.entry = lambda name: verb
+sys.exit(__main__.main(["verb"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "x" * 99 + "\n"
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 8)
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_the_tasks(tmp_path: Path) -> None:
     """Built and unpacked without the network; its own copy of the tasks is found by name."""

@@ -202,7 +202,7 @@ def test_a_difference_that_is_none_is_said_to_be_none() -> None:
 
 
 def test_a_difference_that_is_shown_is_given_in_points() -> None:
-    assert "large is better than small by 35.00 points" in paired(made.first(60), made.first(95))
+    assert "large is better than small by 25.00 points" in paired(made.first(70), made.first(95))
 
 
 def test_without_predictions_nothing_is_said_of_the_difference() -> None:

@@ -39,21 +39,21 @@ FILES = [
 
 
 def test_without_limits_the_most_accurate_file_is_chosen_of_these_the_smallest() -> None:
-    choice = select(FILES, Limits())
+    choice = select(FILES, Limits(), entered=2)
     assert choice.chosen is FILES[1]
     assert choice.details == ()  # which tell of the test
 
 
 def test_with_a_limit_of_accuracy_the_cheapest_that_keeps_it_is_chosen() -> None:
-    assert select(FILES, Limits(min_accuracy=0.95)).chosen is FILES[3]
+    assert select(FILES, Limits(min_accuracy=0.95), entered=2).chosen is FILES[3]
 
 
 def test_a_limit_that_only_int8_keeps_is_kept_by_it() -> None:
-    assert select(FILES[:3], Limits(max_bytes=1_000_000)).chosen is FILES[2]
+    assert select(FILES[:3], Limits(max_bytes=1_000_000), entered=2).chosen is FILES[2]
 
 
 def test_where_nothing_keeps_the_limits_the_nearest_miss_is_named() -> None:
-    choice = select(FILES, Limits(min_accuracy=0.985, max_bytes=700_000))
+    choice = select(FILES, Limits(min_accuracy=0.985, max_bytes=700_000), entered=2)
     assert choice.chosen is None
     assert choice.nearest is not None
     assert choice.nearest.candidate is FILES[3]  # by 2.5 % of the limit; the int8 file misses its own by 14 %
@@ -61,12 +61,12 @@ def test_where_nothing_keeps_the_limits_the_nearest_miss_is_named() -> None:
 
 
 def test_a_file_that_is_at_chance_is_not_chosen() -> None:
-    assert select([file("small", "fp32", 105)], Limits()).chosen is None
+    assert select([file("small", "fp32", 105)], Limits(), entered=2).chosen is None
 
 
 def test_a_refused_file_is_not_chosen() -> None:
     refused = Candidate(row=FILES[0].row, precision="int8", refused="loses 3 points", before_test=True)
-    choice = select([FILES[3], refused], Limits())
+    choice = select([FILES[3], refused], Limits(), entered=2)
     assert choice.chosen is FILES[3]
     assert choice.others[0].reason == "refused by export: loses 3 points"
 

@@ -155,13 +155,38 @@ def test_an_accuracy_is_shown_where_the_lower_end_of_its_interval_is_not_below_i
     assert evidence(Score(right, 500), accuracy) == said
 
 
-def test_by_lower_the_limit_is_met_by_the_lower_end() -> None:
-    sure, unsure = file("sure", 498, 9_000, 500), file("unsure", 494, 1_000, 500)
+def test_by_lower_the_limit_is_met_by_the_lower_end_that_holds_for_both_files() -> None:
+    sure, unsure = file("sure", 499, 9_000, 500), file("unsure", 494, 1_000, 500)
     limits = Limits(min_accuracy=0.98)
     assert choose_file([sure, unsure], limits).chosen is unsure
     choice = choose_file([sure, unsure], limits, by="lower")
     assert choice.chosen is sure
-    assert choice.others[0].reason == "lower end of accuracy 97.41 % is below 98.00 %"
+    low = 100 * binomtest(494, 500).proportion_ci(0.975, method="wilson").low
+    assert choice.others[0].reason == f"lower end of accuracy {low - 0.005:.2f} % is below 98.00 %"  # rounded down
+
+
+def test_the_more_files_are_compared_the_more_it_takes_to_show_an_accuracy() -> None:
+    limits = Limits(min_accuracy=0.98)
+    alone = file("sure", 498, 9_000, 500)
+    in_two_backends = [dataclasses.replace(alone, sha256="a") for _ in range(2)]
+    assert [choose_file(known, limits, by="lower").chosen is not None for known in ([alone], in_two_backends)] == [
+        True,
+        True,
+    ]
+    known = [alone, *(file(str(place), 400, 1_000, 500) for place in range(9))]
+    low = binomtest(498, 500).proportion_ci(1 - 0.05 / 10, method="wilson").low
+    assert low < 0.98
+    choice = choose_file(known, limits, by="lower")
+    assert choice.chosen is None
+    assert choice.answer.endswith(" (not shown on 500 images)")
+    assert choice.relax == f"lower end of accuracy from 98.00 % to {100 * low - 0.005:.2f} %"
+    assert ", not shown on 500 images; " in choose_file(known, limits).answer
+    assert choose_file([alone], limits, by="lower", among=10).chosen is None
+
+
+def test_where_no_count_of_right_answers_could_show_it_by_lower_says_how_many_images_could() -> None:
+    choice = choose_file([file("a", 500, 9_000, 500)], Limits(min_accuracy=0.995), by="lower")
+    assert choice.answer.endswith("(not shown on 500 images, nor by all of them right: it takes 765 images or more)")
 
 
 def test_a_test_figure_below_the_limit_is_said() -> None:
