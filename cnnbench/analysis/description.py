@@ -8,7 +8,7 @@ from torch import nn
 
 from cnnbench.analysis import receptive_field
 from cnnbench.analysis.cost import traced_cost
-from cnnbench.analysis.layer import Field, Layer
+from cnnbench.analysis.layer import Field, Layer, field_text
 from cnnbench.analysis.macs import training_macs, training_macs_of
 from cnnbench.analysis.tracer import Traced, trace_architecture, trace_copy
 from cnnbench.types import Cost, ImageSpec
@@ -48,10 +48,9 @@ class NetworkDescription:
         for described in self.layers:
             layer = described.layer
             shape = "x".join(map(str, layer.output_shape))
-            field = (
-                "x".join(map(str, layer.field)) if isinstance(layer.field, tuple) else layer.field or "not by formula"
+            cells.append(
+                (layer.name, layer.kind, shape, field_text(layer.field), f"{layer.params:,}", f"{layer.macs:,}")
             )
-            cells.append((layer.name, layer.kind, shape, field, f"{layer.params:,}", f"{layer.macs:,}"))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         total = f"{self.arch} for {self.spec}: {self.cost.params:,} parameters, {self.cost.macs:,} MACs"

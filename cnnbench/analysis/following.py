@@ -432,6 +432,19 @@ def _reduction(step: Step) -> Positions:
     return replace(positions, dims=tuple(d for place, d in enumerate(positions.dims) if place not in gone))
 
 
+def _cumulative(step: Step) -> Positions:
+    """A sum over all positions so far: the last one reads all along the dimension."""
+    x, positions = step.first
+    dim = step["dim"] % x.ndim
+    factors = positions.dims[dim]
+    if positions.is_plain(dim):
+        return positions
+    if len(factors) > 1 or factors[0].place:
+        raise NotFollowedError
+    rows, columns = positions.wholes
+    return replace(positions, wholes=(rows or factors[0].axis == 0, columns or factors[0].axis == 1))
+
+
 def _transform(step: Step) -> Positions:
     """A Fourier transform along some dimensions: every value depends on all along them."""
     x, positions = step.first
@@ -491,6 +504,7 @@ RULES: dict[str, Rule] = _table(
             *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "prod"),
             *("linalg_vector_norm", "norm"),
         ),
+        _cumulative: ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"),
         _transform: ("_fft_r2c", "_fft_c2c", "_fft_c2r"),
         _as_real: ("view_as_real",),
         _copy: ("copy",),

@@ -16,8 +16,11 @@ Call = tuple[str, str, int]
 Sides = tuple[int, int]
 """Rows and columns."""
 
-Field = Sides | Literal["image"] | None
-"""Pixels seen by one output unit; "image" where a layer joins all positions, None where no formula is followed."""
+Extent = int | Literal["image"]
+"""Pixels along one side; "image" where a layer joins all positions along it."""
+
+Field = tuple[Extent, Extent] | Literal["image"] | None
+"""Rows and columns seen by one output unit; "image" where it is all of both, None where no formula is followed."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,26 @@ def pair(value: Any) -> Sides:
     """Rows and columns of an operator's argument: a number, or a list of one or two."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     return (int(values[0]), int(values[-1]))
+
+
+def field_of(rows: Extent, columns: Extent) -> Field:
+    """The field of these extents."""
+    return "image" if rows == columns == "image" else (rows, columns)
+
+
+def pixels_of(field: Field) -> Sides | None:
+    """A field as rows and columns; None where a side of it is the whole image, or it is not known."""
+    if not isinstance(field, tuple):
+        return None
+    rows, columns = field
+    return None if rows == "image" or columns == "image" else (rows, columns)
+
+
+def field_text(field: Field) -> str:
+    """`5x5`, `image`, `5 x image`, or `not by formula`."""
+    if not isinstance(field, tuple):
+        return field or "not by formula"
+    return ("x" if pixels_of(field) else " x ").join(map(str, field))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

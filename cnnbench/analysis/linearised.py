@@ -220,6 +220,19 @@ def _extremum(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
     return Extremum(values, values.detach())
 
 
+def _cumulative(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
+    """Of a sum over all positions so far every position as the last one, which reads them all."""
+    options = Options(("input", "dim"), args, {name: kwargs[name] for name in ("input", "dim") if name in kwargs})
+    x = options("input")
+    values = x + x.mean(dim=options("dim"), keepdim=True)
+    return Extremum(values, values.detach()) if call[1] in ("cummax", "cummin") else values
+
+
+def _unknown(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
+    """Positions that lie elsewhere the nearer to the border they are: one in the middle says nothing of the others."""
+    raise NotLinearisedError(call[1])
+
+
 def _spread(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
     """Variance, standard deviation and norm as the mean."""
     options = Options(("input", "dim"), args, {name: kwargs[name] for name in ("input", "dim") if name in kwargs})
@@ -275,6 +288,8 @@ def _table() -> dict[str, Form]:
     forms |= {f"avg_pool{sides}d": partial(_average_pool, function=pool) for sides, pool in AVERAGE.items()}
     forms |= dict.fromkeys(("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"), _product)
     forms |= dict.fromkeys(("max", "min", "amax", "amin"), _extremum)
+    forms |= dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"), _cumulative)
+    forms |= dict.fromkeys(("flip", "fliplr", "flipud", "rot90"), _unknown)
     return forms | dict.fromkeys(("var", "std", "norm"), _spread)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from cnnbench.analysis.layer import Field
+from cnnbench.analysis.layer import Field, field_of
 from cnnbench.analysis.reach import Axis, NotFollowedError
 
 PLAIN = -1
@@ -56,11 +56,9 @@ class Positions:
 
     @property
     def field(self) -> Field:
-        """The receptive field; None where it is the whole image along one side alone."""
-        if any(self.wholes):
-            return "image" if all(self.wholes) else None
+        """The receptive field."""
         rows, columns = (1 if axis is None else axis.field for axis in self.axes)
-        return (rows, columns)
+        return field_of("image" if self.wholes[0] else rows, "image" if self.wholes[1] else columns)
 
     @property
     def jump(self) -> tuple[float, float]:

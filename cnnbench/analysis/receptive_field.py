@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnbench.analysis.calls import running
-from cnnbench.analysis.layer import Call, Field, Layer, Sides
+from cnnbench.analysis.layer import Call, Extent, Field, Layer, Sides, field_of
 from cnnbench.analysis.linearised import Linearised
 from cnnbench.architectures.handling import copy_network
 from cnnbench.types import ImageSpec
@@ -33,9 +33,6 @@ MEASURED = {
 MAPS = {kind for kind in MEASURED if "convolution" in kind or "pool" in kind}
 """Of these, those whose results are `(N, C, H, W)` by definition."""
 
-Extent = int | Literal["image"] | None
-"""Pixels along one axis; see `Field`."""
-
 
 def measure_fields(network: nn.Module, spec: ImageSpec, *, layers: list[Layer]) -> list[Field]:
     """The receptive field of each of `layers`, as `trace` lists them, by gradient support.
@@ -49,19 +46,13 @@ def measure_fields(network: nn.Module, spec: ImageSpec, *, layers: list[Layer]) 
         network = copy_network(network).to("meta")
     rows = _extents(network, spec, layers, axis=0)
     columns = _extents(network, spec, layers, axis=1)
-    return [_field(r, c) for r, c in zip(rows, columns, strict=True)]
+    return [None if r is None or c is None else field_of(r, c) for r, c in zip(rows, columns, strict=True)]
 
 
-def _field(rows: Extent, columns: Extent) -> Field:
-    if isinstance(rows, int) and isinstance(columns, int):
-        return (rows, columns)
-    return "image" if rows == columns == "image" else None
-
-
-def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int) -> list[Extent]:
+def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int) -> list[Extent | None]:
     """Extent of every layer's field along one axis; the input is long along that axis alone."""
     sides = [min(spec.height, NARROW), min(spec.width, NARROW)]
-    largest = max((layer.field[axis] for layer in layers if isinstance(layer.field, tuple)), default=1)
+    largest = max(filter(None, (_pixels(layer, axis) for layer in layers)), default=1)
     jump = max(1, *(_step(layer, axis) for layer in layers)) if layers else 1
     # room for the unit in the middle to be off the centre, in whole steps of the coarsest map as the original is
     usual = (spec.height, spec.width)
@@ -74,19 +65,19 @@ def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int
         if fixed := len(again[1]) > len(outputs):
             pixels, outputs = again
     deadline = time.monotonic() + BUDGET_S
-    extents: list[Extent] = []
+    extents: list[Extent | None] = []
     for layer in layers:
         output = outputs.get(layer.origin.call) if layer.origin and layer.kind in MEASURED else None
         if output is None or layer.origin is None or time.monotonic() > deadline:
             extents.append(None)
             continue
         ends = _extent(output, pixels, layer, axis)
-        larger = isinstance(layer.field, tuple) and layer.field[axis] > usual[axis] - jump
+        larger = (_pixels(layer, axis) or 0) > usual[axis] - jump
         extents.append(_extent_of(ends, pixels.shape[2 + axis], jump, fixed=fixed, larger=larger))
     return extents
 
 
-def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool, larger: bool) -> Extent:
+def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool, larger: bool) -> Extent | None:
     """From the first and the last pixel that are reached.
 
     On a `fixed` image a border may cut it: unknown, as where the field may be `larger` than the image.
@@ -97,6 +88,12 @@ def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool, larger:
     if extent > size - jump:  # a stride may leave the last few pixels of any input unread
         return None if fixed and larger else "image"
     return None if fixed and (ends[0] == 0 or ends[1] == size - 1) else extent
+
+
+def _pixels(layer: Layer, axis: int) -> int | None:
+    """Of the field by formula, along one axis; None where it is not known or the whole image."""
+    extent = layer.field[axis] if isinstance(layer.field, tuple) else None
+    return extent if isinstance(extent, int) else None
 
 
 def _step(layer: Layer, axis: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench import pictures
-from cnnbench.analysis.layer import Field
+from cnnbench.analysis.layer import Field, pixels_of
 from cnnbench.analysis.receptive_field import measure_fields
 from cnnbench.analysis.tracer import trace
 from cnnbench.architectures import build
@@ -54,7 +54,8 @@ class Stack:
     @property
     def side(self) -> int | None:
         """Rows of the measured field."""
-        return self.measured[0] if isinstance(self.measured, tuple) else None
+        sides = pixels_of(self.measured)
+        return sides[0] if sides else None
 
     @property
     def agrees(self) -> bool:
@@ -73,7 +74,7 @@ class Network:
     @property
     def largest(self) -> int:
         """Rows of the largest field by formula."""
-        return max(formula[0] for formula, _ in self.fields if isinstance(formula, tuple))
+        return max(sides[0] for formula, _ in self.fields if (sides := pixels_of(formula)))
 
     @property
     def agrees(self) -> bool:

@@ -13,7 +13,7 @@ from cnnbench.tables.columns import Column
 
 if TYPE_CHECKING:
     from cnnbench.analysis.description import LayerDescription, NetworkDescription
-    from cnnbench.analysis.layer import Field, Sides
+    from cnnbench.analysis.layer import Sides
 
 CONVENTIONS = (
     "Costs are counted without running the network. The row of a layer includes the batch norm and activation that "
@@ -24,8 +24,8 @@ CONVENTIONS = (
     "FC weights: what a fully connected layer between the same two tensors would need, without bias; the ratio is to "
     "the layer's own weights, without bias and batch norm. Receptive field: in pixels, by formula, and measured by "
     "where the gradient of one output unit of a linearised copy is not zero; 'image' where a layer joins all "
-    "positions, 'not by formula' behind products of positions (attention) and what moves them otherwise than evenly. "
-    "It may be larger than the image."
+    "positions ('3 x image' along one side), 'not by formula' behind products of positions (attention) and what moves "
+    "them otherwise than evenly. It may be larger than the image."
 )
 
 
@@ -163,6 +163,8 @@ def _rows(description: NetworkDescription) -> list[LayerRow]:
 
 
 def _row(place: int, described: LayerDescription) -> LayerRow:
+    from cnnbench.analysis.layer import field_text
+
     layer = described.layer
     window = [_by(sides) for sides in (layer.kernel, layer.stride, layer.padding)]
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
@@ -173,8 +175,8 @@ def _row(place: int, described: LayerDescription) -> LayerRow:
         branch=layer.branch,
         window=" / ".join(word for word in window if word) or None,
         output=_shape(layer.output_shape),
-        field=_field(layer.field) or "not by formula",
-        measured_field=_field(described.measured_field),
+        field=field_text(layer.field),
+        measured_field=None if described.measured_field is None else field_text(described.measured_field),
         params=layer.params or None,
         fully_connected_weights=layer.fully_connected,
         ratio=described.ratio,
@@ -188,10 +190,6 @@ def _by(sides: Sides | None) -> str | None:
     if sides is None:
         return None
     return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
-
-
-def _field(field: Field) -> str | None:
-    return field if isinstance(field, str) else _by(field)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnbench.analysis.description import LayerDescription, NetworkDescription
-    from cnnbench.analysis.layer import Field, Sides
+    from cnnbench.analysis.layer import Sides
 
 SQUARES = 6
 """Receptive fields that can be told apart on one image."""
@@ -34,7 +34,7 @@ class Step(NamedTuple):
     kind: str
     field: Sides
     """Rows and columns, by formula."""
-    measured: Field
+    measured: Sides | None
 
 
 def receptive_fields(description: NetworkDescription) -> Figure:
@@ -48,10 +48,12 @@ def receptive_fields(description: NetworkDescription) -> Figure:
 
 
 def _steps(description: NetworkDescription) -> list[Step]:
+    from cnnbench.analysis.layer import pixels_of
+
     return [
-        Step(place, described.layer.kind, described.layer.field, described.measured_field)
+        Step(place, described.layer.kind, field, pixels_of(described.measured_field))
         for place, described in enumerate(description.layers, 1)
-        if isinstance(described.layer.field, tuple)
+        if (field := pixels_of(described.layer.field))
     ]
 
 
@@ -101,7 +103,7 @@ def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> N
         color=pictures.COLOURS[0],
         label="by formula",
     )
-    measured = [(step.place, step.measured[0]) for step in steps if isinstance(step.measured, tuple)]
+    measured = [(step.place, step.measured[0]) for step in steps if step.measured]
     if measured:
         axes.plot(*zip(*measured, strict=True), "o", ms=4, color=pictures.COLOURS[1], label="measured by gradient")
     height, layers = description.spec.height, description.layers

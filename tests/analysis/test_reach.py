@@ -65,7 +65,7 @@ def test_a_view_there_and_back_changes_nothing(rows: int, columns: int, by: int)
 
 def test_what_joins_all_positions_reads_the_whole_image() -> None:
     image = Positions.of_image((1, 3, 8, 8))
-    assert image.joined(2).field is None, "all rows, but not all columns"
+    assert image.joined(2).field == ("image", 1)
     assert image.joined(2).joined(3).field == "image"
     gated = image.union(image.joined(2, 1).joined(3, 1).broadcast((1, 3, 8, 8)))
     assert (gated.field, gated.jump) == ("image", (1, 1)), "a gate changes what is read and not where"

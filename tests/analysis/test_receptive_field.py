@@ -227,6 +227,13 @@ TABLE = {
         ),
         "image",
     ),
+    "maximum along rows, beside it": (
+        nn.Sequential(conv(), Function(lambda x: x + x.max(dim=3, keepdim=True)[0]), conv()),
+        (5, "image"),
+    ),
+    "gate by columns": (nn.Sequential(conv(), Function(lambda x: x * x.mean(2, keepdim=True)), conv()), ("image", 5)),
+    "sum so far": (nn.Sequential(conv(), Function(lambda x: x.cumsum(3)), conv()), (5, "image")),
+    "flipped, which no formula follows": (nn.Sequential(conv(), Function(lambda x: x + x.flip(3)), conv()), None),
     "sum in place": (nn.Sequential(conv(), Function(sum_in_place), conv()), (7, 7)),
 }
 """Fields by hand, after Araujo et al. 2019; images of 32 x 32."""
