@@ -24,7 +24,7 @@ from cnnbench.bundles import card
 from cnnbench.bundles.bundle import ExportOptions
 from cnnbench.bundles.bundle import commands as bundle_commands
 from cnnbench.bundles.quantise import PRECISIONS
-from cnnbench.records.bundle import Manifest
+from cnnbench.records.bundle import Calibration, Manifest
 from cnnbench.records.schema import RunRecord
 from cnnbench.types import Preprocessing
 
@@ -351,3 +351,12 @@ def test_the_smallest_file_that_is_not_slower_than_fp32_is_recommended(
 def test_a_refused_file_is_not_recommended(three: Path) -> None:
     manifest = refusing(timed(manifest_of(three), fp16=0.5, int8=0.5))
     assert "Deploy `model.onnx`: the only file." in card.text(manifest)
+
+
+@pytest.mark.parametrize("after", [0.01, 0.02, 0.03])
+def test_a_temperature_that_did_not_make_the_error_smaller_is_said_to(after: float, bundle: Path) -> None:
+    fitted = Calibration(temperature=1.5, split="val", images=10, ece_before=0.02, ece_after=after)
+    text = card.text(records.replace(manifest_of(bundle), calibration=fitted))
+    assert f"2.00 % without, {100 * after:.2f} % with it" in text
+    assert ("on these the temperature did not make it smaller" in text) == (after >= 0.02)
+    assert "calibrated" not in text
