@@ -54,7 +54,8 @@ def bench(
         processes: Fresh processes that measure each case, so that differences between processes are known.
         scenario: Also report MLPerf's scenarios, any of SingleStream, Offline, Server.
         server_p99: Server: limit of the 99th percentile of the time from arrival to answer.
-        against: A baseline bundle: exits 5 if the one bundle given is slower, seen twice. Writes no record.
+        against: A baseline bundle: exits 5 if the one bundle given is slower, seen twice; "cannot tell" exits 0. Each
+            case takes ten rounds at least, whatever the seconds. Writes no record.
         seed: Of the order of turns and of the arrivals.
         out: The record to write, in pytest-benchmark's format; by default latency.json beside the first bundle.
         format: How to print; gha is what github-action-benchmark reads as customSmallerIsBetter.

@@ -236,6 +236,7 @@ def _document(comparison: PairedComparison) -> Mapping[str, object]:
         "shown": comparison.difference.shown,
         "answer": comparison.answer,
         "per_seed": [asdict(seed) for seed in comparison.seeds],
+        "alone": comparison.alone,
     }
 
 

@@ -26,7 +26,7 @@ class Recommendation:
 
 def recommend(material: Material, dataset: str) -> Recommendation:
     """Recommend a file for a dataset, of a network among those trained on equally many images."""
-    tested = material.comparable(dataset)
+    tested, others = material.on_the_same_images(dataset)
     if not tested:
         sentences = ["No run was tested; `cnnbench test` scores them."]
         return Recommendation(Answer(dataset, f"On {dataset}", "not tested", sentences))
@@ -46,6 +46,7 @@ def recommend(material: Material, dataset: str) -> Recommendation:
     else:
         other = max((group for group in tested if group is not best), key=lambda group: group.val_accuracy)
         sentences += [*_against_best(chosen, best, other), *_smaller_or_faster(material, chosen, fitting)]
+    sentences += others
     facts = _facts(material, chosen, choice.chosen)
     return Recommendation(Answer(dataset, question, _name(chosen, choice.chosen), sentences, facts), chosen)
 

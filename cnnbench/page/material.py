@@ -16,6 +16,7 @@ from cnnbench.records.schema import DataRecord
 from cnnbench.tables import text
 from cnnbench.tables.gather import Records, Run, groups
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, row_of
+from cnnbench.tables.text import plural
 from cnnbench.types import CnnbenchError, Dataset
 
 TOP = 40
@@ -131,6 +132,13 @@ class Material:
         tested = self.tested(dataset)
         most = max((group.train_images for group in tested), default=0)
         return [group for group in tested if group.train_images == most]
+
+    def on_the_same_images(self, dataset: str) -> tuple[list[Group], list[str]]:
+        """Of the comparable groups those on the images of the most accurate one, and a note where there are others."""
+        groups = self.comparable(dataset)
+        same = [group for group in groups if group.row.images_sha256 == groups[0].row.images_sha256]
+        others = len(groups) - len(same)
+        return same, [f"{plural(others, 'network')} tested on other images are left out."] if others else []
 
     def top(self, dataset: str, count: int = TOP) -> tuple[list[Group], list[str]]:
         """The most accurate of the comparable groups, and a note where there are more."""

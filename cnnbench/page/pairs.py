@@ -12,7 +12,6 @@ from cnnbench.page.charts.base import Point
 from cnnbench.page.material import Material
 from cnnbench.page.section import Block, Section
 from cnnbench.tables.pairs import Pair, best_sentence, compare_all
-from cnnbench.tables.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +27,10 @@ CAPTION = (
 
 def pairs_of(material: Material, dataset: str) -> tuple[list[Pair], list[str]]:
     """The pairs of the most accurate networks of a dataset, and notes on those that were left out."""
-    groups = material.comparable(dataset)
-    images = groups[0].runs[0].record.data.sha256 if groups else ""
-    same = [group for group in groups if group.runs[0].record.data.sha256 == images]
+    same, others = material.on_the_same_images(dataset)
     pairs, missing = compare_all({group.name: group.runs for group in same[:MOST]})
     notes = [f"Predictions are missing: {', '.join(missing)} (cnnbench test)."] if missing else []
-    if len(same) < len(groups):
-        notes.append(f"{plural(len(groups) - len(same), 'network')} tested on other images are left out.")
+    notes += others
     if len(same) > MOST:
         notes.append(f"The {MOST} most accurate of {len(same)} networks are compared.")
     return pairs, notes

@@ -129,14 +129,16 @@ def _measured(gathered: Records) -> Measured:
 def _of_row(
     row: Row, gathered: Records, *, measured: Measured, latency: LatencyKey, all_backends: bool
 ) -> Iterator[Candidate]:
-    tested = [run for run in row.runs if run.record.test]
-    if not tested:
+    if not row.checkpoints:
         yield Candidate(row=row)
         return
-    baseline = baseline_of(row.runs, class_names_of(row.runs[0].record, gathered))
-    bundles = list(_bundles_of(tested, gathered))
+    if row.bundle:
+        baseline = _baseline_of_bundle(row.bundle)
+    else:
+        baseline = baseline_of(row.runs, class_names_of(row.runs[0].record, gathered))
+    bundles = list(_bundles_of(row, gathered))
     if not bundles:
-        record = max(tested, key=lambda run: run.record.fit.val_accuracy).record
+        record = max(row.tested, key=lambda run: run.record.fit.val_accuracy).record
         assert record.test is not None
         fit = record.fit
         val = Score(round(fit.val_accuracy * fit.val_images), fit.val_images)
@@ -170,9 +172,9 @@ def _keys(latencies: Mapping[LatencyKey, Percentiles], latency: LatencyKey, *, a
     return [key for key in keys if all_backends and key in latencies] or [latency]
 
 
-def _bundles_of(tested: Sequence[Run], gathered: Records) -> Iterator[tuple[ExportRecord, Path]]:
+def _bundles_of(row: Row, gathered: Records) -> Iterator[tuple[ExportRecord, Path]]:
     """The bundles of the tested checkpoints, each once, with their folders."""
-    checkpoints = {run.record.test.checkpoint_sha256 for run in tested if run.record.test}
+    checkpoints = row.checkpoints
     seen: set[str] = set()
     for bundle, folder in zip(gathered.bundles, gathered.bundle_folders, strict=True):
         sha256 = bundle.files["model.onnx"].sha256
@@ -195,12 +197,28 @@ def val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
 def baseline_of(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     """From the labels of the validation images; where no run has kept them, all classes count as equally frequent."""
     from cnnbench.analysis.confidence import read_predictions
-    from cnnbench.analysis.per_class import class_name
 
     kept = next((run.val_predictions for run in runs if run.val_predictions.is_file()), None)
     if kept is None:
-        classes = runs[0].record.spec.num_classes
-        return Baseline(1 / classes, f"guessing one of {classes} classes")
+        return _guessing(runs[0].record.spec.num_classes)
     labels = read_predictions(kept).labels.tolist()
-    label = max(sorted({*labels}), key=labels.count)
-    return Baseline(labels.count(label) / len(labels), f"always answering {class_name(names, label)}")
+    return _always({label: labels.count(label) for label in sorted({*labels})}, names)
+
+
+def _baseline_of_bundle(bundle: ExportRecord) -> Baseline:
+    """From the test images by class, since a bundle does not have those of validation."""
+    tally = bundle.by_class if isinstance(bundle, Manifest) else None
+    if tally is None:
+        return _guessing(bundle.spec.num_classes)
+    return _always(dict(enumerate(tally.images)), bundle.class_names)
+
+
+def _guessing(classes: int) -> Baseline:
+    return Baseline(1 / classes, f"guessing one of {classes} classes")
+
+
+def _always(counts: Mapping[int, int], names: Sequence[str]) -> Baseline:
+    from cnnbench.analysis.per_class import class_name
+
+    label = max(counts, key=lambda label: counts[label])
+    return Baseline(counts[label] / sum(counts.values()), f"always answering {class_name(names, label)}")

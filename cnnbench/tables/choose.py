@@ -14,9 +14,9 @@ from cnnbench.tables.candidates import FILE_BACKENDS, Candidate, Score, candidat
 from cnnbench.tables.gather import Records
 from cnnbench.tables.limits import Figure, Limit, Limits, evidence, figures_of, given_limits
 from cnnbench.tables.results import Results, read_results
-from cnnbench.tables.rows import LatencyKey, Row, latency_keys
+from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of_bundles
 from cnnbench.tables.text import percent, plural
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.types import CnnbenchError
 
 By = Literal["macs", "latency", "bytes", "params", "lower"]
 
@@ -70,8 +70,8 @@ def choose(
 ) -> Choice:
     """The cheapest file that keeps every limit, and why the others were not chosen.
 
-    Candidates are the files of all bundles, and networks that were not exported. Accuracy is that of the file on
-    the validation images; the test images are scored and printed, and choose nothing.
+    Candidates are the files of all bundles, whether their runs are there or not, and networks that were not exported.
+    Accuracy is that of the file on the validation images; the test images are scored and printed, and choose nothing.
 
     Args:
         results: From `read_results`, or the paths to read.
@@ -96,9 +96,7 @@ def choose(
         max_params=max_params,
     )
     read = results if isinstance(results, Results) else read_results(results)
-    rows = comparable_rows(read.rows, dataset)
-    if not rows:
-        raise CnnbenchError("there are bundles but no runs to choose from; `cnnbench sweep` makes them", Exit.DATA)
+    rows = comparable_rows([*read.rows, *rows_of_bundles(read.records)], dataset)
     counts = max_latency_ms is not None or by == "latency"
     latency = LatencyKey(backend or FILE_BACKENDS[0], provider, threads=threads)
     if counts:
@@ -165,7 +163,8 @@ def comparable_rows(rows: Sequence[Row], dataset: str | None) -> list[Row]:
     """The rows of one dataset that were trained on the most images of it, and its failures.
 
     Raises:
-        CnnbenchError: There are several datasets and none is named, or the named one has no runs (exit 2).
+        CnnbenchError: There are several datasets and none is named, or the named one has no runs, or what was
+            trained on it saw other images or splits of them (exit 2).
     """
     names = sorted({row.dataset for row in rows})
     if dataset is None and len(names) > 1:
@@ -174,7 +173,15 @@ def comparable_rows(rows: Sequence[Row], dataset: str | None) -> list[Row]:
         raise CnnbenchError(f"no runs on {dataset!r}; there are {', '.join(names)}")
     of_dataset = [row for row in rows if dataset in (None, row.dataset)]
     most = max((row.train_images or 0 for row in of_dataset), default=0)
-    return [row for row in of_dataset if row.train_images in (None, most)]
+    comparable = [row for row in of_dataset if row.train_images in (None, most)]
+    by_images = {row.images_sha256: row.task for row in comparable if row.images_sha256}
+    if len(by_images) > 1:
+        tasks = " and ".join(sorted(by_images.values())[:2])
+        raise CnnbenchError(
+            f"{tasks} saw other images, or other splits of them, that are both called {comparable[0].dataset}: their "
+            "accuracies do not compare; give the folders of one"
+        )
+    return comparable
 
 
 def check_measured(gathered: Records, latency: LatencyKey, *, all_backends: bool = False) -> None:

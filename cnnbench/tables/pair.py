@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnbench.tables.columns import Column
 from cnnbench.tables.gather import Records, Run, groups, groups_on_full_data, require_same_labels, scored_predictions
-from cnnbench.tables.text import percent_digits
+from cnnbench.tables.text import percent_digits, plural
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ class PairedComparison:
     b: str
     seeds: tuple[PairedSeed, ...]
     difference: Difference
+    alone: tuple[int, ...] = ()
+    """Tested seeds of one of the two, which are left out."""
 
     @property
     def answer(self) -> str:
         """One sentence: which is better, by how much, and what that rests on."""
-        return self.difference.sentence(self.a, self.b)
+        left_out = f"; left out, of one of the two alone: {plural(len(self.alone), 'seed')}" if self.alone else ""
+        return f"{self.difference.sentence(self.a, self.b)}{left_out}"
 
     @property
     def columns(self) -> list[Column]:
@@ -88,7 +91,8 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> PairedComparison:
         PairedSeed(seed, float(in_a.mean()), float(in_b.mean()), test.only_a, test.only_b, test.p)
         for seed, in_a, in_b, test in zip(seeds, correct_a, correct_b, tests, strict=True)
     )
-    return PairedComparison(*names, per_seed, paired_difference(correct_a, correct_b))
+    alone = tuple(sorted(by_seed_a.keys() ^ by_seed_b.keys()))
+    return PairedComparison(*names, per_seed, paired_difference(correct_a, correct_b), alone)
 
 
 def _runs_named(gathered: Records, name: str) -> list[Run]:

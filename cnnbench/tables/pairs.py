@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench.tables.columns import Column
 from cnnbench.tables.gather import Run, require_same_labels, scored_predictions
-from cnnbench.tables.text import percent_digits
+from cnnbench.tables.text import percent_digits, plural
 
 if TYPE_CHECKING:
     from cnnbench.analysis.confidence import Predictions
@@ -81,7 +81,7 @@ def best_sentence(pairs: Sequence[Pair]) -> str:
     parts = [f"is better than {', '.join(better)}"] if better else []
     parts += [f"cannot be told apart from {', '.join(same)}"] if same else []
     note = "; with one seed this is about these trained networks" if single else ""
-    return f"{best} {' and '.join(parts)} (Holm, {len(pairs)} pairs{note})"
+    return f"{best} {' and '.join(parts)} (Holm, {plural(len(pairs), 'pair')}{note})"
 
 
 PAIR_COLUMNS = [

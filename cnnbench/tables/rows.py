@@ -195,6 +195,25 @@ class Row:
     """Of the bundle's fp32 file."""
     runs: Sequence[Run] = field(default=(), repr=False, compare=False)
     """That it was made from."""
+    bundle: ExportRecord | None = field(default=None, repr=False, compare=False)
+    """That it was made from, where the run of a bundle is not here."""
+
+    @property
+    def tested(self) -> list[Run]:
+        """Its tested runs."""
+        return [run for run in self.runs if run.record.test]
+
+    @property
+    def images_sha256(self) -> str | None:
+        """Of the images of all splits, see `DataRecord`; None where every run failed."""
+        source = self.runs[0].record if self.runs else self.bundle
+        return source.data.sha256 if source else None
+
+    @property
+    def checkpoints(self) -> set[str]:
+        """Hashes of its tested checkpoints."""
+        tests = {run.record.test.checkpoint_sha256 for run in self.runs if run.record.test}
+        return tests | ({self.bundle.run.checkpoint_sha256} if self.bundle else set())
 
     @property
     def accuracy_spread(self) -> str:
@@ -228,6 +247,44 @@ def rows_of(gathered: Records, *, target: float | None = None) -> list[Row]:
     succeeded = {row.task for row in rows}
     rows += [_failed_row(task, gathered.failures) for task in sorted({f.task for f in gathered.failures} - succeeded)]
     return sorted(rows, key=lambda row: (row.dataset, row.train_images or float("inf"), -(row.accuracy or 0)))
+
+
+def rows_of_bundles(gathered: Records) -> list[Row]:
+    """One row per checkpoint of which there are bundles but no tested run: all that a shipped file tells of it."""
+    tested = {run.record.test.checkpoint_sha256 for run in gathered.runs if run.record.test}
+    alone = {each.run.checkpoint_sha256: each for each in gathered.bundles}
+    return [_row_of_bundle(each, gathered) for key, each in sorted(alone.items()) if key not in tested]
+
+
+def _row_of_bundle(bundle: ExportRecord, gathered: Records) -> Row:
+    from cnnbench.analysis.statistics import proportion_interval
+
+    accuracy, images = bundle.accuracy(bundle.kept[0]), bundle.reference.images
+    ends = proportion_interval(accuracy, images)
+    row = Row(
+        task=bundle.task,
+        arch=bundle.arch,
+        dataset=bundle.data.name,
+        bundle=bundle,
+        accuracy=accuracy,
+        val_accuracy=bundle.run.val_accuracy,
+        accuracy_low=ends.low,
+        accuracy_high=ends.high,
+        interval=ends.method,
+        interval_scope="images",
+        accuracies=(accuracy,),
+        seeds=1,
+        train_images=bundle.data.train_images,
+        augment=str(bundle.data.augment),
+        test_images=images,
+        epochs=bundle.run.epochs,
+        params=bundle.cost.params,
+        macs=bundle.cost.macs,
+        form=bundle.cost.form or None,
+        weight_bytes=bundle.cost.weight_bytes,
+        activation_bytes=bundle.cost.activation_bytes,
+    )
+    return _with_bundle(row, bundle, gathered.latencies)
 
 
 def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = None) -> Row:

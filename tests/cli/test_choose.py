@@ -1,6 +1,7 @@
 """`choose`: the cheapest that keeps the limits, and in words why every other one lost."""
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -442,11 +443,31 @@ def test_none_is_null_in_json_with_the_nearest_and_exit_code_8(capsys: pytest.Ca
     assert sorted(other["task"] for other in found["others"]) == ["d_large", "d_middle", "d_small"]
 
 
-def test_no_runs_are_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    write_bundle(run_record())
-    assert "there are bundles but no runs to choose from" in fails(capsys, 3, "exports")
-    assert "no runs to choose from" in fails(capsys, 3, "exports", "--dataset", "d")
+def test_a_bundle_without_its_run_is_a_candidate_with_what_it_tells_of_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_three()
+    with_runs = lines(capsys)
+    shutil.rmtree("runs")
+    alone = lines(capsys, paths=("exports",))
+    assert alone == with_runs
+    assert lines(capsys, "--dataset", "d", paths=("exports",)) == with_runs
     assert "nowhere does not exist" in fails(capsys, 3, "nowhere")
+
+
+def test_a_bundle_of_an_earlier_training_is_a_candidate_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    record = write_network("a", 80, macs=1_000, size=20_000)
+    assert record.test
+    write_run(records.replace(record, test=records.replace(record.test, checkpoint_sha256="again")))
+    again, earlier = lines(capsys)
+    assert again.startswith("d_a: fewest MACs")
+    assert earlier.startswith("  d_a fp32: keeps the limits with 80.00 % at the same MACs, and is as accurate")
+
+
+def test_accuracies_on_other_images_of_the_same_name_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    write_network("a", 80, macs=1_000)
+    write_network("b", 90, macs=2_000, data=records.replace(run_record().data, sha256="others"))
+    assert "d_a and d_b saw other images, or other splits of them" in fails(capsys, 2, "runs")
 
 
 def test_runs_on_fewer_images_do_not_compete(capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,6 +186,13 @@ def test_the_most_accurate_may_itself_be_the_cheapest() -> None:
     assert "also the most accurate" in found.sentences[2]
 
 
+def test_networks_on_other_images_of_the_same_name_do_not_compete() -> None:
+    other = records.replace(network("other", right=80), data=made.data_record(sha256="others"))
+    found = answer(network("small", right=92), network("large", right=95), other, target=0.75)
+    assert found.name == "small"
+    assert found.sentences[-1] == "1 network tested on other images are left out."
+
+
 def paired(small: np.ndarray, large: np.ndarray) -> str:
     for arch, right in (("small", small), ("large", large)):
         for seed in (1, 2, 3):

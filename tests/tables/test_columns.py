@@ -51,7 +51,7 @@ def test_a_key_that_a_row_does_not_have_is_a_mistake() -> None:
 
 def test_every_figure_of_a_row_has_one_column() -> None:
     joined = {"latencies", "time_to_target"}  # these have a column for each of their figures
-    sources = {"runs"}
+    sources = {"runs", "bundle"}
     assert [column.key for column in FIGURES if column.read is None] == [column.key for column in FIGURES]
     assert {column.key for column in FIGURES} == {field.name for field in fields(Row)} - joined - sources
     keys = [column.key for column in every_column([LatencyKey(), LatencyKey("torch")], with_target=True)]

@@ -124,7 +124,10 @@ def test_only_tested_seeds_that_both_have_are_compared(capsys: pytest.CaptureFix
         for seed in seeds:
             write_answers(arch, seed, first(80))
     write_run(run_record("b", 3, right=None))
-    assert [row["seed"] for row in paired(capsys, "a", "b")["per_seed"]] == [2]
+    found = paired(capsys, "a", "b")
+    assert [row["seed"] for row in found["per_seed"]] == [2]
+    assert found["alone"] == [1, 3, 4]
+    assert found["answer"].endswith("; left out, of one of the two alone: 3 seeds")
 
 
 def test_no_common_seed_is_refused_with_the_seeds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_one_seed_and_missing_predictions_are_said(capsys: pytest.CaptureFixture
     assert main(["compare", "runs", "--view", "pairs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     note = "with one seed this is about these trained networks"
-    assert f"good is better than poor (Holm, 1 pairs; {note})" in lines
+    assert f"good is better than poor (Holm, 1 pair; {note})" in lines
     assert "Predictions are missing: fair (cnnbench test)." in lines
 
 
