@@ -299,6 +299,9 @@ def test_a_module_is_explained_and_left_as_it_is() -> None:
     assert [described.measured_field for described in explained.layers] == [(3, 3), "image"]
     assert explained.cost == cnnbench.cost(network, size=SPEC)
     assert str(explained).splitlines()[-1].startswith("Sequential for 28x28x1, 10 classes: 13,550 parameters")
+    assert cnnbench.explain(network, size="28x28x1").spec.num_classes == 10
+    three = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 3))
+    assert str(cnnbench.explain(three, size=SPEC)).splitlines()[-1].startswith("Sequential for 28x28x1, 3 classes")
     assert network.training
     assert not any(parameter.is_meta for parameter in network.parameters())
     with pytest.raises(CnnbenchError, match="Sequential fails on an image of 8x8x1"):

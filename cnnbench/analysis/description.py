@@ -73,10 +73,15 @@ def describe_network(arch: str, spec: ImageSpec) -> NetworkDescription:
 def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
     """As `describe_network`, of a network that is there already; it is called by the name of its class.
 
+    Its classes are as many as it returns, whatever the spec has.
+
     Raises:
         CnnbenchError: It cannot take such an image (exit 2).
     """
-    described = describe_traced(type(network).__name__, spec, traced=trace_copy(network, spec))
+    traced = trace_copy(network, spec)
+    if traced.layers and len(returned := traced.layers[-1].output_shape) == 1:
+        spec = replace(spec, num_classes=returned[0])
+    described = describe_traced(type(network).__name__, spec, traced=traced)
     return replace(described, training_macs=training_macs_of(network, spec))
 
 

@@ -48,6 +48,15 @@ def training_macs(arch: str, spec: ImageSpec) -> int | None:
             return None
 
 
+def forward_share(macs: int, training: int | None) -> float:
+    """What a forward pass costs of a training step, by multiply-adds: 1/2 for one linear layer, 1/3 for deep networks.
+
+    A third where training was not counted (Kaplan et al. 2020, arXiv:2001.08361: the backward pass costs twice the
+    forward one).
+    """
+    return macs / training if training else 1 / 3
+
+
 def training_macs_of(network: nn.Module, spec: ImageSpec) -> int | None:
     """As `training_macs`, of a network that is there already; it is left as it is."""
     for device in ("meta", "cpu"):

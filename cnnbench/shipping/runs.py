@@ -13,6 +13,7 @@ import torch
 
 from cnnbench import records
 from cnnbench.analysis.confidence import read_predictions
+from cnnbench.analysis.macs import forward_share
 from cnnbench.records.schema import RunRecord
 from cnnbench.shipping.trial import Finished, Trial
 from cnnbench.sweeps import estimate
@@ -64,6 +65,8 @@ class Runs:
     _planned: dict[Trial, Planned] = field(default_factory=dict)
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By network: seconds of a run without its epochs, and of an epoch: the median of its runs."""
+    _shares: dict[str, float] = field(default_factory=dict)
+    """By network: of a training step, what a forward pass costs."""
     _epochs: dict[str, list[float]] = field(default_factory=dict)
     """By network: seconds of an epoch in each run that has ended."""
 
@@ -142,6 +145,7 @@ class Runs:
         start = START_SECONDS
         if outcome and not outcome.skipped:  # the first ones wait for the process that is forked
             start = min(max(0.0, outcome.seconds - record.fit.train_seconds), LONGEST_START)
+        self._shares[trial.arch] = forward_share(record.cost.macs, record.training_macs)
         timed = self._epochs.setdefault(trial.arch, [])
         timed.append(epoch)
         self._known[trial.arch] = (start, median_low(timed))  # one may have waited for another program
@@ -149,8 +153,9 @@ class Runs:
         return Finished(trial, correct, start, epoch, folder)
 
     def seconds_per_image(self, arch: str, *, train_images: int) -> float:
-        """Of a forward pass, on this machine: a third of a training step; 0 before anything is known."""
-        return self._known[arch][1] / (3 * train_images) if arch in self._known else 0.0
+        """Of a forward pass, on this machine, by its share of a training step; 0 before anything is known."""
+        share = self._shares.get(arch, forward_share(0, None))
+        return self._known[arch][1] / train_images * share if arch in self._known else 0.0
 
     def slowness(self, arch: str) -> float:
         """How many times as long as usual the start of a run takes, 1 to 2: so busy is the machine."""

