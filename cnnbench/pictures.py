@@ -56,7 +56,10 @@ def inline(figure: Figure) -> str:
 
 def _save(figure: Figure, target: Path | io.BytesIO, format: str) -> None:
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # of a name with dollars
     if figure.get_layout_engine() is not None:  # laid out once: each layout would move things a little further
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -37,7 +37,8 @@ def recommend(material: Material, dataset: str) -> Recommendation:
     if choice.chosen is None:
         return _none(choice, dataset, target, best)
     chosen = next(group for group in tested if group.row is choice.chosen.row)
-    fitting = [group for group in tested if group is chosen or _keeps(group, choice)]
+    keeping = {id(other.row) for other in choice.others if other.keeps_limits} | {id(chosen.row)}
+    fitting = [group for group in tested if id(group.row) in keeping]
     question = f"For {_short_percent(target)} on {dataset}, the cheapest is"
     sentences = [_reached(chosen, choice.chosen, target, among=compared(known)), *_of_the_file(choice.chosen, target)]
     if len(tested) == 1:
@@ -55,10 +56,6 @@ def _candidates(material: Material, tested: Sequence[Group]) -> list[Candidate]:
     """The files of the networks."""
     latency = material.fastest_key or LatencyKey()
     return candidates([group.row for group in tested], material.records, latency=latency)
-
-
-def _keeps(group: Group, choice: Choice) -> bool:
-    return any(other.keeps_limits and other.row is group.row for other in choice.others)
 
 
 def _none(choice: Choice, dataset: str, target: float, best: Group) -> Recommendation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AREA = 0.45  # of a disc, in square points, for the square root of its parameters
+NAMED = 30
+"""Names in a panel; more cover each other."""
+STEPS = 500
+"""Of moving names apart. A limit of time would draw the same rows differently on a busy machine."""
 
 
 def accuracy_against_cost(rows: Sequence[Row], stem: Path, *, costs: Sequence[Column]) -> list[Path]:
@@ -50,23 +55,53 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: Column) -> None:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#666666")
         return
     _logarithmic(axes, [x for _, x in points])
-    names = sorted({row.arch for row in rows})
     several = len({row.dataset for row in rows}) > 1
-    labels = []
-    heights = []
+    colours = dict(zip(sorted({row.arch for row in rows}), cycle(pictures.COLOURS), strict=False))
+    by_colour: dict[str, list[tuple[Row, float]]] = {}
     for row, x in points:
-        colour = pictures.COLOURS[names.index(row.arch) % len(pictures.COLOURS)]
-        y, area = 100 * (row.accuracy or 0), AREA * (row.params or 0) ** 0.5
-        heights.append(y)
-        spread = 100 * row.accuracy_std if row.accuracy_std else None
-        axes.errorbar(x, y, yerr=spread, color=colour, capsize=3)
-        axes.scatter(x, y, s=area, color=colour, alpha=0.55, linewidths=0)
-        labels.append(axes.text(x, y, row.task if several else row.arch, fontsize=9))
+        by_colour.setdefault(colours[row.arch], []).append((row, x))
+    for colour, marks in by_colour.items():
+        _discs(axes, marks, colour)
+    labelled = _labelled(points)
+    labels = [
+        axes.text(x, _percent(row), row.task if several else row.arch, fontsize=9, parse_math=False)
+        for row, x in labelled
+    ]
+    if len(labelled) < len(points):
+        note = f"{len(labelled)} of {len(points):,} are named: those that no other beats in cost and accuracy"
+        axes.set_title(note, fontsize=8, color="#666666", loc="right")
     from adjustText import adjust_text
 
-    places = {"x": [x for _, x in points], "y": heights}
+    places = {"x": [x for _, x in labelled], "y": [_percent(row) for row, _ in labelled]}
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.6}
-    adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), arrowprops=line)  # off the discs, off each other
+    adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), iter_lim=STEPS, arrowprops=line)  # off discs and others
+
+
+def _discs(axes: Axes, marks: Sequence[tuple[Row, float]], colour: str) -> None:
+    """Discs of one colour, with a bar where there is a spread."""
+    x, y = [x for _, x in marks], [_percent(row) for row, _ in marks]
+    areas = [AREA * (row.params or 0) ** 0.5 for row, _ in marks]
+    axes.scatter(x, y, s=areas, color=colour, alpha=0.55, linewidths=0)
+    ranged = [(row, x) for row, x in marks if row.accuracy_std]
+    if ranged:
+        x, y = [x for _, x in ranged], [_percent(row) for row, _ in ranged]
+        spreads = [100 * (row.accuracy_std or 0) for row, _ in ranged]
+        axes.errorbar(x, y, yerr=spreads, color=colour, capsize=3, fmt="none")
+
+
+def _labelled(points: Sequence[tuple[Row, float]]) -> list[tuple[Row, float]]:
+    """What is named: all points where names fit, else those that no other beats in cost and accuracy."""
+    if len(points) <= NAMED:
+        return list(points)
+    front: list[tuple[Row, float]] = []
+    for point in sorted(points, key=lambda point: (point[1], -_percent(point[0]))):
+        if not front or _percent(point[0]) > _percent(front[-1][0]):
+            front.append(point)
+    return front[-NAMED:]
+
+
+def _percent(row: Row) -> float:
+    return 100 * (row.accuracy or 0)
 
 
 def _logarithmic(axes: Axes, values: list[float]) -> None:

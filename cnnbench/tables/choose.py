@@ -129,6 +129,7 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs", 
     given = given_limits(limits, figures)
     limited = [*given, Limit(cost, inf)]  # the cost itself has to be measured
     fitting = [candidate for candidate in known if not _misses(candidate, limited, among)]
+    keeping = {id(candidate) for candidate in fitting}
 
     def order(candidate: Candidate) -> tuple[float, float, float, str]:
         accuracy = candidate.val.accuracy if candidate.val else 0.0
@@ -136,7 +137,7 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs", 
 
     chosen = min(fitting, key=order, default=None)
     others = tuple(
-        Rejected(candidate, _reason(candidate, chosen, limited, among), candidate in fitting)
+        Rejected(candidate, _reason(candidate, chosen, limited, among), id(candidate) in keeping)
         for candidate in known
         if candidate is not chosen
     )

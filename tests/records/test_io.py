@@ -276,7 +276,14 @@ def test_a_giant_is_not_read_to_its_end(written: Path) -> None:
 @pytest.mark.parametrize("depth", [600, 100_000])
 def test_a_deep_nesting_is_told_in_one_line(depth: int, written: Path) -> None:
     written.write_text('{"more": ' + "[" * depth + "]" * depth + "}")
-    assert "is not JSON" in str(refusal(written))
+    assert refusal(written).code == Exit.DATA
+
+
+@pytest.mark.parametrize("depth", [600, 980])
+def test_a_deep_nesting_within_a_record_is_told_in_one_line(depth: int, written: Path) -> None:
+    edit(written, lambda content: content.update(schema="cnnbench.run/2", seal=""))
+    written.write_text(written.read_text().replace('"arch": "a"', '"arch": ' + "[" * depth + "]" * depth))
+    assert refusal(written).code in (Exit.DATA, Exit.VERDICT)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
