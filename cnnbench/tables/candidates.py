@@ -174,13 +174,13 @@ def _keys(latencies: Mapping[LatencyKey, Percentiles], latency: LatencyKey, *, a
 
 def _bundles_of(row: Row, gathered: Records) -> Iterator[tuple[ExportRecord, Path]]:
     """The bundles of the tested checkpoints, each once, with their folders."""
-    checkpoints = row.checkpoints
     seen: set[str] = set()
-    for bundle, folder in zip(gathered.bundles, gathered.bundle_folders, strict=True):
+    for place in gathered.places_of(row.checkpoints):
+        bundle = gathered.bundles[place]
         sha256 = bundle.files["model.onnx"].sha256
-        if bundle.run.checkpoint_sha256 in checkpoints and sha256 not in seen:
+        if sha256 not in seen:
             seen.add(sha256)
-            yield bundle, folder
+            yield bundle, gathered.bundle_folders[place]
 
 
 def val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:

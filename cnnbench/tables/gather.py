@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -60,6 +61,30 @@ class Records:
     """Of `bundles`, in their order."""
     latencies: Sequence[LatencyCase] = ()
 
+    @cached_property
+    def failures_by_task(self) -> Mapping[str, Sequence[Failure]]:
+        """Failures of each task."""
+        return _by([(failure.task, failure) for failure in self.failures])
+
+    @cached_property
+    def latencies_by_file(self) -> Mapping[str, Sequence[LatencyCase]]:
+        """Latencies by the hash of the bundle's float32 file."""
+        return _by([(case.model_sha256, case) for case in self.latencies])
+
+    @cached_property
+    def class_names_by_images(self) -> Mapping[str, tuple[str, ...]]:
+        """Of bundles, by the hash of the images."""
+        return {bundle.data.sha256: bundle.class_names for bundle in reversed(self.bundles)}
+
+    @cached_property
+    def _places(self) -> Mapping[str, Sequence[int]]:
+        """Places in `bundles` by the hash of the checkpoint."""
+        return _by([(bundle.run.checkpoint_sha256, place) for place, bundle in enumerate(self.bundles)])
+
+    def places_of(self, checkpoints: set[str]) -> list[int]:
+        """Places in `bundles` of those of some checkpoints, in their order."""
+        return sorted(place for sha256 in checkpoints for place in self._places.get(sha256, ()))
+
     def of_dataset(self, name: str) -> Records:
         """The runs and failures of one dataset; bundles and latencies stay, since rows find their own.
 
@@ -76,6 +101,17 @@ class Records:
             runs=[run for run in self.runs if run.record.data.name == name],
             failures=[failure for failure in self.failures if failure.dataset == name],
         )
+
+
+Value = TypeVar("Value")
+
+
+def _by(pairs: Iterable[tuple[str, Value]]) -> dict[str, list[Value]]:
+    """Values by key: what thousands of rows are looked up in."""
+    found: dict[str, list[Value]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return dict(found)
 
 
 def gather(paths: str | Path | Sequence[str | Path]) -> Records:
@@ -197,8 +233,7 @@ def _is_copy(run: Run, other: Run) -> bool:
 
 def class_names_of(record: RunRecord, gathered: Records) -> tuple[str, ...]:
     """In the order of the labels: from the record, else from a bundle of the same images; empty where neither has."""
-    named = (bundle.class_names for bundle in gathered.bundles if bundle.data.sha256 == record.data.sha256)
-    return record.class_names or next(named, ())
+    return record.class_names or gathered.class_names_by_images.get(record.data.sha256, ())
 
 
 def groups_on_full_data(known: Sequence[list[Run]]) -> list[list[Run]]:

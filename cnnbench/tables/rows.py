@@ -12,7 +12,6 @@ import numpy as np
 from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.record import LatencyCase
 from cnnbench.records.bundle import ExportRecord
-from cnnbench.records.schema import Failure
 from cnnbench.tables.by_class import with_classes
 from cnnbench.tables.gather import Records, Run, class_names_of, groups, scored_predictions
 from cnnbench.tables.text import interval, plural
@@ -245,7 +244,7 @@ def rows_of(gathered: Records, *, target: float | None = None) -> list[Row]:
     """
     rows = [row_of(runs, gathered, target=target) for runs in groups(gathered)]
     succeeded = {row.task for row in rows}
-    rows += [_failed_row(task, gathered.failures) for task in sorted({f.task for f in gathered.failures} - succeeded)]
+    rows += [_failed_row(task, gathered) for task in sorted({f.task for f in gathered.failures} - succeeded)]
     return sorted(rows, key=lambda row: (row.dataset, row.train_images or float("inf"), -(row.accuracy or 0)))
 
 
@@ -284,17 +283,17 @@ def _row_of_bundle(bundle: ExportRecord, gathered: Records) -> Row:
         weight_bytes=bundle.cost.weight_bytes,
         activation_bytes=bundle.cost.activation_bytes,
     )
-    return _with_bundle(row, bundle, gathered.latencies)
+    return _with_bundle(row, bundle, gathered)
 
 
 def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = None) -> Row:
     """Every figure of one group."""
     tested = [run for run in runs if run.record.test]
     predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
-    row = _with_accuracy(_basic_row(runs, gathered.failures), tested, predictions)
+    row = _with_accuracy(_basic_row(runs, gathered), tested, predictions)
     row = with_classes(row, tested, names=class_names_of(runs[0].record, gathered))
     row = _with_behaviour(_with_training(row, runs), tested, predictions)
-    row = _with_bundle(row, _bundle_of(tested, gathered.bundles), gathered.latencies)
+    row = _with_bundle(row, _bundle_of(tested, gathered), gathered)
     return row if target is None else replace(row, time_to_target=_time_to_target(runs, target))
 
 
@@ -328,7 +327,7 @@ def latency_keys(gathered: Records) -> list[LatencyKey]:
     return sorted({LatencyKey.of(case) for case in gathered.latencies})
 
 
-def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
+def _basic_row(runs: Sequence[Run], gathered: Records) -> Row:
     """What was trained, and its cost by counting."""
     first = runs[0].record
     return Row(
@@ -336,7 +335,7 @@ def _basic_row(runs: Sequence[Run], failures: Sequence[Failure]) -> Row:
         arch=first.arch,
         dataset=first.data.name,
         runs=runs,
-        failures=_reasons(first.task, failures),
+        failures=_reasons(first.task, gathered),
         train_images=first.data.train_images,
         class_weights=first.config.model.class_weights,
         augment=str(first.data.augment),
@@ -416,13 +415,13 @@ def _with_behaviour(row: Row, tested: Sequence[Run], predictions: Sequence[Predi
     )
 
 
-def _bundle_of(tested: Sequence[Run], bundles: Sequence[ExportRecord]) -> ExportRecord | None:
+def _bundle_of(tested: Sequence[Run], gathered: Records) -> ExportRecord | None:
     """The bundle of one of the tested checkpoints: a bundle of an earlier training is not theirs."""
     checkpoints = {run.record.test.checkpoint_sha256 for run in tested if run.record.test}
-    return next((bundle for bundle in bundles if bundle.run.checkpoint_sha256 in checkpoints), None)
+    return next((gathered.bundles[place] for place in gathered.places_of(checkpoints)), None)
 
 
-def _with_bundle(row: Row, bundle: ExportRecord | None, latencies: Sequence[LatencyCase]) -> Row:
+def _with_bundle(row: Row, bundle: ExportRecord | None, gathered: Records) -> Row:
     """With the size, the verdict and the latencies of the bundle's fp32 file."""
     if bundle is None:
         return row
@@ -435,17 +434,17 @@ def _with_bundle(row: Row, bundle: ExportRecord | None, latencies: Sequence[Late
         verdict=f"{flips} of {bundle.reference.images:,} images flip, largest logit error {error:.1e}",
         latencies={
             LatencyKey.of(case): Percentiles.of(case.seconds)
-            for case in latencies
-            if case.model_sha256 == file.sha256 and case.precision == "fp32"
+            for case in gathered.latencies_by_file.get(file.sha256, ())
+            if case.precision == "fp32"
         },
     )
 
 
-def _failed_row(task: str, failures: Sequence[Failure]) -> Row:
+def _failed_row(task: str, gathered: Records) -> Row:
     """The row of a task without a result: reasons instead of figures."""
-    first = next(failure for failure in failures if failure.task == task)
-    return Row(task=task, arch=first.arch, dataset=first.dataset, failures=_reasons(task, failures))
+    first = gathered.failures_by_task[task][0]
+    return Row(task=task, arch=first.arch, dataset=first.dataset, failures=_reasons(task, gathered))
 
 
-def _reasons(task: str, failures: Sequence[Failure]) -> tuple[str, ...]:
-    return tuple(f"seed {failure.seed}: {failure.explained}" for failure in failures if failure.task == task)
+def _reasons(task: str, gathered: Records) -> tuple[str, ...]:
+    return tuple(f"seed {failure.seed}: {failure.explained}" for failure in gathered.failures_by_task.get(task, ()))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnbench.page.figures import accuracy_against_cost
+from cnnbench.page.figures import NAMED, accuracy_against_cost
 from cnnbench.tables.columns import Column
 from cnnbench.tables.rows import Row
 from cnnbench.types import CnnbenchError, Exit
@@ -104,6 +104,18 @@ def test_a_task_that_failed_takes_no_disc_and_no_place_in_the_title(drawn: list[
 def test_the_same_rows_give_the_same_bytes(drawn: list[Path], tmp_path: Path) -> None:
     again = accuracy_against_cost(ROWS, tmp_path / "again", costs=COSTS)
     assert [path.read_bytes() for path in drawn] == [path.read_bytes() for path in again]
+
+
+def test_of_many_networks_those_are_named_that_no_other_beats(tmp_path: Path) -> None:
+    rows = [row(f"network{index}", 0.5 + index / 1000, macs=1_000 + index) for index in range(3)]
+    rows += [row(f"beaten{index}", 0.4, macs=2_000 + index) for index in range(NAMED)]
+    text = accuracy_against_cost(rows, tmp_path / "many", costs=[MACS])[0].read_text()
+    assert [name in text for name in ("network0", "network2", "beaten0", "beaten9")] == [True, True, False, False]
+    assert f"3 of {NAMED + 3} are named" in text
+
+
+def test_dollars_in_a_name_are_no_formula(tmp_path: Path) -> None:
+    assert "$x_{$" in accuracy_against_cost([row("$x_{$")], tmp_path / "odd", costs=[MACS])[0].read_text()
 
 
 def test_no_figure_is_left_open(tmp_path: Path) -> None:
