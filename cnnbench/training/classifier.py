@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from cnnbench.architectures.handling import to_channels_last
 from cnnbench.datasets.splits import balanced_weights
 from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch, ImageData
+from cnnbench.training.schedule import batches_per_epoch
 from cnnbench.training.sources import built_from, check_unchanged
 from cnnbench.training.stored import CHECKPOINT_SCHEMA, open_checkpoint, our_part
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
@@ -189,11 +191,23 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pixels, labels, _ = batch
-        loss = self._loss(self.trained(pixels), labels)
+        loss = self._loss(self._training_logits(pixels), labels)
         self.train_loss += loss.detach()
         if self.trainer.is_last_batch:  # self.log at every step would cost more than a small network's arithmetic
             self._log_epoch(self.train_loss / (batch_idx + 1))
         return loss
+
+    def _training_logits(self, pixels: Tensor) -> Tensor:
+        """Raises CnnbenchError: batch norm is given a single value per channel (exit 2)."""
+        try:
+            return self.trained(pixels)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # torch's words in _verify_batch_size
+                raise
+            raise CnnbenchError(
+                f"{self.arch} has batch norm, which needs more than {len(pixels)} image per step and process here: "
+                "give a larger --data.batch_size"
+            ) from None
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over the images, each counted as its class weighs: as if images of rare classes were repeated.
@@ -206,14 +220,18 @@ class Classifier(LightningModule):
         return (losses * self.weight_of_class[labels]).mean()
 
     def _log_epoch(self, loss: Tensor) -> None:
-        if not loss.isfinite():
-            raise CnnbenchError(
-                f"{self.arch} diverged in epoch {self.current_epoch}: the loss is {loss.item()}; "
-                f"train with a smaller --model.lr than {self.lr}"
-            )
+        self.refuse_divergence(loss.item(), "loss")
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         self.log("train/lr", lr, on_step=False, on_epoch=True, sync_dist=True)
+
+    def refuse_divergence(self, loss: float, what: str) -> None:
+        """Raises CnnbenchError: a loss is not finite (exit 2)."""
+        if not math.isfinite(loss):
+            raise CnnbenchError(
+                f"{self.arch} diverged in epoch {self.current_epoch + 1}: the {what} is {loss}; "
+                f"train with a smaller --model.lr than {self.lr}"
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         pixels, labels, index = batch
@@ -267,9 +285,7 @@ class Classifier(LightningModule):
         if trainer.max_epochs is None or trainer.max_epochs < 1:
             raise CnnbenchError(f"trainer.max_epochs is {trainer.max_epochs}: expected a number of epochs, at least 1")
         steps: int = trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
-        limit = trainer.limit_train_batches
-        steps = min(steps, limit) if isinstance(limit, int) else max(1, int(steps * limit))
-        total = trainer.max_epochs * -(-steps // trainer.accumulate_grad_batches)
+        total = trainer.max_epochs * -(-batches_per_epoch(trainer, steps) // trainer.accumulate_grad_batches)
         return min(total, trainer.max_steps) if trainer.max_steps > 0 else total
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -228,6 +228,8 @@ class Recorder(Callback):
         trained = self._validation_since - self._since - self._validation_seconds
         self._validation_seconds += now - self._validation_since
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        assert isinstance(pl_module, Classifier)
+        pl_module.refuse_divergence(metrics["val/loss"], "validation loss")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._curve.append(
             Epoch(
@@ -317,7 +319,10 @@ class Recorder(Callback):
         assert pl_module.data is not None
         rows, scored = self._scored(trainer, loss="test/loss")
         images = pl_module.data.test_images
-        if trainer.limit_test_batches == 1.0 and rows[:, 0].tolist() != list(range(images)):
+        every_batch = (
+            isinstance(trainer.limit_test_batches, float) and trainer.limit_test_batches == 1.0
+        )  # 1 is a batch
+        if every_batch and rows[:, 0].tolist() != list(range(images)):
             raise AssertionError(f"{len(rows)} predictions for {images} test images: each must be counted once")
         if trainer.is_global_zero:
             names = trainer.datamodule.loaded.test.names  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ from cnnbench.architectures import architecture
 from cnnbench.arguments import checked
 from cnnbench.datasets.choice import require_same
 from cnnbench.records.schema import DataRecord, NetworkChecks, RunConfig, RunRecord
-from cnnbench.training.announce import announce
+from cnnbench.training.announce import announce, warn_of_loss
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
@@ -38,6 +38,7 @@ from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.precision import resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
+from cnnbench.training.schedule import require_validation
 from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError, Exit
@@ -137,6 +138,7 @@ def fit(
     if trainer_options(config).get("fast_dev_run"):
         session.run("fit", checkpoint)
         return None
+    require_validation(session.trainer, batches=session.data.steps_per_epoch)
     with exclusive(folder), _compiler_errors():
         start = decide(folder, config, data=session.data, checkpoint=checkpoint, overwrite=overwrite)
         with passed_on(start):
@@ -161,6 +163,8 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
         _save_config(config, folder, resuming=resuming)
         announce(session.data)
         session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
+    if session.recorder.record:
+        warn_of_loss(session.recorder.record)
 
 
 def _keep_validation(session: _Session, run: RunFolder) -> None:

@@ -102,7 +102,7 @@ def test_a_run_that_diverges_is_a_row_with_its_reason_and_a_later_success_remove
     code, rows, said = swept("mnist5k_linear", "--seeds", "1", *SHORT, "--override", "model.lr=1e6")
     assert code == Exit.SWEEP == 7
     assert (rows[0]["state"], rows[0]["accuracy"]) == ("failed", None)
-    assert "linear diverged in epoch 0" in rows[0]["reason"]
+    assert "linear diverged in epoch 1" in rows[0]["reason"]
     assert "[1/1] mnist5k_linear seed 1: failed: linear diverged" in said
     assert said.splitlines()[-1] == "cnnbench: 1 of 1 runs failed; the same command tries them again"
     failure = Path("runs/mnist5k_linear/seed1/failure.json")

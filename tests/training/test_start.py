@@ -127,14 +127,6 @@ def test_a_finished_run_is_not_resumed_and_no_process_is_launched_for_it(
     assert content(complete.path) == before
 
 
-def test_a_run_without_a_validation_pass_is_refused_each_time(capsys: pytest.CaptureFixture[str]) -> None:
-    unvalidated = [*SHORT, "--trainer.limit_val_batches", "0"]
-    assert main(["fit", *unvalidated]) == Exit.USAGE
-    assert "ended without a validation pass" in capsys.readouterr().err
-    assert "already holds a run" in refused(capsys, *unvalidated)
-    assert "nothing to resume" in refused(capsys, *unvalidated, "--ckpt_path", "last")
-
-
 @pytest.mark.parametrize(
     ("killed", "epochs"),
     [(before_its_result, []), (in_its_second_epoch, ["2/2"]), (before_its_first_checkpoint, ["1/2", "2/2"])],
