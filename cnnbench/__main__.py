@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     if sys.stdout and sys.stdout is sys.__stdout__:
         sys.stdout = _forgiving(sys.stdout)
+    if sys.stderr and sys.stderr is sys.__stderr__:  # what is trained is worth more than what is said of it
+        sys.stderr = _forgiving(sys.stderr)
     # torchmetrics imports it where it is installed, and it tells where it would have kept its cache of fonts
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
@@ -73,7 +75,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 class _Pipe(io.FileIO):
-    """Standard output whose reader may stop, as `head` does: what it did not read is dropped.
+    """An output whose reader may stop, as `head` does: what it did not read is dropped.
 
     The verb goes on: what it does besides printing is done, and its exit code, which may be a verdict, is right.
     """
@@ -86,14 +88,14 @@ class _Pipe(io.FileIO):
             return len(data)
 
 
-def _forgiving(stdout: Any) -> io.TextIOWrapper:
-    raw = _Pipe(stdout.fileno(), "w", closefd=False)
+def _forgiving(stream: Any) -> io.TextIOWrapper:
+    raw = _Pipe(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=stdout.encoding,
-        errors=stdout.errors,
-        line_buffering=stdout.line_buffering,
-        write_through=stdout.write_through,
+        raw if stream.write_through else io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
 
 

@@ -173,7 +173,8 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
     assert outputs[0] == outputs[1] != ""
 
 
-def test_a_reader_that_stops_changes_no_exit_code() -> None:
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_stops_changes_no_exit_code(stream: str) -> None:
     """`cnnbench choose | head -1`: the code says that nothing keeps the limits, however much was read."""
     code = """
 import sys
@@ -181,20 +182,27 @@ from cnnbench import __main__
 from cnnbench.cli import front
 
 def verb():
-    print("x" * 99 + "\\n" * 9999)
+    for number in range(999):
+        print(f"line {number}" + "\\n" * 99, file=sys.STREAM)
     return 8
 
 front.entry = lambda name: verb
 sys.exit(__main__.main(["verb"]))
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code.replace("STREAM", stream)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "x" * 99 + "\n"
-        process.stdout.close()
-        assert (process.stderr.read(), process.wait()) == ("", 8)
+        read, other = process.stdout, process.stderr
+        if stream == "stderr":
+            read, other = other, read
+        assert read is not None
+        assert other is not None
+        assert read.readline() == "line 0\n"
+        read.close()
+        assert (other.read(), process.wait()) == ("", 8)
 
 
 @pytest.mark.slow
