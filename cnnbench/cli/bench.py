@@ -13,10 +13,12 @@ from cnnbench.bench.measure import LatencyReport, LatencyRow, measure_latency
 from cnnbench.bench.percentiles import PERCENTS
 from cnnbench.bench.plan import DEFAULT_BACKENDS, LatencyOptions, Provider
 from cnnbench.bench.regression import BundleComparison, compare_bundles, compare_records
+from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format as TableFormat
 from cnnbench.cli.table import render
 from cnnbench.cli.units import Duration, Milliseconds
 from cnnbench.tables.columns import Column
+from cnnbench.tables.text import milliseconds
 from cnnbench.types import CnnbenchError, Exit
 
 Format = Literal["table", "markdown", "csv", "json", "gha"]
@@ -39,6 +41,7 @@ def bench(
     against: str | None = None,
     seed: int = 1,
     out: str | None = None,
+    columns: Shown = "fit",
     format: Format = "table",
 ) -> int:
     """Measure latency: one process per backend, in turns, all samples kept.
@@ -58,6 +61,7 @@ def bench(
             case takes ten rounds at least, whatever the seconds. Writes no record.
         seed: Of the order of turns and of the arrivals.
         out: The record to write, in pytest-benchmark's format; by default latency.json beside the first bundle.
+        columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print; gha is what github-action-benchmark reads as customSmallerIsBetter.
     """
     options = LatencyOptions(
@@ -82,7 +86,7 @@ def bench(
         out=out,
         progress=_progress,
     )
-    return _print_report(report, format)
+    return _print_report(report, shown=columns, format=format)
 
 
 def _print_comparison(comparisons: Sequence[BundleComparison], format: Format) -> int:
@@ -94,20 +98,20 @@ def _print_comparison(comparisons: Sequence[BundleComparison], format: Format) -
     return Exit.REGRESSION if any(comparison.regression for comparison in comparisons) else Exit.OK
 
 
-def print_record_comparison(new: Path, old: Path, *, format: TableFormat) -> int:
+def print_record_comparison(new: Path, old: Path, *, shown: Shown = "all", format: TableFormat) -> int:
     """Print how the cases of a record differ from an older one of the same machine; exit 5 where one became slower.
 
     Raises:
         CnnbenchError: See `regression.compare_records`.
     """
     comparison = compare_records(new, old)
-    render(BASELINE_COLUMNS, comparison.rows, title="Against the baseline", format=format)
+    render(BASELINE_COLUMNS, comparison.rows, title="Against the baseline", format=format, shown=shown)
     for note in comparison.notes:
         _progress(f"another version: {note}")
     return Exit.REGRESSION if comparison.regression else Exit.OK
 
 
-def _print_report(report: LatencyReport, format: Format) -> int:
+def _print_report(report: LatencyReport, *, shown: Shown, format: Format) -> int:
     if format == "json":
         rows, scenarios = ([asdict(part) for part in parts] for parts in (report.rows, report.scenarios))
         _print_json({"latencies": rows, "scenarios": scenarios})
@@ -118,11 +122,12 @@ def _print_report(report: LatencyReport, format: Format) -> int:
             "Latency of one call; intervals take calls as independent",
             PLAIN_COLUMNS if format == "csv" else COLUMNS,
             report.rows,
-            format,
+            shown=shown,
+            format=format,
         )
         if report.scenarios:
             print()
-            _render("Scenarios", SCENARIO_COLUMNS, report.scenarios, format)
+            _render("Scenarios", SCENARIO_COLUMNS, report.scenarios, shown=shown, format=format)
     _progress(f"every sample: {report.record}")
     return Exit.OK
 
@@ -131,11 +136,13 @@ def _print_json(content: object) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
-def _render(title: str, columns: Sequence[Column], rows: Sequence[object], format: TableFormat) -> None:
+def _render(
+    title: str, columns: Sequence[Column], rows: Sequence[object], *, shown: Shown, format: TableFormat
+) -> None:
     """A table; people do not see empty columns."""
     if columns is not PLAIN_COLUMNS:
         columns = [column for column in columns if any(column.value(row) not in (None, "") for row in rows)]
-    render(columns, rows, title=title, format=format)
+    render(columns, rows, title=title, format=format, shown=shown)
 
 
 def _torch_ratio(row: LatencyRow) -> str | None:
@@ -157,29 +164,35 @@ def _gha(row: LatencyRow) -> dict[str, Any]:
     }
 
 
-def _milliseconds(key: str, heading: str, unit: str = "ms") -> Column:
-    return Column(key, heading, "{:.3f}".format, unit=unit, right=True)
+def _milliseconds(key: str, heading: str, unit: str = "ms", *, priority: int = 5) -> Column:
+    return Column(key, heading, milliseconds, unit=unit, right=True, priority=priority)
 
 
 SETUP_COLUMNS = [
     Column("task", "task"),
-    Column("backend", "backend"),
-    Column("precision", "precision"),
-    Column("provider", "provider"),
+    Column("backend", "backend", priority=9),
+    Column("precision", "precision", priority=8),
+    Column("provider", "provider", priority=4),
 ]
 COLUMNS = [
     *SETUP_COLUMNS,
-    Column("threads", "threads", right=True),
-    Column("batch", "batch", right=True),
-    _milliseconds("p50_ms", "p50"),
+    Column("threads", "threads", right=True, priority=6),
+    Column("batch", "batch", right=True, priority=8),
+    _milliseconds("p50_ms", "p50", priority=9),
     _milliseconds("p50_low_ms", "from", unit=""),
     _milliseconds("p50_high_ms", "to (95 %)", unit=""),
-    _milliseconds("p90_ms", "p90"),
-    _milliseconds("p99_ms", "p99"),
+    _milliseconds("p90_ms", "p90", priority=7),
+    _milliseconds("p99_ms", "p99", priority=4),
     _milliseconds("device_p50_ms", "device p50"),
-    Column("torch_ratio", "times as fast as torch: median (range) of rounds", right=True, read=_torch_ratio),
-    Column("samples", "samples", "{:,}".format, right=True),
-    Column("cold_start_ms", "cold start", "{:,.0f}".format, unit="ms", right=True),
+    Column(
+        "torch_ratio",
+        "times as fast as torch: median (range) of rounds",
+        right=True,
+        read=_torch_ratio,
+        short="x torch",
+    ),
+    Column("samples", "samples", "{:,}".format, right=True, priority=2),
+    Column("cold_start_ms", "cold start", "{:,.0f}".format, unit="ms", right=True, priority=2),
     Column("reason", "what is missing, and why"),
 ]
 BASELINE_COLUMNS = [
@@ -188,11 +201,11 @@ BASELINE_COLUMNS = [
     Column("threads", "threads"),
     _milliseconds("old_p50_ms", "baseline p50"),
     _milliseconds("new_p50_ms", "p50"),
-    Column("ratio", "times the baseline", "{:.3f}".format, right=True),
-    Column("low", "95 % interval between processes from", "{:.3f}".format, right=True),
+    Column("ratio", "times the baseline", "{:.3f}".format, right=True, short="ratio", priority=9),
+    Column("low", "95 % interval between processes from", "{:.3f}".format, right=True, short="from"),
     Column("high", "to", "{:.3f}".format, right=True),
-    Column("smallest_seen", "slowdown that would be seen", "{:.2f}".format, unit="x", right=True),
-    Column("answer", "answer"),
+    Column("smallest_seen", "slowdown that would be seen", "{:.2f}".format, unit="x", right=True, short="seen from"),
+    Column("answer", "answer", priority=9),
 ]
 PLAIN_COLUMNS = [
     Column(key, key)

@@ -1,4 +1,4 @@
-"""`compare`: one table and one picture of runs, bundles and latencies, or two tasks side by side."""
+"""`compare`: one table and, when asked for, a picture of runs, bundles and latencies, or two tasks side by side."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnnbench.bench.record import mixed
+from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
 from cnnbench.records.bundle import ExportRecord
@@ -27,7 +28,7 @@ from cnnbench.tables.gather import Records, fp32_latencies, gather, no_results_m
 from cnnbench.tables.pair import PairedComparison, compare_pair
 from cnnbench.tables.pairs import PAIR_COLUMNS, best_sentence
 from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
-from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of
+from cnnbench.tables.rows import LatencyKey, Row, Scope, latency_keys, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
 View = Literal["summary", "seeds", "cost", "classes", "mistakes", "robustness", "pairs", "precision"]
@@ -59,9 +60,10 @@ def compare(
     baseline: str | None = None,
     picture: str | None = None,
     out: str | None = None,
+    columns: Shown = "fit",
     format: Format = "table",
 ) -> int:
-    """Print one table of what the records say of accuracy, cost, size and latency, and draw it.
+    """Print one table of what the records say of accuracy, cost, size and latency.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
@@ -75,8 +77,9 @@ def compare(
         target_accuracy: Validation accuracy, such as 99%: adds what training took until it was first reached.
         pair: Two tasks or architectures, A,B: whether they differ, by how much, and how sure that is.
         baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
-        picture: Where to draw, .svg and .png; by default compare in the first folder.
+        picture: Also draw the table to this name, as .svg and .png.
         out: Also write every figure to this .csv, .json, .parquet or .md file.
+        columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
     """
     _check_flags(
@@ -85,31 +88,30 @@ def compare(
         | {"--target-accuracy": target_accuracy, "--picture": picture, "--out": out},
     )
     if baseline:
-        return _print_baseline(paths, baseline, format)
+        return _print_baseline(paths, baseline, columns, format)
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise CnnbenchError(f"--target-accuracy {target_accuracy:g}: expected more than 0, such as 99%")
     gathered = gather(paths)
     if view == "precision":
-        return _print_precisions(paths, gathered.bundles, dataset=dataset, out=out, format=format)
+        return _print_precisions(paths, gathered.bundles, dataset=dataset, out=out, shown=columns, format=format)
     gathered = _selected(gathered, paths, dataset)
     if pair:
-        return _print_pair(gathered, pair, format=format)
+        return _print_pair(gathered, pair, shown=columns, format=format)
     if view == "mistakes":
-        return _print_mistakes(gathered, paths, out=out, format=format)
+        return _print_mistakes(gathered, paths, out=out, shown=columns, format=format)
     if view == "pairs":
-        return _print_pairs(gathered, paths, picture=picture, out=out, format=format)
+        return _print_pairs(gathered, paths, picture=picture, out=out, shown=columns, format=format)
     rows = rows_of(gathered, target=target_accuracy)
     size = 1 if batch is None else batch
-    shown = _at(latency_keys(gathered), size) if view == "summary" else []
+    latencies = _at(latency_keys(gathered), size) if view == "summary" else []
     every = every_column(latency_keys(gathered), with_target=target_accuracy is not None)
     if out:
         write(Path(out), columns=every, rows=rows)
-    columns = every if format == "csv" else _columns(view, rows, latencies=shown, target=target_accuracy)
-    render(columns, plain(every, rows) if format == "json" else rows, title=TITLES[view], format=format)
-    drawn = _draw(rows, _stem(paths, picture), latencies=shown, batch=size) if view == "summary" else []
+    _print_rows(rows, view, every, latencies=latencies, target=target_accuracy, shown=columns, format=format)
+    drawn = _draw(rows, _stem(picture), latencies=latencies, batch=size) if picture else []
     if format == "table":
         _print_notes(rows, drawn)
-        if shown and (note := mixed(fp32_latencies(gathered))):
+        if latencies and (note := mixed(fp32_latencies(gathered))):
             print(note)
     return Exit.OK
 
@@ -128,12 +130,12 @@ def _selected(gathered: Records, paths: list[str], dataset: str | None) -> Recor
     return gathered if dataset is None else gathered.of_dataset(dataset)
 
 
-def _print_baseline(paths: list[str], baseline: str, format: Format) -> int:
+def _print_baseline(paths: list[str], baseline: str, shown: Shown, format: Format) -> int:
     from cnnbench.cli.bench import print_record_comparison
 
     if len(paths) != 1:
         raise CnnbenchError(f"--baseline {baseline}: expected one latency file to compare with it, got {len(paths)}")
-    return print_record_comparison(Path(paths[0]), Path(baseline), format=format)
+    return print_record_comparison(Path(paths[0]), Path(baseline), shown=shown, format=format)
 
 
 def _at(measured: list[LatencyKey], batch: int) -> list[LatencyKey]:
@@ -146,7 +148,13 @@ def _at(measured: list[LatencyKey], batch: int) -> list[LatencyKey]:
 
 
 def _print_precisions(
-    paths: list[str], bundles: Sequence[ExportRecord], *, dataset: str | None, out: str | None, format: Format
+    paths: list[str],
+    bundles: Sequence[ExportRecord],
+    *,
+    dataset: str | None,
+    out: str | None,
+    shown: Shown,
+    format: Format,
 ) -> int:
     rows = precision_rows([bundle for bundle in bundles if dataset in (None, bundle.data.name)])
     if not rows:
@@ -154,11 +162,11 @@ def _print_precisions(
         raise CnnbenchError(f"no bundles{of} below {', '.join(paths)}; `cnnbench export` makes them", Exit.DATA)
     if out:
         write(Path(out), columns=PRECISION_COLUMNS, rows=rows)
-    render(PRECISION_COLUMNS, rows, title="Files of the bundles", format=format)
+    render(PRECISION_COLUMNS, rows, title="Files of the bundles", format=format, shown=shown)
     return Exit.OK
 
 
-def _print_mistakes(gathered: Records, paths: list[str], *, out: str | None, format: Format) -> int:
+def _print_mistakes(gathered: Records, paths: list[str], *, out: str | None, shown: Shown, format: Format) -> int:
     """Print the most confident mistakes; csv, json and --out have all."""
     found = mistakes(gathered)
     if not found:
@@ -173,14 +181,18 @@ def _print_mistakes(gathered: Records, paths: list[str], *, out: str | None, for
     columns: Sequence[Column] = [c for c in MISTAKE_COLUMNS if c.key != ("image" if with_files else "file")]
     whole = format in ("csv", "json")
     render(
-        MISTAKE_COLUMNS if whole else columns, found if whole else found[:MOST], title=TITLES["mistakes"], format=format
+        MISTAKE_COLUMNS if whole else columns,
+        found if whole else found[:MOST],
+        title=TITLES["mistakes"],
+        format=format,
+        shown=shown,
     )
     if not whole and len(found) > MOST:
         print(f"{MOST} of {len(found):,} mistakes; --out FILE.csv has all")
     return Exit.OK
 
 
-def _print_pair(gathered: Records, pair: list[str], *, format: Format) -> int:
+def _print_pair(gathered: Records, pair: list[str], *, shown: Shown, format: Format) -> int:
     """Print the seeds side by side with McNemar's test, and the answer over seeds and images in one sentence."""
     if len(pair) != 2:
         raise CnnbenchError(f"--pair {','.join(pair)}: expected two tasks or architectures, such as lenet5,mlp")
@@ -188,13 +200,15 @@ def _print_pair(gathered: Records, pair: list[str], *, format: Format) -> int:
     if format == "json":
         print(json.dumps(_document(comparison), indent=2))
         return Exit.OK
-    render(comparison.columns, comparison.seeds, title="Every seed", format=format)
+    render(comparison.columns, comparison.seeds, title="Every seed", format=format, shown=shown)
     if format != "csv":
         print(f"\n{comparison.answer}" if format == "markdown" else comparison.answer)
     return Exit.OK
 
 
-def _print_pairs(gathered: Records, paths: list[str], *, picture: str | None, out: str | None, format: Format) -> int:
+def _print_pairs(
+    gathered: Records, paths: list[str], *, picture: str | None, out: str | None, shown: Shown, format: Format
+) -> int:
     """Print every pair of comparable networks, and draw which can be told apart."""
     from cnnbench.page.material import Material
     from cnnbench.page.pairs import draw, pairs_of
@@ -217,8 +231,8 @@ def _print_pairs(gathered: Records, paths: list[str], *, picture: str | None, ou
     columns = [replace(column, read=None) for column in columns]
     if out:
         write(Path(out), columns=columns, rows=rows)
-    render(columns, rows, title=TITLES["pairs"], format=format)
-    drawn = draw(by_dataset, _stem(paths, picture)) if picture else []
+    render(columns, rows, title=TITLES["pairs"], format=format, shown=shown)
+    drawn = draw(by_dataset, _stem(picture)) if picture else []
     if format in ("table", "markdown"):
         lines = [best_sentence(pairs) for pairs in by_dataset.values()]
         lines += [note for _, notes in found.values() for note in notes]
@@ -309,13 +323,34 @@ def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey]
     return [*names, *views[view], *(target_columns(target) if target is not None else [])]
 
 
-def _stem(paths: list[str], picture: str | None) -> Path:
+def _print_rows(
+    rows: Sequence[Row],
+    view: View,
+    every: Sequence[Column],
+    *,
+    latencies: Sequence[LatencyKey],
+    target: float | None,
+    shown: Shown,
+    format: Format,
+) -> None:
+    """Print a view for people; for programs every figure."""
+    if format in ("csv", "json"):
+        render(every, plain(every, rows) if format == "json" else rows, format=format)
+        return
+    columns, title = _columns(view, rows, latencies=latencies, target=target), TITLES[view]
+    if format == "table":
+        bounds = CATALOGUE["accuracy_bounds"]
+        columns = [bounds if column.key == "accuracy_interval" else column for column in columns]
+        if len(names := {row.dataset for row in rows}) == 1:
+            columns = [column for column in columns if column.key != "dataset"]
+            title += f" on {names.pop()}"
+    render(columns, rows, title=title, format=format, shown=shown)
+
+
+def _stem(picture: str) -> Path:
     """Where to draw, without suffix."""
-    if picture:
-        path = Path(picture)
-        return path.with_suffix("") if path.suffix in (".svg", ".png") else path
-    first = Path(paths[0])
-    return (first if first.is_dir() else first.parent) / "compare"
+    path = Path(picture)
+    return path.with_suffix("") if path.suffix in (".svg", ".png") else path
 
 
 def _draw(rows: Sequence[Row], stem: Path, *, latencies: Sequence[LatencyKey], batch: int) -> list[Path]:
@@ -329,15 +364,19 @@ def _draw(rows: Sequence[Row], stem: Path, *, latencies: Sequence[LatencyKey], b
     return accuracy_against_cost(rows, stem, costs=[macs, latency])
 
 
+def _in_scope(rows: Sequence[Row], scope: Scope) -> str:
+    """Names of the rows whose interval is for new images alone, or for new seeds alone."""
+    return ", ".join(dict.fromkeys(row.arch for row in rows if row.interval_scope == scope))
+
+
 def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     """What a reader of the table has to know."""
     if drawn:
         print("picture: " + " and ".join(str(path) for path in drawn))
-    scopes = {row.interval_scope for row in rows}
-    if "images" in scopes:
-        print("this network alone: one seed, so the interval is for new images alone; another training may differ")
-    if "seeds" in scopes:
-        print("over seeds alone: predictions are missing, so the interval says nothing of new images")
+    if alone := _in_scope(rows, "images"):
+        print(f"{alone}: one seed, so the interval is for new images alone; another training may differ")
+    if alone := _in_scope(rows, "seeds"):
+        print(f"{alone}: predictions are missing, so the interval is over seeds alone and says nothing of new images")
     names = sorted({row.dataset for row in rows})
     if len(names) > 1:
         print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnbench.cli.layout import Shown
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def explain(
     size: str | None = None,
     classes: int | None = None,
     html: str | None = None,
+    columns: Shown = "fit",
     format: Literal["text", "json"] = "text",
 ) -> int:
     """Show a network layer by layer: shapes, receptive field, parameters against a fully connected layer's, MACs.
@@ -32,6 +34,7 @@ def explain(
         size: Take images of HEIGHTxWIDTHxCHANNELS, or 224 for 224x224x3; by default 32x32x3.
         classes: Number of classes; by default 10, or the dataset's.
         html: Write a self-contained page with pictures to this file.
+        columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print it.
     """
     names = _names(arch, compare)
@@ -48,7 +51,7 @@ def explain(
         documents = [_plain(description) for description in descriptions]
         print(json.dumps(documents if compare else documents[0], indent=2))
     else:
-        _print(descriptions)
+        _print(descriptions, columns)
         if html is not None:
             print(f"page: {html}")
     return Exit.OK
@@ -82,13 +85,13 @@ def _spec(dataset: str | None, size: str | None, classes: int | None) -> ImageSp
     return ImageSpec.of(declared["size"], declared["classes"])
 
 
-def _print(descriptions: list[NetworkDescription]) -> None:
+def _print(descriptions: list[NetworkDescription], shown: Shown) -> None:
     from cnnbench.cli.table import render
     from cnnbench.page import explain as page
 
     single = len(descriptions) == 1
     for table in [page.layer_table(descriptions[0])] if single else page.comparison_tables(*descriptions):
-        render(table.columns, table.rows, title=table.title)
+        render(table.columns, table.rows, title=table.title, shown=shown)
     if single:
         print(page.headline(descriptions[0]))
 

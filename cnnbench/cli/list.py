@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format, render
 from cnnbench.tables.columns import Column
 from cnnbench.types import COST_SPEC, CnnbenchError, Exit, ImageSpec
@@ -17,22 +18,24 @@ def list_(
     *,
     size: str | None = None,
     classes: int | None = None,
+    columns: Shown = "fit",
     format: Format = "table",
 ) -> int:
-    """List architectures with their cost, datasets, or tasks.
+    """List architectures by their cost, the cheapest first, datasets, or tasks.
 
     Args:
         what: What to list.
         size: Count the cost of all architectures at HEIGHTxWIDTHxCHANNELS, or 224 for 224x224x3; by default 32x32x3.
         classes: Count it for this many classes; by default 10.
+        columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print it.
     """
     counted = size is not None or classes is not None
     if counted and what != "architectures":
         raise CnnbenchError(f"list {what} has no cost to count: --size and --classes go with architectures")
     spec = ImageSpec.of(size, classes) if counted else None
-    title, columns = _table(what, spec)
-    render(columns, _rows(what, spec), title=title, format=format)
+    title, table = _table(what, spec)
+    render(table, _rows(what, spec), title=title, format=format, shown=columns)
     return Exit.OK
 
 
@@ -47,7 +50,8 @@ def _rows(what: Kind, spec: ImageSpec | None) -> Sequence[object]:
         return list_tasks()
     from cnnbench.analysis.listing import list_architectures
 
-    return list_architectures(spec)
+    # what cannot be counted stands last
+    return sorted(list_architectures(spec), key=lambda each: (each.macs is None, each.macs or 0, each.params or 0))
 
 
 def _table(what: Kind, spec: ImageSpec | None) -> tuple[str, list[Column]]:

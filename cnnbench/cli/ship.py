@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds, Seconds
-from cnnbench.tables.text import count, percent
+from cnnbench.tables.text import count, milliseconds, percent
 from cnnbench.types import Exit, one_line
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _lines(decision: Decision, place: Path) -> Iterator[str]:
     yield f"test accuracy: {percent(test.accuracy)} ({right}; {ends}); validation {percent(chosen.val.accuracy)}"
     yield f"always answering {chosen.majority}: {percent(chosen.majority_share)}"
     if chosen.p50_ms is not None:
-        p90 = "" if chosen.p90_ms is None else f", 90th percentile {chosen.p90_ms:.3g} ms"
-        yield f"latency of one image, one thread: median {chosen.p50_ms:.3g} ms{p90}"
+        p90 = "" if chosen.p90_ms is None else f", 90th percentile {milliseconds(chosen.p90_ms)} ms"
+        yield f"latency of one image, one thread: median {milliseconds(chosen.p50_ms)} ms{p90}"
     yield f"why: {place / 'report.html'}, {place / 'decision.json'}; again: sh {place / 'commands.sh'}"
     if images.train + images.val + images.test < FEW:
         yield (

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from cnnbench import records
+from cnnbench.cli import layout
 from cnnbench.tables.columns import Column, plain, texts
 from cnnbench.types import CnnbenchError, printable
 
@@ -20,11 +21,18 @@ Rows = Sequence[object]
 """Frozen dataclasses, records or mappings."""
 
 
-def render(columns: Sequence[Column], rows: Rows, *, title: str = "", format: Format = "table") -> None:
+def render(
+    columns: Sequence[Column],
+    rows: Rows,
+    *,
+    title: str = "",
+    format: Format = "table",
+    shown: layout.Shown = "all",
+) -> None:
     """Print rows: headings and rounded values for people, keys and full precision for programs.
 
     JSON has every field of a row, CSV the columns. A missing value is an empty cell in CSV, null in JSON and a dash
-    elsewhere.
+    elsewhere. `shown` is of the table for people, which fits the terminal.
     """
     if format == "json":
         print(json.dumps([msgspec.to_builtins(row) for row in rows], indent=2))
@@ -33,7 +41,8 @@ def render(columns: Sequence[Column], rows: Rows, *, title: str = "", format: Fo
     elif format == "markdown":
         print(_markdown(columns, rows))
     else:
-        _terminal(columns, rows, title)
+        text = layout.lines(columns, rows, width=layout.width(), shown=shown)
+        print("\n".join([printable(title), "", *text] if title else text))
 
 
 def write(path: Path, *, columns: Sequence[Column], rows: Rows) -> None:
@@ -79,21 +88,3 @@ def _markdown(columns: Sequence[Column], rows: Rows) -> str:
         escaped = [printable(cell).replace("|", "\\|").replace("\n", "<br>") for cell in texts(columns, row)]
         lines.append("| " + " | ".join(escaped) + " |")
     return "\n".join(lines)
-
-
-def _terminal(columns: Sequence[Column], rows: Rows, title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(printable(title)) if title else None, title_justify="left")
-    for column in columns:
-        table.add_column(Text(printable(column.title)), justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in texts(columns, row)))
-    if Console().is_terminal:
-        Console().print(table)
-    else:  # a file or a pipe has no width to fit: one row stays one line
-        text = io.StringIO()
-        Console(file=text, width=200).print(table)
-        print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))

@@ -13,7 +13,7 @@ from cnnbench.page.section import Block, Picture, Section, Table
 from cnnbench.records.schema import RunRecord
 from cnnbench.tables.columns import CATALOGUE, Column, latency_column
 from cnnbench.tables.rows import LatencyKey, Row
-from cnnbench.tables.text import count, percent, short, short_bytes
+from cnnbench.tables.text import count, milliseconds, percent, short, short_bytes
 
 POINTS = 300
 """In a picture of accuracy against cost."""
@@ -144,7 +144,7 @@ def _cost(material: Material, groups: Sequence[Group], cost: Column) -> Picture 
 
 def _with_unit(cost: Column, value: float) -> str:
     if cost.unit == "ms":
-        return f"{value:.3g} ms"
+        return f"{milliseconds(value)} ms"
     return f"{value:,} {'MACs' if cost.key == 'macs' else cost.heading}"
 
 

@@ -53,17 +53,17 @@ class LayerRow:
 
 COLUMNS = (
     Column("place", "#", right=True),
-    Column("name", "layer"),
-    Column("kind", "kind"),
-    Column("branch", "branch"),
-    Column("window", "kernel / stride / padding"),
-    Column("output", "output"),
-    Column("field", "receptive field", right=True),
-    Column("measured_field", "measured", right=True),
-    Column("params", "parameters", "{:,}".format, right=True),
-    Column("fully_connected_weights", "FC weights", "{:,}".format, right=True),
-    Column("ratio", "ratio", "{:,.0f}".format, right=True),
-    Column("macs", "MACs", "{:,}".format, right=True),
+    Column("name", "layer", priority=9),
+    Column("kind", "kind", priority=8),
+    Column("branch", "branch", priority=3),
+    Column("window", "kernel / stride / padding", short="k / s / p"),
+    Column("output", "output", priority=8),
+    Column("field", "receptive field", right=True, short="field"),
+    Column("measured_field", "measured", right=True, priority=3),
+    Column("params", "parameters", "{:,}".format, right=True, priority=7),
+    Column("fully_connected_weights", "FC weights", "{:,}".format, right=True, priority=2),
+    Column("ratio", "ratio", "{:,.0f}".format, right=True, priority=2),
+    Column("macs", "MACs", "{:,}".format, right=True, priority=7),
     Column("macs_share", "share", "{:.1%}".format, right=True),
 )
 

@@ -18,7 +18,7 @@ from cnnbench.records.bundle import ExportRecord, PrecisionFile
 from cnnbench.records.schema import Environment
 from cnnbench.tables.columns import Column
 from cnnbench.tables.rows import LatencyKey
-from cnnbench.tables.text import count, percent_digits, short_bytes
+from cnnbench.tables.text import count, milliseconds, percent_digits, short_bytes
 
 PANELS = 12
 """Pictures of latencies."""
@@ -65,7 +65,7 @@ def _backend(case: LatencyCase) -> str:
 def _panel(panel: Panel, cases: Sequence[LatencyCase], backends: Sequence[str]) -> Picture:
     task, batch, threads = panel
     marks = [mark for case in cases for mark in _marks(case)]
-    medians = [f"{mark['backend']} {mark['ms']:.3g} ms" for mark in marks if mark["share"] == 0.5]
+    medians = [f"{mark['backend']} {milliseconds(mark['ms'])} ms" for mark in marks if mark["share"] == 0.5]
     return charts.latency(
         [point for case in cases for point in _curve(case)],
         marks,
@@ -92,7 +92,7 @@ def _marks(case: LatencyCase) -> list[Point]:
             "backend": _backend(case),
             "ms": figure.seconds * 1e3,
             "share": figure.percent / 100,
-            "label": f"p{figure.percent} {figure.seconds * 1e3:.4g} ms",
+            "label": f"p{figure.percent} {milliseconds(figure.seconds * 1e3)} ms",
         }
         for figure in _figures(case)
         if figure.seconds is not None
@@ -122,7 +122,7 @@ def _percentiles(case: LatencyCase) -> dict[str, object]:
 def _interval(figure: Percentile) -> str | None:
     if figure.low_seconds is None or figure.high_seconds is None:
         return None
-    return f"{figure.low_seconds * 1e3:.3f} to {figure.high_seconds * 1e3:.3f}"
+    return f"{milliseconds(figure.low_seconds * 1e3)} to {milliseconds(figure.high_seconds * 1e3)}"
 
 
 LATENCY = [
@@ -134,7 +134,7 @@ LATENCY = [
         column
         for percent in PERCENTS
         for column in (
-            Column(f"p{percent}", f"p{percent}", "{:.3f}".format, unit="ms", right=True),
+            Column(f"p{percent}", f"p{percent}", milliseconds, unit="ms", right=True),
             Column(f"p{percent}_interval", f"95 % interval of p{percent}", right=True),
         )
     ),
@@ -172,7 +172,7 @@ FILES = [
     Column("images", "of", count, right=True),
     Column("max_abs_error", "largest logit error", "{:.1e}".format, right=True),
     Column("bytes", "size", short_bytes, right=True),
-    Column("latency_ms", "1 image, 1 thread", "{:.3f}".format, unit="ms", right=True),
+    Column("latency_ms", "1 image, 1 thread", milliseconds, unit="ms", right=True),
     Column("reason", "reason"),
 ]
 

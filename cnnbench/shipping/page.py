@@ -13,7 +13,7 @@ from cnnbench.shipping.clock import shown
 from cnnbench.shipping.record import Competitor, Decision, File, Scored
 from cnnbench.tables.columns import Column
 from cnnbench.tables.gather import gather
-from cnnbench.tables.text import count, percent, percent_digits
+from cnnbench.tables.text import count, milliseconds, percent, percent_digits
 
 NETWORKS = [
     Column("arch", "network"),
@@ -32,7 +32,7 @@ FILES = [
     Column("precision", "precision"),
     Column("bytes", "bytes", count, right=True),
     Column("val", "validation accuracy", percent_digits, unit="%", right=True, read=lambda one: _accuracy(one.val)),
-    Column("p90_ms", "p90 latency", "{:.3f}".format, unit="ms", right=True),
+    Column("p90_ms", "p90 latency", milliseconds, unit="ms", right=True),
     Column("why", "why it was not chosen"),
 ]
 
@@ -66,7 +66,7 @@ def _answer(decision: Decision) -> Answer:
         Fact(count(chosen.bytes), f"bytes, {chosen.file}"),
     ]
     if chosen.p90_ms is not None:
-        facts.append(Fact(f"{chosen.p90_ms:.3g} ms", "90th percentile of one image, one thread"))
+        facts.append(Fact(f"{milliseconds(chosen.p90_ms)} ms", "90th percentile of one image, one thread"))
     spent = f"{shown(decision.seconds)} of {shown(decision.request.budget_seconds)} were spent"
     sentences = [f"{decision.answer}.", f"The race ended: {decision.ended}; {spent}."]
     return Answer(images.name, question, f"{chosen.arch}, {chosen.precision}", sentences, facts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from cnnbench.tables.text import count, interval, percent, percent_digits
+from cnnbench.tables.text import count, interval, milliseconds, percent, percent_digits
 
 if TYPE_CHECKING:  # a table of other rows needs neither numpy nor the readers of records
     from cnnbench.tables.rows import LatencyKey, Row, TimeToTarget
@@ -28,6 +28,8 @@ class Column:
         unit: Of the value as `show` formats it; empty where it has none.
         right: Whether values are aligned to the right.
         read: Reads the figure of a row where it is not the attribute called `key`.
+        priority: Columns of the lowest are left out first where a terminal is narrow.
+        short: Heading with its unit in a terminal, where the title is long.
     """
 
     key: str
@@ -37,6 +39,8 @@ class Column:
     unit: str = ""
     right: bool = False
     read: Callable[[Any], Any] | None = None
+    priority: int = 5
+    short: str = ""
 
     @property
     def title(self) -> str:
@@ -79,7 +83,7 @@ def latency_column(key: LatencyKey, percent: int) -> Column:
     return Column(
         key.column(percent),
         f"{key.place} p{percent}, {key.setting}",
-        "{:.3f}".format,
+        milliseconds,
         unit="ms",
         right=True,
         read=lambda row: row.latency_ms(key, percent),
@@ -93,9 +97,17 @@ def latency_pair_column(key: LatencyKey) -> Column:
         figures = [row.latency_ms(key, percent) for percent in (50, 90)]
         if figures[0] is None:
             return None
-        return " / ".join("-" if figure is None else f"{figure:.3f}" for figure in figures)
+        return " / ".join("-" if figure is None else milliseconds(figure) for figure in figures)
 
-    return Column(key.column(50), f"{key.place} p50 / p90, {key.setting}", unit="ms", right=True, read=both)
+    return Column(
+        key.column(50),
+        f"{key.place} p50 / p90, {key.setting}",
+        unit="ms",
+        right=True,
+        read=both,
+        short=f"{key.place}, ms",
+        priority=7 if key.backend == "onnxruntime" else 3,
+    )
 
 
 def target_columns(target: float) -> list[Column]:
@@ -108,7 +120,7 @@ def target_columns(target: float) -> list[Column]:
     seconds = "s, validation excluded: median of all (range of those)"
     return [
         reached,
-        Column("seconds", seconds, right=True, read=spread("seconds", ".1f")),
+        Column("seconds", seconds, right=True, read=spread("seconds", ".1f"), short="training, s"),
         Column("epochs", "epochs", right=True, read=spread("epochs", "g")),
         Column("macs", "training MACs", right=True, read=spread("macs", ".2e")),
     ]
@@ -148,6 +160,12 @@ def _accuracy_interval(row: Row) -> str | None:
     return None if row.accuracy is None else row.accuracy_spread
 
 
+def _accuracy_bounds(row: Row) -> str | None:
+    """The interval without what it leaves out, which stands below the table."""
+    spread = _accuracy_interval(row)
+    return spread.partition(",")[0] if spread else None
+
+
 def _ece_interval(row: Row) -> str | None:
     return None if row.ece_low is None or row.ece_high is None else interval(row.ece_low, row.ece_high)
 
@@ -165,19 +183,21 @@ def _number(
     *,
     unit: str = "",
     read: Callable[[Row], Any] | None = None,
+    short: str = "",
+    priority: int = 5,
 ) -> Column:
-    return Column(key, heading, show, unit=unit, right=True, read=read)
+    return Column(key, heading, show, unit=unit, right=True, read=read, short=short, priority=priority)
 
 
 FIGURES = (
     Column("task", "task"),
     Column("arch", "architecture"),
-    Column("dataset", "dataset"),
-    _number("train_images", "training images", count),
+    Column("dataset", "dataset", priority=8),
+    _number("train_images", "training images", count, short="train images"),
     Column("class_weights", "class weights"),
     Column("augment", "augmentation"),
     _number("epochs", "epochs"),
-    _number("accuracy", "test accuracy", percent_digits, unit="%"),
+    _number("accuracy", "test accuracy", percent_digits, unit="%", priority=9),
     _number("val_accuracy", "validation accuracy", percent_digits, unit="%"),
     _number("accuracy_std", "standard deviation over seeds", percent_digits, unit="%"),
     _number("accuracy_low", "95 % interval from", percent_digits, unit="%"),
@@ -185,35 +205,35 @@ FIGURES = (
     Column("interval", "method of the interval"),
     Column("interval_scope", "the interval is for new"),
     _number("accuracies", "every seed, in order", lambda values: " ".join(map(percent_digits, values))),
-    _number("majority", "always answering the largest class", percent_digits, unit="%"),
+    _number("majority", "always answering the largest class", percent_digits, unit="%", short="majority, %"),
     Column("majority_class", "largest class"),
-    _number("balanced_accuracy", "balanced accuracy", percent_digits, unit="%"),
+    _number("balanced_accuracy", "balanced accuracy", percent_digits, unit="%", short="balanced, %", priority=7),
     _number("macro_f1", "macro F1", percent_digits, unit="%"),
-    _number("lowest_recall", "lowest recall of a class", percent_digits, unit="%"),
-    Column("lowest_recall_class", "class with the lowest recall"),
+    _number("lowest_recall", "lowest recall of a class", percent_digits, unit="%", short="lowest recall, %"),
+    Column("lowest_recall_class", "class with the lowest recall", short="in class"),
     _number("seeds", "seeds"),
     Column("failures", "failed", "; ".join),
-    _number("test_images", "test images", count),
-    _number("params", "parameters", count),
-    _number("fc_weights", "fully connected equivalent", count),
+    _number("test_images", "test images", count, priority=2),
+    _number("params", "parameters", count, priority=4),
+    _number("fc_weights", "fully connected equivalent", count, short="fully connected", priority=3),
     _number("macs", "MACs", count),
     Column("form", "counted as"),
     _number("weight_bytes", "weight bytes", count),
     _number("activation_bytes", "activation bytes", count),
-    _number("model_bytes", "ONNX bytes", count),
+    _number("model_bytes", "ONNX bytes", count, priority=6),
     Column("verdict", "verdict"),
-    _number("train_seconds", "training", "{:.1f}".format, unit="s"),
+    _number("train_seconds", "training", "{:.1f}".format, unit="s", priority=2),
     _number("memory_bytes", "training memory", lambda value: f"{value / 1e6:.0f}", unit="MB"),
     Column("memory_kind", "memory measured by"),
     _number("energy_joules", "training energy", "{:.0f}".format, unit="J"),
     Column("energy_kind", "energy measured by"),
-    _number("ece", "calibration error (ECE)", percent_digits, unit="%"),
+    _number("ece", "calibration error (ECE)", percent_digits, unit="%", short="ECE, %", priority=6),
     _number("ece_low", "ECE, 95 % interval for new images from", percent_digits, unit="%"),
     _number("ece_high", "ECE, 95 % interval to", percent_digits, unit="%"),
-    _number("ece_null", "ECE of a calibrated network, at most", percent_digits, unit="%"),
-    _number("shift_mean", "mean over shifts up to 4 px", percent_digits, unit="%"),
-    _number("shift_worst", "worst shift", percent_digits, unit="%"),
-    _number("equivariance_error", "equivariance error at 1 px", "{:.3f}".format),
+    _number("ece_null", "ECE of a calibrated network, at most", percent_digits, unit="%", short="calibrated, %"),
+    _number("shift_mean", "mean over shifts up to 4 px", percent_digits, unit="%", short="shifted, %", priority=6),
+    _number("shift_worst", "worst shift", percent_digits, unit="%", priority=6),
+    _number("equivariance_error", "equivariance error at 1 px", "{:.3f}".format, short="equivariance"),
 )
 """Every figure of a row, without latencies and the time to a target, in the order of CSV and JSON."""
 
@@ -229,9 +249,17 @@ TARGET_FIGURES = (
 """The figures of a row's time to a target; None where no target was given."""
 
 JOINED = (
-    _number("accuracy_and_std", "test accuracy", unit="% (mean +- std)", read=_accuracy_and_std),
-    _number("accuracy_interval", "95 % interval", read=_accuracy_interval),
-    _number("ece_interval", "ECE, 95 % interval, new images", read=_ece_interval),
+    _number(
+        "accuracy_and_std",
+        "test accuracy",
+        unit="% (mean +- std)",
+        read=_accuracy_and_std,
+        short="accuracy, %",
+        priority=9,
+    ),
+    _number("accuracy_interval", "95 % interval", read=_accuracy_interval, priority=8),
+    _number("accuracy_bounds", "95 % interval", read=_accuracy_bounds, priority=8),
+    _number("ece_interval", "ECE, 95 % interval, new images", read=_ece_interval, short="ECE interval", priority=4),
     _number("seeds_and_failures", "seeds", read=_seeds_and_failures),
 )
 """Cells that hold several figures, for people alone."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, floor, inf, log10
+from math import ceil, floor, inf
 
 from cnnbench.arguments import check_fields
 from cnnbench.tables.candidates import Candidate, Score
-from cnnbench.tables.text import count, percent
+from cnnbench.tables.text import count, milliseconds, percent
 from cnnbench.types import CnnbenchError
 
 
@@ -78,7 +78,7 @@ class Limit:
         if value is None or not self.miss(candidate):
             return ""
         if not self.figure.is_counted:  # as it is shown, but never on the other side of the value
-            step = 1e-4 if self.at_least else 10.0 ** (floor(log10(value)) - 2)
+            step = 1e-4 if self.at_least else 1e-3
             steps = value / step  # of 0.948 it is 9479.999999999998
             value = (floor(steps + 1e-9) if self.at_least else ceil(steps - 1e-9)) * step
         shown, limit = self._texts(value)
@@ -113,7 +113,7 @@ def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
         # rounded down, as the limit that it would keep is shown
         return floor(candidate.val.low(among) * 1e4) / 1e4 if strict else candidate.val.accuracy
 
-    def milliseconds(candidate: Candidate) -> float | None:
+    def p90_ms(candidate: Candidate) -> float | None:
         return candidate.percentiles.p90_ms if candidate.percentiles else None
 
     return {
@@ -122,8 +122,8 @@ def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
         ),
         "latency": Figure(
             "p90 latency",
-            milliseconds,
-            lambda value: f"{value:.3g} ms",
+            p90_ms,
+            lambda value: f"{milliseconds(value)} ms",
             "cnnbench bench; a p90 needs 64 calls",
             is_counted=False,
         ),

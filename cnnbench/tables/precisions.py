@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnbench.records.bundle import ExportRecord, PrecisionFile
 from cnnbench.tables.columns import Column
-from cnnbench.tables.text import count, percent_digits
+from cnnbench.tables.text import count, milliseconds, percent_digits
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class PrecisionRow:
 
 PRECISION_COLUMNS = [
     Column("task", "task"),
-    Column("precision", "precision"),
-    Column("accuracy", "test accuracy", percent_digits, unit="%", right=True),
-    Column("accuracy_low", "95 % interval from", percent_digits, unit="%", right=True),
-    Column("accuracy_high", "to", percent_digits, unit="%", right=True),
-    Column("correct", "right", count, right=True),
-    Column("images", "of images", count, right=True),
-    Column("lost_points", "points lost on validation", "{:.2f}".format, right=True),
-    Column("bytes", "bytes", count, right=True),
-    Column("latency_ms", "1 image, 1 thread", "{:.3f}".format, unit="ms", right=True),
-    Column("fp32_latency_ms", "fp32, interleaved", "{:.3f}".format, unit="ms", right=True),
+    Column("precision", "precision", priority=9),
+    Column("accuracy", "test accuracy", percent_digits, unit="%", right=True, short="accuracy, %", priority=9),
+    Column("accuracy_low", "95 % interval from", percent_digits, unit="%", right=True, short="from, %", priority=3),
+    Column("accuracy_high", "to", percent_digits, unit="%", right=True, priority=3),
+    Column("correct", "right", count, right=True, priority=4),
+    Column("images", "of images", count, right=True, priority=4),
+    Column("lost_points", "points lost on validation", "{:.2f}".format, right=True, short="points lost"),
+    Column("bytes", "bytes", count, right=True, priority=7),
+    Column("latency_ms", "1 image, 1 thread", milliseconds, unit="ms", right=True, short="1 image, ms", priority=7),
+    Column("fp32_latency_ms", "fp32, interleaved", milliseconds, unit="ms", right=True, short="fp32, ms", priority=2),
     Column("fate", "kept or refused"),
 ]
 

@@ -18,6 +18,11 @@ def count(value: float) -> str:
     return f"{value:,}"
 
 
+def milliseconds(value: float) -> str:
+    """Milliseconds, where the heading has the unit: to the microsecond, as the clock is read."""
+    return f"{value:,.3f}"
+
+
 def short(value: float) -> str:
     """Three digits and a unit prefix: 416,520 is `417 k`."""
     for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):

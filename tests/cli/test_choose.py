@@ -96,9 +96,9 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
     write_three()
     limits = ["--min-accuracy", "0.85", "--max-latency", "3ms", "--max-bytes", "1000000"]
     assert lines(capsys, *limits) == [
-        "d_middle fp32: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3 ms, ONNX bytes <= 1,000,000; "
+        "d_middle fp32: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3.000 ms, ONNX bytes <= 1,000,000; "
         "validation accuracy 90.00 % (90 of 100), not shown on 100 images; MACs 2,000, ONNX bytes 30,000, "
-        "p90 latency 0.27 ms",
+        "p90 latency 0.270 ms",
         "  d_large fp32: keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
         "  d_small fp32: accuracy 80.00 % is below 85.00 %",
     ]
@@ -107,15 +107,15 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
 def test_by_latency_the_runner_up_loses_by_its_latency(capsys: pytest.CaptureFixture[str]) -> None:
     write_three()
     _, large, small = lines(capsys, "--by", "latency")
-    assert large == "  d_large fp32: keeps the limits with 99.00 %, but has 8x the p90 latency (2.16 ms)"
-    assert small == "  d_small fp32: keeps the limits with 80.00 %, but has 2x the p90 latency (0.54 ms)"
+    assert large == "  d_large fp32: keeps the limits with 99.00 %, but has 8x the p90 latency (2.160 ms)"
+    assert small == "  d_small fp32: keeps the limits with 80.00 %, but has 2x the p90 latency (0.540 ms)"
 
 
 @pytest.mark.parametrize(
     ("limit", "told"),
     [
         (("--min-accuracy", "0.995"), "accuracy 99.00 % is below 99.50 %"),
-        (("--max-latency", "2.1ms"), "p90 latency 2.16 ms is above 2.1 ms"),
+        (("--max-latency", "2.1ms"), "p90 latency 2.160 ms is above 2.100 ms"),
         (("--max-bytes", "9999"), "ONNX bytes 10,000 is above 9,999"),
         (("--max-macs", "7999"), "MACs 8,000 is above 7,999"),
         (("--max-params", "6999"), "parameters 7,000 is above 6,999"),
@@ -298,7 +298,7 @@ def test_files_of_lower_precision_are_candidates_with_their_own_figures(capsys: 
     first, other, refused = lines(capsys, "--min-accuracy", "93%", "--max-bytes", "13kB")
     assert first.startswith("d_a int8: fewest MACs with accuracy >= 93.00 %, ONNX bytes <= 13,000; ")
     assert "accuracy 94.00 % (94 of 100)" in first
-    assert "ONNX bytes 12,000, p90 latency 2.16 ms" in first
+    assert "ONNX bytes 12,000, p90 latency 2.160 ms" in first
     assert other == "  d_a fp32: ONNX bytes 50,000 is above 13,000"
     assert refused == "  d_a fp16: refused by export: no"
     assert main(["choose", "runs", "exports", "--max-bytes", "13kB", "--format", "json"]) == 0
@@ -360,7 +360,7 @@ def test_the_latency_that_counts_is_the_one_asked_for(capsys: pytest.CaptureFixt
     )
     paths = ("runs", "exports", "latency.json")
     for options, ms in (((), 1.08), (("--backend", "torch"), 4.32), (("--threads", "2"), 2.16)):
-        assert f"p90 latency {ms:.3g} ms" in lines(capsys, *options, "--by", "latency", paths=paths)[0]
+        assert f"p90 latency {ms:.3f} ms" in lines(capsys, *options, "--by", "latency", paths=paths)[0]
     told = fails(capsys, 2, *paths, "--backend", "torch", "--threads", "8", "--max-latency", "1ms")
     assert "no latency of torch with 8 thread(s) and one image; measured: onnxruntime with 1 thread(s)" in told
 
@@ -382,7 +382,7 @@ def test_an_accuracy_is_a_fraction_or_in_percent(accuracy: str, capsys: pytest.C
 def test_sizes_and_times_have_units(capsys: pytest.CaptureFixture[str]) -> None:
     write_three()
     answer = lines(capsys, "--max-bytes", "1MB", "--max-latency", "0.002s")[0]
-    assert "p90 latency <= 2 ms, ONNX bytes <= 1,000,000" in answer
+    assert "p90 latency <= 2.000 ms, ONNX bytes <= 1,000,000" in answer
 
 
 def test_the_latency_of_another_provider_counts_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,7 +390,7 @@ def test_the_latency_of_another_provider_counts_where_it_is_asked_for(capsys: py
     both = [measured(record, (SAMPLES * ms / 1e3).tolist(), provider=name) for name, ms in (("cpu", 1), ("cuda", 0.5))]
     write_latencies(*both)
     answer = lines(capsys, "--provider", "cuda", "--by", "latency", paths=("runs", "exports", "latency.json"))[0]
-    assert "p90 latency 0.54 ms" in answer
+    assert "p90 latency 0.540 ms" in answer
 
 
 @pytest.mark.parametrize("value", ["99", "-0.1", "1.01"])

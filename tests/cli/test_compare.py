@@ -202,16 +202,42 @@ def test_csv_has_every_batch_size_and_the_table_the_one_asked_for(
     assert "| 90.00 |" in printed
 
 
-@pytest.mark.parametrize("picture", [None, "elsewhere/picture", "elsewhere/picture.png"])
+@pytest.mark.parametrize("picture", ["elsewhere/picture", "elsewhere/picture.png"])
 def test_both_pictures_are_written_where_they_were_asked_for(
-    picture: str | None, record: RunRecord, capsys: pytest.CaptureFixture[str]
+    picture: str, record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(record, 0.9)
-    assert main(["compare", "runs", *(["--picture", picture] if picture else [])]) == 0
-    stem = "elsewhere/picture" if picture else "runs/compare"
-    assert f"{stem}.svg and {stem}.png" in capsys.readouterr().out.replace("\n", "")
-    assert Path(f"{stem}.svg").is_file()
-    assert Path(f"{stem}.png").is_file()
+    assert main(["compare", "runs", "--picture", picture]) == 0
+    assert "elsewhere/picture.svg and elsewhere/picture.png" in capsys.readouterr().out
+    assert Path("elsewhere/picture.svg").is_file()
+    assert Path("elsewhere/picture.png").is_file()
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "csv", "json"])
+def test_nothing_is_drawn_unless_asked_for(format: str, record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(record, 0.9)
+    before = sorted(Path().rglob("*"))
+    assert main(["compare", "runs", "--format", format]) == 0
+    assert "picture" not in capsys.readouterr().out
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_narrow_terminal_shows_the_figures_that_decide_and_names_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_all()
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["compare", *paths]) == 0
+    printed = capsys.readouterr().out
+    heading = next(line for line in printed.splitlines() if line.startswith("architecture"))
+    assert len(heading) <= 80
+    assert all(name in heading for name in ("accuracy, %", "95 % interval", "ONNX bytes", "onnxruntime, ms"))
+    assert "parameters" not in heading
+    assert "parameters" in next(line for line in printed.splitlines() if line.startswith("not shown: "))
+    assert main(["compare", *paths, "--columns", "all"]) == 0
+    printed = capsys.readouterr().out
+    assert "not shown" not in printed
+    assert all(name in printed for name in ("parameters", "MACs", "training, s"))
 
 
 def test_no_results_are_told(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -471,20 +497,20 @@ def test_one_seed_failures_and_mixed_datasets_are_told_below_the_table(capsys: p
     made.write_run(made.run_record(seed=1))
     made.write_run(made.run_record(seed=2))
     alone = notes(capsys, "runs")
-    assert not any(word in alone for word in ("this network", "over seeds", "failed", "do not compare"))
+    assert not any(word in alone for word in ("new images alone", "over seeds", "failed", "do not compare"))
     made.write_run(made.run_record(dataset="e"))
     made.write_failure("a", 3, "out of memory")
     made.write_failure("never", 1, "no disk")
     told = notes(capsys, "runs").splitlines()
-    assert "this network alone: one seed, so the interval is for new images alone; another training may differ" in told
+    assert "a: one seed, so the interval is for new images alone; another training may differ" in told
     assert "d, e: accuracies of different datasets do not compare; --dataset shows one" in told
     assert "failed: d_a, seed 3: out of memory" in told
     assert "failed: d_never, seed 1: no disk" in told
     only = notes(capsys, "runs", "--dataset", "d")
     assert "do not compare" not in only
-    assert "this network" not in only
+    assert "new images alone" not in only
     made.write_run(made.run_record(seed=4))
-    assert "over seeds alone: predictions are missing, so the interval says nothing of new images" in (
+    assert "a: predictions are missing, so the interval is over seeds alone and says nothing of new images" in (
         notes(capsys, "runs", "--dataset", "d").splitlines()
     )
 

@@ -86,12 +86,12 @@ def test_the_table_says_the_same(capsys: Capture) -> None:
 def test_two_networks_stand_side_by_side(capsys: Capture) -> None:
     assert main(["explain", "--compare", "lenet5,mlp_lenet"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    parameters = next(line for line in lines if "parameters" in line and "│" in line)
+    parameters = next(line for line in lines if line.startswith("parameters "))
     assert "62,006" in parameters
     assert "61,670" in parameters
     assert "0.995" in parameters
-    last = next(line for line in lines if line.startswith("│ 7 │"))
-    assert last.count(" - ") == 5, "the shorter network has no layer here"
+    last = next(line for line in lines if line.startswith("7 "))
+    assert last.split().count("-") == 5, "the shorter network has no layer here"
 
 
 def test_two_networks_are_two_documents(capsys: Capture) -> None:

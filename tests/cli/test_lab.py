@@ -78,7 +78,7 @@ def test_lessons_are_listed_in_the_order_of_the_course(capsys: Capture) -> None:
     assert all(row["summary"] for row in rows)
     assert main(["lab"]) == 0
     shown = capsys.readouterr().out
-    places = [shown.index(f"│ {name} ") for name in COURSE]
+    places = [shown.index(f"\n{name} ") for name in COURSE]
     assert places == sorted(places)
     assert shown.count("up to 2 min") == 2
 

@@ -27,6 +27,9 @@ def test_every_name_is_listed_in_every_format(what: str, capsys: pytest.CaptureF
     key, names = REGISTERED[what]
     expected = list(names)
     assert expected
+    if what == "architectures":
+        declared = {name: architecture[name].declared for name in expected}
+        expected.sort(key=lambda name: (declared[name]["macs"], declared[name]["params"]))
     assert main(["list", what, "--format", "json"]) == 0
     assert [row[key] for row in json.loads(capsys.readouterr().out)] == expected
     assert main(["list", what, "--format", "csv"]) == 0

@@ -236,8 +236,8 @@ def test_smaller_and_faster_ones_are_named_where_they_are_others() -> None:
     said = " ".join(found.sentences)
     assert found.name == "small"
     assert re.search(r"smallest is lean with 7 param", said)
-    assert re.search(r"fastest .* is large with 2 ms", said)
-    assert "4 ms" in [fact.value for fact in found.facts]
+    assert re.search(r"fastest .* is large with 2.000 ms", said)
+    assert "4.000 ms" in [fact.value for fact in found.facts]
 
 
 def test_every_dataset_has_its_answer_the_one_with_the_most_networks_first() -> None:

@@ -249,7 +249,7 @@ def test_what_cheap_means_is_a_known_word() -> None:
 def test_the_relaxed_limits_as_they_are_shown_are_kept() -> None:
     near = file("a", 98_466, 1_000, 100_000, percentiles=Percentiles(1.0, 1.2341, None))
     choice = choose_file([near], Limits(min_accuracy=0.99, max_latency_ms=1))
-    assert choice.relax == "accuracy from 99.00 % to 98.46 %; p90 latency from 1 ms to 1.24 ms"
+    assert choice.relax == "accuracy from 99.00 % to 98.46 %; p90 latency from 1.000 ms to 1.235 ms"
     assert choose_file([near], Limits(min_accuracy=0.9846, max_latency_ms=1.24)).chosen is near
     even = file("a", 474, 1_000, 500)
     assert choose_file([even], Limits(min_accuracy=0.98)).relax == "accuracy from 98.00 % to 94.80 %"
