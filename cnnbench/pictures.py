@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,14 +58,35 @@ def inline(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _save(figure: Figure, target: Path | io.BytesIO, format: str) -> None:
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element for a page: its text stays text, and no element has an id that nothing refers to."""
+    content = io.BytesIO()
+    _save(figure, content, "svg", text=True)
+    drawn = content.getvalue().decode()
+    drawn = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    drawn = re.sub(r"<!--.*?-->\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r'(width|height)="([0-9.]+)pt"', r'\1="\2"', drawn, count=2)
+    drawn = re.sub(r" font-family: [^;]*;", "", drawn)
+    used = set(re.findall(r"#([\w.]+)", drawn))
+    return re.sub(r' id="([\w.]+)"', lambda name: name[0] if name[1] in used else "", drawn)
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Draw text in scripts that matplotlib's font lacks, too: without a warning for each letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def _save(figure: Figure, target: Path | io.BytesIO, format: str, *, text: bool = False) -> None:
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # of a name with dollars
-    if figure.get_layout_engine() is not None:  # laid out once: each layout would move things a little further
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    with rc_context({"svg.hashsalt": "cnnbench"}):
+    for written in figure.findobj(Text):
+        written.set_parse_math(False)  # of a name with dollars
+    with rc_context({"svg.hashsalt": "cnnbench", "svg.fonttype": "none" if text else "path"}), any_script():
+        if figure.get_layout_engine() is not None:  # laid out once: each layout would move things a little further
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(target, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)

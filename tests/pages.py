@@ -191,10 +191,10 @@ def fit(seconds: float, right: int = 90) -> FitResult:
 
 
 SKETCH = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
-"""A picture, for tests that do not look at it; matplotlib takes half a second for one, Vega a tenth."""
+"""A picture, for tests that do not look at it; matplotlib takes up to half a second for one."""
 
 
-def sketch(figure: object, target: Path | io.BytesIO, format: str) -> None:
+def sketch(figure: object, target: Path | io.BytesIO, format: str, *, text: bool = False) -> None:
     """In place of `pictures._save`: write a sketch at once."""
     if isinstance(target, Path):
         target.write_text(SKETCH)

@@ -74,7 +74,8 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: Column) -> None:
 
     places = {"x": [x for _, x in labelled], "y": [_percent(row) for row, _ in labelled]}
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.6}
-    adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), iter_lim=STEPS, arrowprops=line)  # off discs and others
+    with pictures.any_script():  # off the discs, off each other
+        adjust_text(labels, **places, ax=axes, expand=(1.25, 2.2), iter_lim=STEPS, arrowprops=line)
 
 
 def _discs(axes: Axes, marks: Sequence[tuple[Row, float]], colour: str) -> None:

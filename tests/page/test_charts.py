@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
+import altair as alt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +15,13 @@ from pages import HOSTILE
 from cnnbench.architectures import architecture
 from cnnbench.page.charts import accuracy, base, behaviour
 from cnnbench.page.charts.base import Point
+from cnnbench.page.charts.still import FONT
 from cnnbench.page.section import Picture
 from cnnbench.tables import text
 
 NASTY = '</script><script>alert(1)</script>&"'
 errors = st.lists(st.floats(1e-5, 1), min_size=1, max_size=20)
+SVG = "{http://www.w3.org/2000/svg}"
 positive = st.floats(1e-3, 1e12)
 
 
@@ -33,7 +37,7 @@ def pareto(points: list[Point]) -> Picture:
 
 def texts(picture: Picture) -> list[str]:
     """What the still picture writes."""
-    return ["".join(node.itertext()) for node in ET.fromstring(picture.svg).iter("{http://www.w3.org/2000/svg}text")]
+    return ["".join(node.itertext()) for node in ET.fromstring(picture.svg).iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +194,42 @@ def test_right_answers_are_muted_and_only_mistakes_are_counted() -> None:
 def test_a_matrix_without_mistakes_is_drawn() -> None:
     cells = [{"name": "n", "true": "0", "predicted": "0", "count": 9, "share": 1.0, "percent": ""}]
     assert "9" not in texts(behaviour.confusion(cells, ["0"], title="", caption=""))
+
+
+def test_a_specification_keeps_to_the_schema_of_vega_lite() -> None:
+    """Charts are written without altair's validation."""
+    picture = pareto([point("a", 1e5, 0.05, low_error=0.06, high_error=0.04), point("b", 1e6, 0.01)])
+    alt.LayerChart.from_dict(json.loads(picture.spec))
+
+
+def mark(node: ET.Element) -> tuple[float, ...]:
+    return tuple(float(node.attrib[key]) for key in ("x", "y"))
+
+
+def test_the_still_picture_has_marks_where_its_axes_say_and_the_colours_of_the_page() -> None:
+    colours = base.palette(["a", "b"])
+    picture = accuracy.pareto(
+        [point("a", 1e5, 0.05), point("b", 1e6, 0.005)], colours, axis="MACs", title="", caption=""
+    )
+    drawn = ET.fromstring(picture.svg)
+    used = {
+        node.attrib["style"].split("fill: ")[1]: mark(node)
+        for node in drawn.iter(f"{SVG}use")
+        if "fill: #" in str(node.attrib)
+    }
+    (left, top), (right, bottom) = used[base.COLOURS[1].lower()], used[base.COLOURS[0].lower()]
+    assert left > right  # ten times the MACs
+    assert top < bottom  # a tenth of the error, which is higher on the page
+    labels = {"".join(node.itertext()): mark(node) for node in drawn.iter(f"{SVG}text")}
+    assert right == pytest.approx(labels["100k"][0], abs=0.1)
+    assert labels["95"][1] == pytest.approx(bottom, abs=FONT / 2)
+    assert "var(--grid)" in picture.svg
+    assert "#0" not in picture.svg.replace(base.COLOURS[0].lower(), "").replace("#000000", "")
+
+
+def test_names_in_a_still_picture_refer_to_it() -> None:
+    svg = pareto([point("a", 1e5, 0.05), point("b", 1e6, 0.01)]).svg
+    assert set(re.findall(r' id="(\w+)"', svg)) == set(re.findall(r"#([mp]\w+)[)\"]", svg))
 
 
 def test_the_same_chart_is_the_same_twice() -> None:

@@ -13,7 +13,6 @@ import builders as made
 import numpy as np
 import pytest
 import torch
-import vl_convert
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pages import (
@@ -38,6 +37,7 @@ from cnnbench.__main__ import main
 from cnnbench.analysis.crossed import accuracy_interval
 from cnnbench.datasets.choice import describe, open_choice
 from cnnbench.page.answer import recommend, within_reach
+from cnnbench.page.charts import base
 from cnnbench.page.material import Material
 from cnnbench.page.report import report_page
 from cnnbench.page.section import Answer, Fact
@@ -59,7 +59,7 @@ def page(world: Path) -> Report:
 @pytest.fixture(autouse=True)
 def _stills_are_drawn_on_the_page_of_everything_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """`test_charts.py` looks at others."""
-    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: SKETCH)
+    monkeypatch.setattr(base, "svg_of", lambda spec: SKETCH)
 
 
 def written(*paths: str, target: float | None = None) -> Report:

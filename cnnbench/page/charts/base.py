@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 
 from cnnbench import pictures
+from cnnbench.page.charts.still import svg_of
 from cnnbench.page.section import LegendEntry, Picture
 
 Point = Mapping[str, Any]
@@ -102,13 +104,10 @@ def picture(
     chart: alt.LayerChart | alt.FacetChart, *, title: str, caption: str, size: tuple[int, int] = SIZE
 ) -> Picture:
     """Finish a chart: its size in pixels with all labels, its look, its still picture."""
-    import vl_convert
-
     chart = chart.properties(width=size[0], height=size[1], autosize=alt.AutoSizeParams(type="fit", contains="padding"))
-    spec = {**chart.to_dict(), "config": CONFIG}
+    spec = {**chart.to_dict(validate=False), "config": CONFIG}
     text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    still = vl_convert.vegalite_to_svg(spec)
-    return Picture(f"{title}. {caption}", title, caption, svg=still, spec=text)
+    return Picture(f"{title}. {caption}", title, caption, svg=svg_of(spec), spec=text)
 
 
 # --- axes ---
@@ -179,7 +178,8 @@ def decades(low: float, high: float) -> list[float]:
 
 def chart_of(points: Sequence[Point]) -> alt.Chart:
     """A chart of these marks."""
-    return alt.Chart(alt.InlineData(values=list(points)))
+    with debug_mode(False):  # of thousands of points, altair's own validation would take seconds
+        return alt.Chart(alt.InlineData(values=list(points)))
 
 
 def tooltip(**fields: str) -> list[alt.Tooltip]:
