@@ -6,7 +6,7 @@ import collections.abc
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -162,3 +162,35 @@ def kinds_of(annotated: Any) -> dict[str, Any]:
         except NameError:  # imported for type checkers alone
             continue
     return kinds
+
+
+def near(word: str, accepted: Iterable[str]) -> list[str]:
+    """The accepted words nearest to one that is not, at most three; empty where none is near.
+
+    `lenet-5` is lenet5, and `resnet21` is nearest to the resnet with the next number.
+    """
+    import difflib  # only where something was mistyped
+
+    words = list(accepted)
+    plain = _letters(word)
+    same = [other for other in words if _letters(other) == plain]
+    stem, number = _numbered(plain)
+    family = [other for other in words if number is not None and _numbered(other)[0] == stem]
+
+    def distance(other: str) -> tuple[bool, int]:
+        its = _numbered(other)[1] or 0
+        return sorted(str(its)) != sorted(str(number)), abs(its - (number or 0))
+
+    closest = [other for other in sorted(family, key=distance) if _numbered(other)[1] is not None]
+    return same or closest[:1] or difflib.get_close_matches(word, words)
+
+
+def _letters(word: str) -> str:
+    return "".join(letter for letter in word.lower() if letter.isalnum())
+
+
+def _numbered(word: str) -> tuple[str, int | None]:
+    """A word without the number at its end, and the number."""
+    stem = word.rstrip("0123456789")
+    digits = word[len(stem) :]
+    return stem, int(digits) if digits and stem else None

@@ -11,7 +11,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, overload
 import msgspec
 from msgspec import Meta
 
-from cnnbench.arguments import shown
+from cnnbench.arguments import near, shown
 from cnnbench.types import CnnbenchError, Exit, check_name, first_line
 
 if TYPE_CHECKING:
@@ -270,12 +270,10 @@ class Registry:
         return iter(self.entries)
 
 
-def hint(word: str, accepted: list[str]) -> str:
+def hint(word: str, accepted: Sequence[str]) -> str:
     """A hint for a word that is not accepted: the nearest accepted ones if any is near, else all of them."""
-    import difflib  # only where something was mistyped
-
-    near = difflib.get_close_matches(word, accepted)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(accepted)}"
+    closest = near(word, accepted)
+    return f"did you mean {' or '.join(closest)}?" if closest else f"expected one of {', '.join(accepted)}"
 
 
 def _add(entries: dict[str, Entry], entry: Entry) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cnnbench.arguments import check_fields, checked, fits, several, shown, words
+from cnnbench.arguments import check_fields, checked, fits, near, several, shown, words
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -153,3 +153,19 @@ def test_fields_are_held_to_their_types_also_those_of_a_base() -> None:
         with pytest.raises(CnnbenchError) as refused:
             wrong()
         assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("lenet-5", ["lenet5"]),
+        ("LeNet5", ["lenet5"]),
+        ("resnet21", ["resnet20"]),
+        ("resnet81", ["resnet18"]),
+        ("resnet500", ["resnet152"]),
+        ("mpl", ["mlp"]),
+        ("transformer", []),
+    ],
+)
+def test_the_nearest_words_are_the_same_letters_the_next_number_or_a_slip(word: str, expected: list[str]) -> None:
+    assert near(word, ["lenet5", "mlp", "resnet18", "resnet20", "resnet32", "resnet152"]) == expected

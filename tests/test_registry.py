@@ -80,7 +80,7 @@ def test_what_this_package_builds_is_ours_and_other_libraries_networks_are_not()
 
 
 def test_an_unknown_name_is_a_usage_error_with_the_nearest_names() -> None:
-    with pytest.raises(CnnbenchError, match=r"unknown architecture 'resnet81': did you mean resnet18 or ") as refused:
+    with pytest.raises(CnnbenchError, match=r"unknown architecture 'resnet81': did you mean resnet18\?") as refused:
         architecture["resnet81"]
     assert refused.value.code == Exit.USAGE
 

@@ -22,8 +22,9 @@ from cnnbench.sweeps.plan import Planned, open_data, plan_run, state
 from cnnbench.sweeps.run import STOPPING, Outcome, stop
 from cnnbench.sweeps.warm import Start
 from cnnbench.tables.gather import Run
-from cnnbench.training.config import parse, task_flags
+from cnnbench.training.config import parse
 from cnnbench.training.folder import RunFolder
+from cnnbench.training.spelling import task_flags
 from cnnbench.types import Dataset
 
 START_SECONDS = 3.0

@@ -18,10 +18,11 @@ from cnnbench.architectures import architecture
 from cnnbench.datasets.choice import open_choice
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.registry import LocalEntry
-from cnnbench.training.config import parse, task_flags, task_name
+from cnnbench.training.config import parse, task_name
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.recorder import fit_state
+from cnnbench.training.spelling import task_flags
 from cnnbench.training.stored import open_checkpoint
 from cnnbench.types import CnnbenchError, Dataset
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 import msgspec
 
-from cnnbench import datasets, records, tasks
+from cnnbench import records, tasks
 from cnnbench.architectures import architecture
 from cnnbench.arguments import refusal, shown, words
 from cnnbench.datasets.choice import check_options, default_name
 from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
+from cnnbench.training.spelling import SHORT, Expanded, expand, suggestion
 from cnnbench.types import CnnbenchError, check_name
 
 if TYPE_CHECKING:
@@ -158,21 +159,24 @@ def configure(task: str | Path | None = None, /, **options: OptionValue) -> RunC
     """The configuration of a run, from Python.
 
     Args:
-        task: A task's name, `<dataset>_<architecture>` of registered ones, or a YAML file.
-        options: Values of flags by their last part, such as `arch="lenet5"`, `dataset="mnist5k"`, `max_epochs=2`,
-            `lr=0.1`; `seed` is the run's seed, `name` the data's, `task_name` the task's.
+        task: A task's name, an architecture (on mnist5k, or `dataset=`), `<dataset>_<architecture>` of registered ones,
+            a YAML file, or the folder of a run.
+        options: Values of flags by their last part, or by their short spelling with underscores, such as
+            `arch="lenet5"`, `dataset="mnist5k"`, `epochs=2`, `lr=0.1`; `seed` is the run's seed, `name` the data's,
+            `task_name` the task's.
 
     Raises:
         CnnbenchError: An option, a key of the file, or a value is not accepted, or no architecture is named (exit 2).
     """
     names = {flag.name.rpartition(".")[2]: flag.name for flag in reversed(run_flags())}
+    names |= {short.replace("-", "_"): flag for short, flag in SHORT.items() if flag in names.values()}
     names |= {flag.name: flag.name for flag in run_flags()} | {"seed": "seed_everything", "task_name": "task"}
     if not isinstance(task, str | Path | None):
         raise CnnbenchError(
             f"{shown(task)} is no task: expected its name, a YAML file or a configuration; a network of yours has a "
             "name once its builder is registered with @cnnbench.register_architecture"
         )
-    flags = [] if task is None else task_flags(str(task))
+    flags = [] if task is None else [str(task)]
     for key, value in options.items():
         if key not in names:
             raise CnnbenchError(f"unknown option {key!r}: {hint(key, sorted(names))}")
@@ -198,20 +202,6 @@ def _text(name: str, value: Any) -> str:
         raise CnnbenchError(refusal(name, value, kind=kind)) from None
 
 
-def task_flags(name: str) -> list[str]:
-    """The flags for a task's name or file, else for `<dataset>_<architecture>`, which needs no file.
-
-    Raises:
-        CnnbenchError: There is no such task (exit 2).
-    """
-    pairs = [(data, name.removeprefix(f"{data}_")) for data in datasets.dataset.entries if name.startswith(f"{data}_")]
-    if pairs and name not in tasks.names() and not Path(name).is_file():
-        known = [pair for pair in pairs if pair[1] in architecture.entries]
-        data, arch = max(known or pairs, key=lambda pair: len(pair[0]))  # mnist_rot before mnist
-        return [f"--data.dataset={data}", f"--model.arch={arch}"]
-    return [f"--config={tasks.find(name).resolve()}"]
-
-
 def parse_with(
     more: Sequence[Flag], arguments: Sequence[str], *, verb: str = "fit", description: str = "Train a network."
 ) -> tuple[RunConfig, dict[str, OptionValue]]:
@@ -224,11 +214,14 @@ def parse_with(
 
     parser = run_parser(more, verb=verb, description=description)
     flags = {flag.name: flag for flag in (*more, *run_flags())}
-    arguments = _with_task_files(arguments)
+    arguments = _with_task_files(written_out(more, arguments, verb=verb).flags)
     shows = any(argument.split("=")[0] in ("-h", "--help", "--print_config") for argument in arguments)
     given = [] if shows else list(_given(arguments, flags, verb))
     if not shows and "model.arch" not in {name for name, _ in given}:
-        raise CnnbenchError(f"{verb}: --model.arch is required (`cnnbench list` names the architectures)")
+        raise CnnbenchError(
+            f"{verb}: name an architecture, a task or a run, such as `cnnbench {verb} lenet5` "
+            "(`cnnbench list` names the architectures)"
+        )
     options = {name for name, value in given if value is not None}
     implied = ["--data.dataset=folder"] if "data.folder" in options and "data.dataset" not in options else []
     try:
@@ -243,6 +236,16 @@ def parse_with(
             "a whole number from 0 to 2**32 - 1"
         )
     return config, {flag.name.replace("-", "_"): values[flag.name.replace("-", "_")] for flag in more}
+
+
+def written_out(more: Sequence[Flag], arguments: Sequence[str], *, verb: str) -> Expanded:
+    """The arguments of a verb with short flags and bare names as the flags of a run; see `training.spelling`.
+
+    Raises:
+        CnnbenchError: A bare word names nothing (exit 2), or no run (exit 3).
+    """
+    switches = {flag.name: flag.switch for flag in (*more, *run_flags())}
+    return expand(arguments, switches, verb=verb)
 
 
 def flags_of(config: RunConfig) -> list[str]:
@@ -375,13 +378,11 @@ def _given(arguments: Sequence[str], flags: Mapping[str, Flag], verb: str) -> It
     while waiting:
         argument = waiting.pop(0)
         if not argument.startswith("--"):
-            raise CnnbenchError(
-                f"{verb}: {argument!r} is not a flag; expected --KEY VALUE (see `cnnbench {verb} --help`)"
-            )
+            raise CnnbenchError(f"{verb}: unknown option {argument} (see `cnnbench {verb} --help`)")
         name, equals, value = argument.removeprefix("--").partition("=")
         if name not in flags and name != "config":
             raise CnnbenchError(
-                f"{verb}: unknown option --{name}: {_nearest(name, {**flags, 'config': None, 'print_config': None})}"
+                f"{verb}: unknown option --{name}: {suggestion(name, [*flags, 'config', 'print_config'], verb=verb)}"
             )
         if name in flags and flags[name].switch:
             yield name, True
@@ -417,7 +418,7 @@ def _nearest(name: str, accepted: Mapping[str, Any]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, accepted, n=1)
-    return f"did you mean {near[0]}?" if near else "`--help` lists those accepted"
+    return f"did you mean {near[0]}?" if near else "`cnnbench fit --help-all` lists all options"
 
 
 def _refusal(

@@ -131,8 +131,8 @@ def test_two_runs_in_one_folder_are_refused() -> None:
     [
         ("mnist5k_linaer", [], "did you mean linear"),
         ("mnist5_linear", [], "did you mean mnist5k_linear"),
-        ("gone.yaml", [], "no config file or task 'gone.yaml'"),
-        ("mnist5k_linear", ["model.lrr=1"], "did you mean model.lr?"),
+        ("gone.yaml", [], "no file gone.yaml"),
+        ("mnist5k_linear", ["model.lrr=1"], "did you mean --model.lr?"),
         ("mnist5k_linear", ["model.lr"], "--override model.lr: expected KEY=VALUE"),
         ("mnist5k_linear", ["=1"], "expected KEY=VALUE"),
         ("mnist5k_linear", ["trainer.max_epochs=many"], "max_epochs"),

@@ -20,11 +20,11 @@ from cnnbench.training.config import (
     parse,
     portable,
     run_flags,
-    task_flags,
     task_name,
     trainer_options,
     whole_numbers_first,
 )
+from cnnbench.training.spelling import task_flags
 from cnnbench.types import CnnbenchError, Exit
 
 LENET = ["--model.arch", "lenet5"]
@@ -118,7 +118,7 @@ def test_flags_win_over_a_file_and_a_later_file_over_an_earlier_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model.lrr", "1"], "fit: unknown option --model.lrr: did you mean model.lr?"),
+        (["--model.lrr", "1"], "fit: unknown option --model.lrr: did you mean --model.lr?"),
         (["--model.lr", "fast"], "fit: model.lr is fast: expected a number"),
         (["--model.lr"], "fit: --model.lr needs a value (see `cnnbench fit --help`)"),
         (["--data.size", "3.5"], "fit: data.size is 3.5: expected a whole number"),
@@ -127,7 +127,7 @@ def test_flags_win_over_a_file_and_a_later_file_over_an_earlier_one() -> None:
         (["--trainer.precision", "8"], "expected one of auto, 32-true, "),
         (["--seed_everything", "-1"], "seed_everything is -1: a run is named by its seed, a whole number from 0 to"),
         (["--seed_everything", "4294967296"], "from 0 to 2**32 - 1"),
-        (["mnist5k_lenet5"], "fit: 'mnist5k_lenet5' is not a flag"),
+        (["mnist5k_lenet5", "mlp"], "fit: one name is expected, here are mnist5k_lenet5, mlp: `cnnbench sweep "),
         (["--config", "keys.yaml"], "fit: keys.yaml has an unknown key 'data.sizze': did you mean data.size?"),
         (["--config", "code.yaml"], "code.yaml has an unknown key 'model.class_path'"),
         (["--config", "value.yaml"], "data.size is [1]: expected a whole number"),
@@ -147,7 +147,7 @@ def test_what_is_not_accepted_is_refused_in_one_line(arguments: list[str], messa
 
 
 def test_an_architecture_must_be_named() -> None:
-    with pytest.raises(CnnbenchError, match=r"--model\.arch is required"):
+    with pytest.raises(CnnbenchError, match="name an architecture, a task or a run, such as `cnnbench fit lenet5`"):
         parse(["--data.dataset", "mnist5k"])
 
 
