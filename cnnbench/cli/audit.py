@@ -39,6 +39,10 @@ def audit(
         out: Write a page with thumbnails to this .html file.
         strict: Exit with 3 where an image is in several splits.
         format: How to print it.
+
+    Examples:
+        cnnbench audit FOLDER
+        cnnbench audit FOLDER --out audit.html
     """
     from cnnbench.audit.audit import audit_folder
 

@@ -63,6 +63,11 @@ def bench(
         out: The record to write, in pytest-benchmark's format; by default latency.json beside the first bundle.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print; gha is what github-action-benchmark reads as customSmallerIsBetter.
+
+    Examples:
+        cnnbench bench exports
+        cnnbench bench exports --batch 1,8,64 --backend torch,onnxruntime
+        cnnbench bench exports/new --against exports/old   # exit code 5 if slower
     """
     options = LatencyOptions(
         backends=backend,

@@ -49,6 +49,11 @@ def choose(
         provider: Of the latency that counts: cpu or cuda.
         threads: Of the latency that counts.
         format: How to print: text, or one JSON document with every figure.
+
+    Examples:
+        cnnbench choose runs exports --min-accuracy 98%
+        cnnbench choose runs exports --max-latency 2ms --max-bytes 1MB
+        cnnbench choose runs exports exports/latency.json --by latency
     """
     choice = api.choose(
         paths,

@@ -40,6 +40,10 @@ def classify(
         threshold: Say unknown below this probability of the likeliest class, 0 to 1; the card of a bundle offers one.
         precision: Which of a bundle's files: fp32, or fp16 or int8 where the bundle has them.
         format: How to print it where --out is not given.
+
+    Examples:
+        cnnbench classify exports/mnist5k_lenet5 FOLDER
+        cnnbench classify exports/mnist5k_lenet5 FOLDER --out classes.csv
     """
     from cnnbench.bundles.classify import classify as classify_files
 

@@ -23,6 +23,10 @@ def clean(
         folders: Of runs and bundles; by default runs and exports.
         remove: What to remove: images, downloads, checks, runs, leftovers, or several of them.
         format: text for people, json for one JSON document.
+
+    Examples:
+        cnnbench clean
+        cnnbench clean --remove images
     """
     if absent := [folder for folder in folders or [] if not Path(folder).is_dir()]:
         raise CnnbenchError(f"no folder {', '.join(absent)}: expected folders of runs and bundles")

@@ -21,6 +21,9 @@ def collect(paths: list[str], *, out: str = "results", format: Literal["text", "
         paths: Folders of runs and bundles, and latency files of `bench`.
         out: The folder; `compare`, `choose` and `report` read it like any other.
         format: text for people, json for one JSON document with the counts.
+
+    Examples:
+        cnnbench collect runs exports --out results
     """
     collected = collect_records(paths, out=Path(out))
     if format == "json":

@@ -67,7 +67,7 @@ def compare(
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
-        view: summary; seeds (every one); cost (of the network and its training);
+        view: Which table; summary; seeds (every one); cost (of the network and its training);
             classes (majority baseline, balanced accuracy, macro F1, lowest recall); mistakes (of the best seed,
             most confident first, with files: labels to review); robustness (shifts, calibration);
             pairs (which networks can be told apart);
@@ -81,6 +81,11 @@ def compare(
         out: Also write every figure to this .csv, .json, .parquet or .md file.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print the table: for people (table, markdown) or for programs (csv, json: every figure).
+
+    Examples:
+        cnnbench compare runs
+        cnnbench compare runs exports --view pairs
+        cnnbench compare runs --pair lenet5,mlp
     """
     _check_flags(
         "--baseline" if baseline else "--pair" if pair else f"--view {view}",

@@ -15,6 +15,9 @@ def doctor(*, format: Literal["text", "json"] = "text") -> int:
 
     Args:
         format: How to print the findings.
+
+    Examples:
+        cnnbench doctor
     """
     findings = diagnose()
     if format == "json":

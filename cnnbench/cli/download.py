@@ -17,6 +17,9 @@ def download(name: str, *, root: str | None = None, format: Literal["text", "jso
         name: Of the data set; `cnnbench list datasets` prints them.
         root: Folder to fetch it into; by default CNNBENCH_DATA, else the user's cache folder.
         format: text for people, json for one JSON document.
+
+    Examples:
+        cnnbench download mnist
     """
     got = download_dataset(name, root=root)
     if format == "json":

@@ -36,6 +36,11 @@ def explain(
         html: Write a self-contained page with pictures to this file.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print it.
+
+    Examples:
+        cnnbench explain resnet20
+        cnnbench explain resnet20 --html resnet20.html
+        cnnbench explain --compare lenet5,mlp --dataset mnist
     """
     names = _names(arch, compare)
     spec = _spec(dataset, size, classes)

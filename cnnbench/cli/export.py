@@ -18,20 +18,24 @@ Format = Literal["text", "json"]
 
 
 def export(
-    source: str,
+    source: str | None = None,
     *,
-    out: str | None = None,
+    arch: str | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
     precision: list[str] | None = None,
-    provider: list[str] | None = None,
-    input: Literal["uint8", "float"] = "uint8",
-    probabilities: Literal["softmax", "calibrated"] | None = None,
     max_accuracy_loss: Points = 0.2,
-    for_: Literal["triton", "safetensors"] | None = None,
-    root: str | None = None,
-    folder: str | None = None,
     dry_run: bool = False,
     size: str | None = None,
     classes: int | None = None,
+    out: str | None = None,
+    provider: list[str] | None = None,
+    input: Literal["uint8", "float"] = "uint8",
+    probabilities: Literal["softmax", "calibrated"] | None = None,
+    for_: Literal["triton", "safetensors"] | None = None,
+    runs_dir: str = "runs",
+    root: str | None = None,
+    folder: str | None = None,
     format: Format = "text",
 ) -> int:
     """Turn a run into a verified ONNX bundle: exports/<task>/.
@@ -41,8 +45,11 @@ def export(
     was. A file of lower precision that fails is refused with its reason, and the others are kept.
 
     Args:
-        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), or a checkpoint in one;
-            with --for triton also a bundle.
+        source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), a task or an
+            architecture, whose run is in --runs-dir, or a checkpoint; with --for triton also a bundle.
+        arch: The architecture of the run, in the place of SOURCE.
+        dataset: With an architecture, the data set of the run; by default mnist5k.
+        seed: With a task or an architecture, the seed of the run; by default the best seed on validation.
         out: Folder of the bundles, by default exports; with --for triton the model repository, with --for safetensors
             the file.
         precision: Files to make, as fp32,fp16,int8; fp32 is always made, and int8 is kept only if it is faster here.
@@ -59,19 +66,28 @@ def export(
         folder: Folder of your own images, if it is not the one the run used.
         dry_run: Only try whether an architecture exports: SOURCE is its name, its weights are untrained, and nothing
             is written.
+        runs_dir: Folder of the runs.
         size: With --dry-run, images of HEIGHTxWIDTHxCHANNELS; by default 32x32x3.
         classes: With --dry-run, the number of classes; by default 10.
         format: text for people, json for one JSON document: the manifest, the paths that --for wrote, or the figures of
             --dry-run.
+
+    Examples:
+        cnnbench export runs/mnist5k_lenet5/seed1
+        cnnbench export lenet5 --precision fp32,int8
+        cnnbench export resnet20 --dry-run --size 28x28x1
     """
     if dry_run:
         taken = {"--out": out, "--precision": precision, "--provider": provider, "--for": for_, "--root": root}
         changed = {"--probabilities": probabilities, "--input": None if input == "uint8" else input}
-        _refuse({**taken, "--folder": folder, **changed}, "--dry-run")
-        return _print_dry_run(source, ImageSpec.of(size, classes), format)
+        run = {"--dataset": dataset, "--seed": seed}
+        _refuse({**taken, "--folder": folder, **run, **changed}, "--dry-run")
+        return _print_dry_run(_architecture(source, arch), ImageSpec.of(size, classes), format)
     _refuse({"--size": size, "--classes": classes}, "a run, which knows its images")
     from cnnbench.bundles import bundle, quantise
+    from cnnbench.training.spelling import run_path
 
+    source = run_path(source, arch=arch, dataset=dataset, seed=seed, runs_dir=runs_dir)
     options = bundle.ExportOptions(
         precisions=quantise.with_fp32(precision or ["fp32"]),
         providers=tuple(dict.fromkeys(provider)) if provider else bundle.usable_providers(),
@@ -96,6 +112,13 @@ def _refuse(flags: Mapping[str, object], what: str) -> None:
     for flag, value in flags.items():
         if value is not None:
             raise CnnbenchError(f"{flag} does not apply to {what} (see `cnnbench export --help`)")
+
+
+def _architecture(source: str | None, arch: str | None) -> str:
+    """The architecture that --dry-run tries."""
+    if (source is None) == (arch is None):
+        raise CnnbenchError("--dry-run tries one architecture, such as `cnnbench export lenet5 --dry-run`")
+    return source or str(arch)
 
 
 def _print_dry_run(arch: str, spec: ImageSpec, format: Format) -> int:

@@ -50,6 +50,11 @@ def lab(
         html: Write a self-contained page of the lessons that were run to this file.
         out: Folder of the figures, <name>.svg and <name>.png.
         format: How to print it.
+
+    Examples:
+        cnnbench lab
+        cnnbench lab depth
+        cnnbench lab --all --html course.html
     """
     if name is not None and all:
         raise CnnbenchError("lab takes the name of a lesson or --all, not both")

@@ -5,46 +5,100 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from cnnbench.records.schema import RunConfig
+from cnnbench.cli.help import Option, Page, render
+from cnnbench.records.schema import DataConfig, RunConfig
 from cnnbench.training import config, process
+from cnnbench.types import Exit
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 Format = Literal["text", "json"]
+METAVARS = {"runs-dir": "FOLDER", "checkpoint": "PATH"}
 
 RUNS_DIR = config.Flag("runs-dir", str, "runs", "Folder of the runs.")
 FORMAT = config.Flag("format", Format, "text", "How to print the result.")
 CHECKPOINT = config.Flag(
     "ckpt_path", str | None, None, "Checkpoint: a file, a run folder, best or last; by default the run's best."
 )
-SCORING = (RUNS_DIR, CHECKPOINT, FORMAT)
+SCORING = (CHECKPOINT, RUNS_DIR, FORMAT)
 
-VERBS: dict[str, tuple[str, tuple[config.Flag, ...]]] = {
-    # verb: (what its help says, its own flags)
-    "fit": (
+
+@dataclass(frozen=True)
+class Verb:
+    """What is its own of one of the four verbs."""
+
+    purpose: str
+    examples: tuple[str, ...]
+    flags: tuple[config.Flag, ...]
+    options: tuple[str, ...]
+    """The short flags in its short help, besides its own."""
+
+
+NAMES = ("arch", "dataset", "folder")
+VERBS: dict[str, Verb] = {
+    "fit": Verb(
         "Train a network on the training images; writes <runs-dir>/<task>/seed<k>/.",
         (
+            "cnnbench fit lenet5                       # on mnist5k, which is included",
+            "cnnbench fit resnet20 --dataset cifar10 --download --epochs 30",
+            "cnnbench fit lenet5 --folder FOLDER       # your own images",
+            "cnnbench fit runs/mnist5k_lenet5/seed1    # resume a run that was stopped",
+        ),
+        (
+            config.Flag("test", bool, False, "Then score the best checkpoint on every test image, once.", switch=True),
             RUNS_DIR,
             config.Flag("overwrite", bool, False, "Replace an earlier run of the same task and seed.", switch=True),
             config.Flag("ckpt_path", str | None, None, "Checkpoint of this run to resume from; last is the newest."),
-            config.Flag("test", bool, False, "Then score the best checkpoint on every test image, once.", switch=True),
             config.Flag(
                 "skip-checks", bool, False, "Do not try a network of others before its first epoch.", switch=True
             ),
             FORMAT,
         ),
+        (*NAMES, "epochs", "lr", "batch-size", "seed", "weight-decay", "train-images", "precision", "devices"),
     ),
-    "validate": ("Score the run's best checkpoint, or --ckpt_path, on the validation images.", SCORING),
-    "test": ("Score the run's best checkpoint, or --ckpt_path, on every test image, once.", SCORING),
-    "predict": (
-        "Write the predictions of the run's best checkpoint, or of --ckpt_path, for every test image.",
+    "validate": Verb(
+        "Score a run's best checkpoint, or --checkpoint, on the validation images.",
+        ("cnnbench validate runs/mnist5k_lenet5/seed1", "cnnbench validate lenet5 --seed 2"),
         SCORING,
+        (*NAMES, "seed"),
     ),
+    "test": Verb(
+        "Score a run's best checkpoint, or --checkpoint, on every test image, once.",
+        (
+            "cnnbench test runs/mnist5k_lenet5/seed1",
+            "cnnbench test lenet5 --dataset mnist --seed 2",
+            "cnnbench test runs/mnist5k_lenet5/seed1 --checkpoint last",
+        ),
+        SCORING,
+        (*NAMES, "seed"),
+    ),
+    "predict": Verb(
+        "Write the predictions of a run's best checkpoint, or of --checkpoint, for every test image.",
+        ("cnnbench predict runs/mnist5k_lenet5/seed1",),
+        SCORING,
+        (*NAMES, "seed"),
+    ),
+}
+
+SHOWN: dict[str, tuple[str, str, str]] = {
+    # short flag: (what stands for its value, what it is, its default); what Lightning and torch know is not asked
+    "arch": ("NAME", "Architecture, where no task or run is named; `cnnbench list` names them.", ""),
+    "dataset": ("NAME", "Data set; `cnnbench list datasets` names them.", DataConfig().dataset),
+    "folder": ("FOLDER", "Your own images, in the place of --dataset; see `cnnbench audit --help`.", ""),
+    "epochs": ("N", "Passes over the training images, by default the task's.", ""),
+    "lr": ("X", "Peak learning rate, by default the task's.", ""),
+    "batch-size": ("N", "Images per training step, by default the task's.", ""),
+    "seed": ("N", "Seed of the run, which names its folder.", "1"),
+    "weight-decay": ("X", "L2 penalty on the weights.", ""),
+    "train-images": ("N", "Train on this many of the training images.", ""),
+    "precision": ("NAME", "auto, 32-true, bf16-mixed, ...", "auto"),
+    "devices": ("N", "GPUs, or processes on the CPU.", "auto"),
 }
 
 
@@ -70,16 +124,40 @@ def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, Options]:
         CnnbenchError: A flag, a key of a YAML file, or a value is not accepted (exit 2).
     """
     process.prepare()
-    sys.argv[1:] = [verb, *arguments]  # what DDP starts its other processes with
-    description, flags = VERBS[verb]
-    configured, values = config.parse_with(flags, arguments, verb=verb, description=description)
+    if {"-h", "--help"} & {*arguments}:
+        print(render(help_page(verb)), end="")
+        sys.exit(Exit.OK)
+    description, flags = VERBS[verb].purpose, VERBS[verb].flags
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
+    expanded = config.written_out(flags, arguments, verb=verb)
+    if expanded.said:
+        print(expanded.said, file=sys.stderr)
+    sys.argv[1:] = [verb, *expanded.flags]  # what DDP starts its other processes with
+    configured, values = config.parse_with(flags, expanded.flags, verb=verb, description=description)
     return configured, msgspec.convert(values, Options)
 
 
 def parser(verb: str) -> ArgumentParser:
     """The parser of one of the four verbs, without running anything: for shell completion."""
-    description, flags = VERBS[verb]
-    return config.run_parser(flags, verb=verb, description=description)
+    return config.run_parser(VERBS[verb].flags, verb=verb, description=VERBS[verb].purpose)
+
+
+def help_page(verb: str) -> Page:
+    """The short help of one of the four verbs, without importing torch."""
+    shown = VERBS[verb]
+    options = [Option(f"--{name} {SHOWN[name][0]}", SHOWN[name][1], SHOWN[name][2]) for name in shown.options]
+    for flag in shown.flags:
+        name = "checkpoint" if flag.name == "ckpt_path" else flag.name
+        value = "" if flag.switch else " {text,json}" if flag is FORMAT else f" {METAVARS.get(name, 'NAME')}"
+        options.append(Option(f"--{name}{value}", flag.help, "" if flag.switch else str(flag.default or "")))
+    return Page(
+        usage=f"cnnbench {verb} [NAME] [options]",
+        purpose=shown.purpose,
+        examples=shown.examples,
+        arguments=[Option("NAME", "An architecture, a task, a YAML file, or a run: its folder or checkpoint.")],
+        options=options,
+        more=f"all options of the recipe, the data and Lightning's Trainer: cnnbench {verb} --help-all",
+    )
 
 
 def show(text: str, *, document: object, format: Format) -> None:

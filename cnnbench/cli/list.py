@@ -29,6 +29,11 @@ def list_(
         classes: Count it for this many classes; by default 10.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print it.
+
+    Examples:
+        cnnbench list
+        cnnbench list datasets
+        cnnbench list --size 28x28x1
     """
     counted = size is not None or classes is not None
     if counted and what != "architectures":

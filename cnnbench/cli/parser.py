@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from inspect import BoundArguments, Parameter, signature
 from itertools import pairwise
@@ -18,9 +19,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from cnnbench.cli.help import Option, Page, render
 from cnnbench.cli.units import Unit
 from cnnbench.registry import hint
-from cnnbench.types import CnnbenchError
+from cnnbench.types import CnnbenchError, Exit
 
 Verb: TypeAlias = Callable[..., int]
 
@@ -28,7 +30,8 @@ RENAMED: dict[tuple[str, str], str] = {
     # (verb, or "" for every verb, and the old spelling): the new one
     ("", "--json"): "--format json",
     ("", "--runs_dir"): "--runs-dir",
-    ("", "--print_completion"): "--print-completion bash|zsh|tcsh",
+    ("", "--print_completion"): "cnnbench completion bash",
+    ("", "--print-completion"): "cnnbench completion bash",
     ("sweep", "--engine"): "--executor",
     ("sweep", "--engine-options"): "--executor-options KEY=VALUE, repeated",
     ("export", "--variants"): "--precision",
@@ -67,29 +70,30 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> BoundArguments:
             (exit 2).
         SystemExit: `--help` was printed.
     """
-    known = ["--help", *(_flag(parameter.name) for parameter in _split(function)[1])]
+    known = ["--help", "--help-all", *(_flag(parameter.name) for parameter in _split(function)[1])]
     check_flags(verb, arguments, known=known)
     _check_lists(verb, arguments, function)
     parser = parser_of(verb, function)
-    usage = parser.format_usage().removeprefix("usage: ").strip()
-    parser.usage = usage.replace("%", "%%")  # intermixed parsing would take its percent signs for formats
+    parser.usage = parser.page().usage  # what intermixed parsing would make takes percent signs for formats
     try:
         values = parser.parse_intermixed_args(arguments)  # flags may stand between paths
     except argparse.ArgumentError as error:
-        raise _refusal(verb, f"{error.argument_name}: {error.message}") from None
+        raise _refusal(verb, _plain(str(error.argument_name), error.message, parser)) from None
     given = {name: value for name, value in vars(values).items() if value not in (None, [])}
     return signature(function).bind(**given)
 
 
-def parser_of(verb: str, function: Verb) -> argparse.ArgumentParser:
+def parser_of(verb: str, function: Verb) -> VerbParser:
     """The parser of a verb, for its help and for completion."""
     import docstring_parser
 
     doc = docstring_parser.parse(function.__doc__ or "")
-    parser = _Parser(
+    parser = VerbParser(
         verb=verb,
         prog=f"cnnbench {verb}".rstrip(),
         description="\n\n".join(filter(None, (doc.short_description, doc.long_description))),
+        examples=[line for example in doc.examples for line in (example.description or "").splitlines()],
+        add_help=False,
         argument_default=argparse.SUPPRESS,
         exit_on_error=False,
         allow_abbrev=False,
@@ -103,6 +107,8 @@ def parser_of(verb: str, function: Verb) -> argparse.ArgumentParser:
     for parameter in flags:
         options = _options(parameter, _kind(hints[parameter.name]), described.get(parameter.name, ""))
         parser.add_argument(_flag(parameter.name), **options)
+    parser.add_argument("-h", "--help", action=_Help, help="Show this help.")
+    parser.add_argument("--help-all", action=_Help, help="Describe every option in full.")
     return parser
 
 
@@ -161,23 +167,98 @@ def _refuse_unknown(verb: str, flag: str, accepted: list[str]) -> None:
     if new:
         raise _refusal(verb, f"{flag} is now {new}")
     if accepted:
-        raise _refusal(verb, f"unknown option {flag}: {hint(flag, accepted)}")
+        from cnnbench.training.spelling import GUESSES, suggestion
+
+        short = GUESSES.get(flag.rpartition(".")[2].replace("_", "-"), flag.rpartition(".")[2].replace("_", "-"))
+        if verb == "sweep" and "." in flag and f"--{short}" in accepted:
+            raise _refusal(verb, f"unknown option {flag}: did you mean --{short}?")
+        if verb == "sweep" and "." in flag:
+            raise _refusal(verb, f"unknown option {flag}: write --override {flag.removeprefix('--')}=VALUE")
+        known = [name.removeprefix("--") for name in accepted]
+        raise _refusal(verb, f"unknown option {flag}: {suggestion(flag.removeprefix('--'), known, verb=verb)}")
 
 
-class _Parser(argparse.ArgumentParser):
+MISSING = "the following arguments are required: "
+"""How argparse begins to say that something is missing; its words are replaced by plain ones."""
+LEFT_OVER = "unrecognized arguments: "
+
+
+def _plain(flag: str, message: str, parser: argparse.ArgumentParser) -> str:
+    """The refusal of a flag's value, in plain words."""
+    if message.startswith("expected one argument"):
+        (action,) = [action for action in parser._actions if flag in action.option_strings]
+        unit = isinstance(action.metavar, str) and action.metavar[:1].isdigit()
+        return f"{flag} needs a value{f', such as {action.metavar}' if unit else ''}"
+    if message.startswith("ignored explicit argument"):
+        return f"{flag} takes no value"
+    return f"{flag}: {message}"
+
+
+class VerbParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line with exit code 2."""
 
-    def __init__(self, *, verb: str = "", **options: Any) -> None:
+    def __init__(self, *, verb: str = "", examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(**options)
         self.verb = verb
+        self.examples = examples
+
+    def page(self) -> Page:
+        """What the help says."""
+        positionals = [action for action in self._actions if not action.option_strings]
+        words = [action.dest.upper() + " ..." * (action.nargs in ("+", "*")) for action in positionals]
+        optional = [
+            word if action.nargs in (None, "+") else f"[{word.removesuffix(' ...')}]" + " ..." * word.endswith("...")
+            for word, action in zip(words, positionals, strict=True)
+        ]
+        return Page(
+            usage=self.usage or " ".join([self.prog, *optional, "[options]"]),
+            purpose=self.description or "",
+            examples=self.examples,
+            arguments=[Option(action.dest.upper(), action.help or "") for action in positionals],
+            options=[_option(flag) for flag in self._actions if flag.option_strings and not isinstance(flag, _Help)],
+            more=f"in full: {self.prog} --help-all",
+        )
+
+    def format_help(self) -> str:
+        return render(self.page())
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(LEFT_OVER):
+            words = message.removeprefix(LEFT_OVER)
+            raise _refusal(self.verb, f"{words!r} is {'one word' if ' ' not in words else 'words'} too many")
+        if message.startswith(MISSING):
+            name = message.removeprefix(MISSING).partition(", ")[0]
+            name = name if name.startswith("-") else name.upper()
+            raise _refusal(self.verb, f"{name} is missing{self._example()}")
         raise _refusal(self.verb, message)
+
+    def _example(self) -> str:
+        return f", such as `{self.examples[0].partition('  #')[0]}`" if self.examples else ""
+
+
+class _Help(argparse.Action):
+    """Prints the help, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
+        print(render(parser.page(), full=option_string == "--help-all"), end="")
+        sys.exit(Exit.OK)
+
+
+def _option(action: argparse.Action) -> Option:
+    """A flag with what stands for its value."""
+    value = f"{{{','.join(action.choices)}}}" if action.choices else action.metavar or action.dest.rstrip("_").upper()
+    names = ", ".join(action.option_strings)
+    text, _, default = (action.help or "").replace("%%", "%").partition(" (default: ")
+    return Option(names if action.nargs == 0 else f"{names} {value}", text, default.rstrip(")"))
 
 
 def _refusal(verb: str, message: str) -> CnnbenchError:
     command = f"cnnbench {verb}".rstrip()
-    return CnnbenchError(f"{verb}: {message} (see `{command} --help`)".removeprefix(": "))
+    see = "" if "`cnnbench " in message else f" (see `{command} --help`)"
+    return CnnbenchError(f"{verb}: {message}{see}".removeprefix(": "))
 
 
 def _kind(annotation: Any) -> Kind:
@@ -242,6 +323,18 @@ def _number(text: str) -> float:
     return value
 
 
+METAVARS = {
+    **dict.fromkeys(("root", "folder", "runs_dir"), "FOLDER"),
+    **dict.fromkeys(("out", "html", "picture"), "PATH"),
+    **dict.fromkeys(("baseline", "against"), "PATH"),
+    **dict.fromkeys(("arch", "dataset", "backend", "precision", "provider", "scenario", "remove", "pair"), "NAME"),
+    **dict.fromkeys(("override", "executor_options"), "KEY=VALUE"),
+    "compare": "NAME",
+    "size": "HxWxC",
+    "split": "PERCENT",
+}
+"""What stands for the value of a flag in the help, where its type does not say."""
+
 PLAIN: dict[Any, Callable[[str], Any]] = {str: str, int: _whole, float: _number, Path: Path}
 
 
@@ -253,7 +346,8 @@ def _options(parameter: Parameter, kind: Kind, description: str) -> dict[str, An
     options: dict[str, Any] = {"help": description.replace("%", "%%"), "dest": parameter.name}
     if kind.switch:
         return options | {"action": "store_true"}
-    options |= {"metavar": kind.metavar, "required": default is Parameter.empty}
+    metavar = kind.metavar or (METAVARS.get(parameter.name) if not kind.choices else None)
+    options |= {"metavar": metavar and metavar + ",..." * kind.several, "required": default is Parameter.empty}
     if kind.several:
         return options | {"type": _reported(_items(kind.read)), "action": "extend"}
     return options | {"type": _reported(kind.read), "choices": kind.choices or None}

@@ -32,6 +32,10 @@ def report(
         root: Folder of the downloaded datasets, for the pictures of mistakes.
         folder: Folder of your own images, likewise.
         format: text for people, json for one JSON document.
+
+    Examples:
+        cnnbench report runs exports
+        cnnbench report runs exports --out report.html
     """
     if target_accuracy is not None and not 0 < target_accuracy < 1:
         raise CnnbenchError(f"--target-accuracy {target_accuracy:g}: expected more than 0 % and less than 100 %")

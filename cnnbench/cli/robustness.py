@@ -24,16 +24,23 @@ def robustness(
     """Shift test images by up to four pixels and score runs at every shift; writes robustness.json beside each.
 
     Args:
-        runs: Folders of tested runs, or folders below which they are; the best checkpoint of each is scored.
+        runs: Folders of tested runs, or folders below which they are, or tasks and architectures, whose runs are in
+            the folder runs; the best checkpoint of each is scored.
         images: How many test images to shift, evenly from the first to the last: they may be sorted by class.
         root: Folder of the downloaded datasets, if the data has moved.
         folder: Folder of your own images, if the data has moved.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
+
+    Examples:
+        cnnbench robustness runs
+        cnnbench robustness runs/mnist5k_lenet5/seed1 --images 500
     """
     from cnnbench.bench.robustness import find_tested_runs, measure_robustness, stored_robustness
+    from cnnbench.training.spelling import run_path
 
+    paths = [run_path(name, arch=None, dataset=None, seed=None, runs_dir="runs") for name in runs]
     rows = []
-    for run in find_tested_runs(runs):
+    for run in find_tested_runs(paths):
         record = stored_robustness(run, images=images)
         if record:
             print(f"kept: {run} was measured before, the same checkpoint on as many images", file=sys.stderr)

@@ -51,6 +51,10 @@ def ship(
         executor: Where runs are done: this machine, an existing Ray cluster, or Slurm (through submitit).
         executor_options: KEY=VALUE; see `cnnbench sweep --help`.
         format: How to print: text, or decision.json.
+
+    Examples:
+        cnnbench ship FOLDER --budget 30m
+        cnnbench ship --dataset mnist5k --min-accuracy 98% --max-bytes 400kB
     """
     began = time.monotonic()  # before the imports, which take seconds
     from cnnbench.shipping.ship import ship as ship_images

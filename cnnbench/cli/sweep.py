@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.cli.table import Format, render
@@ -44,6 +45,11 @@ def sweep(
     dataset: list[str] | None = None,
     arch: list[str] | None = None,
     seeds: int = 3,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    folder: str | None = None,
+    dry_run: bool = False,
     train_images: list[int] | None = None,
     override: list[str] | None = None,
     runs_dir: str = "runs",
@@ -52,17 +58,20 @@ def sweep(
     executor_options: list[str] | None = None,
     format: Format = "table",
     overwrite: bool = False,
-    dry_run: bool = False,
 ) -> int:
     """Train and test every task with every seed. Run it again to resume.
 
     Failed runs are listed with the reason; the exit code is then 7.
 
     Args:
-        tasks: Task names or files; or give --dataset and --arch.
-        dataset: Datasets; with --arch, every pair is a task.
-        arch: Architectures.
+        tasks: Architectures, task names or task files.
+        dataset: Data sets, each with every architecture, by default mnist5k.
+        arch: Architectures, in the place of TASKS.
         seeds: Number of seeds: 1, 2, ...
+        epochs: Passes over the training images, for every run; by default the task's.
+        lr: Peak learning rate, for every run; by default the task's.
+        batch_size: Images per training step, for every run; by default the task's.
+        folder: Your own images, in the place of --dataset.
         train_images: Also vary the number of training images, with the number of optimizer steps held constant.
         override: A flag of `fit` for every run, KEY=VALUE, such as trainer.max_epochs=5. Repeat it for several.
         runs_dir: Folder of the runs; for several machines one that all of them see.
@@ -72,8 +81,15 @@ def sweep(
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
         overwrite: Replace runs of another configuration, data or code; each is kept until its replacement is trained.
         dry_run: Print what there is to do, with an estimate of time and disk space, and stop.
+
+    Examples:
+        cnnbench sweep lenet5 mlp
+        cnnbench sweep lenet5 mlp --dataset mnist --seeds 5 --dry-run
+        cnnbench sweep lenet5 --epochs 3 --lr 0.1
     """
-    names = _names(tasks, dataset or [], arch or [])
+    names = _names(tasks, dataset or [], arch or [], folder)
+    settings = {"trainer.max_epochs": epochs, "model.lr": lr, "data.batch_size": batch_size, "data.folder": folder}
+    overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
 
     from cnnbench.sweeps.executors import parse_options
     from cnnbench.sweeps.plan import plan
@@ -83,7 +99,7 @@ def sweep(
     planned = plan(
         names,
         seeds=seeds,
-        overrides=override or [],
+        overrides=[*overrides, *(override or [])],
         train_images=train_images or [],
         runs_dir=runs_dir,
         overwrite=overwrite,
@@ -96,13 +112,18 @@ def sweep(
     return _print_outcomes(outcomes, format)
 
 
-def _names(tasks: list[str], datasets: list[str], archs: list[str]) -> list[str]:
-    """The tasks by name, or every dataset with every architecture."""
-    if bool(datasets) != bool(archs) or bool(tasks) == bool(datasets):
-        raise CnnbenchError(
-            "sweep: name tasks, or give --dataset and --arch, such as --dataset mnist --arch mlp,lenet5"
-        )
-    return tasks or [f"{dataset}_{arch}" for dataset in datasets for arch in archs]
+def _names(tasks: list[str], datasets: list[str], archs: list[str], folder: str | None) -> list[str]:
+    """The tasks by name: every architecture on every data set, or on a folder of images; else as they are named."""
+    if tasks and archs:
+        raise CnnbenchError(f"sweep: name architectures once: {' '.join(tasks)} and --arch {','.join(archs)} are given")
+    if datasets and folder is not None:
+        raise CnnbenchError("sweep: --dataset and --folder both say which images: give one")
+    if not tasks and not archs:
+        example = f"`cnnbench sweep lenet5 mlp --dataset {datasets[0] if datasets else 'mnist'}`"
+        raise CnnbenchError(f"sweep: name architectures or tasks, such as {example}")
+    tasks = [name for task in tasks for name in ([task] if Path(task).is_file() else task.split(","))]
+    places = ["folder"] if folder is not None else datasets
+    return [f"{place}_{name}" for place in places for name in tasks or archs] or tasks or archs
 
 
 def _print_plan(entries: Sequence[Entry], jobs: int, format: Format) -> None:

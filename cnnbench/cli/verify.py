@@ -37,6 +37,10 @@ def verify(
         folder: Folder of your own images, for --rescore.
         timeout: Seconds that all of it may take: 900 by default, 4 hours with --rescore.
         format: text for people, json for one JSON document.
+
+    Examples:
+        cnnbench verify exports/mnist5k_lenet5
+        cnnbench verify exports/mnist5k_lenet5 --rescore
     """
     from cnnbench.bundles.verify import verify_bundle
     from cnnbench.runtime import openvino_session

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import accept
 
 import cnnbench
-from cnnbench.cli import front, lightning, parser
-from cnnbench.training import config
 from cnnbench.types import CnnbenchError
 
 ROOT = Path(cnnbench.__file__).parents[1]
@@ -33,23 +31,6 @@ def commands(text: str) -> Iterator[str]:
         verb, _, arguments = line.removeprefix("cnnbench ").partition(" ")
         if line.startswith("cnnbench ") and (arguments or verb.startswith("-")):
             yield f"{verb} {arguments}".strip()
-
-
-def accept(command: str) -> None:
-    """Parse a command line. Raises CnnbenchError where it is refused."""
-    words = shlex.split(command.split(" > ")[0], comments=True)
-    if words[0].startswith("-"):
-        parser.parse("", front.cnnbench, arguments=words)
-        return
-    verb, *arguments = [word for word in words if word != "--print_config"]  # it prints, and exits
-    if arguments == ["--help"]:
-        return
-    entry = front.entry(verb)
-    parser.check_flags(verb, arguments)
-    if entry.__name__ == "main":
-        config.parse_with(lightning.VERBS[verb][1], arguments, verb=verb)
-    else:
-        parser.parse(verb, entry, arguments=arguments)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

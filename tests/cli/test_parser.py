@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from commands import accept
 
-from cnnbench.cli import front
+from cnnbench.__main__ import main
+from cnnbench.cli import front, lightning
+from cnnbench.cli.help import SCREEN
 from cnnbench.cli.parser import RENAMED, Verb, check_flags, parse, parser_of
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.types import CnnbenchError, Exit
@@ -147,7 +151,7 @@ def test_a_positional_with_a_default_may_be_left_out(function: Verb, line: str, 
         ("a --lr nan", "ship: --lr: 'nan' is not a number: expected one such as 0.5"),
         ("a --by latencie", "ship: --by: 'latencie' is unknown: did you mean latency?"),
         ("a --by x", "ship: --by: 'x' is unknown: expected one of macs, latency"),
-        ("a --seeds", "ship: --seeds: expected one argument"),
+        ("a --seeds", "ship: --seeds needs a value"),
         ("a --min-acuracy 1", "ship: unknown option --min-acuracy: did you mean --min-accuracy?"),
         ("a --dry_run", "ship: --dry_run is now --dry-run"),
         ("a --max_bytes=1", "ship: --max_bytes is now --max-bytes"),
@@ -160,7 +164,7 @@ def test_a_positional_with_a_default_may_be_left_out(function: Verb, line: str, 
         ("a --batch=1,8 64", "ship: '64' after --batch 1,8 is no file or folder: "),
         ("a --override x=1 y=2", "ship: 'y=2' after --override x=1 is no file or folder: "),
         ("--override x a", "ship: 'a' after --override x is no file or folder: "),
-        ("a --dry-run=yes", "ship: --dry-run: "),
+        ("a --dry-run=yes", "ship: --dry-run takes no value"),
         ("", "ship: "),
     ],
 )
@@ -168,14 +172,14 @@ def test_a_mistake_is_one_line_with_what_is_accepted(line: str, message: str) ->
     with pytest.raises(CnnbenchError) as refused:
         shipped(line)
     assert str(refused.value).startswith(message)
-    assert str(refused.value).endswith(" (see `cnnbench ship --help`)")
+    assert "`cnnbench ship --help" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert refused.value.code == Exit.USAGE
 
 
 def test_a_missing_argument_is_named() -> None:
-    for arguments, name in ((["a"], "--target"), (["--target", "b"], "source")):
-        with pytest.raises(CnnbenchError, match=f"required: {name}"):
+    for arguments, name in ((["a"], "--target"), (["--target", "b"], "SOURCE")):
+        with pytest.raises(CnnbenchError, match=f"{name} is missing"):
             parse("export", export, arguments=arguments)
 
 
@@ -183,17 +187,21 @@ def test_a_flag_that_exists_is_not_refused_for_a_renamed_one_of_its_name() -> No
     assert parse("export", export, arguments=["a", "--target", "b"]).arguments == {"source": "a", "target": "b"}
 
 
-def test_help_is_the_docstring_with_choices_units_and_defaults() -> None:
-    shown = " ".join(parser_of("ship", ship).format_help().split())
+def test_help_is_the_docstring_with_choices_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("ship", ship, arguments=["--help-all"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
     for text in (
+        "usage: cnnbench ship PATHS ... [options]",
         "Ship a network; 100% of it. More of it.",
         "--min-accuracy 98% Least test accuracy.",
         "--max-bytes 1MB Most bytes. (default: 1000000B)",
         "--by {macs,latency} What cheap means. (default: macs)",
-        "--override OVERRIDE Flags of `fit`, 100%.",
+        "--override KEY=VALUE,... Flags of `fit`, 100%.",
         "--seeds N Number of seeds. (default: 3)",
         "--dry-run Only print what would be done.",
-        "paths Folders.",
+        "PATHS Folders.",
     ):
         assert text in shown
 
@@ -237,8 +245,26 @@ def test_every_verb_has_a_form_on_the_command_line(verb: str) -> None:
         assert parser_of(verb, function).format_help()
 
 
-def test_help_with_a_percent_sign_in_a_unit_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse("ship", ship, arguments=["--help"])
-    assert ended.value.code == 0
-    assert "[--min-accuracy 98%]" in " ".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("verb", list(front.verbs()))
+def test_help_is_one_screen_with_examples(
+    verb: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([verb, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN + 1
+    assert max(map(len, lines)) < columns
+    assert "examples:" in lines
+    for line in lines[lines.index("examples:") + 1 : lines.index("", lines.index("examples:"))]:
+        assert line.startswith(f"  cnnbench {verb}")
+        accept(line.removeprefix("  cnnbench "))
+
+
+@pytest.mark.parametrize("verb", [verb for verb in front.verbs() if verb not in lightning.VERBS])
+def test_the_short_help_names_every_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for parameter in signature(front.entry(verb)).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"--{parameter.name.rstrip('_').replace('_', '-')}" in shown

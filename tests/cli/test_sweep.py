@@ -179,9 +179,9 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "name tasks, or give --dataset and --arch"),
-        (["mnist5k_linear", "--dataset", "mnist5k", "--arch", "mlp"], 2, "name tasks, or give --dataset and --arch"),
-        (["--dataset", "mnist5k"], 2, "name tasks, or give --dataset and --arch"),
+        ([], 2, "name architectures or tasks, such as `cnnbench sweep lenet5 mlp --dataset mnist`"),
+        (["mnist5k_linear", "--dataset", "mnist5k", "--arch", "mlp"], 2, "name architectures once"),
+        (["--dataset", "mnist5k"], 2, "such as `cnnbench sweep lenet5 mlp --dataset mnist5k`"),
         (["mnist5k_linear", "--seeds", "0"], 2, "--seeds 0"),
         (["mnist5k_linear", "--jobs", "0"], 2, "--jobs 0"),
         (["mnist5k_linear", "--executor", "abacus"], 2, "'abacus' is unknown: expected"),
@@ -189,7 +189,7 @@ def test_pairs_of_datasets_and_architectures_with_fewer_images(swept: Sweep) -> 
         (["mnist5k_linear", "--executor-options", "num_cpus=2"], 2, "runs on this machine take --jobs"),
         (["mnist5k_linaer"], 2, "did you mean linear"),
         (["--dataset", "mnist5k", "--arch", "linear,resnet81"], 2, "did you mean resnet18"),
-        (["mnist5k_linear", "--override", "model.lrr=1"], 2, "did you mean model.lr?"),
+        (["mnist5k_linear", "--override", "model.lrr=1"], 2, "did you mean --model.lr?"),
         (["mnist5k_linear", "--train-images", "many"], 2, "'many' is not a whole number"),
         (["mnist5k_linear", "--train-images", "100,"], 2, "has an empty item"),
         (["mnist5k_linear", "--train-images", "100,0"], 2, "--train-images 0: expected at least 1"),
