@@ -38,6 +38,7 @@ from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.precision import resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
+from cnnbench.training.room import RequireRoom
 from cnnbench.training.schedule import require_validation
 from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.training.stored import open_checkpoint
@@ -365,7 +366,7 @@ def _trainer(
     if fitting:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if bar else EpochLines())
     if fitting and not options.get("fast_dev_run"):
-        callbacks.append(BestAndLast(folder))
+        callbacks += [RequireRoom(folder), BestAndLast(folder)]
         parent, name = folder.path.parent, folder.path.name
         ours = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
     try:
