@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-import io
 import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cnnbench.cli import front
+from cnnbench.cli import front, streams
 from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, one_line, printable
 
 
@@ -23,10 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminate)
-    if sys.stdout and sys.stdout is sys.__stdout__:
-        sys.stdout = _forgiving(sys.stdout)
-    if sys.stderr and sys.stderr is sys.__stderr__:  # what is trained is worth more than what is said of it
-        sys.stderr = _forgiving(sys.stderr)
+    threading.excepthook, hook = _thread_failed, threading.excepthook
+    streams.settle()
     # torchmetrics imports it where it is installed, and it tells where it would have kept its cache of fonts
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
@@ -52,12 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
         return (
             _no_room(error, debug)
+            or _no_home(error, debug)
             or _too_little_memory(error, debug)
             or _unreadable_package(error, debug)
             or _unexpected(error, debug)
         )
     finally:
         signal.signal(signal.SIGTERM, before)
+        threading.excepthook = hook
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -74,31 +74,6 @@ def _dispatch(arguments: list[str]) -> int:
         return entry(words)
     parsed = parser.parse(verb, entry, arguments=words)
     return entry(*parsed.args, **parsed.kwargs)
-
-
-class _Pipe(io.FileIO):
-    """An output whose reader may stop, as `head` does: what it did not read is dropped.
-
-    The verb goes on: what it does besides printing is done, and its exit code, which may be a verdict, is right.
-    """
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data) or 0
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            return len(data)
-
-
-def _forgiving(stream: Any) -> io.TextIOWrapper:
-    raw = _Pipe(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(
-        raw if stream.write_through else io.BufferedWriter(raw),
-        encoding=stream.encoding,
-        errors=stream.errors,
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
-    )
 
 
 def _terminate(*_: Any) -> NoReturn:
@@ -131,15 +106,42 @@ def _too_little_memory(error: Exception, debug: bool) -> int:
 
 
 def _no_room(error: Exception, debug: bool) -> int:
-    """Say that nothing more can be written, to stdout or a temporary folder; else 0."""
-    code = getattr(error, "errno", None) if isinstance(error, OSError) else None
-    if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+    """Say that nothing more can be written, to a file, a temporary folder or stdout; else 0."""
+    from tempfile import gettempdir
+
+    from cnnbench.records import no_room
+
+    if code := no_room(error):
         with suppress(OSError):  # what is left of stdout would fail again when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(f"cannot write: {os.strerror(code)}", Exit.USAGE, debug)
-    if code == errno.ENOENT and "No usable temporary directory" in str(error):
+        place = getattr(error, "filename", None) or _full_temporary_folder(gettempdir())
+        temporary = place == gettempdir()
+        message = f"cannot write{f' {place}' * bool(place)}: {os.strerror(code)}"
+        advice = "; temporary files lie there: set TMPDIR to another folder" * temporary
+        return _fail(message + advice, Exit.ENVIRONMENT if temporary else Exit.USAGE, debug)
+    if getattr(error, "errno", None) == errno.ENOENT and "No usable temporary directory" in str(error):
         return _fail("there is no temporary folder that can be written: set TMPDIR to one", Exit.ENVIRONMENT, debug)
     return Exit.OK
+
+
+def _full_temporary_folder(folder: str) -> str:
+    """The temporary folder where it is full, else nothing."""
+    from shutil import disk_usage
+
+    return folder if disk_usage(folder).free < 2**16 else ""
+
+
+def _no_home(error: Exception, debug: bool) -> int:
+    """Say that a library wants a folder of the user, who has none; else 0."""
+    if not isinstance(error, RuntimeError) or "home directory" not in str(error):
+        return Exit.OK
+    return _fail("there is no home folder: set HOME to one that can be written", Exit.ENVIRONMENT, debug)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """Say nothing of a full disk: TensorBoard's thread raises, and its caller raises the same once more."""
+    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno == errno.ENOSPC):
+        threading.__excepthook__(failed)
 
 
 def _unreadable_package(error: Exception, debug: bool) -> int:

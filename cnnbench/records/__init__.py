@@ -2,6 +2,27 @@
 
 from msgspec.structs import replace
 
-from cnnbench.records.io import read, read_bytes, read_json, replacing, replacing_folder, sha256, write
+from cnnbench.records.io import (
+    no_room,
+    read,
+    read_bytes,
+    read_json,
+    replacing,
+    replacing_folder,
+    require_writable,
+    sha256,
+    write,
+)
 
-__all__ = ["read", "read_bytes", "read_json", "replace", "replacing", "replacing_folder", "sha256", "write"]
+__all__ = [
+    "no_room",
+    "read",
+    "read_bytes",
+    "read_json",
+    "replace",
+    "replacing",
+    "replacing_folder",
+    "require_writable",
+    "sha256",
+    "write",
+]

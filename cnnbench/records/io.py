@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -31,6 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         CnnbenchError: The folder cannot be written, or `path` is one (exit 2).
+        OSError: There is no room, in this folder or in that of temporary files: its `filename` says which.
     """
     if path.is_dir():
         raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
@@ -42,9 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        with naming_what_is_full(path):
+            yield partial
+            with partial.open("rb+") as file:  # Windows flushes only what may be written
+                os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)  # mkstemp makes files private
@@ -59,6 +62,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         CnnbenchError: The place cannot be written (exit 2).
+        OSError: As `replacing`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +71,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
     try:
         partial = workplace / "new"
-        partial.mkdir()
-        yield partial
+        with naming_what_is_full(path):
+            partial.mkdir()
+            yield partial
         if path.exists():
             path.rename(workplace / "old")
         partial.rename(path)
@@ -76,6 +81,52 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if (workplace / "old").exists() and not path.exists():  # failed or interrupted between the two renames
             (workplace / "old").rename(path)
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def naming_what_is_full(path: Path) -> Iterator[None]:
+    """Give the error of a full disk the name of `path`, or of the temporary folder where that has less room.
+
+    Raises:
+        OSError: The disk is full; without this its `filename` would be None.
+    """
+    try:
+        yield
+    except OSError as error:
+        code = no_room(error)
+        if not code:
+            raise
+        folders = {path.parent: str(path), Path(tempfile.gettempdir()): tempfile.gettempdir()}
+        fullest = min(folders, key=lambda folder: shutil.disk_usage(folder).free)
+        raise OSError(code, os.strerror(code), folders[fullest]) from error
+
+
+def no_room(error: BaseException) -> int:
+    """The number of the system's error where one says that nothing more can be written, else 0."""
+    if not isinstance(error, OSError):
+        return 0
+    if _SHORT_WRITE.fullmatch(str(error)):  # numpy's, which has no number
+        return errno.ENOSPC
+    return error.errno if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else 0
+
+
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place that cannot be written, before what is written there is computed.
+
+    Raises:
+        CnnbenchError: See `replacing`.
+    """
+    if path.is_dir():
+        raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
+    existing = next(folder for folder in (path.parent, *path.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
 
 
 def sha256(path: Path) -> str:
