@@ -23,7 +23,7 @@ from cnnbench.records.schema import DataRecord
 from cnnbench.training.data import Batch, ImageData
 from cnnbench.training.schedule import batches_per_epoch
 from cnnbench.training.sources import built_from, check_unchanged
-from cnnbench.training.stored import CHECKPOINT_SCHEMA, open_checkpoint, our_part
+from cnnbench.training.stored import CHECKPOINT_SCHEMA, check_room, open_checkpoint, our_part
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2015 (arXiv:1512.00567), section 7
@@ -326,6 +326,8 @@ class Classifier(LightningModule):
         if "built_from" in saved:  # not in those of networks of ours, nor in older ones
             check_unchanged(self.arch, saved["built_from"])
         spec = ImageSpec(**saved["spec"])
+        if self.spec is None:
+            check_room(checkpoint["state_dict"], arch=self.arch, spec=spec)
         self.build(spec, data=msgspec.convert(saved["data"], DataRecord), class_names=tuple(saved["class_names"]))
         assert self.spec is not None
         if (spec, tuple(saved["class_names"])) != (self.spec, self.class_names):

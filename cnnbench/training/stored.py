@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
-from cnnbench.types import CnnbenchError, Exit
+from cnnbench.architectures import build
+from cnnbench.records.schema import DataRecord, Part
+from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
+
+class NetworkPart(Part, frozen=True, kw_only=True):
+    """What rebuilding the network needs, under "cnnbench" in a checkpoint; buffers that it holds are tensors."""
+
+    arch: str
+    spec: ImageSpec
+    class_names: tuple[str, ...]
+    data: DataRecord
+    built_from: dict[str, str] = msgspec.field(default_factory=dict)
+    weight_of_class: tuple[float, ...] | None = None
+
+
+ROOM = 2**28
+"""Weights of a network that is built whatever a checkpoint holds; torch says then which are missing."""
 CHECKPOINT_SCHEMA = "cnnbench.checkpoint/1"
 
 
@@ -59,14 +78,9 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
         CnnbenchError: It is missing, damaged (even by one byte) or not written by cnnbench (exit 3).
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            damaged = archive.testzip()  # torch.load does not look at the checksums: a flipped byte would pass
-        if damaged:
-            raise CnnbenchError(f"checkpoint {path} is damaged: {damaged} does not match its checksum", Exit.DATA)
-        if len({*names}) < len(names):  # one reader takes the first, another the last
-            raise CnnbenchError(f"checkpoint {path} holds two entries of one name", Exit.DATA)
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        with warnings.catch_warnings(action="ignore"):  # of sparse tensors, which are refused below
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CnnbenchError(
             f"no checkpoint at {path}: run `fit` with the same config first, or give another --ckpt_path", Exit.DATA
@@ -77,7 +91,33 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
         reason = str(error).strip().split("\n")[0]
         raise CnnbenchError(f"checkpoint {path} cannot be read: {reason}", Exit.DATA) from None
     our_part(checkpoint, what=f"checkpoint {path}")
+    weights = checkpoint.get("state_dict")
+    if not _are_tensors(weights) or any(type(checkpoint.get(key)) is not int for key in ("epoch", "global_step")):
+        raise CnnbenchError(f"checkpoint {path} has no weights, or no epoch: it is damaged", Exit.DATA)
     return StoredCheckpoint(path, checkpoint)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what torch does not write, by the directory of the archive first: a bomb is not unpacked.
+
+    Raises:
+        CnnbenchError: It is damaged or hostile (exit 3).
+        OSError, zipfile.BadZipFile, ...: It cannot be read.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CnnbenchError(f"checkpoint {path} cannot be read: it is not a file", Exit.DATA)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        packed = next((entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
+        claimed, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        if packed or claimed > size:
+            what = f"{packed.filename} is compressed" if packed else f"it claims {claimed:,} bytes in {size:,}"
+            raise CnnbenchError(f"checkpoint {path} was not written by cnnbench: {what}", Exit.DATA)
+        damaged = archive.testzip()  # torch.load does not look at the checksums: a flipped byte would pass
+    if damaged:
+        raise CnnbenchError(f"checkpoint {path} is damaged: {damaged} does not match its checksum", Exit.DATA)
+    if len({entry.filename for entry in entries}) < len(entries):  # one reader takes the first, another the last
+        raise CnnbenchError(f"checkpoint {path} holds two entries of one name", Exit.DATA)
 
 
 def our_part(checkpoint: object, *, what: str = "the checkpoint") -> dict[str, Any]:
@@ -97,4 +137,39 @@ def our_part(checkpoint: object, *, what: str = "the checkpoint") -> dict[str, A
         raise CnnbenchError(
             f"{what} has schema {ours.get('schema')!r}; this version reads {CHECKPOINT_SCHEMA!r}", Exit.DATA
         )
+    if not _are_tensors(ours.get("buffers", {})):
+        raise CnnbenchError(f"{what} has buffers that are no tensors", Exit.DATA)
+    try:
+        network = msgspec.convert(ours, NetworkPart)
+    except (msgspec.ValidationError, CnnbenchError, RecursionError) as error:
+        raise CnnbenchError(f"{what} does not say which network it is of: {error}", Exit.DATA) from None
+    if len(network.class_names) != network.spec.num_classes:
+        raise CnnbenchError(
+            f"{what} has {len(network.class_names)} names for {network.spec.num_classes} classes", Exit.DATA
+        )
     return ours
+
+
+def _are_tensors(named: object) -> bool:
+    """Whether it is tensors by name, each with its values in memory: none is sparse or without a device."""
+    return isinstance(named, dict) and all(
+        isinstance(each, torch.Tensor) and each.layout == torch.strided and each.device.type != "meta"
+        for each in named.values()
+    )
+
+
+def check_room(weights: Mapping[str, torch.Tensor], *, arch: str, spec: ImageSpec) -> None:
+    """Refuse to build a network that needs far more memory than the checkpoint holds weights.
+
+    Raises:
+        CnnbenchError: The weights are of a smaller network (exit 3).
+    """
+    with torch.device("meta"):
+        needed = sum(parameter.numel() for parameter in build(arch, spec).parameters())
+    storages = [each.untyped_storage() for each in weights.values()]
+    held = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    if needed > held + ROOM:
+        raise CnnbenchError(
+            f"the checkpoint does not hold the weights of {arch} for {spec}: {held:,} bytes for {needed:,} weights",
+            Exit.DATA,
+        )
