@@ -1,4 +1,5 @@
-# Every target makes .venv with pip if it is missing or older than pyproject.toml, and goes on.
+# Every target makes .venv with pip if it is missing or older than pyproject.toml, and goes on. LOCKED=1 installs the
+# versions and hashes of requirements-lock.txt, as CI does; without it the newest that pyproject.toml admits.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ FOUR := demo/runs demo/exports demo/latency.json
 
 unexport PYTHONDONTWRITEBYTECODE  # pytest keeps the tests that it has compiled, which saves ten seconds per process
 
-.PHONY: demo test test-all quick check clean
+.PHONY: demo test test-all quick check lock clean
 
 demo: .venv/ready  ## ship a network for 5,000 real digits in three minutes; then four of them compared in every way, and a page of it all
 	@rm -rf demo
@@ -50,6 +51,10 @@ check: .venv/ready  ## what pre-commit and CI run: format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+lock:  ## renew requirements-lock.txt, for every platform: needs uv (pip install uv); UPGRADE=1 takes the newest releases
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  $(if $(UPGRADE),--upgrade) --custom-compile-command "make lock" --quiet --output-file requirements-lock.txt
+
 clean:  ## everything that a target here made
 	rm -rf .venv .venv-oldest demo build dist .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -57,7 +62,12 @@ clean:  ## everything that a target here made
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnbench needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+endif
 	@touch $@
 
 .venv-oldest/ready: tests/oldest.txt | .venv/ready  ## numpy, Pillow and the oldest ONNX Runtime that bundles are tested on
