@@ -68,7 +68,7 @@ class Flag:
 
 
 TRAINER_FLAGS = (
-    Flag("trainer.accelerator", str, "auto", "cpu, gpu, or auto.", TRAINER),
+    Flag("trainer.accelerator", str, "auto", "cpu, gpu, or auto: a CUDA device, else the CPU.", TRAINER),
     Flag("trainer.strategy", str, "auto", "ddp and the like, or auto.", TRAINER),
     Flag("trainer.max_epochs", int, 10, "Passes over the training images.", TRAINER),
     Flag(

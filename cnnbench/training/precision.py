@@ -1,4 +1,4 @@
-"""The precision of training where the user leaves it open: bfloat16 where the hardware has it."""
+"""Device and precision of training where the user leaves them open: CUDA, and bfloat16, where the hardware has them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ class ResolvedPrecision:
 
     name: str
     reason: str
+
+
+def resolve_accelerator(accelerator: str) -> str:
+    """What Lightning is asked for: `auto` is a CUDA device or the CPU.
+
+    Lightning's own `auto` would also take Apple's GPU, on which nothing of ours was run.
+
+    Args:
+        accelerator: The value of --trainer.accelerator.
+    """
+    import torch  # not before `process.prepare`
+
+    return "cpu" if accelerator == "auto" and not torch.cuda.is_available() else accelerator
 
 
 def resolve_precision(precision: str, accelerator: str) -> ResolvedPrecision:

@@ -35,7 +35,7 @@ from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
-from cnnbench.training.precision import resolve_precision
+from cnnbench.training.precision import resolve_accelerator, resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
 from cnnbench.training.room import RequireRoom
@@ -332,6 +332,7 @@ def _open(
     seed_everything(config.seed_everything, workers=True)
     classifier, data = Classifier(**msgspec.to_builtins(config.model)), data or ImageData(config.data)
     options = trainer_options(config)
+    options["accelerator"] = resolve_accelerator(str(options["accelerator"]))
     precision = resolve_precision(str(options["precision"]), str(options["accelerator"]))
     recorder = Recorder(
         folder,
