@@ -19,10 +19,11 @@ from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, one_line, printable
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code. A mistake of the user is one line on stderr, never a traceback."""
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = _handle_signals()
     threading.excepthook, hook = _thread_failed, threading.excepthook
     streams.settle()
     # torchmetrics imports it where it is installed, and it tells where it would have kept its cache of fonts
@@ -56,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             or _unexpected(error, debug)
         )
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if own_process and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            before.pop(signal.SIGINT, None)  # interrupted: one more Ctrl-C while Python ends would be a traceback
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
         threading.excepthook = hook
 
 
@@ -76,8 +80,28 @@ def _dispatch(arguments: list[str]) -> int:
     return entry(*parsed.args, **parsed.kwargs)
 
 
-def _terminate(*_: Any) -> NoReturn:
-    sys.exit(Exit.TERMINATED)
+def _handle_signals() -> dict[int, Any]:
+    """Let signals that ask a verb to end raise, so that it cleans up; returns the handlers before.
+
+    One that is ignored stays so, as nohup wants.
+    """
+    handlers = {signal.SIGINT: _interrupt, signal.SIGTERM: _terminate}
+    handlers |= {getattr(signal, name): _terminate for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)}
+    return {
+        signum: signal.signal(signum, handler)
+        for signum, handler in handlers.items()
+        if signal.getsignal(signum) != signal.SIG_IGN
+    }
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    """Ctrl-C; what follows it within moments is no second wish, and would interrupt what the first one cleans up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _terminate(signum: int, _: object) -> NoReturn:
+    sys.exit(128 + signum)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

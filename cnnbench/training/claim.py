@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from types import TracebackType
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -50,14 +48,11 @@ class FolderClaim:
         self.run, self.overwrite, self.resuming, self.discards = run, overwrite, resuming, discards
         self.created = False
         """Whether this process created the folder, and may remove it again."""
-        self.earlier_metrics: Path | None = None
-        """Where the metrics of the interrupted run are now."""
 
     def __enter__(self) -> FolderClaim:
         """Raises CnnbenchError: the folder holds another run, or cannot be written (exit 2)."""
         try:
             self._claim()
-            self._keep_metrics()
         except BaseException:
             self._give_back()
             raise
@@ -84,7 +79,7 @@ class FolderClaim:
                 pass
         except OSError as error:
             raise CnnbenchError(f"cannot write to {path}: {error.strerror}; choose another --runs-dir") from None
-        for partial in path.glob(".*.ckpt"):  # of a process that was killed while it wrote one
+        for partial in path.glob(".*-*"):  # of a process that was killed while it wrote a file
             partial.unlink()
 
     def _set_aside(self) -> None:
@@ -105,18 +100,8 @@ class FolderClaim:
             )
 
     @rank_zero_only
-    def _keep_metrics(self) -> None:
-        """Rename the metrics of an interrupted run to metrics.1.csv, ...: Lightning would start that file anew."""
-        metrics = self.run.metrics
-        if metrics.exists():
-            names = (metrics.with_suffix(f".{number}.csv") for number in itertools.count(1))
-            self.earlier_metrics = metrics.rename(next(name for name in names if not name.exists()))
-
-    @rank_zero_only
     def _give_back(self) -> None:
         """After a failed `fit`: remove what is of no use, and put an earlier run back in its place."""
-        if self.earlier_metrics and not self.run.metrics.exists():
-            self.earlier_metrics.rename(self.run.metrics)
         if self.created and not self.run.last.exists():  # with last.ckpt there, the new run can be resumed
             shutil.rmtree(self.run.path, ignore_errors=True)
             if self.run.replaced.exists():

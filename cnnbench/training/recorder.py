@@ -36,7 +36,7 @@ from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.predictions import logits_sha256, write_predictions
 from cnnbench.training.resources import Meter
-from cnnbench.training.stored import StoredCheckpoint, open_checkpoint
+from cnnbench.training.stored import StoredCheckpoint, newest, open_checkpoint
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -137,12 +137,12 @@ def finish(run: RunFolder) -> RunRecord | None:
     """
     if run.result.is_file() or not run.best.is_file() or not run.last.is_file():
         return None
-    checkpoint = open_checkpoint(run.last)
+    checkpoint = open_checkpoint(newest(run))
     if not checkpoint.has_finished:
         return None
     record = fit_record(
         fit_state(checkpoint),
-        load_classifier(run.last),
+        load_classifier(checkpoint.path),
         epochs=checkpoint.epoch + 1,
         steps=checkpoint.steps,
     )

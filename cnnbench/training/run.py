@@ -5,10 +5,9 @@ Under several processes each calls the same function; what a record or a file ne
 
 from __future__ import annotations
 
-import logging
 import os
+import signal
 import sys
-import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import torch
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench import datasets, records
@@ -29,7 +26,6 @@ from cnnbench.arguments import checked
 from cnnbench.datasets.choice import require_same
 from cnnbench.records.schema import DataRecord, NetworkChecks, RunConfig, RunRecord
 from cnnbench.training.announce import announce, warn_of_loss
-from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.claim import FolderClaim, exclusive, remove_replaced
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
@@ -38,10 +34,11 @@ from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.precision import resolve_accelerator, resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.recorder import Recorder, finish
-from cnnbench.training.room import RequireRoom
 from cnnbench.training.schedule import require_validation
 from cnnbench.training.start import Start, decide, passed_on
-from cnnbench.training.stored import open_checkpoint
+from cnnbench.training.stopping import Stopped, StopSignals
+from cnnbench.training.stored import newest, open_checkpoint
+from cnnbench.training.trainer import build_trainer, quiet
 from cnnbench.types import CnnbenchError, Exit
 
 if TYPE_CHECKING:
@@ -57,18 +54,6 @@ class ValidationResult(msgspec.Struct, frozen=True):
     accuracy: float
     loss: float
     images: int
-
-
-class EpochLines(Callback):
-    """One line per epoch on stderr, where a progress bar cannot be drawn."""
-
-    @rank_zero_only
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shown = "  ".join(
-            f"{name} {metrics[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy") if name in metrics
-        )
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}", file=sys.stderr)
 
 
 @dataclass
@@ -91,6 +76,17 @@ class _Session:
         if verb == "predict":
             options["return_predictions"] = False  # the recorder gathers them; Lightning would hold them once more
         getattr(self.trainer, verb)(self.classifier, datamodule=self.data, **options)
+
+    def train(self, checkpoint: Path | None) -> None:
+        """Fit; a signal that waited for the end of a step, or of training, then does what it does elsewhere."""
+        try:
+            self.run("fit", checkpoint)
+        except Stopped as stopped:
+            signal.raise_signal(stopped.signum)
+            raise KeyboardInterrupt from None  # where nothing handles the signal
+        for stop in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(stop, StopSignals) and stop.received:
+                signal.raise_signal(stop.received)
 
 
 @checked
@@ -126,7 +122,7 @@ def fit(
         CnnbenchError: The configuration, the data or the folder cannot be used; training diverged.
     """
     folder = _checked_folder(config, runs_dir)
-    checkpoint = _checkpoint(str(resume), folder) if resume else None
+    checkpoint = _to_resume(str(resume), folder) if resume else None
     if checkpoint:
         _check_same_architecture(checkpoint, config)
         if checkpoint.parent.resolve() != folder.path.resolve():
@@ -157,13 +153,13 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     folder = session.folder
     if start.finishes:
         _finish(session)
-        session.trainer.loggers = []  # which would begin metrics.csv anew
+        session.trainer.loggers = []  # nothing is trained
         return
     resuming = start.checkpoint is not None
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
         announce(session.data)
-        session.run("fit", Path(start.checkpoint) if start.checkpoint else None)
+        session.train(Path(start.checkpoint) if start.checkpoint else None)
     if session.recorder.record:
         warn_of_loss(session.recorder.record)
 
@@ -172,7 +168,7 @@ def _keep_validation(session: _Session, run: RunFolder) -> None:
     """Keep what the best checkpoint of a run answers for the validation images, on which choices are made."""
     recorder, trainer = session.recorder, session.trainer
     recorder.run, recorder.checkpoint, recorder.keeps_validation = run, run.best, True
-    loggers, trainer.loggers = trainer.loggers, []  # metrics.csv has the passes of training alone
+    loggers, trainer.loggers = trainer.loggers, []  # they have the passes of training alone
     session.run("validate", run.best)
     trainer.loggers, recorder.keeps_validation = loggers, False
 
@@ -291,6 +287,19 @@ def _checkpoint(name: str, folder: RunFolder) -> Path:
     return known[name] if name in known else find(name) if Path(name).is_dir() else Path(name)
 
 
+def _to_resume(name: str, folder: RunFolder) -> Path:
+    """The checkpoint to resume from; where last.ckpt is damaged the best one, which is said."""
+    if name != "last":
+        return _checkpoint(name, folder)
+    checkpoint = newest(folder)
+    if checkpoint != folder.last:
+        epoch = open_checkpoint(checkpoint).epoch + 1
+        rank_zero_only(print)(
+            f"warning: {folder.last} is damaged: resuming from best.ckpt, of epoch {epoch}", file=sys.stderr
+        )
+    return checkpoint
+
+
 def _check_same_architecture(checkpoint: Path, config: RunConfig) -> None:
     arch = open_checkpoint(checkpoint).arch
     if arch != config.model.arch:
@@ -328,7 +337,7 @@ def _open(
     loggers: Sequence[Logger] = (),
 ) -> _Session:
     """Build trainer, classifier, data and recorder, seeded."""
-    _quiet()
+    quiet()
     seed_everything(config.seed_everything, workers=True)
     classifier, data = Classifier(**msgspec.to_builtins(config.model)), data or ImageData(config.data)
     options = trainer_options(config)
@@ -343,7 +352,7 @@ def _open(
         checkpoint=checkpoint,
         checks=checks,
     )
-    trainer = _trainer(
+    trainer = build_trainer(
         {**options, "precision": precision.name},
         folder,
         [recorder, *callbacks],
@@ -351,44 +360,6 @@ def _open(
         loggers=loggers,
     )
     return _Session(folder, checkpoint, trainer, classifier, data, recorder)
-
-
-def _trainer(
-    options: dict[str, Any],
-    folder: RunFolder,
-    callbacks: list[Callback],
-    *,
-    fitting: bool,
-    loggers: Sequence[Logger] = (),
-) -> Trainer:
-    """A trainer with our callbacks and loggers, writing into the run folder alone."""
-    bar = fitting and options.get("enable_progress_bar") is not False and sys.stderr.isatty()
-    ours: list[Logger] = []
-    if fitting:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if bar else EpochLines())
-    if fitting and not options.get("fast_dev_run"):
-        callbacks += [RequireRoom(folder), BestAndLast(folder)]
-        parent, name = folder.path.parent, folder.path.name
-        ours = [CSVLogger(parent, "", version=name), TensorBoardLogger(parent, "", version=name)]
-    try:
-        return Trainer(
-            **{**options, "enable_progress_bar": bar},
-            callbacks=callbacks,
-            logger=[*ours, *loggers],
-            default_root_dir=folder.path,
-            plugins=[AtomicCheckpointIO()],
-            use_distributed_sampler=False,  # our loaders share the images out themselves
-        )
-    except MisconfigurationException as error:
-        # Lightning's word for a flag that it cannot honour, or for a device that this machine lacks
-        absent = options["accelerator"] not in ("auto", "cpu")
-        raise _refused(error, Exit.ENVIRONMENT if absent else Exit.USAGE) from None
-    except (ValueError, RuntimeError) as error:
-        raise _refused(error, Exit.USAGE) from None
-
-
-def _refused(error: Exception, code: Exit) -> CnnbenchError:
-    return CnnbenchError(f"the trainer refuses its flags: {str(error).strip().splitlines()[0]}", code)
 
 
 @rank_zero_only
@@ -409,20 +380,3 @@ def _compiler_errors() -> Iterator[None]:
             reason = str(error).strip().splitlines()[0]
             raise CnnbenchError(f"model.compile: torch.compile cannot work here: {reason}", Exit.ENVIRONMENT) from None
         raise
-
-
-def _quiet() -> None:
-    """Keep stderr for what concerns the user."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    os.environ.setdefault("GLOO_LOG_LEVEL", "ERROR")
-    for message in (
-        ".*LeafSpec.*",  # Lightning 2.6.6 uses a name that torch 2.14 renamed; nothing a user can do
-        ".*does not have many workers.*",  # our loader has none, on purpose
-        ".*callbacks used to create the checkpoint.*",  # `test` needs no ModelCheckpoint
-        "Grad strides do not match bucket view strides.*",  # DDP on 1 x 1 convolutions; speed alone
-        ".*smaller than the logging interval.*",  # we log by epoch
-        ".*Checkpoint directory .* exists and is not empty.*",  # `FolderClaim` has checked it
-        ".*Experiment logs directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -19,7 +19,7 @@ from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import first_difference, identity
 from cnnbench.training.recorder import fit_state
-from cnnbench.training.stored import StoredCheckpoint, open_checkpoint
+from cnnbench.training.stored import StoredCheckpoint, newest, open_checkpoint
 from cnnbench.types import CnnbenchError, Dataset
 
 VARIABLE = "CNNBENCH_FIT_START"
@@ -68,7 +68,7 @@ def _resume(folder: RunFolder, config: RunConfig, *, data: ImageData, checkpoint
     if not stored.has_finished:
         return Start(str(checkpoint))
     has_result = folder.result.is_file() and is_first_process()
-    if has_result or not folder.best.is_file() or checkpoint.resolve() != folder.last.resolve():
+    if has_result or not folder.best.is_file() or checkpoint.resolve() != newest(folder).resolve():
         raise CnnbenchError("the run is finished; nothing to resume")
     return Start(finishes=True)
 
@@ -78,8 +78,9 @@ def _finish(folder: RunFolder, config: RunConfig, data: ImageData) -> Start:
     if not folder.last.is_file():
         again = folder.best.is_file() and not folder.replaced.exists() and _is_of_run(folder.best, config, data)
         return Start(discards=again)  # killed in its first epoch
-    finished = folder.best.is_file() and open_checkpoint(folder.last).has_finished
-    return Start(finishes=finished and _is_of_run(folder.last, config, data))
+    last = newest(folder)
+    finished = folder.best.is_file() and open_checkpoint(last).has_finished
+    return Start(finishes=finished and _is_of_run(last, config, data))
 
 
 def _finish_replacement(folder: RunFolder, config: RunConfig, data: ImageData) -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from cnnbench.architectures import build
 from cnnbench.records.schema import DataRecord, Part
+from cnnbench.training.folder import RunFolder
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
 
@@ -118,6 +120,22 @@ def _check_archive(path: Path) -> None:
         raise CnnbenchError(f"checkpoint {path} is damaged: {damaged} does not match its checksum", Exit.DATA)
     if len({entry.filename for entry in entries}) < len(entries):  # one reader takes the first, another the last
         raise CnnbenchError(f"checkpoint {path} holds two entries of one name", Exit.DATA)
+
+
+def newest(run: RunFolder) -> Path:
+    """The checkpoint that a run is resumed from: last.ckpt, or best.ckpt where that is damaged.
+
+    Raises:
+        CnnbenchError: Neither can be read; the error is that of last.ckpt (exit 3).
+    """
+    try:
+        return open_checkpoint(run.last).path
+    except CnnbenchError:
+        if not (run.last.is_file() and run.best.is_file()):
+            raise
+        with suppress(CnnbenchError):
+            return open_checkpoint(run.best).path
+        raise
 
 
 def our_part(checkpoint: object, *, what: str = "the checkpoint") -> dict[str, Any]:

@@ -20,8 +20,9 @@ from cnnbench.training import folder as run_folder
 from cnnbench.training import recorder
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.folder import RunFolder, is_locked, locked
-from cnnbench.training.run import EpochLines
+from cnnbench.training.stopping import StopSignals
 from cnnbench.training.stored import open_checkpoint
+from cnnbench.training.trainer import EpochLines
 from cnnbench.types import CnnbenchError, Exit
 
 LINEAR = ["--config", "mnist5k_linear", "--data.train_images", "256"]
@@ -189,6 +190,63 @@ def test_a_state_that_is_not_one_of_ours_is_refused_in_one_line(
     assert message.count("\n") == 1
 
 
+# damaged checkpoints
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_best_one_and_says_so(
+    complete: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped_at(1, SHORT)
+    damage(RUN.last)
+    assert open_checkpoint(RUN.best).epoch == 1
+    capsys.readouterr()
+    assert main(["fit", *SHORT, "--ckpt_path", "last"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "last.ckpt is damaged" in said[0]
+    assert said[0].endswith("resuming from best.ckpt, of epoch 2")
+    assert same_weights(RUN.last, complete / "last.ckpt")
+    assert same_weights(RUN.best, complete / "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["fit", *SHORT, "--ckpt_path", "last"],
+        ["sweep", "mnist5k_linear", "--seeds", "1", "--override", OVERRIDES],
+    ],
+    ids=["fit", "sweep"],
+)
+def test_a_run_without_result_whose_last_checkpoint_is_damaged_is_trained_to_its_end(
+    verb: list[str], killed: RunFolder, complete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(monkeypatch)
+    damage(killed.last)
+    assert main(verb) == 0
+    assert same_weights(RUN.best, complete / "best.ckpt")
+    fits = [records.read(path / "result.json", RunRecord).fit for path in (killed.path, complete)]
+    assert [(fit.val_accuracy, fit.best_epoch, fit.epochs, fit.steps) for fit in fits] == [
+        (fits[1].val_accuracy, fits[1].best_epoch, 3, 12)
+    ] * 2
+
+
+def test_two_damaged_checkpoints_are_refused_by_the_name_of_the_newest(
+    killed: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(killed.last)
+    damage(killed.best)
+    capsys.readouterr()
+    assert main(["fit", *SHORT, "--ckpt_path", "last"]) == Exit.DATA
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "last.ckpt is damaged" in said
+
+
 # where checkpoints are written
 
 
@@ -307,8 +365,8 @@ def test_a_run_that_sigkill_ends_before_its_result_is_finished(complete: Path) -
 
 
 def test_a_resumed_run_keeps_an_earlier_best_checkpoint() -> None:
-    callback = BestAndLast(RUN)
+    callback = BestAndLast(RUN, StopSignals())
     callback.best_accuracy = 0.75
-    resumed = BestAndLast(RUN)
+    resumed = BestAndLast(RUN, StopSignals())
     resumed.load_state_dict(callback.state_dict())
     assert resumed.best_accuracy == 0.75

@@ -18,7 +18,7 @@ from cnnbench.records.schema import Epoch, RunRecord
 from cnnbench.training import recorder
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.data import EVAL_BATCH_SIZE
-from cnnbench.training.run import EpochLines
+from cnnbench.training.trainer import EpochLines
 
 
 def test_result_says_what_was_done_with_what(run: Path) -> None:

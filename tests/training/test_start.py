@@ -20,9 +20,9 @@ from cnnbench.training import recorder, start
 from cnnbench.training.config import parse
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder
-from cnnbench.training.run import EpochLines
 from cnnbench.training.start import Start, decide, passed_on
 from cnnbench.training.stored import open_checkpoint
+from cnnbench.training.trainer import EpochLines
 from cnnbench.types import CnnbenchError, Dataset, Exit
 
 SHORT = ["--config", "mnist5k_linear", "--data.train_images", "256", "--trainer.max_epochs", "2"]
