@@ -34,13 +34,18 @@ class Ended:
 
     code: int
 
-    def wait(self) -> int:
+    pid: int = 0
+
+    def wait(self, timeout: float | None = None) -> int:
         return self.code
 
     def poll(self) -> int | None:
         return self.code
 
     def terminate(self) -> None:
+        pass
+
+    def kill(self) -> None:
         pass
 
 

@@ -23,7 +23,7 @@ from cnnbench.training.folder import RunFolder
 from cnnbench.training.identity import identity
 from cnnbench.training.recorder import fit_state
 from cnnbench.training.spelling import task_flags
-from cnnbench.training.stored import open_checkpoint
+from cnnbench.training.stored import newest, open_checkpoint
 from cnnbench.types import CnnbenchError, Dataset
 
 State = Literal["done", "to test", "to resume", "to do", "outdated"]
@@ -209,11 +209,12 @@ def state(run: Planned) -> tuple[State, str]:
             if record.identity == run.identity:
                 return ("done" if record.test or not run.test else "to test"), ""
             return "outdated", "holds a run of another configuration, data or code"
-        newest = folder.last if folder.last.is_file() else folder.best
-        if newest.is_file():
-            if fit_state(open_checkpoint(newest)).identity != run.identity:
+        resumes = folder.last.is_file()
+        if resumes or folder.best.is_file():
+            checkpoint = newest(folder) if resumes else folder.best
+            if fit_state(open_checkpoint(checkpoint)).identity != run.identity:
                 return "outdated", "holds another run"
-            return ("to resume" if newest == folder.last else "to do"), ""  # the second: killed in its first epoch
+            return ("to resume" if resumes else "to do"), ""  # the second: killed in its first epoch
     except CnnbenchError as error:
         return "outdated", str(error)
     return "to do", ""

@@ -9,8 +9,10 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from tempfile import NamedTemporaryFile
 
 from cnnbench import records
@@ -22,6 +24,15 @@ from cnnbench.types import ERROR_FILE, Exit
 
 POLL_SECONDS = 0.5
 """Between two looks at a lock that another process holds."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks at a process of this one."""
+
+SILENT_SECONDS = 2 * 3600.0
+"""A process that has written nothing for so long hangs. One that trains writes last.ckpt every ten minutes."""
+
+STOP_SECONDS = 60.0
+"""How long a process that is stopped may take to end: for the present step, and its last.ckpt."""
 
 STOPPED = (-signal.SIGINT, -signal.SIGTERM, Exit.INTERRUPTED, Exit.TERMINATED)
 """Exit codes of a run that was stopped, which is no failure."""
@@ -107,23 +118,67 @@ def _arguments(run: Planned, before: State) -> list[str]:
 def _attempt(arguments: list[str], folder: RunFolder, environ: dict[str, str], start: Start) -> tuple[int, str, str]:
     """Run a command, its output appended to the run's log: its exit code; of a failure the reason and the log."""
     with folder.log.open("ab") as stream, NamedTemporaryFile(prefix=".error-", dir=folder.path.parent) as error:
-        code = _watched(start(arguments, output=stream, environ={**environ, ERROR_FILE: error.name}))
+        child = start(arguments, output=stream, environ={**environ, ERROR_FILE: error.name})
+        code, hung = _watched(child, folder)
         message = error.read().decode(errors="replace")
+    if hung:
+        return code, f"ended, since it had written nothing for {SILENT_SECONDS:g} s", str(folder.log)
     return (code, *_reason(code, message, folder.log)) if code else (code, "", "")
 
 
-def _watched(child: Process) -> int:
-    """The exit code of a process, which is stopped where this one is."""
+def _watched(child: Process, folder: RunFolder) -> tuple[int, bool]:
+    """The exit code of a process, and whether it hung; it is stopped where this one is, and killed if it does not end.
+
+    A stopped process (SIGSTOP) does not react to SIGTERM, but SIGKILL ends it.
+    """
     RUNNING.add(child)
-    if STOPPING.is_set():  # set since the last look
-        child.terminate()
+    hung, asked, written, heard = False, 0.0, 0.0, time.monotonic()
     try:
-        return child.wait()
+        while True:
+            try:
+                code = child.wait(timeout=LOOK_SECONDS)
+                return (-signal.SIGTERM if asked and code == -signal.SIGKILL else code), hung
+            except TimeoutExpired:
+                now, before = time.monotonic(), written
+                written = _last_written(folder)
+                heard = now if written != before else heard
+            if STOPPING.is_set() and not asked:
+                child.terminate()
+                asked = now
+            hung = hung or (not asked and now - heard > SILENT_SECONDS)
+            if hung or (asked and now - asked > STOP_SECONDS):
+                kill_all(child)
     finally:
         if child.poll() is None:
-            child.terminate()
+            kill_all(child)
             child.wait()
         RUNNING.discard(child)
+
+
+def _last_written(folder: RunFolder) -> float:
+    """When the log of a run, or a file in its folder, was written last."""
+    times = [0.0]
+    for path in (folder.log, *(folder.path.iterdir() if folder.path.is_dir() else ())):
+        with suppress(OSError):  # replaced meanwhile
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def kill_all(child: Process) -> None:
+    """Kill a process with those that it has started, as far as this system tells which (Linux)."""
+    for pid in _descendants(child.pid):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    child.kill()
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has ended
+        return []
+    children = [int(number) for text in lists for number in text.split()]
+    return [*(below for child in children for below in _descendants(child)), *children]
 
 
 def stop() -> None:

@@ -62,14 +62,21 @@ VOLATILE = (ERROR_FILE,)
 class Process(Protocol):
     """What a run needs of its process; `subprocess.Popen` is one."""
 
-    def wait(self) -> int:
-        """The exit code, negative for a signal, once it has ended."""
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative for a signal, once it has ended; raises subprocess.TimeoutExpired."""
 
     def poll(self) -> int | None:
         """The exit code, where it has ended."""
 
     def terminate(self) -> None:
         """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
 
 
 @runtime_checkable
@@ -89,13 +96,15 @@ def start(arguments: Sequence[str], *, output: IO[bytes], environ: Mapping[str, 
 class Forked:
     """A process that another one has forked and waits for."""
 
-    def __init__(self, status: socket.socket, pidfd: int) -> None:
-        self._status, self._pidfd = status, pidfd
+    def __init__(self, status: socket.socket, pid: int, pidfd: int) -> None:
+        self._status, self.pid, self._pidfd = status, pid, pidfd
         self._code: int | None = None
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """The exit code, negative for a signal; that of SIGKILL where the process that forked it was killed."""
         if self._code is None:
+            if timeout is not None and not self._has_answer(timeout):
+                raise subprocess.TimeoutExpired("cnnbench", timeout)
             answer = self._status.recv(64)
             self._code = int(answer) if answer else -signal.SIGKILL
             self._status.close()
@@ -104,18 +113,27 @@ class Forked:
 
     def poll(self) -> int | None:
         """The exit code, where it has ended."""
-        if self._code is None:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._status, selectors.EVENT_READ)
-                if selector.select(0):
-                    return self.wait()
+        if self._code is None and self._has_answer(0):
+            return self.wait()
         return self._code
 
     def terminate(self) -> None:
         """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _has_answer(self, timeout: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._status, selectors.EVENT_READ)
+            return bool(selector.select(timeout))
+
+    def _send(self, signum: signal.Signals) -> None:
         if self._code is None:
             with suppress(OSError):  # it has ended, or another thread has just waited for it
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+                signal.pidfd_send_signal(self._pidfd, signum)
 
 
 class WarmParent:
@@ -158,14 +176,14 @@ class WarmParent:
             try:
                 channel = self._connect(environ)
                 socket.send_fds(channel, [b"fork"], [request.fileno(), output.fileno(), there.fileno()])
-                _, (pidfd, *_), *_ = socket.recv_fds(channel, 64, 1)
+                pid, (pidfd, *_), *_ = socket.recv_fds(channel, 64, 1)
             except (OSError, ValueError):  # it has ended; no descriptor came
                 self._end()
                 return None
             stack.pop_all()
             there.close()
             request.close()
-            return Forked(here, pidfd)
+            return Forked(here, int(pid), pidfd)
 
     def _connect(self, environ: dict[str, str]) -> socket.socket:
         """The channel to a process that was started with this environment: libraries read theirs at import."""
@@ -258,7 +276,9 @@ def serve(channel: socket.socket) -> None:
                 os.close(request)
                 os.close(output)
                 pidfd = os.pidfd_open(pid)
-                channel.sendmsg([b"started"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))])
+                channel.sendmsg(
+                    [str(pid).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
+                )
                 os.close(pidfd)
 
 

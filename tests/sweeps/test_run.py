@@ -228,6 +228,48 @@ def test_a_run_that_waits_for_its_turn_is_not_begun_once_the_sweep_is_stopped(li
     assert not Path("starts").exists()
 
 
+@pytest.mark.parametrize("text", ["trap '' TERM; while :; do sleep 0.1; done", "sleep 0.2; kill -STOP $$"])
+def test_a_process_that_does_not_end_when_it_is_stopped_is_killed(
+    linear: Planned, script: Script, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_run, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sweep_run, "STOP_SECONDS", 0.5)
+    script(f"sleep 600 & echo $! $$ > starts; {text}")
+    thread = threading.Thread(target=lambda: supervise(linear))
+    thread.start()
+    wait_for(lambda: starts() == 1)
+    time.sleep(0.5)
+    sweep_run.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    for pid in Path("starts").read_text().split():
+        wait_for(lambda pid=pid: not running(int(pid)))
+    assert not (Path(linear.folder) / "failure.json").exists()
+    assert not [*Path(linear.folder).parent.glob(".error-*")]
+
+
+def test_a_process_that_writes_nothing_any_more_is_ended_with_its_own(
+    linear: Planned, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_run, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sweep_run, "SILENT_SECONDS", 1.0)
+    script("sleep 600 & echo $! $$ > starts; for i in 1 2 3 4 5 6; do echo epoch; sleep 0.4; done; kill -STOP $$")
+    outcome = supervise(linear)
+    assert outcome.reason.startswith("ended, since it had written nothing for 1 s; see ")
+    assert Path(linear.folder).with_suffix(".log").read_text().count("epoch") == 6
+    assert failure(linear).code == -signal.SIGKILL
+    for pid in Path("starts").read_text().split():
+        wait_for(lambda pid=pid: not running(int(pid)))
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there, and no zombie that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not happened():
@@ -314,7 +356,9 @@ def descendants(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
 def test_a_sweep_that_is_stopped_leaves_no_process_and_goes_on_later(sent: signal.Signals, code: int) -> None:
     process = subprocess.Popen(
         [
@@ -346,6 +390,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process_and_goes_on_later(sent: signa
         process.kill()
     assert process.returncode == code, said
     assert "Traceback" not in said
+    assert not [path for path in Path("runs").rglob(".*")]
     for pid in started:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
