@@ -18,6 +18,7 @@ ORDER = (
         {"registry"},
         {"records"},
         {"environment"},
+        {"progress"},
         {"cache"},
         {"tasks"},
         {"pictures"},

@@ -15,6 +15,7 @@ from cnnbench.bench.interleave import Budget, CaseSamples, Progress, by_case, me
 from cnnbench.bench.percentiles import PERCENTS, percentile
 from cnnbench.bench.plan import DEFAULT_OPTIONS, Case, LatencyOptions, Setup
 from cnnbench.bench.scenarios import ScenarioResult, run_scenarios
+from cnnbench.progress import in_words
 from cnnbench.types import CnnbenchError, Exit
 
 ROUNDS = 10
@@ -115,6 +116,9 @@ def _measure(setups: Sequence[Setup], options: LatencyOptions, processes: int, p
     budget = Budget(options.seconds / processes, max(1, LARGEST_SAMPLES // processes), ROUNDS)
     order = random.Random(options.seed)
     samples: list[CaseSamples] = []
+    count = len(setups) * len(options.batches)
+    seconds = count * options.seconds
+    progress(f"{count} cases of {options.seconds:g} s: about {in_words(seconds)}, besides starting processes")
     for number in range(processes):
         progress(f"process {number + 1} of {processes} for each of {len(setups)} setup(s)")
         for cases in measure_in_turns(setups, options.batches, budget=budget, order=order, progress=progress):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench import environment, pixels, records
+from cnnbench import environment, pixels, progress, records
 from cnnbench.analysis.confidence import read_predictions
 from cnnbench.analysis.tracer import trace
 from cnnbench.architectures.handling import copy_network
@@ -139,6 +139,7 @@ def correct_by_shift(network: nn.Module, test: Split) -> np.ndarray:
     correct = np.zeros((len(SHIFTS), len(SHIFTS)), dtype=np.int64)
     with torch.inference_mode():
         for start in range(0, len(test), EVAL_BATCH_SIZE):
+            progress.within(start / len(test))
             place = slice(start, start + EVAL_BATCH_SIZE)
             images, labels = torch.from_numpy(test.images[place]), torch.from_numpy(test.labels[place])
             for i, dy in enumerate(SHIFTS):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cnnbench import environment, records
+from cnnbench import environment, progress, records
 from cnnbench.analysis.per_class import tally
 from cnnbench.arguments import check_fields
 from cnnbench.bundles import contract, quantise, scores, targets
@@ -115,6 +115,7 @@ def export_run(
     options = options or ExportOptions()
     for provider in options.providers:
         require(provider)
+    progress.step(f"reading {source} and its images")
     run = open_run(source, root=root, folder=folder)
     with records.replacing_folder(Path(out) / run.record.task) as partial:
         return write(partial, run, options=options)
@@ -224,6 +225,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
     from cnnbench.bundles import card, graph
     from cnnbench.bundles.parity.proof import ask, prove
 
+    progress.step("proving that the float32 graph is the network, in float64")
     network = run.classifier.network
     weights = graph.weights_sha256(network)
     softmax, calibrated = bool(options.probabilities), options.probabilities == "calibrated"
@@ -237,6 +239,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
         network, run.record.spec, metadata={}, kind=options.input, probabilities=softmax, temperature=temperature
     )
     proven = prove(exported, images=golden.pixels, dtype=agreed.input.dtype, asked=asked)
+    progress.step(f"PyTorch's logits of {len(run.data.test):,} test images")
     with parity.reference_logits(
         network, run.data, golden=golden, exact=proven.logits, tested=run.tested_logits
     ) as reference:
@@ -286,6 +289,7 @@ def write(path: Path, run: TrainedRun, *, options: ExportOptions) -> Manifest:
     card.write(path / "README.md", manifest)
     manifest = records.replace(manifest, files=_hashes(path))
     records.write(path / "manifest.json", manifest)
+    progress.step("verifying the bundle as it was written")
     verify_bundle(path, provider=options.providers[0])  # before it takes its place
     return manifest
 
@@ -321,17 +325,20 @@ def _write_files(
         )
         for precision in options.precisions
     ]
-    return [
-        write_file(
-            candidate,
-            reference,
-            fp32=exported.model,
-            images=run.data.train.images,
-            providers=options.providers,
-            max_accuracy_loss=options.max_accuracy_loss,
+    files = []
+    for candidate in candidates:
+        progress.step(f"making {file_name(candidate.precision)}, and comparing every test image with PyTorch")
+        files.append(
+            write_file(
+                candidate,
+                reference,
+                fp32=exported.model,
+                images=run.data.train.images,
+                providers=options.providers,
+                max_accuracy_loss=options.max_accuracy_loss,
+            )
         )
-        for candidate in candidates
-    ]
+    return files
 
 
 def _write_evidence(

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from cnnbench import progress
 from cnnbench.bench.measure import LatencyReport, LatencyRow, measure_latency
 from cnnbench.bench.percentiles import PERCENTS
 from cnnbench.bench.plan import DEFAULT_BACKENDS, LatencyOptions, Provider
 from cnnbench.bench.regression import BundleComparison, compare_bundles, compare_records
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format as TableFormat
 from cnnbench.cli.table import render
@@ -81,17 +83,22 @@ def bench(
     if against is not None:
         if len(bundles) > 1 or scenario or out or format not in ("table", "json"):
             raise CnnbenchError("--against takes one bundle, no --scenario and no --out; --format table or json")
-        return _print_comparison(compare_bundles(bundles[0], against, options=options, progress=_progress), format)
-    report = measure_latency(
-        bundles,
-        options=options,
-        processes=processes,
-        scenarios=scenario,
-        server_p99_ms=server_p99,
-        out=out,
-        progress=_progress,
-    )
-    return _print_report(report, shown=columns, format=format)
+        with progress.display(None) as shown:
+            comparisons = compare_bundles(bundles[0], against, options=options, progress=shown.step)
+        return _print_comparison(comparisons, format)
+    with progress.display(None) as shown:
+        report = measure_latency(
+            bundles,
+            options=options,
+            processes=processes,
+            scenarios=scenario,
+            server_p99_ms=server_p99,
+            out=out,
+            progress=shown.step,
+        )
+    code = _print_report(report, shown=columns, format=format)
+    say_next("choose", "runs", *bundles, report.record, format=format)
+    return code
 
 
 def _print_comparison(comparisons: Sequence[BundleComparison], format: Format) -> int:

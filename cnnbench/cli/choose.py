@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from cnnbench import api
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.tables.candidates import Candidate, Score
 from cnnbench.tables.choose import By, Choice
@@ -72,6 +73,8 @@ def choose(
         print(json.dumps(_document(choice), indent=2))
     else:
         _print(choice)
+    if choice.chosen and choice.chosen.path and choice.chosen.path.is_file():
+        say_next("verify", choice.chosen.path.parent, format=format)
     return Exit.OK if choice.chosen else Exit.LIMITS
 
 

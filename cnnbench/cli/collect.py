@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from cnnbench.cli.hints import say_next
 from cnnbench.tables.collect import collect_records
 from cnnbench.types import Exit
 
@@ -31,4 +32,5 @@ def collect(paths: list[str], *, out: str = "results", format: Literal["text", "
         return Exit.OK
     size = f"{collected.files} files, {collected.bytes / 1e6:.2f} MB"
     print(f"{collected.out}: {collected.runs} runs and {collected.bundles} bundles; {size}")
+    say_next("compare", collected.out, format=format)
     return Exit.OK

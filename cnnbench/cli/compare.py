@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnnbench.bench.record import mixed
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
@@ -118,6 +119,7 @@ def compare(
         _print_notes(rows, drawn)
         if latencies and (note := mixed(fp32_latencies(gathered))):
             print(note)
+    say_next("choose", *paths, "--min-accuracy", "98%", format=format)
     return Exit.OK
 
 

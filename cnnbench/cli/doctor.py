@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from cnnbench.api import diagnose
+from cnnbench.cli.hints import say_next
 from cnnbench.types import Exit, one_line
 
 
@@ -28,4 +29,6 @@ def doctor(*, format: Literal["text", "json"] = "text") -> int:
         wrong = [finding for finding in findings if finding.wrong]
         told = [one_line(f"WRONG {finding.topic}: {finding.wrong}") for finding in wrong]
         print("", *told or ["Nothing is wrong."], sep="\n")
+    if not any(finding.wrong for finding in findings):
+        say_next("fit", "lenet5", format=format)
     return Exit.ENVIRONMENT if any(finding.wrong for finding in findings) else Exit.OK

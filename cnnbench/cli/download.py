@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Literal
 
+from cnnbench import progress
+from cnnbench.cli.hints import say_next
 from cnnbench.datasets.download import download_dataset
 from cnnbench.types import Exit, one_line
 
@@ -21,10 +23,13 @@ def download(name: str, *, root: str | None = None, format: Literal["text", "jso
     Examples:
         cnnbench download mnist
     """
-    got = download_dataset(name, root=root)
+    with progress.display(None):
+        progress.step(f"looking for {name}")
+        got = download_dataset(name, root=root)
     if format == "json":
         print(json.dumps(asdict(got), indent=2))
     else:
         counts = f"{got.train_images:,} / {got.val_images:,} / {got.test_images:,} images"
         print(one_line(f"{got.dataset} is in {got.root}: {counts}, sha256 {got.sha256[:12]}"))
+    say_next("fit", "lenet5", "--dataset", name, format=format)
     return Exit.OK

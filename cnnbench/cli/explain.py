@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.layout import Shown
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -59,6 +60,7 @@ def explain(
         _print(descriptions, columns)
         if html is not None:
             print(f"page: {html}")
+    say_next("fit", names[0], *(["--dataset", dataset] if dataset else []), format=format)
     return Exit.OK
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cnnbench import progress
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.units import Points
 from cnnbench.types import CnnbenchError, Exit, ImageSpec
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from cnnbench.records.bundle import Manifest, PrecisionFile
 
 Format = Literal["text", "json"]
+STEPS = 4
+"""Steps of an export besides one for each file: reading, proving, PyTorch's logits, verifying."""
 
 
 def export(
@@ -98,12 +102,15 @@ def export(
     if for_ is not None:
         if out is None:
             raise CnnbenchError(f"--for {for_} needs --out: the folder or the file to write")
-        written = bundle.export_for(source, target=for_, out=out, options=options, root=root, folder=folder)
+        with progress.display(None):
+            written = bundle.export_for(source, target=for_, out=out, options=options, root=root, folder=folder)
         _print_paths(written, format)
         return Exit.OK
     out = "exports" if out is None else out
-    manifest = bundle.export_run(source, out=out, options=options, root=root, folder=folder)
+    with progress.display(STEPS + len(options.precisions)):
+        manifest = bundle.export_run(source, out=out, options=options, root=root, folder=folder)
     _print_bundle(Path(out) / manifest.task, manifest, format)
+    say_next("bench", Path(out) / manifest.task, format=format)
     return Exit.OK
 
 

@@ -26,16 +26,21 @@ def main(arguments: list[str]) -> int:
     )
     if record:
         lightning.show(_text(record, options.runs_dir), document=record, format=options.format)
+        lightning.say_next("export" if record.test else "test", _folder(record, options.runs_dir), options=options)
     return Exit.OK
+
+
+def _folder(record: RunRecord, runs_dir: str) -> str:
+    return f"{runs_dir}/{record.task}/seed{record.seed}"
 
 
 def _text(record: RunRecord, runs_dir: str) -> str:
     from cnnbench.cli.test import text as tested
 
     fit = record.fit
-    folder = f"{runs_dir}/{record.task}/seed{record.seed}"
     fitted = (
         f"{record.task} seed {record.seed}: val accuracy {fit.val_accuracy:.2%} on {fit.val_images} images "
-        f"(epoch {fit.best_epoch + 1} of {fit.epochs}), {fit.train_seconds:.1f} s; {folder}"
+        f"(epoch {fit.best_epoch + 1} of {fit.epochs}), {fit.train_seconds:.1f} s; "
+        f"{_folder(record, runs_dir)}"
     )
     return f"{fitted}\n{tested(record)}" if record.test else fitted

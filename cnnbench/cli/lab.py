@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnbench import pictures
+from cnnbench import pictures, progress
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import render
 from cnnbench.lab import Lesson, course, lesson, run_lesson
 from cnnbench.page.course import course_page, numbers_table
@@ -62,11 +63,19 @@ def lab(
         if html is not None:
             raise CnnbenchError("lab --html needs the name of a lesson, or --all")
         _list(format)
+        say_next("lab", course()[0].name, format=format)
         return Exit.OK
     if html is not None:
         check_place(html)  # before minutes are spent
     names = [entry.name for entry in course()] if all else [lesson[str(name)].name]
-    lessons = {key: _run(key, Path(out), quiet=format == "json") for key in names}
+    lessons = {}
+    for place, key in enumerate(names):
+        with progress.display(len(names) if all else None, begun=place):
+            progress.step(key)
+            began = time.perf_counter()
+            lessons[key] = run_lesson(key)
+            seconds = time.perf_counter() - began
+        _keep(key, lessons[key], Path(out), seconds=None if format == "json" else seconds)
     if html is not None:
         write(course_page(lessons), Path(html))
     if format == "json":
@@ -77,15 +86,12 @@ def lab(
     return Exit.BUG if [name for name, result in lessons.items() if not result.holds] else Exit.OK
 
 
-def _run(name: str, folder: Path, *, quiet: bool) -> Lesson:
-    """Run a lesson and write its figure; print both unless quiet."""
-    start = time.perf_counter()
-    result = run_lesson(name)
+def _keep(name: str, result: Lesson, folder: Path, *, seconds: float | None) -> None:
+    """Write the figure of a lesson, and print both, unless `seconds`, which it took, is None."""
     paths = pictures.write(result.figure, folder / name)
-    if not quiet:
+    if seconds is not None:
         _print(result)
-        print(f"figure: {' and '.join(map(str, paths))}  ({name}, {time.perf_counter() - start:.1f} s)")
-    return result
+        print(f"figure: {' and '.join(map(str, paths))}  ({name}, {seconds:.1f} s)")
 
 
 def _print(result: Lesson) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from cnnbench.cli import hints
 from cnnbench.cli.help import Option, Page, render
 from cnnbench.records.schema import DataConfig, RunConfig
 from cnnbench.training import config, process
@@ -158,6 +159,13 @@ def help_page(verb: str) -> Page:
         options=options,
         more=f"all options of the recipe, the data and Lightning's Trainer: cnnbench {verb} --help-all",
     )
+
+
+def say_next(*words: object, options: Options) -> None:
+    """Print the command that comes next. Of several processes the first one prints."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only(hints.say_next)(*words, format=options.format)
 
 
 def show(text: str, *, document: object, format: Format) -> None:

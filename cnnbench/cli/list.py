@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.layout import Shown
 from cnnbench.cli.table import Format, render
 from cnnbench.tables.columns import Column
@@ -41,6 +42,12 @@ def list_(
     spec = ImageSpec.of(size, classes) if counted else None
     title, table = _table(what, spec)
     render(table, _rows(what, spec), title=title, format=format, shown=columns)
+    if what == "architectures":
+        say_next("explain", "lenet5", format=format)
+    else:
+        say_next(
+            "fit", *(["lenet5", "--dataset", "mnist5k"] if what == "datasets" else ["mnist5k_lenet5"]), format=format
+        )
     return Exit.OK
 
 

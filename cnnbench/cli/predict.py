@@ -21,4 +21,5 @@ def main(arguments: list[str]) -> int:
     images = read_metadata(path).num_rows
     text = f"{path}: predictions of {images} test images"
     lightning.show(text, document={"predictions": str(path), "images": images}, format=options.format)
+    lightning.say_next("compare", path.parent, "--view", "mistakes", options=options)
     return Exit.OK

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnbench import progress
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render
 from cnnbench.records.schema import Robustness
 from cnnbench.tables.columns import Column
@@ -39,15 +41,19 @@ def robustness(
     from cnnbench.training.spelling import run_path
 
     paths = [run_path(name, arch=None, dataset=None, seed=None, runs_dir="runs") for name in runs]
+    found = find_tested_runs(paths)
     rows = []
-    for run in find_tested_runs(paths):
+    for place, run in enumerate(found):
         record = stored_robustness(run, images=images)
         if record:
             print(f"kept: {run} was measured before, the same checkpoint on as many images", file=sys.stderr)
         else:
-            record = measure_robustness(run, images=images, root=root, folder=folder)
+            with progress.display(len(found), begun=place):
+                progress.step(f"{run} at 81 shifts")
+                record = measure_robustness(run, images=images, root=root, folder=folder)
         rows.append(_row(run, record))
     render(COLUMNS, rows, title="Accuracy on shifted test images, and how feature maps move with them", format=format)
+    say_next("compare", *runs, "--view", "robustness", format=format)
     return Exit.OK
 
 

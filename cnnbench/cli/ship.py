@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from cnnbench import progress
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds, Seconds
 from cnnbench.tables.text import count, milliseconds, percent
 from cnnbench.types import Exit, one_line
@@ -60,20 +62,27 @@ def ship(
     from cnnbench.shipping.ship import ship as ship_images
     from cnnbench.sweeps.executors import parse_options
 
-    decision = ship_images(
-        folder,
-        dataset=dataset,
-        budget_seconds=budget,
-        min_accuracy=min_accuracy,
-        max_latency_ms=max_latency,
-        max_bytes=max_bytes,
-        arch=arch or (),
-        out=out,
-        executor=executor,
-        jobs=jobs,
-        options=parse_options(executor_options or []) or None,
-        began=began,
-    )
+    with progress.display(None) as shown:
+
+        def say(line: str) -> None:
+            print(line, file=sys.stderr, flush=True)
+            shown.move(line[:40], done=0)
+
+        decision = ship_images(
+            folder,
+            dataset=dataset,
+            budget_seconds=budget,
+            min_accuracy=min_accuracy,
+            max_latency_ms=max_latency,
+            max_bytes=max_bytes,
+            arch=arch or (),
+            out=out,
+            executor=executor,
+            jobs=jobs,
+            options=parse_options(executor_options or []) or None,
+            began=began,
+            say=say,
+        )
     place = Path(out) if out is not None else Path("shipped") / decision.images.name
     if format == "json":
         print(json.dumps(msgspec.to_builtins(decision), indent=2))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnbench import progress
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent_digits
@@ -14,6 +17,7 @@ from cnnbench.types import CnnbenchError, Exit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnnbench.progress import Display
     from cnnbench.sweeps.run import Outcome
     from cnnbench.sweeps.sweep import Entry, Progress
 
@@ -107,9 +111,18 @@ def sweep(
     entries = survey(planned, jobs=jobs)
     if dry_run:
         _print_plan(entries, jobs, format)
+        if format == "table":
+            print("next: the same command without --dry-run", file=sys.stderr)
         return Exit.OK
-    outcomes = run_sweep(entries, executor=executor, jobs=jobs, options=options, report=_print_progress)
-    return _print_outcomes(outcomes, format)
+    to_do = [entry for entry in entries if entry.state != "done"]
+    with progress.display(len(to_do)) as shown:
+        shown.move(f"run 1 of {len(to_do)}", done=0)
+        report = partial(_print_progress, shown)
+        outcomes = run_sweep(entries, executor=executor, jobs=jobs, options=options, report=report)
+    code = _print_outcomes(outcomes, format)
+    if code == Exit.OK:
+        say_next("compare", runs_dir, format=format)
+    return code
 
 
 def _names(tasks: list[str], datasets: list[str], archs: list[str], folder: str | None) -> list[str]:
@@ -162,12 +175,13 @@ def _print_outcomes(outcomes: Sequence[Outcome], format: Format) -> int:
     return Exit.SWEEP if failed else Exit.OK
 
 
-def _print_progress(progress: Progress) -> None:
-    """One line per run on stderr, as it ends."""
-    outcome = progress.outcome
+def _print_progress(shown: Display, now: Progress) -> None:
+    """One line per run on stderr, as it ends, and on a terminal the bar."""
+    outcome = now.outcome
+    shown.move(f"run {min(now.ended + 1, now.total)} of {now.total}", done=now.ended)
     result = f"failed: {outcome.reason}" if outcome.reason else f"test accuracy {outcome.accuracy:.2%}"
-    rest = f"; about {progress.seconds_left / 60:.1f} min left" if progress.ended < progress.total else ""
-    place = f"[{progress.ended}/{progress.total}] {outcome.task} seed {outcome.seed}"
+    rest = f"; about {now.seconds_left / 60:.1f} min left" if now.ended < now.total else ""
+    place = f"[{now.ended}/{now.total}] {outcome.task} seed {outcome.seed}"
     print(f"{place}: {result}, {outcome.seconds:.0f} s{rest}", file=sys.stderr, flush=True)
 
 

@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
     record = run.test(config, runs_dir=options.runs_dir, checkpoint=options.ckpt_path)
     if record:
         lightning.show(text(record), document=record, format=options.format)
+        lightning.say_next("export", f"{options.runs_dir}/{record.task}/seed{record.seed}", options=options)
     return Exit.OK
 
 

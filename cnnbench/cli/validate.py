@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cnnbench.cli import lightning
 from cnnbench.types import Exit
 
@@ -18,4 +20,5 @@ def main(arguments: list[str]) -> int:
     result = run.validate(config, runs_dir=options.runs_dir, checkpoint=options.ckpt_path)
     accuracy = f"val accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, {result.images} images"
     lightning.show(f"{result.checkpoint}: {accuracy}", document=result, format=options.format)
+    lightning.say_next("test", Path(result.checkpoint).parent, options=options)
     return Exit.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.types import Exit, one_line
 
 
@@ -71,4 +72,5 @@ def verify(
     print(one_line(f"{bundle} is verified on {where}"))
     for warning in warnings:
         print(one_line(f"WARNING: {warning}"))
+    say_next("classify", bundle, "FOLDER")
     return Exit.OK

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock
+
+from cnnbench import progress
 
 Read = TypeVar("Read")
 
@@ -63,3 +65,47 @@ def _impatient() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show what torchvision fetches as everything else is shown; its own bar is drawn in files, too."""
+    from torchvision.datasets import utils
+
+    theirs = getattr(utils, "tqdm", None)
+    if theirs is None:
+        yield
+        return
+    utils.tqdm = Fetched
+    try:
+        yield
+    finally:
+        utils.tqdm = theirs
+
+
+class Fetched:
+    """In the place of tqdm: the bytes of one file.
+
+    Args:
+        total: Bytes of the file, where the server says so.
+    """
+
+    def __init__(self, total: int | None = None, **_: Any) -> None:
+        self.total = total
+        self.done = 0
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Fetched:
+        if not progress.is_open():
+            self.stack.enter_context(progress.display(None))
+        progress.step(f"fetching {self.total / 1e6:.1f} MB" if self.total else "fetching a file")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def update(self, count: int) -> None:
+        """So many bytes more have come."""
+        self.done += count
+        if self.total:
+            progress.within(self.done / self.total)

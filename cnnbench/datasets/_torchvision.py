@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnbench import records
 from cnnbench.datasets import Source
-from cnnbench.datasets._fetch import fetch
+from cnnbench.datasets._fetch import fetch, shown
 from cnnbench.datasets.archives import DAMAGE
 from cnnbench.types import CnnbenchError, DatasetNotFoundError, Exit, Split
 
@@ -55,7 +55,7 @@ def read(
     import torchvision  # takes seconds, so not before a reader is called
 
     def make(root: Path, download: bool) -> list[Any]:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), shown():
             # torchvision 0.29 hands numpy an `align=0` in its CIFAR unpickling, which numpy 2.4 deprecates
             warnings.simplefilter("ignore")
             return [getattr(torchvision.datasets, reader)(str(root), download=download, **part) for part in parts]

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnbench import progress
 from cnnbench.sweeps.estimate import Forecast, forecast
 from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
 from cnnbench.sweeps.plan import Planned, State, plan, require_positive, state
@@ -119,6 +120,8 @@ def run_sweep(
     runs = [entry.run for entry in to_do]
     require_positive(jobs=[jobs])
     with closing(execute(runs, executor=executor, jobs=jobs, options=options)) as ending:
+        if runs:
+            progress.say(f"{len(runs)} runs to do, about {progress.in_words(sum(left.values()) / jobs)}")
         for ended, outcome in enumerate(ending, start=1):
             folder = folders[outcome.task, outcome.seed]
             outcomes[folder] = outcome

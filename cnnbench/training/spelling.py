@@ -5,6 +5,7 @@ Both are turned into the dotted flags of `training.config` before these are pars
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,7 +246,9 @@ def flags_of_run(name: str, given: Mapping[str, int], *, verb: str) -> list[str]
     run, named = RunFolder(folder), Path(name).is_file()
     if not run.config.is_file():
         raise CnnbenchError(f"{folder} has no config.yaml: expected a folder that `fit` wrote", Exit.DATA)
-    flags = [f"--config={run.config}", f"--runs-dir={folder.resolve().parent.parent}"]
+    above = folder.resolve().parent.parent
+    runs_dir = above if folder.is_absolute() else os.path.relpath(above)
+    flags = [f"--config={run.config}", f"--runs-dir={runs_dir}"]
     if verb == "fit":
         unfinished = not run.result.is_file() and run.last.is_file()
         return [*flags, "--ckpt_path=last"] if unfinished and "ckpt_path" not in given else flags

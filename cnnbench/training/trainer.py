@@ -7,14 +7,15 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from cnnbench.progress import Display, display
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.metrics import MetricsTable
@@ -25,7 +26,7 @@ from cnnbench.types import CnnbenchError, Exit
 
 
 class EpochLines(Callback):
-    """One line per epoch on stderr, where a progress bar cannot be drawn."""
+    """One line per epoch on stderr."""
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,6 +35,33 @@ class EpochLines(Callback):
             f"{name} {metrics[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy") if name in metrics
         )
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}", file=sys.stderr)
+
+
+class EpochBar(EpochLines):
+    """Below these lines a bar: the epoch, the share of all epochs that is done, and the time that is left."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self.shown: Display | None = None
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs = trainer.max_epochs or 0
+        self.shown = self.stack.enter_context(display(epochs if epochs > 0 else None))
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.shown:
+            done = trainer.current_epoch + (trainer.fit_loop.batch_idx + 1) / trainer.num_training_batches
+            self.shown.move(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", done=done)
+
+    @rank_zero_only
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.stack.close()
+
+    @rank_zero_only
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.stack.close()
 
 
 def build_trainer(
@@ -48,14 +76,14 @@ def build_trainer(
     bar = fitting and options.get("enable_progress_bar") is not False and sys.stderr.isatty()
     ours: list[Logger] = []
     if fitting:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if bar else EpochLines())
+        callbacks.append(EpochBar() if bar else EpochLines())
     if fitting and not options.get("fast_dev_run"):
         stop = StopSignals()
         callbacks += [RequireRoom(folder), MetricsTable(folder), Midway(), stop, BestAndLast(folder, stop)]
         ours = [TensorBoardLogger(folder.path.parent, "", version=folder.path.name)]
     try:
         return Trainer(
-            **{**options, "enable_progress_bar": bar},
+            **{**options, "enable_progress_bar": False},
             callbacks=callbacks,
             logger=[*ours, *loggers],
             default_root_dir=folder.path,

@@ -39,11 +39,11 @@ def manifest_of(bundle: Path) -> Manifest:
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
-    """`export` exits with `code` and says so in one line on stderr, besides notes, which is returned."""
+    """`export` exits with `code` and says so in one line on stderr, besides notes and its steps, which is returned."""
     assert main(["export", *map(str, arguments)]) == code
     printed = capsys.readouterr()
     assert printed.out == ""
-    (line,) = (line for line in printed.err.splitlines() if not line.startswith("note: "))
+    (line,) = (line for line in printed.err.splitlines() if not line.startswith(("note: ", "[")))
     assert line.startswith("cnnbench: ")
     return line
 

@@ -85,7 +85,7 @@ def test_lessons_are_listed_in_the_order_of_the_course(capsys: Capture) -> None:
 
 def test_listing_needs_no_torch() -> None:
     done = cnnbench_without((*TORCH, "onnx", "onnxruntime", "matplotlib"), "lab")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "next: cnnbench lab fc-to-conv\n")
     assert all(name in done.stdout for name in COURSE)
 
 
@@ -210,7 +210,8 @@ def test_a_lesson_that_breaks_leaves_the_last_page(
     assert main(["lab", "--all", "--html", str(page)]) == 1
     printed = capsys.readouterr()
     assert "unexpected ZeroDivisionError" in printed.err
-    assert len(printed.err.splitlines()) == 1
+    assert printed.err.splitlines()[:2] == ["[1/2] true", "[2/2] broken"]
+    assert len(printed.err.splitlines()) == 3
     assert page.read_text() == "the last one"
 
 

@@ -23,7 +23,7 @@ TINY = ["--data.dataset", "folder", "--data.folder", "tiny"]
 TWO_PROCESSES = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
 
 
-OF_THE_IMAGES = ("images: ", "augmentation: ", "tiny: ", "note: decoded images ")
+OF_THE_IMAGES = ("images: ", "augmentation: ", "tiny: ", "note: decoded images ", "[1/")
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
