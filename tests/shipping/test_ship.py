@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from sweeping import in_this_process
@@ -13,9 +16,12 @@ from sweeping import in_this_process
 import cnnbench
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.bundles import graph
+from cnnbench.bundles.bundle import export_run
+from cnnbench.bundles.program import ReferenceNetwork
 from cnnbench.bundles.verify import verify_bundle
 from cnnbench.records.schema import RunRecord
-from cnnbench.shipping import race
+from cnnbench.shipping import finish, race
 from cnnbench.shipping.record import Decision
 from cnnbench.types import CnnbenchError, Exit
 
@@ -132,3 +138,36 @@ def test_where_no_file_keeps_the_limits_no_test_image_is_read(
     assert "relax accuracy from 99.90 % to" in capsys.readouterr().out
     assert not any(records.read(path, RunRecord).test for path in Path("out").rglob("result.json"))
     assert not Path("out/exports").exists()
+
+
+@pytest.mark.slow
+def test_a_chosen_file_that_is_not_the_network_is_not_shipped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], real_convert: Callable[..., onnx.ModelProto]
+) -> None:
+    """The converter goes wrong after the choice: exit 4, no bundle, and the same command goes on from the choice."""
+    commands = in_this_process(monkeypatch)
+
+    def wrong(reference: ReferenceNetwork, *, outputs: list[str]) -> onnx.ModelProto:
+        model = onnx.ModelProto.FromString(real_convert(reference, outputs=outputs).SerializeToString())
+        weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        values = onnx.numpy_helper.to_array(weights) * 1.01
+        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weights.name))
+        return model
+
+    def export_wrongly(*arguments: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(graph, "_convert", wrong)
+            return export_run(*arguments, **options)
+
+    arguments = ["ship", "--dataset", "mnist5k", "--arch", "linear", "--budget", "5h", "--out", "out", "--jobs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "export_run", export_wrongly)
+        assert main(arguments) == Exit.VERDICT
+    assert "constant" in capsys.readouterr().err
+    assert not list(Path("out/exports").rglob("model.onnx"))
+    decision = records.read(Path("out/decision.json"), Decision)
+    assert (decision.finished, decision.chosen) == (False, None)
+    began = len(commands)
+    assert main(arguments) == Exit.OK
+    assert len(commands) == began  # everything had been trained, and tested once
+    verify_bundle(next(Path("out/exports").iterdir()), rescore=True)
