@@ -30,6 +30,7 @@ def ship(
     max_bytes: Bytes | None = None,
     arch: list[str] | None = None,
     out: str | None = None,
+    seed: int = 1,
     jobs: int | None = None,
     executor: Literal["local", "ray", "slurm"] = "local",
     executor_options: list[str] | None = None,
@@ -49,6 +50,7 @@ def ship(
         max_bytes: Maximum size of the ONNX file.
         arch: Networks that compete; by default the registered small ones, at most 12.
         out: Folder of the bundle, the page, decision.json and commands.sh; by default shipped/<name of the images>.
+        seed: Of the first run of each network; further ones follow it.
         jobs: Runs at a time on this machine; by default one per core.
         executor: Where runs are done: this machine, an existing Ray cluster, or Slurm (through submitit).
         executor_options: KEY=VALUE; see `cnnbench sweep --help`.
@@ -77,6 +79,7 @@ def ship(
             max_bytes=max_bytes,
             arch=arch or (),
             out=out,
+            seed=seed,
             executor=executor,
             jobs=jobs,
             options=parse_options(executor_options or []) or None,

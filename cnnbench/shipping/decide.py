@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cnnbench.shipping import race
 from cnnbench.shipping.candidates import Entrant
-from cnnbench.shipping.files import key
 from cnnbench.shipping.record import Chosen, Competitor, Decision, File, Images, Rung, Scored
 from cnnbench.tables.candidates import Candidate, Score
 
@@ -109,7 +108,7 @@ def _file(candidate: Candidate, why: str, state: State) -> File:
     assert state.selection is not None
     return File(
         task=candidate.row.task,
-        seed=state.selection.trials[key(candidate)].seed,
+        seed=candidate.row.runs[0].record.seed,
         precision=candidate.precision,
         bytes=candidate.bytes,
         val=_scored(candidate.val) if candidate.val else None,

@@ -16,6 +16,8 @@ class Request(Part, frozen=True, kw_only=True):
     min_accuracy: float | None = None
     max_latency_ms: float | None = None
     max_bytes: int | None = None
+    seed: int = 1
+    """Of the first run of each network."""
 
 
 class Scored(Part, frozen=True):

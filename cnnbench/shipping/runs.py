@@ -61,6 +61,8 @@ class Runs:
     executor: Executor = "local"
     options: Mapping[str, Option] | None = None
     jobs: int = 1
+    first_seed: int = 1
+    """Of the runs of seed 1 of a trial; the others follow it."""
     start: Start | None = None
     loaded: dict[str, Dataset] = field(default_factory=dict)
     _planned: dict[Trial, Planned] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Runs:
                 flags, task = [*flags, f"--model.lr={lr:g}"], f"{task}_lr{lr:g}"
             if trial.fold:
                 flags, task = [*flags, f"--data.fold={trial.fold}"], f"{task}_fold{trial.fold.partition('/')[0]}"
-            flags += [f"--task={task}", f"--seed_everything={trial.seed}"]
+            flags += [f"--task={task}", f"--seed_everything={self.first_seed + trial.seed - 1}"]
             run = plan_run(flags, runs_dir=self.folder, loaded=self.loaded, overwrite=True, test=False)
             self._planned[trial] = run
         return self._planned[trial]

@@ -64,6 +64,7 @@ def ship(
     max_bytes: int | None = None,
     arch: str | Sequence[str] = (),
     out: str | Path | None = None,
+    seed: int = 1,
     executor: Executor = "local",
     jobs: int | None = None,
     options: Mapping[str, Option] | None = None,
@@ -83,6 +84,7 @@ def ship(
         min_accuracy, max_latency_ms, max_bytes: See `Limits`.
         arch: Networks that compete; by default the registered small ones, at most 12.
         out: By default shipped/<name of the images>.
+        seed: Of the first run of each network; further ones follow it.
         executor, options: Where runs are done; see `executors.execute`.
         jobs: Runs at a time on this machine; by default one per core.
         say: Called with a line for each step.
@@ -114,6 +116,7 @@ def ship(
         min_accuracy=min_accuracy,
         max_latency_ms=max_latency_ms,
         max_bytes=max_bytes,
+        seed=seed,
     )
     earlier = _earlier(place / DECISION, request, images)
     if earlier and earlier.finished and earlier.request.budget_seconds >= budget_seconds:
@@ -123,7 +126,7 @@ def ship(
     for line in images.found:
         say(line)
     with WarmParent() as parent:
-        runs = _runs(images, place, executor=executor, jobs=jobs, options=options, start=parent.start)
+        runs = _runs(images, place, seed=seed, executor=executor, jobs=jobs, options=options, start=parent.start)
         state = _state(request, images, out=place, runs=runs, clock=clock, say=say)
         return _go(state, limits_of(request), start=parent.start)
 
@@ -149,6 +152,7 @@ def _runs(
     images: ShipImages,
     out: Path,
     *,
+    seed: int,
     executor: Executor,
     jobs: int | None,
     options: Mapping[str, Option] | None,
@@ -166,6 +170,7 @@ def _runs(
         executor=executor,
         options=options,
         jobs=jobs or cores,
+        first_seed=seed,
         start=start,
     )
 
