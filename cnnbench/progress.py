@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
+DRAWN = 52
+"""Columns of a bar with its times; the rest is for what is being done."""
+
 _open: list[Display] = []
 """The display that is open, if any."""
 
@@ -38,6 +41,8 @@ class Display:
     def move(self, text: str, *, done: float) -> None:
         """Show what is being done, and how much is done, on a terminal alone."""
         if self.bar is not None and self.task is not None:
+            room = max(16, self.bar.console.width - DRAWN)
+            text = text if len(text) <= room else f"{text[: room - 3]}..."
             self.bar.update(self.task, description=text, completed=done)
 
     def within(self, share: float) -> None:
@@ -96,10 +101,11 @@ def _bar() -> Iterator[Progress]:
     """A bar on stderr with what is being done, the share that is done, and the time that it took and that is left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=16),
         TimeElapsedColumn(),
         _left(),
     )
@@ -112,6 +118,7 @@ def _bar() -> Iterator[Progress]:
 
 def _left() -> ProgressColumn:
     from rich.progress import ProgressColumn, Task
+    from rich.table import Column
     from rich.text import Text
 
     class Left(ProgressColumn):
@@ -124,7 +131,7 @@ def _left() -> ProgressColumn:
             share = "" if task.total is None else f"{task.percentage:.0f} %"
             return Text(share if seconds is None or task.finished else f"{share}, about {in_words(seconds)} left")
 
-    return Left()
+    return Left(table_column=Column(no_wrap=True))
 
 
 def in_words(seconds: float) -> str:

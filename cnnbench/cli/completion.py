@@ -1,4 +1,4 @@
-"""`completion`: print a script that completes verbs, options and names in bash, zsh or fish.
+"""`completion`: completion of names and options for bash, zsh or fish.
 
 Architectures, tasks and data sets are those that are registered when the script is printed; runs and bundles are looked
 up when a word is completed.

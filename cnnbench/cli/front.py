@@ -116,13 +116,13 @@ def help_text() -> str:
     """The front page: what cnnbench answers, first steps, and the verbs by what they are for."""
     width = min(shutil.get_terminal_size().columns - 1, help.WIDEST)
     lines = ["usage: cnnbench VERB [options]", "", first_line(cnnbench.__doc__), "", "first steps:"]
-    lines += [f"  {example}" for example in EXAMPLES]
+    lines += [*(f"  {example}" for example in EXAMPLES), ""]
     summaries = verbs()
     named = {verb for group in STORY.values() for verb in group}
     groups = {**STORY, "more": tuple(verb for verb in summaries if verb not in named)}
     for title, group in groups.items():
         shown = [verb for verb in group if verb in summaries]
-        lines += ["", f"{title}:"] if shown else []
+        lines += [f"{title}:"] if shown else []
         lines += [f"  {verb:12}{_fitting(summaries[verb], width - 14)}" for verb in shown]
     return "\n".join([*lines, "", "`cnnbench VERB --help` explains a verb; also --version, --debug"]) + "\n"
 

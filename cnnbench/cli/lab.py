@@ -1,4 +1,4 @@
-"""`lab`: lessons that compute, draw and check why networks behave as they do."""
+"""`lab`: lessons on why networks behave as they do, each computed, drawn and checked."""
 
 from __future__ import annotations
 

@@ -144,9 +144,9 @@ def _print_plan(entries: Sequence[Entry], jobs: int, format: Format) -> None:
     if format != "table":
         return
     forecasts = [entry.forecast for entry in entries if entry.forecast]
-    hours = sum(forecast.seconds for forecast in forecasts) / jobs / 3600
+    time = progress.in_words(sum(forecast.seconds for forecast in forecasts) / jobs)
     megabytes = sum(forecast.disk_bytes for forecast in forecasts) / 1e6
-    print(f"{len(forecasts)} of {len(entries)} runs to do: about {hours:.2f} h, {megabytes:,.0f} MB")
+    print(f"{len(forecasts)} of {len(entries)} runs to do: about {time}, {megabytes:,.0f} MB")
     for entry in entries:
         if entry.state == "outdated" and not entry.run.overwrite:
             print(f"outdated: {entry.run.folder} {entry.reason}; --overwrite would train it again")

@@ -191,6 +191,7 @@ def test_options_by_their_last_part_and_paths_are_a_configuration(tmp_path: Path
     config = configure(arch="lenet5", dataset="folder", folder=tmp_path, max_epochs=2, seed=7, lr=0.5, name="pets")
     assert (config.model.arch, config.model.lr, config.data.folder) == ("lenet5", 0.5, str(tmp_path))
     assert (config.data.name, config.trainer["max_epochs"], config.seed_everything) == ("pets", 2, 7)
+    assert configure("lenet5", dataset="mnist", epochs=2) == configure("mnist_lenet5", max_epochs=2)
     assert configure("mnist5k_lenet5", **{"trainer.max_epochs": 3}).trainer["max_epochs"] == 3
     with pytest.raises(CnnbenchError, match=r"unknown option 'max_epoch': did you mean max_epochs"):
         configure("mnist5k_lenet5", max_epoch=3)
