@@ -83,8 +83,9 @@ class Report(Page):
         self.place = "head"
         self.said: dict[str, str] = {}
         self.answers: list[str] = []
-        self.keys: dict[str, list[str]] = {}
-        self.rows: dict[str, list[list[tuple[str, str | None]]]] = {}
+        self.keys: dict[str, list[list[str]]] = {}
+        """Of each table of a section."""
+        self.rows: dict[str, list[list[list[tuple[str, str | None]]]]] = {}
         self.charts: list[Chart] = []
         super().__init__(path)
 
@@ -94,12 +95,15 @@ class Report(Page):
         if tag in ("section", "article", "nav", "footer"):
             self.place = found.get("id") or tag
             self.answers += [""] * (tag == "article")
-        elif tag == "th":
-            self.keys.setdefault(self.place, []).append(found["data-key"] or "")
-        elif tag == "tr":
+        elif tag == "table":
+            self.keys.setdefault(self.place, []).append([])
             self.rows.setdefault(self.place, []).append([])
+        elif tag == "th":
+            self.keys[self.place][-1].append(found["data-key"] or "")
+        elif tag == "tr":
+            self.rows[self.place][-1].append([])
         elif tag == "td":
-            self.rows[self.place][-1].append(("", found.get("data-v")))
+            self.rows[self.place][-1][-1].append(("", found.get("data-v")))
         elif tag == "div" and found.get("class") == "chart":
             self.charts.append(Chart(self.place))
         elif tag == "svg" and "figure" in self.open:
@@ -118,16 +122,24 @@ class Report(Page):
         if self.place == "article":
             self.answers[-1] += data
         if "td" in self.open:
-            text, value = self.rows[self.place][-1][-1]
-            self.rows[self.place][-1][-1] = (text + data, value)
+            text, value = self.rows[self.place][-1][-1][-1]
+            self.rows[self.place][-1][-1][-1] = (text + data, value)
 
     @property
     def sections(self) -> set[str]:
         return {found["id"] or "" for tag, found in self.tags if tag == "section"}
 
     def table(self, section: str) -> list[dict[str, tuple[str, str | None]]]:
-        """Of every row (what is shown, the value it is sorted by) by key."""
-        return [dict(zip(self.keys[section], row, strict=True)) for row in self.rows[section] if row]
+        """Of every row (what is shown, the value it is sorted by) by key; a section's tables of one length are one."""
+        tables = [
+            [dict(zip(keys, row, strict=True)) for row in rows if row]
+            for keys, rows in zip(self.keys[section], self.rows[section], strict=True)
+        ]
+        first, *others = tables
+        for rows in others:
+            if len(rows) == len(first):
+                first = [{**before, **row} for before, row in zip(first, rows, strict=True)]
+        return first
 
     def cells(self, section: str) -> list[dict[str, str]]:
         return [{key: text for key, (text, _) in row.items()} for row in self.table(section)]

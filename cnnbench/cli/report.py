@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from cnnbench.cli.units import Accuracy
+from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.types import CnnbenchError, Exit
 
 
@@ -14,6 +14,9 @@ def report(
     paths: list[str],
     *,
     out: str = "report.html",
+    min_accuracy: Accuracy | None = None,
+    max_latency: Milliseconds | None = None,
+    max_bytes: Bytes | None = None,
     target_accuracy: Accuracy | None = None,
     root: str | None = None,
     folder: str | None = None,
@@ -27,8 +30,12 @@ def report(
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
         out: The page to write.
-        target_accuracy: Accuracy that is enough: of test images for the answer, of validation images for the time it
-            took; by default the best of each dataset, rounded down.
+        min_accuracy: The file that the page names has at least this accuracy on the validation images; by default the
+            best of each dataset, rounded down.
+        max_latency: The file takes at most this time for one image (90th percentile).
+        max_bytes: The file has at most this size.
+        target_accuracy: Adds what training took until this validation accuracy was first reached; also the minimum
+            accuracy where none is given.
         root: Folder of the downloaded datasets, for the pictures of mistakes.
         folder: Folder of your own images, likewise.
         format: text for people, json for one JSON document.
@@ -43,8 +50,10 @@ def report(
     from cnnbench.page.report import report_page
     from cnnbench.page.write import check_place, write
     from cnnbench.tables.gather import gather
+    from cnnbench.tables.limits import Limits
 
     check_place(out)
-    write(report_page(Material(gather(paths), target_accuracy, root, folder)), Path(out))
+    limits = Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency, max_bytes=max_bytes)
+    write(report_page(Material(gather(paths), target_accuracy, root, folder, limits)), Path(out))
     print(json.dumps({"page": out}, indent=2) if format == "json" else f"page: {out}")
     return Exit.OK

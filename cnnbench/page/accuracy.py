@@ -11,90 +11,81 @@ from cnnbench.page.charts.base import Point, error
 from cnnbench.page.material import Group, Material
 from cnnbench.page.section import Block, Picture, Section, Table
 from cnnbench.records.schema import RunRecord
-from cnnbench.tables.columns import CATALOGUE, Column, latency_column
+from cnnbench.tables.columns import CATALOGUE, Column, latency_column, select
 from cnnbench.tables.rows import LatencyKey, Row
-from cnnbench.tables.text import count, milliseconds, percent, short, short_bytes
+from cnnbench.tables.text import count, milliseconds, percent, short
 
 POINTS = 300
 """In a picture of accuracy against cost."""
 CURVES = 20
 """Runs in a picture of learning curves; where there are more, one per network."""
+MANY = 12
+"""Rows above which a table has a filter of its own."""
 SIZES = 200
 """Points in a picture of accuracy against training images."""
 
 
 def table(material: Material) -> Section | None:
-    """Every figure of every group."""
+    """Every figure of every group: what decides, then all others by subject."""
     rows = material.groups
     if not rows:
         return None
-    columns = [
-        column for column in _columns(material.latency_keys) if any(column.value(group) is not None for group in rows)
+    key = material.fastest_key
+    fast = [latency_column(key, percent) for key in ([key] if key else []) for percent in (50, 90)]
+    others = [latency_column(key, percent) for key in material.latency_keys for percent in _percents(key)]
+    keys = {column.key for column in fast}
+    spread = Column("spread", "95 % interval", right=True, read=lambda row: row.accuracy_spread)
+    several = [CATALOGUE["dataset"]] * (len(material.datasets) > 1)
+    tables = [
+        _table("", rows, [*several, CATALOGUE["accuracy"], spread, *select(*FIGURES), *fast]),
+        *(_table(title, rows, [*several, *select(*figures)]) for title, figures in MORE.items()),
+        _table("Latency of other settings", rows, [*several, *(each for each in others if each.key not in keys)]),
     ]
-    if len({group.train_images for group in rows}) == len(material.datasets):
-        columns = [column for column in columns if column.key != "train_images"]
     lead = (
         "One row for all runs that differ in their seed alone. Accuracy is on test images that were read once, after "
         "training; its interval is for new seeds and new images unless it says what it leaves out. A multiply-add "
         "(MAC) counts as one operation."
     )
-    return Section("table", "All measurements", lead, [Block(table=Table(columns, rows, filtered=True))])
+    blocks = [Block(table=each) for each in tables if each]
+    return Section("table", "All measurements", lead, blocks, "Measurements")
 
 
-FIGURES = (
-    "majority",
-    "balanced_accuracy",
-    "macro_f1",
-    "lowest_recall",
-    "train_images",
-    "class_weights",
-    "augment",
-    "epochs",
-    "train_seconds",
-    "memory_bytes",
-    "energy_joules",
-    "shift_mean",
-    "shift_worst",
-    "equivariance_error",
-    "ece",
-    "ece_null",
-    "activation_bytes",
-    "fc_weights",
-)
-"""Keys of the catalogue that follow the latencies."""
-BRIEF = {
-    "macs": short,
-    "params": short,
-    "fc_weights": short,
-    "model_bytes": short_bytes,
-    "memory_bytes": short_bytes,
-    "activation_bytes": short_bytes,
+FIGURES = ("seeds", "macs", "params", "model_bytes")
+"""Keys of the catalogue between accuracy and latency."""
+MORE = {
+    "Robustness and calibration": ("shift_mean", "shift_worst", "equivariance_error", "ece", "ece_null"),
+    "Classes": ("majority", "balanced_accuracy", "macro_f1", "lowest_recall"),
+    "Training and memory": (
+        "train_images",
+        "class_weights",
+        "augment",
+        "epochs",
+        "train_seconds",
+        "memory_bytes",
+        "energy_joules",
+        "activation_bytes",
+        "fc_weights",
+    ),
 }
-"""Figures that the page shows with three digits."""
+"""Keys of the catalogue by the title of their table."""
 
 
-def _columns(keys: Sequence[LatencyKey]) -> list[Column]:
-    """Columns of the large table, whose rows are groups."""
-    spread = Column("spread", "95 % interval", right=True, read=lambda row: row.accuracy_spread)
-    latencies = [latency_column(key, percent) for key in keys for percent in _percents(key)]
-    figures = [
-        *(CATALOGUE[key] for key in ("dataset", "accuracy")),
-        spread,
-        *(CATALOGUE[key] for key in ("seeds", "macs", "params", "model_bytes")),
-        *latencies,
-        *(CATALOGUE[key] for key in FIGURES),
-    ]
-    return [Column("name", "network"), *map(_of_group, figures)]
-
-
-def _percents(key: LatencyKey) -> tuple[int, ...]:
-    return (50, 90, 99) if key.batch == 1 else (50,)
+def _table(title: str, groups: Sequence[Group], columns: Sequence[Column]) -> Table | None:
+    """A table of groups, without the columns that were measured for none; None where no figure was."""
+    measured = [column for column in columns if any(column.value(group.row) is not None for group in groups)]
+    shown = [_of_group(column) for column in measured]
+    if not [column for column in shown if column.key != "dataset"]:
+        return None
+    return Table([Column("name", "network"), *shown], groups, title, filtered=not title or len(groups) > MANY)
 
 
 def _of_group(column: Column) -> Column:
     """The column for rows that are groups."""
-    brief = replace(column, show=BRIEF[column.key], unit="") if column.key in BRIEF else column
-    return replace(brief, read=lambda group: column.value(group.row))
+    return replace(column, read=lambda group: column.value(group.row))
+
+
+def _percents(key: LatencyKey) -> tuple[int, ...]:
+    return (50, 90, 99) if key.batch == 1 else (50,)
 
 
 def pareto(material: Material) -> Section | None:
@@ -111,7 +102,7 @@ def pareto(material: Material) -> Section | None:
         "both. Accuracy is drawn by its error, so that each halving of the error is equally far; bars are 95 % "
         "intervals."
     )
-    return Section("cost", "Accuracy against cost", lead, blocks) if blocks else None
+    return Section("cost", "Accuracy against cost", lead, blocks, "Cost") if blocks else None
 
 
 TITLES = {"macs": "Accuracy and arithmetic", "params": "Accuracy and size"}
@@ -158,7 +149,7 @@ def seeds(material: Material) -> Section | None:
             picture = _seeds(material, groups, f"Seeds {heading}".strip())
             blocks.append(Block(heading, notes, pictures=[picture], layout="wide"))
     lead = "The same network, trained again with another seed. Where intervals overlap, one run proves nothing."
-    return Section("seeds", "Variation between seeds", lead, blocks) if blocks else None
+    return Section("seeds", "Variation between seeds", lead, blocks, "Seeds") if blocks else None
 
 
 def _seeds(material: Material, groups: Sequence[Group], title: str) -> Picture:
@@ -201,7 +192,7 @@ def curves(material: Material) -> Section | None:
             block = Block(material.heading(dataset), notes, legend=material.legend(groups), layout="two")
             blocks.append(replace(block, pictures=_curves(material, points)))
     lead = "One line per run, scored on validation images after each epoch: by epochs, and by seconds of training."
-    return Section("curves", "Learning curves", lead, blocks) if blocks else None
+    return Section("curves", "Learning curves", lead, blocks, "Learning") if blocks else None
 
 
 def _epochs(material: Material, group: Group, record: RunRecord, place: int) -> list[Point]:
@@ -254,7 +245,7 @@ def efficiency(material: Material) -> Section | None:
             legend = material.legend(groups)
             blocks.append(Block(material.heading(dataset), legend=legend, pictures=[picture], layout="two"))
     lead = "The same network, trained on fewer images: the flatter its line, the fewer it needs."
-    return Section("data", "Accuracy against training images", lead, blocks) if blocks else None
+    return Section("data", "Accuracy against training images", lead, blocks, "Training images") if blocks else None
 
 
 def _on_several_sizes(groups: Sequence[Group]) -> list[Group]:
@@ -283,7 +274,7 @@ def time_to_target(material: Material) -> Section | None:
         "the first time, validation excluded; medians are over all seeds, those that did not get there counted as "
         "later than all others. There is none where half of them did not."
     )
-    return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))])
+    return Section("target", "Time to the target", lead, [Block(table=Table(columns, rows))], "Target")
 
 
 def _reached(row: Row) -> dict[str, str | float | None]:

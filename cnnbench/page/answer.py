@@ -1,19 +1,21 @@
-"""The answer at the head of a report: per dataset the cheapest file that is accurate enough on validation, in words."""
+"""The answer at the head of a report: per dataset the cheapest file that keeps the limits, others, and cautions."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cnnbench.page.material import Group, Material, interval
-from cnnbench.page.section import Answer, Fact
-from cnnbench.tables.candidates import Candidate, candidates, compared
+from cnnbench.page import weighing
+from cnnbench.page.charts import accuracy as charts
+from cnnbench.page.charts.base import Point, error
+from cnnbench.page.material import Group, Material
+from cnnbench.page.section import Answer, Fact, Picture
+from cnnbench.tables.candidates import Candidate, Score, candidates, compared
 from cnnbench.tables.choose import Choice, choose_file
-from cnnbench.tables.limits import Limits, evidence
-from cnnbench.tables.pair import compare_runs
+from cnnbench.tables.limits import Figure, Limits, evidence, figures_of, given_limits
 from cnnbench.tables.rows import LatencyKey
-from cnnbench.tables.text import percent, short, short_bytes
-from cnnbench.types import CnnbenchError
+from cnnbench.tables.text import interval, milliseconds, percent, short, short_bytes
 
 
 @dataclass(frozen=True)
@@ -31,51 +33,43 @@ def recommend(material: Material, dataset: str) -> Recommendation:
         sentences = ["No run was tested; `cnnbench test` scores them."]
         return Recommendation(Answer(dataset, f"On {dataset}", "not tested", sentences))
     best = max(tested, key=lambda group: (group.val_accuracy, -group.macs))
-    known = _candidates(material, tested)
-    target = _target(tested, best) if material.target is None else material.target
-    choice = choose_file(known, Limits(min_accuracy=target))
+    known = candidates([group.row for group in tested], material.records, latency=material.fastest_key or LatencyKey())
+    limits, origin = _limits(material, tested, best)
+    choice = choose_file(known, limits)
+    wanted = ", ".join(limit.text for limit in given_limits(limits, figures_of(strict=False)))
+    picture = _quadrant(material, tested, known, choice, limits)
     if choice.chosen is None:
-        return _none(choice, dataset, target, best)
+        return Recommendation(replace(_none(choice, dataset, wanted, best), picture=picture), best)
     chosen = next(group for group in tested if group.row is choice.chosen.row)
-    keeping = {id(other.row) for other in choice.others if other.keeps_limits} | {id(chosen.row)}
-    fitting = [group for group in tested if id(group.row) in keeping]
-    question = f"For {_short_percent(target)} on {dataset}, the cheapest is"
-    sentences = [_reached(chosen, choice.chosen, target, among=compared(known)), *_of_the_file(choice.chosen, target)]
-    if len(tested) == 1:
-        question = f"On {dataset}"
-        sentences.append("It is the only network that was tested: there is nothing to compare.")
-    else:
-        other = max((group for group in tested if group is not best), key=lambda group: group.val_accuracy)
-        sentences += [*_against_best(chosen, best, other), *_smaller_or_faster(material, chosen, fitting)]
-    sentences += others
-    facts = _facts(material, chosen, choice.chosen)
-    return Recommendation(Answer(dataset, question, _name(chosen, choice.chosen), sentences, facts), chosen)
+    question = f"To ship on {dataset}, the cheapest with {wanted}:" if len(known) > 1 else f"On {dataset}:"
+    answer = Answer(
+        dataset,
+        question,
+        weighing.called(tested, choice.chosen),
+        [*_reached(tested, choice.chosen, limits, among=compared(known)), *origin],
+        _facts(material, chosen, choice.chosen),
+        file=_file(choice.chosen),
+        alternatives=weighing.alternatives(material, tested, best=best, chosen=chosen, choice=choice),
+        cautions=[*weighing.cautions(material, tested, chosen=chosen, file=choice.chosen), *others],
+        command=_command(chosen, choice.chosen),
+        picture=picture,
+    )
+    return Recommendation(answer, chosen)
 
 
-def _candidates(material: Material, tested: Sequence[Group]) -> list[Candidate]:
-    """The files of the networks."""
-    latency = material.fastest_key or LatencyKey()
-    return candidates([group.row for group in tested], material.records, latency=latency)
+def _limits(material: Material, tested: Sequence[Group], best: Group) -> tuple[Limits, list[str]]:
+    """The limits that were given; where no accuracy was, the best one on validation rounded down, with a sentence.
 
-
-def _none(choice: Choice, dataset: str, target: float, best: Group) -> Recommendation:
-    """No file is accurate enough, or none is better than one answer for all images."""
-    if choice.nearest is None:
-        reason = f"N{choice.answer.removeprefix('none: n')} on {dataset}."
-        return Recommendation(Answer(dataset, f"On {dataset}", "none", [reason]), best)
-    reason = f"No network reaches {_short_percent(target)} on {dataset}; the most accurate is {_described(best)}."
-    return Recommendation(Answer(dataset, f"For {_short_percent(target)} on {dataset}", "none", [reason]), best)
-
-
-def _name(group: Group, candidate: Candidate) -> str:
-    """The network, and the precision where it is not the usual one."""
-    return group.name if candidate.precision in ("", "fp32") else f"{group.name} {candidate.precision}"
-
-
-def _target(tested: Sequence[Group], best: Group) -> float:
-    """The best accuracy on validation, rounded down; a single seed does not count where others have several."""
+    A single seed does not count where others have several.
+    """
+    if material.limits.min_accuracy is not None:
+        return material.limits, []
+    if material.target is not None:
+        return replace(material.limits, min_accuracy=material.target), []
     several = [group.val_accuracy for group in tested if group.row.seeds > 1]
-    return within_reach(max(several, default=best.val_accuracy))
+    enough = within_reach(max(several, default=best.val_accuracy))
+    origin = f"No accuracy was asked for (--min-accuracy): {percent(enough)} is the best on validation, rounded down."
+    return replace(material.limits, min_accuracy=enough), [origin]
 
 
 def within_reach(best: float) -> float:
@@ -86,97 +80,129 @@ def within_reach(best: float) -> float:
     return min(round(steps * step / 100, 6), best)
 
 
-def _short_percent(value: float) -> str:
-    digits = f"{100 * value:.4f}".rstrip("0")
-    return f"{digits}0 %" if digits.endswith(".") else f"{digits} %"
+def _none(choice: Choice, dataset: str, wanted: str, best: Group) -> Answer:
+    """No file keeps the limits, or none is better than one answer for all images."""
+    if choice.nearest is None:
+        return Answer(dataset, f"On {dataset}", "none", [f"N{choice.answer.removeprefix('none: n')} on {dataset}."])
+    reason = (
+        f"No file on {dataset} keeps {wanted}; the most accurate network is {best.name} with "
+        f"{percent(best.val_accuracy)} on validation and {short(best.macs)} MACs."
+    )
+    nearest = f"The nearest is {choice.nearest.candidate.name}: relax {choice.relax}."
+    return Answer(dataset, f"To ship on {dataset}, with {wanted}:", "none", [reason, nearest])
 
 
-def _described(group: Group) -> str:
-    return f"{group.name} with {percent(group.val_accuracy)} on validation and {short(group.macs)} MACs"
-
-
-def _reached(group: Group, candidate: Candidate, target: float, *, among: int) -> str:
+def _reached(tested: Sequence[Group], candidate: Candidate, limits: Limits, *, among: int) -> list[str]:
+    """What it scores on validation, by which it was chosen, and whether the test images agree."""
     assert candidate.val is not None
-    sure = f"{candidate.val.right:,} of {candidate.val.images:,}; {evidence(candidate.val, target, among=among)}"
-    return (
-        f"{_name(group, candidate)} reaches {percent(candidate.val.accuracy)} on the validation images ({sure}) with "
-        f"{short(group.macs)} MACs per image."
-    )
-
-
-def _of_the_file(candidate: Candidate, target: float) -> list[str]:
-    """Which file, what it scores on the test images, and what training again gives."""
     assert candidate.test is not None
-    row, test = candidate.row, candidate.test
-    below = f", below {_short_percent(target)}" if test.accuracy < target else ""
-    what = (
-        f"The file {candidate.path} (SHA-256 {candidate.sha256[:12]})" if candidate.path else "It is not exported; it"
-    )
-    again = f"; trained again, {percent(row.accuracy or 0)}" if row.seeds > 1 else ""
-    return [f"{what} scores {test.text} on the test images{below}{again} ({interval(row)})."]
-
-
-def _against_best(chosen: Group, best: Group, next_best: Group) -> list[str]:
-    """The cost of the most accurate other network in comparison, and whether the difference in accuracy is shown."""
-    other = next_best if chosen is best else best
-    reached = f"{other.name}, reaches {percent(other.val_accuracy)} on validation, {percent(other.accuracy)} on test"
-    needs = f"needs {_times(other.macs / chosen.macs)} MACs."
-    if chosen is best:
-        return [
-            "It is also the most accurate one.",
-            f"The next, {reached} and {needs}",
-            *_difference(best, next_best),
-        ]
-    return [f"The most accurate, {reached} and {needs}", *_difference(best, chosen)]
-
-
-def _times(ratio: float) -> str:
-    if 0.95 <= ratio < 1.05:
-        return "as many"
-    return f"{ratio:.2g} times as many" if ratio < 10 else f"{ratio:.0f} times as many"
-
-
-def _difference(best: Group, other: Group) -> list[str]:
-    """The paired comparison in one sentence, where the predictions of both are kept."""
-    try:
-        difference = compare_runs(best.runs, other.runs).difference
-    except CnnbenchError:
-        return []
-    sentence: str = difference.sentence(best.name, other.name)
-    return [f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith(("no ", "of these ")) else f"{sentence}."]
-
-
-def _smaller_or_faster(material: Material, chosen: Group, fitting: Sequence[Group]) -> list[str]:
-    """The smallest and the fastest of those that are accurate enough, where it is another one."""
-    sentences = []
-    smallest = min(fitting, key=lambda group: (group.params, -group.val_accuracy))
-    if smallest.params < chosen.params:
-        sentences.append(f"The smallest is {smallest.name} with {short(smallest.params)} parameters.")
-    timed = [(ms, group.name) for group in fitting if (ms := _fast_ms(material, group)) is not None]
-    if timed and min(timed)[1] != chosen.name:
-        milliseconds, name = min(timed)
-        sentences.append(f"The fastest measured is {name} with {milliseconds:.3g} ms per image.")
-    return sentences
-
-
-def _fast_ms(material: Material, group: Group) -> float | None:
-    """Median milliseconds of one image, by which networks are called fast; None where it was not measured."""
-    key = material.fastest_key
-    return None if key is None else group.row.latency_ms(key, 50)
+    assert limits.min_accuracy is not None
+    val, test, target = candidate.val, candidate.test, limits.min_accuracy
+    sure = evidence(val, target, among=among)
+    met = "met" if test.accuracy >= target else "missed"
+    shown = f" ({evidence(test, target)})" if test.accuracy >= target else ""
+    cost = f"{short(candidate.row.macs or 0)} MACs per image and {short(candidate.row.params or 0)} parameters"
+    return [
+        f"{weighing.called(tested, candidate)} reaches {percent(val.accuracy)} on the validation images "
+        f"({val.right:,} of {val.images:,}; {sure}) with {cost}.",
+        f"The test images were not used to choose; on them {percent(target)} is {met}{shown}.",
+    ]
 
 
 def _facts(material: Material, group: Group, candidate: Candidate) -> list[Fact]:
-    assert candidate.val is not None
     assert candidate.test is not None
+    whose = "this file" if candidate.path else "the run"
     facts = [
-        Fact(percent(candidate.val.accuracy), "validation accuracy"),
-        Fact(percent(candidate.test.accuracy), "test accuracy of this file" if candidate.path else "test accuracy"),
-        Fact(short(group.macs), "multiply-adds per image"),
-        Fact(short(group.params), "parameters"),
+        Fact(
+            percent(candidate.test.accuracy),
+            f"of the test images by {whose}: {candidate.test.right:,} of {candidate.test.images:,}; 95 % interval "
+            f"{_wilson(candidate.test)}",
+        )
     ]
     key, measured = material.fastest_key, candidate.percentiles
     if key is not None and measured is not None and measured.p50_ms is not None:
-        facts.append(Fact(f"{measured.p50_ms:.3g} ms", f"median, {key.place}, 1 image"))
+        times = [measured.p50_ms, *([measured.p90_ms] if measured.p90_ms is not None else [])]
+        machine = weighing.machine(material, candidate)
+        setting = f"{key.place}, 1 image, {key.threads} thread{'s' if key.threads > 1 else ''}"
+        name = "median" if len(times) == 1 else "p50 / p90"
+        value = f"{' / '.join(map(milliseconds, times))} ms"
+        facts.append(Fact(value, f"{name}, {setting}{f', on {machine}' if machine else ''}"))
     if candidate.bytes is not None:
         facts.append(Fact(short_bytes(candidate.bytes), "ONNX file"))
+    if file := weighing.precision_file(material, candidate):
+        flips = max((part.flips + part.rounding_flips for part in file.passes), default=0)
+        lost = f"{file.lost_points + 0.0:.2f} points"
+        facts.append(Fact(lost, f"lost to PyTorch on validation; {flips:,} test labels changed"))
+    if not candidate.path:
+        facts += [Fact(short(group.macs), "MACs per image"), Fact(short(group.params), "parameters")]
     return facts
+
+
+def _file(candidate: Candidate) -> str:
+    """Path and the start of the hash; empty where there is no file."""
+    return f"{candidate.path} (SHA-256 {candidate.sha256[:12]})" if candidate.path else ""
+
+
+def _wilson(score: Score) -> str:
+    """The 95 % interval for new images."""
+    from cnnbench.analysis.statistics import proportion_interval
+
+    found = proportion_interval(score.accuracy, score.images)
+    return interval(found.low, found.high)
+
+
+def _command(group: Group, candidate: Candidate) -> str:
+    """What verifies the file, or makes it."""
+    if candidate.path is None:
+        return f"cnnbench export {shlex.quote(str(group.best_run.folder))}"
+    return f"cnnbench verify {shlex.quote(str(candidate.path.parent))} --rescore"
+
+
+def _quadrant(
+    material: Material, tested: Sequence[Group], known: Sequence[Candidate], choice: Choice, limits: Limits
+) -> Picture | None:
+    """Every file by its accuracy on validation and the cost that is limited, else by latency, size or MACs."""
+    scored = [candidate for candidate in known if candidate.val]
+    figures = figures_of(strict=False)
+    limited = {limit.figure.name: limit for limit in given_limits(limits, figures)}
+    order = sorted(("latency", "bytes", "macs", "params"), key=lambda key: figures[key].name not in limited)
+    cost = next((figures[key] for key in order if sum(bool(figures[key].value(each)) for each in scored) > 1), None)
+    if cost is None or limits.min_accuracy is None:
+        return None
+    names = {id(group.row): group for group in tested}
+    points: list[Point] = [
+        _file_point(material, names[id(candidate.row)], candidate, cost, chosen=candidate is choice.chosen)
+        for candidate in scored
+        if cost.value(candidate)
+    ]
+    limit = limited.get(cost.name)
+    place = f" ({material.fastest_key.place})" if cost.name == figures["latency"].name and material.fastest_key else ""
+    unit = ", ms" if place else ""
+    missing = len(known) - len(points)
+    caption = "Up and to the left is better. Accuracy is drawn by its error: each halving is equally far."
+    if missing:
+        caption += f" Not drawn, because not measured: {missing} of {len(known)}."
+    return charts.quadrant(
+        points,
+        material.palette,
+        axis=f"{cost.name}{place}{unit}",
+        min_accuracy=limits.min_accuracy,
+        max_cost=limit.value if limit else None,
+        limits=[limited[figures["accuracy"].name].text, *([limit.text] if limit else [])],
+        caption=caption,
+    )
+
+
+def _file_point(material: Material, group: Group, candidate: Candidate, cost: Figure, *, chosen: bool) -> Point:
+    assert candidate.val is not None
+    value = cost.value(candidate) or 0.0
+    return {
+        "name": f"{group.name} {candidate.precision}".strip(),
+        "arch": group.row.arch,
+        "group": material.palette.groups[group.row.arch],
+        "error": error(candidate.val.accuracy),
+        "accuracy": candidate.val.text,
+        "cost": value,
+        "figure": f"{cost.name} {cost.show(value)}",
+        "chosen": chosen,
+    }

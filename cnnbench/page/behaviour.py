@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from cnnbench.analysis import confidence
 from cnnbench.page import classes as classes_page
 from cnnbench.page.charts import behaviour as charts
-from cnnbench.page.charts.base import Point, shortened
+from cnnbench.page.charts.base import Point, error, shortened
 from cnnbench.page.material import Group, Material
 from cnnbench.page.section import Block, Mistake, Picture, Ramp, Section
 from cnnbench.tables.gather import class_names_of
@@ -50,14 +51,14 @@ def shifts(material: Material) -> Section | None:
             notes = [f"The {MAPS} most accurate of {len(measured)} are drawn."] if len(measured) > MAPS else []
             values = [value for _, shifted in shown for line in shifted.accuracy for value in line]
             low, high = min(values), max(values)
-            pictures = [_shift_map(group, shifted, (low, high)) for group, shifted in shown]
+            pictures = [_shift_map(group, shifted, (_halvings(low), _halvings(high))) for group, shifted in shown]
             ramp = Ramp(percent(low), percent(high))
             blocks.append(Block(material.heading(dataset), notes, pictures=pictures, layout="many", ramp=ramp))
     lead = (
-        "Accuracy when every test image is moved by up to four pixels; the middle of a map is no shift. All maps of a "
-        "dataset have the same scale."
+        "Accuracy in percent when every test image is moved by up to four pixels; the middle of a map is no shift. The "
+        "colour goes by the error, and each halving is one step; all maps of a dataset have the same scale."
     )
-    return Section("shifts", "Robustness to shifts", lead, blocks) if blocks else None
+    return Section("shifts", "Robustness to shifts", lead, blocks, "Shifts") if blocks else None
 
 
 def _shifted(group: Group) -> Robustness | None:
@@ -66,14 +67,27 @@ def _shifted(group: Group) -> Robustness | None:
 
 
 def _shift_map(group: Group, measured: Robustness, domain: tuple[float, float]) -> Picture:
+    reach = max(measured.shifts)
     points: list[Point] = [
-        {"name": group.name, "dx": dx, "dy": dy, "value": value, "accuracy": percent(value)}
+        {
+            "name": group.name,
+            "dx": dx,
+            "dy": dy,
+            "value": _halvings(value),
+            "accuracy": percent(value),
+            "shown": f"{100 * value:.0f}" if abs(dx) in (0, reach) and abs(dy) in (0, reach) else "",
+        }
         for dy, line in zip(measured.shifts, measured.accuracy, strict=True)
         for dx, value in zip(measured.shifts, line, strict=True)
     ]
     figures = f"mean {percent(measured.mean)}, worst {percent(measured.worst)}"
     caption = f"{figures}; seed {measured.seed}, {measured.images:,} images"
     return charts.shift_map(points, domain=domain, title=shortened(group.name), caption=caption)
+
+
+def _halvings(accuracy: float) -> float:
+    """How often the error was halved from 1: the scale of the colours, on which 98 and 99 % differ as 50 and 75 %."""
+    return -math.log2(error(accuracy))
 
 
 def errors(material: Material, chosen: Sequence[Group]) -> Section | None:
@@ -111,8 +125,9 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
         return [Block(heading, [note]), *(Block(table=table) for table in tables)]
     known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
+    full = _full_colour(predicted, number)
     return [
-        Block(heading, notes, pictures=[_confusion(network, classes) for network in predicted]),
+        Block(heading, notes, pictures=[_confusion(network, classes, full=full) for network in predicted]),
         Block(pictures=[_by_class(predicted, classes)], layout="wide"),
     ]
 
@@ -138,7 +153,23 @@ def _class_names(material: Material, group: Group, number: int) -> list[str]:
     return names if len(set(names)) == number else [f"{place} {name}" for place, name in enumerate(names)]
 
 
-def _confusion(predicted: Predicted, classes: Sequence[str]) -> Picture:
+FULL = 5
+"""Errors of one kind, in the class with the fewest images, that have the full colour if none is more frequent."""
+
+
+def _full_colour(predicted: Sequence[Predicted], number: int) -> float:
+    """The share of a class with the full colour in all matrices of a dataset: one error is paler than three."""
+    shares = []
+    for _, predictions in predicted:
+        counts = confidence.confusion(predictions.labels, predictions.predictions, classes=number)
+        images = np.maximum(counts.sum(axis=1), 1)
+        wrong = counts / images[:, None]
+        np.fill_diagonal(wrong, 0)
+        shares += [float(wrong.max()), min(1.0, FULL / float(images.max()))]
+    return max(shares)
+
+
+def _confusion(predicted: Predicted, classes: Sequence[str], *, full: float) -> Picture:
     group, predictions = predicted
     counts = confidence.confusion(predictions.labels, predictions.predictions, classes=len(classes))
     images = counts.sum(axis=1)
@@ -156,7 +187,7 @@ def _confusion(predicted: Predicted, classes: Sequence[str]) -> Picture:
     wrong = int(counts.sum() - counts.trace())
     seed = group.best_run.record.seed
     caption = f"{wrong:,} of {int(counts.sum()):,} images wrong; seed {seed}, the best by validation accuracy."
-    return charts.confusion(points, classes, title=shortened(group.name), caption=caption)
+    return charts.confusion(points, classes, full=full, title=shortened(group.name), caption=caption)
 
 
 def _by_class(predicted: Sequence[Predicted], classes: Sequence[str]) -> Picture:
@@ -206,7 +237,7 @@ def _mistakes(material: Material, group: Group) -> list[Block]:
         )
         for place in places
     ]
-    note = "The true class, the predicted one, and its probability. Would you have known?"
+    note = "The true class, the predicted one, and the probability that the network gave it."
     return [Block(heading, [note], mistakes=mistakes)]
 
 

@@ -48,7 +48,9 @@ def latency(material: Material) -> Section | None:
     rows = [_percentiles(case) for case in cases]
     columns = [column for column in LATENCY if any(column.value(row) not in (None, "") for row in rows)]
     origin = mixed(cases)
+    reasons = sorted({figure.reason.partition(",")[0] for case in cases for figure in _figures(case) if figure.reason})
     said = [
+        *([f"A dash stands where there were too few calls: {', '.join(reasons)}."] if reasons else []),
         "Intervals take the calls as independent: what differs between processes and runs is not in them.",
         *([f"{origin[0].upper()}{origin[1:]}."] if origin else []),
     ]
@@ -112,11 +114,10 @@ def _percentiles(case: LatencyCase) -> dict[str, object]:
         "threads": case.threads,
         "samples": len(case.seconds),
     }
-    figures = _figures(case)
-    for figure in figures:
+    for figure in _figures(case):
         row[f"p{figure.percent}"] = None if figure.seconds is None else figure.seconds * 1e3
         row[f"p{figure.percent}_interval"] = _interval(figure)
-    return {**row, "reason": "; ".join(figure.reason for figure in figures if figure.reason)}
+    return row
 
 
 def _interval(figure: Percentile) -> str | None:
@@ -139,7 +140,6 @@ LATENCY = [
         )
     ),
     Column("samples", "calls", count, right=True),
-    Column("reason", "not given, and why"),
 ]
 
 
@@ -193,7 +193,7 @@ def verdicts(material: Material) -> Section | None:
         f"{kept} of {len(rows)} files were kept. At export, ONNX Runtime computed the whole test split with each, and "
         "every image was compared with PyTorch; cnnbench verify repeats this from disk."
     )
-    return Section("verdicts", "Exported files", lead, [Block(table=Table(FILES, rows))])
+    return Section("verdicts", "Exported files", lead, [Block(table=Table(FILES, rows))], "Files")
 
 
 def _file(bundle: ExportRecord, file: PrecisionFile, *, of_these_runs: bool) -> FileRow:
@@ -228,7 +228,7 @@ def failures(material: Material) -> Section | None:
         Column("seconds", "after", "{:.1f}".format, unit="s", right=True),
     ]
     lead = "Runs that a sweep started and that gave no result; they are missing above."
-    return Section("failures", "Failed runs", lead, [Block(table=Table(columns, rows))])
+    return Section("failures", "Failed runs", lead, [Block(table=Table(columns, rows))], "Failures")
 
 
 @dataclass(frozen=True)
@@ -269,4 +269,4 @@ def environment(material: Material) -> Section:
     columns = [Column("runs", "runs", count, right=True), *(Column(key, key) for key in Machine.__annotations__)]
     shown = [column for column in columns if any(column.value(row) is not None for row in rows)]
     lead = "Where the runs were trained. Times compare within one row only."
-    return Section("environment", "Machines and versions", lead, [Block(table=Table(shown, rows))])
+    return Section("environment", "Machines and versions", lead, [Block(table=Table(shown, rows))], "Machines")

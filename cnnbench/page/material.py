@@ -15,6 +15,7 @@ from cnnbench.page.section import LegendEntry
 from cnnbench.records.schema import DataRecord
 from cnnbench.tables import text
 from cnnbench.tables.gather import Records, Run, groups
+from cnnbench.tables.limits import Limits
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, row_of
 from cnnbench.tables.text import plural
 from cnnbench.types import CnnbenchError, Dataset
@@ -72,6 +73,7 @@ class Material:
     Args:
         records: As gathered.
         target: Accuracy that is enough, a fraction; None takes the best of each dataset, rounded down.
+        limits: What a file has to keep to be recommended; its accuracy has precedence over the target.
         root: Folder of the downloaded datasets, if it has moved.
         folder: Folder of the user's own images, if it has moved.
 
@@ -83,6 +85,7 @@ class Material:
     target: float | None = None
     root: str | None = None
     folder: str | None = None
+    limits: Limits = field(default_factory=Limits)
     _datasets: dict[str, Dataset | None] = field(default_factory=dict, init=False)
     """By hash of their images; None where they are not on this machine."""
     _predictions: dict[Path, Predictions] = field(default_factory=dict, init=False)
@@ -196,14 +199,14 @@ def interval(row: Row) -> str:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """A name per row, unique within its dataset: its architecture where that is enough, else its task, else more."""
+    """A name per row, unique within its dataset: its architecture, with its task where that is not enough, and more."""
     archs = Counter((row.dataset, row.arch) for row in rows)
     tasks = Counter((row.dataset, row.task) for row in rows)
     seen: Counter[tuple[str, str]] = Counter()
     names = []
     for row in rows:
         usual = row.task == f"{row.dataset}_{row.arch}"
-        name = row.arch if usual or archs[row.dataset, row.arch] == 1 else row.task
+        name = row.arch if usual or archs[row.dataset, row.arch] == 1 else f"{row.arch} ({row.task})"
         if tasks[row.dataset, row.task] > 1:
             name += f" ({row.train_images:,} images, {row.epochs} epochs)"
         seen[row.dataset, name] += 1

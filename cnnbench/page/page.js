@@ -82,9 +82,14 @@ function filters(heads, rows, state, show) {
 
 async function enliven(chart) {
   const spec = JSON.parse(chart.querySelector("script").textContent);
-  const live = element("div", { hidden: true });
+  const live = element("div", { hidden: true, ariaHidden: "true" }); // the chart itself is named
   chart.append(live);
-  if (chart.closest(".wide")) spec.width = chart.clientWidth; // text of the same size on a phone as on a screen
+  // drawn for its place, so that text has the same size everywhere; what has its own proportions keeps them
+  const share = Math.min(chart.clientWidth / spec.width, 1.6);
+  const square = spec.height > 0.9 * spec.width;
+  if (!chart.closest(".wide") && (square || share > 1)) spec.height = Math.round(spec.height * share);
+  spec.width = chart.clientWidth;
+  spec.description = chart.getAttribute("aria-label");
   try {
     // ast: expressions are interpreted, so that the page needs no eval
     await vegaEmbed(live, spec, { actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true } });

@@ -45,12 +45,12 @@ def section(material: Material) -> Section | None:
             title = f"Pairs {material.heading(dataset)}".strip()
             picture = charts.matrix(_cells(pairs), _names(pairs), title=title, caption=CAPTION)
             notes = [f"{best_sentence(pairs)}.", *notes]
-            blocks.append(Block(material.heading(dataset), notes, pictures=[picture], layout="wide"))
+            blocks.append(Block(material.heading(dataset), notes, pictures=[picture], layout="two"))
     lead = (
         "Differences of accuracy on the same test images, for new seeds and new images; between networks of one seed, "
         "for new images alone."
     )
-    return Section("pairs", "Which networks can be told apart", lead, blocks) if blocks else None
+    return Section("pairs", "Which networks can be told apart", lead, blocks, "Pairs") if blocks else None
 
 
 def _names(pairs: Sequence[Pair]) -> list[str]:

@@ -139,6 +139,8 @@ class Section:
     heading: str
     lead: str
     blocks: Sequence[Block]
+    short: str = ""
+    """Of the heading, for the list of sections."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,14 @@ class Fact:
 
     value: str
     label: str
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another one that could be chosen, and how it differs."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,14 @@ class Answer:
     """Of the network that answers it."""
     sentences: Sequence[str]
     facts: Sequence[Fact] = ()
+    file: str = ""
+    """Its path and the start of its hash; empty where there is none."""
+    alternatives: Sequence[Alternative] = ()
+    cautions: Sequence[str] = ()
+    """What speaks against it, or is not known."""
+    command: str = ""
+    """What proves or makes the file."""
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -188,4 +206,5 @@ class Page:
     @property
     def has_charts(self) -> bool:
         """Whether it needs Vega."""
-        return any(picture.spec for section in self.sections for block in section.blocks for picture in block.pictures)
+        shown = [picture for section in self.sections for block in section.blocks for picture in block.pictures]
+        return any(picture.spec for picture in (*shown, *(answer.picture for answer in self.answers)) if picture)

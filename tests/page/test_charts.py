@@ -113,10 +113,38 @@ def test_accuracy_is_labelled_where_its_error_stands() -> None:
     assert {"95", "98", "99", "99.5", "test accuracy, %", "MACs"} <= set(written)
 
 
-def test_names_stand_on_the_front_alone() -> None:
+def test_every_network_is_named_also_off_the_front() -> None:
     written = texts(pareto([point("cheap", 1e5, 0.05), point("beaten", 2e5, 0.06), point("best", 1e6, 0.01)]))
-    assert {"cheap", "best"} <= set(written)
-    assert "beaten" not in written
+    assert {"cheap", "beaten", "best"} <= set(written)
+
+
+def test_limits_are_lines_with_their_words_and_the_chosen_file_is_marked() -> None:
+    points = [
+        point("small fp32", 0.1, 0.02, chosen=True),
+        point("large fp32", 1.0, 0.01, chosen=False),
+    ]
+    picture = accuracy.quadrant(
+        points,
+        base.palette(["small fp32", "large fp32"]),
+        axis="p90, ms",
+        min_accuracy=0.97,
+        max_cost=0.5,
+        limits=["accuracy >= 97.00 %", "p90 <= 0.500 ms"],
+        caption="",
+    )
+    assert {"small fp32", "large fp32", "accuracy >= 97.00 %", "p90 <= 0.500 ms"} <= set(texts(picture))
+    layers = json.loads(picture.spec)["layer"]
+    data = json.loads(picture.spec)["datasets"] if "datasets" in picture.spec else {}
+
+    def values(layer: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = layer["data"].get("values") or data[layer["data"]["name"]]
+        return found
+
+    across, down = [values(layer) for layer in layers if layer["mark"]["type"] == "line"]
+    assert {round(end["error"], 9) for end in across} == {0.03}
+    assert {end["cost"] for end in down} == {0.5}
+    (halo,) = [values(layer) for layer in layers if layer["mark"]["type"] == "circle"]
+    assert [each["name"] for each in halo] == ["small fp32"]
 
 
 def test_an_interval_that_ends_at_no_mistake_does_not_squeeze_the_rest() -> None:
@@ -186,14 +214,14 @@ def test_right_answers_are_muted_and_only_mistakes_are_counted() -> None:
         {"name": "n", "true": "0", "predicted": "1", "count": 3, "share": 0.03, "percent": ""},
         {"name": "n", "true": "1", "predicted": "1", "count": 50, "share": 1.0, "percent": ""},
     ]
-    written = texts(behaviour.confusion(cells, ["0", "1"], title="", caption=""))
+    written = texts(behaviour.confusion(cells, ["0", "1"], full=0.1, title="", caption=""))
     assert "3" in written
     assert not {"97", "50"} & set(written)
 
 
 def test_a_matrix_without_mistakes_is_drawn() -> None:
     cells = [{"name": "n", "true": "0", "predicted": "0", "count": 9, "share": 1.0, "percent": ""}]
-    assert "9" not in texts(behaviour.confusion(cells, ["0"], title="", caption=""))
+    assert "9" not in texts(behaviour.confusion(cells, ["0"], full=0.1, title="", caption=""))
 
 
 def test_a_specification_keeps_to_the_schema_of_vega_lite() -> None:

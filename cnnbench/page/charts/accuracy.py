@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import altair as alt
 
 from cnnbench import pictures
 from cnnbench.page.charts.base import (
     GREY,
+    MISTAKE,
     SIZE,
     Palette,
     Point,
     accuracy_axis,
     accuracy_y,
     chart_of,
+    error,
     extent,
     log_x,
     picture,
-    shortened,
     tooltip,
 )
+from cnnbench.page.charts.labels import LimitLine, names
 from cnnbench.page.section import Picture
+
+NARROW = (330, SIZE[1])
+"""Of a chart on a phone, and in a third of a page."""
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -61,28 +65,56 @@ def pareto(points: Sequence[Point], palette: Palette, *, axis: str, title: str, 
             shape=palette.shape,
             tooltip=tooltip(run="name", accuracy="accuracy", cost="figure"),
         ),
-        *_names(best, x, y),
+        *names([*best, *(point for point in points if point not in best)], x, y, size=NARROW),
     ]
     return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption)
 
 
-def _names(best: Sequence[Point], x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """Names on the front, up and to the left, where by definition no point is; the leftmost ones to the right."""
-    if not best:
-        return []
-    middle = (best[0]["cost"] * best[-1]["cost"]) ** 0.5
-    shown = [{**point, "name": shortened(point["name"])} for point in best[-8:]]  # more would cover each other
-    sides: dict[Literal["left", "right"], list[Point]] = {
-        "left": [point for point in shown if point["cost"] < middle or len(shown) == 1]
-    }
-    sides["right"] = [point for point in shown if point not in sides["left"]]
-    return [
-        chart_of(points)
-        .mark_text(align=align, dx=-7 if align == "right" else 5, dy=-10, fontSize=11, fontWeight=600)
-        .encode(x=x, y=y, text="name:N")
-        for align, points in sides.items()
-        if points
+def quadrant(
+    points: Sequence[Point],
+    palette: Palette,
+    *,
+    axis: str,
+    min_accuracy: float,
+    max_cost: float | None,
+    limits: Sequence[str],
+    caption: str,
+) -> Picture:
+    """Files by accuracy and cost, every one named, with the limits as lines; the chosen one is marked.
+
+    Args:
+        points: `cost`, `error`, `name`, `group`, `accuracy`, `figure` and `chosen`.
+        palette: Colours of the page.
+        axis: Title of the cost's axis.
+        min_accuracy: The limit of accuracy, a fraction.
+        max_cost: The limit of this cost; None where there is none.
+        limits: Both limits as text, that of accuracy first.
+        caption: Of the picture.
+    """
+    size = (540, 400)
+    least = error(min_accuracy)
+    x = log_x("cost", [*(point["cost"] for point in points), *([max_cost] if max_cost else [])], title=axis)
+    y = accuracy_y([*(point["error"] for point in points), least])
+    drawn = [LimitLine(limits[0], error=least), *([LimitLine(limits[1], cost=max_cost)] if max_cost else [])]
+    dots = chart_of(points).mark_point(filled=True, size=90, opacity=1)
+    halo = chart_of([point for point in points if point["chosen"]]).mark_circle(size=700, opacity=0.25)
+    layers = [
+        *(
+            chart_of(limit.ends(x, y)).mark_line(strokeDash=[5, 4], strokeWidth=1.5, color=MISTAKE).encode(x=x, y=y)
+            for limit in drawn
+        ),
+        halo.encode(x=x, y=y, color=palette.colour),
+        dots.encode(
+            x=x,
+            y=y,
+            color=palette.colour,
+            shape=palette.shape,
+            tooltip=tooltip(file="name", accuracy="accuracy", cost="figure"),
+        ),
+        *names(sorted(points, key=lambda point: not point["chosen"]), x, y, size=(NARROW[0], size[1]), limits=drawn),
     ]
+    chart = alt.layer(*layers, title="validation accuracy, %")
+    return picture(chart, title="Accuracy and cost of every file", caption=caption, size=size)
 
 
 def seeds(points: Sequence[Point], palette: Palette, *, means: Sequence[Point], title: str, caption: str) -> Picture:
@@ -191,5 +223,5 @@ def matrix(cells: Sequence[Point], names: Sequence[str], *, title: str, caption:
         base.mark_rect(opacity=0.45, stroke="white").encode(color=alt.Color("result:N", scale=colours, legend=None)),
         base.mark_text(fontSize=10).encode(text="points:N"),
     ]
-    side = 40 + 42 * len(order)
-    return picture(alt.layer(*layers), title=title, caption=caption, size=(side, side * 2 // 3))
+    size = (max(400, 130 + 45 * len(order)), 90 + 34 * len(order))
+    return picture(alt.layer(*layers), title=title, caption=caption, size=size)

@@ -11,30 +11,38 @@ from cnnbench.page.section import Picture
 
 
 def shift_map(points: Sequence[Point], *, domain: tuple[float, float], title: str, caption: str) -> Picture:
-    """Accuracy at every shift: `dx` to the right, `dy` down, `value`, `accuracy`; one scale for all maps of a page."""
+    """Accuracy at every shift: `dx` to the right, `dy` down, `value` (its colour), `accuracy` and `shown` (its text).
+
+    `domain` is the scale of all maps of a page.
+    """
 
     def axis(title: str) -> alt.Axis:
         return alt.Axis(title=title, values=[-4, 0, 4], grid=False, labelAngle=0, ticks=False)
 
-    chart = (
-        chart_of(points)
-        .mark_rect()
-        .encode(
-            x=alt.X("dx:O", axis=axis("pixels to the right")),
-            y=alt.Y("dy:O", axis=axis("pixels down")),
-            color=alt.Color("value:Q", scale=alt.Scale(domain=list(domain), scheme="viridis"), legend=None),
-            tooltip=tooltip(run="name", right="dx", down="dy", accuracy="accuracy"),
-        )
+    base = chart_of(points).encode(
+        x=alt.X("dx:O", axis=axis("pixels to the right")), y=alt.Y("dy:O", axis=axis("pixels down"))
     )
-    return picture(alt.layer(chart), title=title, caption=caption, size=(230, 230))
+    cells = base.mark_rect().encode(
+        color=alt.Color("value:Q", scale=alt.Scale(domain=list(domain), scheme="viridis"), legend=None),
+        tooltip=tooltip(run="name", right="dx", down="dy", accuracy="accuracy"),
+    )
+    middle = (domain[0] + domain[1]) / 2
+    texts = [
+        chart_of([point for point in points if point["shown"] and (point["value"] > middle) == bright])
+        .mark_text(fontSize=10, color=colour)
+        .encode(x="dx:O", y="dy:O", text="shown:N")
+        for bright, colour in ((True, "#000000"), (False, "#ffffff"))
+    ]
+    return picture(alt.layer(cells, *texts), title=title, caption=caption, size=(230, 230))
 
 
-def confusion(points: Sequence[Point], classes: Sequence[str], *, title: str, caption: str) -> Picture:
+def confusion(points: Sequence[Point], classes: Sequence[str], *, full: float, title: str, caption: str) -> Picture:
     """Errors by class; right answers are muted.
 
     Args:
         points: The cells that are not empty: `name`, `true`, `predicted`, `count`, `share` of the class, `percent`.
         classes: Names, in order.
+        full: The share of a class that has the full colour.
         title: Of the picture.
         caption: Of the picture.
     """
@@ -50,8 +58,7 @@ def confusion(points: Sequence[Point], classes: Sequence[str], *, title: str, ca
         tooltip=tooltip(run="name", true="true", predicted="predicted", images="count", of_the_class="percent"),
     )
     wrong = alt.datum.true != alt.datum.predicted
-    most = max([point["share"] for point in points if point["true"] != point["predicted"]], default=1.0)
-    opacity = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, most], range=[0.12, 1]), legend=None)
+    opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, full], range=[0.12, 1]), legend=None)
     layers = [
         base.transform_filter(alt.datum.true == alt.datum.predicted).mark_rect(color=GREY, opacity=0.22),
         base.transform_filter(wrong).mark_rect(color=MISTAKE).encode(opacity=opacity),
