@@ -20,6 +20,7 @@ from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.folder import RunFolder
 from cnnbench.training.metrics import MetricsTable
 from cnnbench.training.midway import Midway
+from cnnbench.training.ranks import watch_launcher
 from cnnbench.training.room import RequireRoom
 from cnnbench.training.stopping import StopSignals
 from cnnbench.types import CnnbenchError, Exit
@@ -82,7 +83,7 @@ def build_trainer(
         callbacks += [RequireRoom(folder), MetricsTable(folder), Midway(), stop, BestAndLast(folder, stop)]
         ours = [TensorBoardLogger(folder.path.parent, "", version=folder.path.name)]
     try:
-        return Trainer(
+        trainer = Trainer(
             **{**options, "enable_progress_bar": False},
             callbacks=callbacks,
             logger=[*ours, *loggers],
@@ -96,6 +97,8 @@ def build_trainer(
         raise _refused(error, Exit.ENVIRONMENT if absent else Exit.USAGE) from None
     except (ValueError, RuntimeError) as error:
         raise _refused(error, Exit.USAGE) from None
+    watch_launcher(trainer)
+    return trainer
 
 
 def _refused(error: Exception, code: Exit) -> CnnbenchError:
