@@ -63,6 +63,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> list[list[str]]:
         return Ended(code)
 
     patch.setattr(warm.WarmParent, "start", lambda _, *arguments, **options: attempt(*arguments, **options))
+    patch.setattr(warm.WarmParent, "prepare", lambda *_: None)
     patch.setattr(executors, "ThreadPoolExecutor", AtOnce)
     patch.setattr(estimate, "_step_seconds", lambda *_: 0.01)
     return started

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnbench import progress
 from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render
+from cnnbench.sweeps.warm import WarmParent
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent_digits
 from cnnbench.types import CnnbenchError, Exit
@@ -95,30 +96,35 @@ def sweep(
     settings = {"trainer.max_epochs": epochs, "model.lr": lr, "data.batch_size": batch_size, "data.folder": folder}
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
 
-    from cnnbench.sweeps.executors import parse_options
-    from cnnbench.sweeps.plan import plan
-    from cnnbench.sweeps.sweep import run_sweep, survey
+    with WarmParent() as parent:
+        if executor == "local" and not dry_run:
+            parent.prepare(jobs)  # it imports torch while this process does, and plans
+        from cnnbench.sweeps.executors import parse_options
+        from cnnbench.sweeps.plan import plan
+        from cnnbench.sweeps.sweep import run_sweep, survey
 
-    options = parse_options(executor_options or [])
-    planned = plan(
-        names,
-        seeds=seeds,
-        overrides=[*overrides, *(override or [])],
-        train_images=train_images or [],
-        runs_dir=runs_dir,
-        overwrite=overwrite,
-    )
-    entries = survey(planned, jobs=jobs)
-    if dry_run:
-        _print_plan(entries, jobs, format)
-        if format == "table":
-            print("next: the same command without --dry-run", file=sys.stderr)
-        return Exit.OK
-    to_do = [entry for entry in entries if entry.state != "done"]
-    with progress.display(len(to_do)) as shown:
-        shown.move(f"run 1 of {len(to_do)}", done=0)
-        report = partial(_print_progress, shown)
-        outcomes = run_sweep(entries, executor=executor, jobs=jobs, options=options, report=report)
+        options = parse_options(executor_options or [])
+        planned = plan(
+            names,
+            seeds=seeds,
+            overrides=[*overrides, *(override or [])],
+            train_images=train_images or [],
+            runs_dir=runs_dir,
+            overwrite=overwrite,
+        )
+        entries = survey(planned, jobs=jobs)
+        if dry_run:
+            _print_plan(entries, jobs, format)
+            if format == "table":
+                print("next: the same command without --dry-run", file=sys.stderr)
+            return Exit.OK
+        to_do = [entry for entry in entries if entry.state != "done"]
+        with progress.display(len(to_do)) as shown:
+            shown.move(f"run 1 of {len(to_do)}", done=0)
+            report = partial(_print_progress, shown)
+            outcomes = run_sweep(
+                entries, executor=executor, jobs=jobs, options=options, start=parent.start, report=report
+            )
     code = _print_outcomes(outcomes, format)
     if code == Exit.OK:
         say_next("compare", runs_dir, format=format)

@@ -16,7 +16,7 @@ from cnnbench.shipping.images import ShipImages, majority
 from cnnbench.shipping.record import Chosen, Scored
 from cnnbench.shipping.runs import Runs
 from cnnbench.shipping.trial import Trial
-from cnnbench.sweeps.executors import data_root
+from cnnbench.sweeps.environ import data_root
 from cnnbench.sweeps.run import supervise
 from cnnbench.sweeps.warm import Start
 from cnnbench.types import CnnbenchError, Exit

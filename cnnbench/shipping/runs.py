@@ -17,7 +17,8 @@ from cnnbench.analysis.macs import forward_share
 from cnnbench.records.schema import RunRecord
 from cnnbench.shipping.trial import Finished, Trial
 from cnnbench.sweeps import estimate
-from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
+from cnnbench.sweeps.environ import threads_per_run
+from cnnbench.sweeps.executors import Executor, Option, execute
 from cnnbench.sweeps.plan import Planned, open_data, plan_run, state
 from cnnbench.sweeps.run import STOPPING, Outcome, stop
 from cnnbench.sweeps.warm import Start

@@ -106,26 +106,28 @@ def ship(
     began = now() if began is None else began
     say(f"{folder or dataset}: reading and checking the images; {shown(budget_seconds)} left")
     Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, max_bytes=max_bytes)  # refused before any work
-    images = of_folder(folder) if folder is not None else of_dataset(str(dataset))
-    place = Path(out) if out is not None else Path("shipped") / images.data.name
-    request = Request(
-        dataset=images.config.dataset,
-        folder=images.config.folder,
-        archs=named,
-        budget_seconds=float(budget_seconds),
-        min_accuracy=min_accuracy,
-        max_latency_ms=max_latency_ms,
-        max_bytes=max_bytes,
-        seed=seed,
-    )
-    earlier = _earlier(place / DECISION, request, images)
-    if earlier and earlier.finished and earlier.request.budget_seconds >= budget_seconds:
-        say(f"{place} holds the decision already")
-        return earlier
-    clock = Clock(float(budget_seconds), began, earlier.seconds if earlier else 0.0, now)
-    for line in images.found:
-        say(line)
     with WarmParent() as parent:
+        if executor == "local":
+            parent.prepare(_places(jobs))
+        images = of_folder(folder) if folder is not None else of_dataset(str(dataset))
+        place = Path(out) if out is not None else Path("shipped") / images.data.name
+        request = Request(
+            dataset=images.config.dataset,
+            folder=images.config.folder,
+            archs=named,
+            budget_seconds=float(budget_seconds),
+            min_accuracy=min_accuracy,
+            max_latency_ms=max_latency_ms,
+            max_bytes=max_bytes,
+            seed=seed,
+        )
+        earlier = _earlier(place / DECISION, request, images)
+        if earlier and earlier.finished and earlier.request.budget_seconds >= budget_seconds:
+            say(f"{place} holds the decision already")
+            return earlier
+        clock = Clock(float(budget_seconds), began, earlier.seconds if earlier else 0.0, now)
+        for line in images.found:
+            say(line)
         runs = _runs(images, place, seed=seed, executor=executor, jobs=jobs, options=options, start=parent.start)
         state = _state(request, images, out=place, runs=runs, clock=clock, say=say)
         return _go(state, limits_of(request), start=parent.start)
@@ -158,9 +160,6 @@ def _runs(
     options: Mapping[str, Option] | None,
     start: Start,
 ) -> Runs:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jobs is not None and jobs < 1:
-        raise CnnbenchError(f"--jobs {jobs}: expected at least 1")
     return Runs(
         name=images.data.name,
         dataset=images.config.dataset,
@@ -169,10 +168,17 @@ def _runs(
         folder=(out / "runs").resolve(),
         executor=executor,
         options=options,
-        jobs=jobs or cores,
+        jobs=_places(jobs),
         first_seed=seed,
         start=start,
     )
+
+
+def _places(jobs: int | None) -> int:
+    """Runs at a time on this machine."""
+    if jobs is not None and jobs < 1:
+        raise CnnbenchError(f"--jobs {jobs}: expected at least 1")
+    return jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _state(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Literal
 
 from cnnbench.arguments import checked
+from cnnbench.sweeps.environ import data_root, threads_per_run
 from cnnbench.sweeps.plan import Planned
 from cnnbench.sweeps.run import STOPPING, Outcome, stop, supervise
 from cnnbench.sweeps.warm import Start, WarmParent
@@ -84,19 +84,6 @@ def parse_options(options: Sequence[str]) -> dict[str, Option]:
     return parsed
 
 
-def data_root() -> str | None:
-    """CNNBENCH_DATA as every machine finds it."""
-    given = os.environ.get("CNNBENCH_DATA")
-    return str(Path(given).expanduser().resolve()) if given else None
-
-
-def threads_per_run(jobs: int) -> int | None:
-    """Threads of each of `jobs` processes; None leaves one alone with what the environment or torch decides."""
-    if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
-        return None
-    return max(1, (os.cpu_count() or 1) // jobs)
-
-
 def _local(planned: Sequence[Planned], jobs: int, start: Start | None) -> Generator[Outcome]:
     try:
         with WarmParent() as parent, ThreadPoolExecutor(jobs) as pool:
@@ -131,13 +118,16 @@ def _ray(planned: Sequence[Planned], options: Options) -> Generator[Outcome]:
         raise CnnbenchError(f"--executor-options: {first_line(error)}") from None
     try:
         waiting = {task.remote(run, threads=threads, data_root=data_root()): run for run in planned}
-        while waiting:
-            (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
-            run = waiting.pop(ended)
-            try:
-                yield ray.get(ended)
-            except ray.exceptions.RayError as error:
-                yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {first_line(error)}")
+        while waiting and not STOPPING.is_set():
+            for ended in ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
+                run = waiting.pop(ended)
+                try:
+                    yield ray.get(ended)
+                except ray.exceptions.RayError as error:
+                    yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {first_line(error)}")
+        for left, run in waiting.items():
+            ray.cancel(left, force=True)
+            yield Outcome(run.task, run.seed, None, 0.0, "stopped")
     finally:
         ray.shutdown()
 
@@ -172,14 +162,16 @@ def _slurm(planned: Sequence[Planned], options: Options) -> Generator[Outcome]:
     place = {"threads": settings["cpus_per_task"], "data_root": data_root()}
     jobs = {executor.submit(supervise, run, **place): run for run in planned}
     try:
-        while jobs:
+        while jobs and not STOPPING.is_set():
             for job in [job for job in jobs if job.done()]:
                 run = jobs.pop(job)
                 try:
                     yield job.result()
                 except Exception as error:  # whatever submitit makes of a job that died
                     yield Outcome(run.task, run.seed, None, 0.0, f"the job gave no result: {first_line(error)}")
-            time.sleep(1.0)
+            STOPPING.wait(1.0)
+        for run in jobs.values():
+            yield Outcome(run.task, run.seed, None, 0.0, "stopped")
     finally:
         for job in jobs:
             job.cancel()

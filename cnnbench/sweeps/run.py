@@ -17,6 +17,7 @@ from tempfile import NamedTemporaryFile
 
 from cnnbench import records
 from cnnbench.records.schema import Failure, RunRecord
+from cnnbench.sweeps.environ import environment
 from cnnbench.sweeps.plan import Planned, State, state
 from cnnbench.sweeps.warm import Process, Start, start
 from cnnbench.training.folder import RunFolder, is_locked
@@ -73,8 +74,7 @@ def supervise(
     """
     folder = RunFolder(Path(run.folder))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
-    environ = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
-    environ |= {"CNNBENCH_DATA": data_root} if data_root else {}
+    environ = environment(threads, data_root)
     while _wait_for_others(folder):
         before, why = state(run)
         if before == "done":

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench import progress
+from cnnbench.sweeps.environ import threads_per_run
 from cnnbench.sweeps.estimate import Forecast, forecast
-from cnnbench.sweeps.executors import Executor, Option, execute, threads_per_run
+from cnnbench.sweeps.executors import Executor, Option, execute
 from cnnbench.sweeps.plan import Planned, State, plan, require_positive, state
 from cnnbench.sweeps.run import Outcome, finished
+from cnnbench.sweeps.warm import Start
 from cnnbench.types import CnnbenchError
 
 
@@ -94,6 +96,7 @@ def run_sweep(
     executor: Executor = "local",
     jobs: int = 1,
     options: Mapping[str, Option] | None = None,
+    start: Start | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> list[Outcome]:
     """Do the runs that are not done; the same call later resumes. A failed run is an outcome with its reason.
@@ -102,7 +105,7 @@ def run_sweep(
         entries: From `survey`.
         executor: Where: on this machine, on a Ray cluster, or under Slurm.
         jobs: Runs at a time on this machine.
-        options: For ray and slurm; see `executors.execute`.
+        options, start: See `executors.execute`.
         report: Called as each run ends.
 
     Returns:
@@ -119,7 +122,7 @@ def run_sweep(
     folders = {(entry.run.task, entry.run.seed): entry.run.folder for entry in entries}
     runs = [entry.run for entry in to_do]
     require_positive(jobs=[jobs])
-    with closing(execute(runs, executor=executor, jobs=jobs, options=options)) as ending:
+    with closing(execute(runs, executor=executor, jobs=jobs, options=options, start=start)) as ending:
         if runs:
             progress.say(f"{len(runs)} runs to do, about {progress.in_words(sum(left.values()) / jobs)}")
         for ended, outcome in enumerate(ending, start=1):

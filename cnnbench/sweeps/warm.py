@@ -29,6 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, NoReturn, Protocol, runtime_checkable
 
+from cnnbench.sweeps.environ import data_root, environment, threads_per_run
 from cnnbench.training import process
 from cnnbench.types import ERROR_FILE, Exit
 
@@ -55,8 +56,9 @@ MODULES = (
 ALLOCATOR = "jemalloc_bg_thd"
 """The thread of pyarrow's allocator."""
 
-VOLATILE = (ERROR_FILE,)
-"""Variables that no library reads when it is imported: they may differ from run to run."""
+VOLATILE = (ERROR_FILE, "ORT_DISABLE_TELEMETRY", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR")
+"""Variables that may differ from run to run, or be set later: no library reads them when it is imported, or imports
+set them themselves, here as in the process that is forked."""
 
 
 class Process(Protocol):
@@ -137,7 +139,7 @@ class Forked:
 
 
 class WarmParent:
-    """A process that is forked for each run; it starts with the first one. A context manager, which ends it.
+    """A process that is forked for each run. It starts with the first one, or before. A context manager, which ends it.
 
     Args:
         modules: What it imports.
@@ -149,12 +151,19 @@ class WarmParent:
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._environ: dict[str, str] = {}
+        self._has_forked = False
 
     def __enter__(self) -> WarmParent:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end()
+
+    def prepare(self, jobs: int) -> None:
+        """Start the process that is forked, for `jobs` runs at a time on this machine: it imports meanwhile."""
+        if can_fork() and jobs > 0:
+            with self._lock, suppress(OSError):
+                self._connect(environment(threads_per_run(jobs), data_root()))
 
     def start(self, arguments: Sequence[str], *, output: IO[bytes], environ: Mapping[str, str]) -> Process:
         """As `start`, forked where that can be done."""
@@ -177,6 +186,7 @@ class WarmParent:
                 channel = self._connect(environ)
                 socket.send_fds(channel, [b"fork"], [request.fileno(), output.fileno(), there.fileno()])
                 pid, (pidfd, *_), *_ = socket.recv_fds(channel, 64, 1)
+                self._has_forked = True
             except (OSError, ValueError):  # it has ended; no descriptor came
                 self._end()
                 return None
@@ -207,8 +217,10 @@ class WarmParent:
     def _end(self) -> None:
         if self._channel is not None and self._process is not None:
             self._channel.close()
+            if not self._has_forked:  # it may still import, and nobody waits for anything of it
+                self._process.kill()
             self._process.wait()
-            self._channel = self._process = None
+            self._channel, self._process, self._has_forked = None, None, False
 
 
 def can_fork() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from cnnbench import records
 from cnnbench.__main__ import main
 from cnnbench.records.schema import RunRecord
-from cnnbench.sweeps import executors
+from cnnbench.sweeps import environ, executors
 from cnnbench.sweeps.plan import Planned, plan
 from cnnbench.sweeps.run import Outcome
 from cnnbench.types import CnnbenchError, Exit
@@ -70,16 +70,16 @@ def test_this_machine_takes_no_options(runs: list[Planned]) -> None:
 def test_processes_share_the_cores_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [executors.threads_per_run(jobs) for jobs in (1, 2, 3, 16)] == [None, 4, 2, 1]
+    assert [environ.threads_per_run(jobs) for jobs in (1, 2, 3, 16)] == [None, 4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert executors.threads_per_run(2) is None
+    assert environ.threads_per_run(2) is None
 
 
 def test_the_folder_of_the_data_is_the_same_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
-    assert executors.data_root() is None
+    assert environ.data_root() is None
     monkeypatch.setenv("CNNBENCH_DATA", "data")
-    assert executors.data_root() == str(Path.cwd() / "data")
+    assert environ.data_root() == str(Path.cwd() / "data")
 
 
 def test_jobs_are_done_at_a_time_and_each_outcome_comes_as_it_ends(

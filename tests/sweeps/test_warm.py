@@ -1,6 +1,7 @@
 """Runs whose processes are forked: what they compute, how they end, and where a new interpreter is started instead."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -48,6 +49,34 @@ def output(tmp_path: Path) -> Iterator[IO[bytes]]:
 def weights(run: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(run / "best.ckpt", weights_only=True)["state_dict"]
     return found
+
+
+def test_it_may_be_prepared_before_the_first_run(output: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    with WarmParent(["cnnbench.__main__"]) as started:
+        started.prepare(1)
+        prepared = started._process
+        assert prepared is not None
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "set by an import")
+        assert started.start(["--version"], output=output, environ=os.environ).wait() == 0
+        assert started._process is prepared
+
+
+def test_what_was_prepared_for_nothing_is_not_waited_for() -> None:
+    with WarmParent() as started:  # whose imports take seconds
+        started.prepare(1)
+        prepared = started._process
+    assert prepared is not None
+    assert prepared.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_imports_set_only_variables_that_may_differ() -> None:
+    code = (
+        "import os; before = dict(os.environ); import cnnbench.sweeps.sweep, cnnbench.shipping.ship; "
+        "print(*(name for name, value in os.environ.items() if before.get(name) != value))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {*done.stdout.split()} <= {*warm.VOLATILE}
 
 
 @pytest.mark.slow
