@@ -11,7 +11,7 @@ which `mean_squares` estimates and `squared_half_width` turns into an interval.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -160,7 +160,7 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Differenc
 
     With several seeds the interval is `squared_half_width` of the differences; it reaches 0 where `sign_flip_p` shows
     no difference. With one it is about these two trained networks on other images, and the hull of two: Student's t
-    over the images, and what McNemar's exact test allows.
+    over the images, and what McNemar's exact test allows. Seeds that agree on every image have that of one.
 
     Args:
         correct_a: `(seeds, images)` bool, whether a is right. Row s of both is of the same seed.
@@ -173,9 +173,11 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Differenc
         raise ValueError(f"expected two arrays (seeds, images >= 2); got {correct_a.shape} and {correct_b.shape}")
     differences = correct_a.astype(np.int8) - correct_b.astype(np.int8)
     seeds, images = differences.shape
+    if seeds > 1 and (differences == differences[0]).all():  # no seed tells more than one of them
+        return replace(paired_difference(correct_a[:1], correct_b[:1]), seeds=seeds)
     squares = mean_squares(differences)
     mean, half = float(differences.mean()), squared_half_width(squares) ** 0.5
-    if not differences.any():
+    if not differences.any():  # of one seed
         half = 1 - ((1 - LEVEL) / 2) ** (1 / images)  # Clopper and Pearson: none of the images tells them apart
     if seeds > 1:
         p = max(_p_value(mean, squares), sign_flip_p(differences.sum(axis=0)))

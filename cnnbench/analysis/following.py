@@ -433,7 +433,7 @@ def _reduction(step: Step) -> Positions:
 
 
 def _cumulative(step: Step) -> Positions:
-    """A sum over all positions so far: the last one reads all along the dimension."""
+    """A sum over all positions so far, of which the last one reads all along the dimension; and softmax over them."""
     x, positions = step.first
     dim = step["dim"] % x.ndim
     factors = positions.dims[dim]
@@ -502,9 +502,9 @@ RULES: dict[str, Rule] = _table(
         _product: ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "mv", "addmv"),
         _reduction: (
             *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "prod"),
-            *("linalg_vector_norm", "norm"),
+            *("linalg_vector_norm", "norm", "median", "nanmedian", "mode", "kthvalue"),
         ),
-        _cumulative: ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"),
+        _cumulative: ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "_softmax", "_log_softmax"),
         _transform: ("_fft_r2c", "_fft_c2c", "_fft_c2r"),
         _as_real: ("view_as_real",),
         _copy: ("copy",),

@@ -21,10 +21,10 @@ from cnnbench.analysis.calls import Calls
 from cnnbench.analysis.layer import Call, Sides, tensors_in
 
 IDENTITIES = {
-    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize", "local_response_norm"),
+    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
     *("relu", "relu6", "tanh", "sigmoid", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "mish"),
     *("elu", "selu", "celu", "softplus", "softsign", "logsigmoid", "prelu", "rrelu", "threshold", "hardshrink"),
-    *("softshrink", "tanhshrink", "softmax", "log_softmax", "clamp", "clip", "clamp_min", "clamp_max", "abs", "exp"),
+    *("softshrink", "tanhshrink", "clamp", "clip", "clamp_min", "clamp_max", "abs", "exp"),
     *("log", "sqrt", "rsqrt", "square", "pow", "__pow__", "neg", "erf", "sin", "cos", "nan_to_num", "logit"),
     *("dropout", "feature_dropout", "alpha_dropout", "dropout2d", "hardtanh", "round", "floor", "sign"),
 }
@@ -221,16 +221,22 @@ def _extremum(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
 
 
 def _cumulative(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
-    """Of a sum over all positions so far every position as the last one, which reads them all."""
+    """Of a sum over all positions so far every position as the last one, which reads them all; softmax alike."""
     options = Options(("input", "dim"), args, {name: kwargs[name] for name in ("input", "dim") if name in kwargs})
     x = options("input")
-    values = x + x.mean(dim=options("dim"), keepdim=True)
+    values = x + x.mean(dim=options("dim", -1), keepdim=True)
     return Extremum(values, values.detach()) if call[1] in ("cummax", "cummin") else values
 
 
 def _unknown(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
     """Positions that lie elsewhere the nearer to the border they are: one in the middle says nothing of the others."""
     raise NotLinearisedError(call[1])
+
+
+def _normalised(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor:
+    """`F.normalize(x, p, dim)`: by default over channels."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    return x + x.mean(dim=kwargs.get("dim", args[2] if len(args) > 2 else 1), keepdim=True)
 
 
 def _spread(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Any:
@@ -287,9 +293,12 @@ def _table() -> dict[str, Form]:
         forms[f"adaptive_avg_pool{sides}d"] = forms[f"adaptive_max_pool{sides}d"] = _adaptive
     forms |= {f"avg_pool{sides}d": partial(_average_pool, function=pool) for sides, pool in AVERAGE.items()}
     forms |= dict.fromkeys(("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"), _product)
-    forms |= dict.fromkeys(("max", "min", "amax", "amin"), _extremum)
-    forms |= dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"), _cumulative)
-    forms |= dict.fromkeys(("flip", "fliplr", "flipud", "rot90"), _unknown)
+    forms |= dict.fromkeys(("max", "min", "amax", "amin", "median", "nanmedian", "mode"), _extremum)
+    forms |= dict.fromkeys(
+        ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "softmax", "log_softmax"), _cumulative
+    )
+    forms["normalize"] = _normalised
+    forms |= dict.fromkeys(("flip", "fliplr", "flipud", "rot90", "sort", "argsort", "topk", "msort"), _unknown)
     return forms | dict.fromkeys(("var", "std", "norm"), _spread)
 
 

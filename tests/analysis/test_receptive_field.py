@@ -233,6 +233,14 @@ TABLE = {
     ),
     "gate by columns": (nn.Sequential(conv(), Function(lambda x: x * x.mean(2, keepdim=True)), conv()), ("image", 5)),
     "sum so far": (nn.Sequential(conv(), Function(lambda x: x.cumsum(3)), conv()), (5, "image")),
+    "softmax over columns": (nn.Sequential(conv(), Function(lambda x: x.softmax(3)), conv()), (5, "image")),
+    "less the median of a row": (
+        nn.Sequential(conv(), Function(lambda x: x - x.median(dim=3, keepdim=True)[0]), conv()),
+        (5, "image"),
+    ),
+    "unit rows": (nn.Sequential(conv(), Function(lambda x: F.normalize(x, dim=3)), conv()), (5, "image")),
+    "softmax over channels": (nn.Sequential(conv(), Function(lambda x: x.softmax(1)), conv()), (5, 5)),
+    "sorted, which no formula follows": (nn.Sequential(conv(), Function(lambda x: x.sort(3)[0]), conv()), None),
     "flipped, which no formula follows": (nn.Sequential(conv(), Function(lambda x: x + x.flip(3)), conv()), None),
     "sum in place": (nn.Sequential(conv(), Function(sum_in_place), conv()), (7, 7)),
 }
