@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["help"]:
-        arguments = [*(verb for verb in arguments[1:2] if verb != "help"), "--help"]
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0].startswith("-"):
         return front.run(arguments)
     verb, *words = arguments

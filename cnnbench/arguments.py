@@ -167,7 +167,7 @@ def kinds_of(annotated: Any) -> dict[str, Any]:
 def near(word: str, accepted: Iterable[str]) -> list[str]:
     """The accepted words nearest to one that is not, at most three; empty where none is near.
 
-    `lenet-5` is lenet5, `resnet21` is nearest to the resnet with the next number, and `arch` begins architectures.
+    `lenet-5` is lenet5, and `resnet21` is nearest to the resnet with the next number.
     """
     import difflib  # only where something was mistyped
 
@@ -182,8 +182,7 @@ def near(word: str, accepted: Iterable[str]) -> list[str]:
         return sorted(str(its)) != sorted(str(number)), abs(its - (number or 0))
 
     closest = [other for other in sorted(family, key=distance) if _numbered(other)[1] is not None]
-    begun = [other for other in words if len(plain) > 2 and _letters(other).startswith(plain)]
-    return same or closest[:1] or difflib.get_close_matches(word, words) or begun[:3]
+    return same or closest[:1] or difflib.get_close_matches(word, words)
 
 
 def _letters(word: str) -> str:

@@ -165,7 +165,6 @@ def test_fields_are_held_to_their_types_also_those_of_a_base() -> None:
         ("resnet500", ["resnet152"]),
         ("mpl", ["mlp"]),
         ("transformer", []),
-        ("res", ["resnet18", "resnet20", "resnet32"]),
     ],
 )
 def test_the_nearest_words_are_the_same_letters_the_next_number_or_a_slip(word: str, expected: list[str]) -> None:

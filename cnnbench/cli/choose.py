@@ -94,16 +94,17 @@ def _document(choice: Choice) -> Mapping[str, object]:
     nearest = choice.nearest
     return {
         "answer": choice.answer,
+        "files_compared": choice.among,
         "note": choice.note or None,
-        "chosen": None if choice.chosen is None else _figures(choice.chosen),
+        "chosen": None if choice.chosen is None else _figures(choice.chosen, choice.among),
         "nearest": None
         if nearest is None
         else {"name": nearest.candidate.name, "misses": nearest.reason, "relax": choice.relax},
-        "others": [{**_figures(other.candidate), "lost_by": other.reason} for other in choice.others],
+        "others": [{**_figures(other.candidate, choice.among), "lost_by": other.reason} for other in choice.others],
     }
 
 
-def _figures(candidate: Candidate) -> Mapping[str, object]:
+def _figures(candidate: Candidate, among: int) -> Mapping[str, object]:
     """Every figure of the row of a file, and of the file."""
     (figures,) = plain(every_column(sorted(candidate.row.latencies)), [candidate.row])
     file = {
@@ -114,13 +115,13 @@ def _figures(candidate: Candidate) -> Mapping[str, object]:
         "backend": candidate.latency.backend if candidate.latency and candidate.percentiles else None,
         "p50_ms": candidate.percentiles.p50_ms if candidate.percentiles else None,
         "p90_ms": candidate.percentiles.p90_ms if candidate.percentiles else None,
-        "val": _score(candidate.val),
-        "test": _score(candidate.test),
+        "val": _score(candidate.val, among),
+        "test": _score(candidate.test, 1),
     }
     return {**figures, "name": candidate.name, "file": file}
 
 
-def _score(score: Score | None) -> Mapping[str, float] | None:
+def _score(score: Score | None, among: int) -> Mapping[str, float] | None:
     if score is None:
         return None
-    return {"right": score.right, "images": score.images, "accuracy": score.accuracy, "low": score.low()}
+    return {"right": score.right, "images": score.images, "accuracy": score.accuracy, "low": score.low(among)}

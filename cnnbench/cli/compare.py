@@ -133,6 +133,9 @@ def _check_flags(table: str, given: Mapping[str, object]) -> None:
 def _selected(gathered: Records, paths: list[str], dataset: str | None) -> Records:
     """The records of a dataset. Raises CnnbenchError where there are none (exit 3), or none of it (exit 2)."""
     if not gathered.runs and not gathered.failures:
+        if gathered.bundles:
+            takes = "`cnnbench choose` and `compare --view precision` take them"
+            raise CnnbenchError(f"there are bundles but no runs below {', '.join(paths)}: {takes}", Exit.DATA)
         raise CnnbenchError(no_results_message(paths), Exit.DATA)
     return gathered if dataset is None else gathered.of_dataset(dataset)
 
@@ -387,6 +390,11 @@ def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     names = sorted({row.dataset for row in rows})
     if len(names) > 1:
         print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")
+    for name in names:
+        images = {row.images_sha256: row.task for row in rows if row.dataset == name and row.images_sha256}
+        if len(images) > 1:
+            tasks = " and ".join(sorted(images.values())[:2])
+            print(f"{tasks} saw other images, or other splits of them, called {name}: their accuracies do not compare")
     for row in rows:
         for failure in row.failures:
             print(f"failed: {row.task}, {failure}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    arch: list[str] = [],  # noqa: B006 - the parser reads it, nobody changes it
+    arch: str | None = None,
     *,
     compare: list[str] | None = None,
     dataset: str | None = None,
@@ -29,8 +29,8 @@ def explain(
     """Show a network layer by layer: shapes, receptive field, parameters against a fully connected layer's, MACs.
 
     Args:
-        arch: A registered architecture, torchvision/<name> or timm/<name>; two are shown side by side.
-        compare: Two architectures side by side, in another spelling: a,b.
+        arch: A registered architecture, torchvision/<name> or timm/<name>.
+        compare: Two architectures side by side, instead of one: a,b.
         dataset: Take size and classes from this dataset.
         size: Take images of HEIGHTxWIDTHxCHANNELS, or 224 for 224x224x3; by default 32x32x3.
         classes: Number of classes; by default 10, or the dataset's.
@@ -41,7 +41,7 @@ def explain(
     Examples:
         cnnbench explain resnet20
         cnnbench explain resnet20 --html resnet20.html
-        cnnbench explain lenet5 mlp --dataset mnist
+        cnnbench explain --compare lenet5,mlp --dataset mnist
     """
     names = _names(arch, compare)
     spec = _spec(dataset, size, classes)
@@ -55,7 +55,7 @@ def explain(
         write(explain_page(descriptions), Path(html))
     if format == "json":
         documents = [_plain(description) for description in descriptions]
-        print(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
+        print(json.dumps(documents if compare else documents[0], indent=2))
     else:
         _print(descriptions, columns)
         if html is not None:
@@ -64,14 +64,12 @@ def explain(
     return Exit.OK
 
 
-def _names(archs: list[str], compare: list[str] | None) -> list[str]:
+def _names(arch: str | None, compare: list[str] | None) -> list[str]:
     """The architectures that were given: one, or two to compare."""
-    if compare is None and len(archs) in (1, 2):
-        return archs
-    if archs and compare is not None:
-        raise CnnbenchError(f"explain: name architectures once: {' '.join(archs)} and --compare are given")
-    if compare is None:
-        raise CnnbenchError("explain needs one architecture or two, such as `cnnbench explain lenet5 mlp`")
+    if compare is None and arch is not None:
+        return [arch]
+    if arch is not None or compare is None:
+        raise CnnbenchError("explain needs one architecture, or --compare with two")
     if len(compare) != 2:
         raise CnnbenchError(f"--compare {','.join(compare)}: expected two architectures, such as lenet5,mlp")
     return compare

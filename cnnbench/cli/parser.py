@@ -191,7 +191,7 @@ def _plain(flag: str, message: str, parser: argparse.ArgumentParser) -> str:
         return f"{flag} needs a value{f', such as {action.metavar}' if unit else ''}"
     if message.startswith("ignored explicit argument"):
         return f"{flag} takes no value"
-    return f"{flag}: {message}" if flag.startswith("-") else message
+    return f"{flag}: {message}"
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -225,8 +225,6 @@ class VerbParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith(LEFT_OVER):
             words = message.removeprefix(LEFT_OVER)
-            if words.startswith("-"):
-                raise _refusal(self.verb, f"unknown option {words.split()[0]}")
             raise _refusal(self.verb, f"{words!r} is {'one word' if ' ' not in words else 'words'} too many")
         if message.startswith(MISSING):
             name = message.removeprefix(MISSING).partition(", ")[0]
@@ -235,7 +233,7 @@ class VerbParser(argparse.ArgumentParser):
         raise _refusal(self.verb, message)
 
     def _example(self) -> str:
-        return f", such as `{self.examples[0].partition('#')[0].partition('>')[0].strip()}`" if self.examples else ""
+        return f", such as `{self.examples[0].partition('  #')[0]}`" if self.examples else ""
 
 
 class _Help(argparse.Action):

@@ -13,9 +13,8 @@ import msgspec
 
 from cnnbench import progress
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds, Seconds
-from cnnbench.datasets import dataset as registered
 from cnnbench.tables.text import count, milliseconds, percent
-from cnnbench.types import CnnbenchError, Exit, one_line
+from cnnbench.types import Exit, one_line
 
 if TYPE_CHECKING:
     from cnnbench.shipping.record import Decision
@@ -65,8 +64,6 @@ def ship(
     from cnnbench.shipping.ship import ship as ship_images
     from cnnbench.sweeps.executors import parse_options
 
-    if folder is not None and folder in registered.entries and not Path(folder).exists():
-        raise CnnbenchError(f"{folder} is a data set, not a folder: `cnnbench ship --dataset {folder}`")
     with progress.display(None) as shown:
 
         def say(line: str) -> None:

@@ -17,7 +17,6 @@ from cnnbench.tables import text
 from cnnbench.tables.gather import Records, Run, groups
 from cnnbench.tables.limits import Limits
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, row_of
-from cnnbench.tables.text import plural
 from cnnbench.types import CnnbenchError, Dataset
 
 TOP = 40
@@ -140,8 +139,8 @@ class Material:
         """Of the comparable groups those on the images of the most accurate one, and a note where there are others."""
         groups = self.comparable(dataset)
         same = [group for group in groups if group.row.images_sha256 == groups[0].row.images_sha256]
-        others = len(groups) - len(same)
-        return same, [f"{plural(others, 'network')} tested on other images are left out."] if others else []
+        others = ", ".join(group.name for group in groups if group not in same)
+        return same, [f"Tested on other images, and left out: {others}."] if others else []
 
     def top(self, dataset: str, count: int = TOP) -> tuple[list[Group], list[str]]:
         """The most accurate of the comparable groups, and a note where there are more."""

@@ -10,6 +10,7 @@ from cnnbench.records.bundle import ExportRecord, Manifest, PrecisionFile
 from cnnbench.tables.gather import Records, Run, class_names_of
 from cnnbench.tables.rows import LatencyKey, Percentiles, Row
 from cnnbench.tables.text import percent
+from cnnbench.types import CnnbenchError
 
 FILE_BACKENDS = ("onnxruntime", "openvino")
 """Those that run the file; torch runs the network that it was made from."""
@@ -132,11 +133,11 @@ def _of_row(
     if not row.checkpoints:
         yield Candidate(row=row)
         return
+    bundles = list(_bundles_of(row, gathered))
     if row.bundle:
-        baseline = _baseline_of_bundle(row.bundle)
+        baseline = _baseline_of_bundle(*bundles[0])
     else:
         baseline = baseline_of(row.runs, class_names_of(row.runs[0].record, gathered))
-    bundles = list(_bundles_of(row, gathered))
     if not bundles:
         record = max(row.tested, key=lambda run: run.record.fit.val_accuracy).record
         assert record.test is not None
@@ -205,12 +206,15 @@ def baseline_of(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     return _always({label: labels.count(label) for label in sorted({*labels})}, names)
 
 
-def _baseline_of_bundle(bundle: ExportRecord) -> Baseline:
-    """From the test images by class, since a bundle does not have those of validation."""
-    tally = bundle.by_class if isinstance(bundle, Manifest) else None
-    if tally is None:
+def _baseline_of_bundle(bundle: ExportRecord, folder: Path) -> Baseline:
+    """From the labels of the validation images that a bundle keeps; without them, all classes count alike."""
+    from cnnbench.bundles.evidence import arrays
+
+    try:
+        (labels,) = arrays("reference", folder / "reference.npz", "val_labels")
+    except CnnbenchError:  # of an earlier version, or its record alone is here
         return _guessing(bundle.spec.num_classes)
-    return _always(dict(enumerate(tally.images)), bundle.class_names)
+    return _always({label: labels.tolist().count(label) for label in sorted({*labels.tolist()})}, bundle.class_names)
 
 
 def _guessing(classes: int) -> Baseline:

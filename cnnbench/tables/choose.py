@@ -50,6 +50,8 @@ class Choice:
     """One sentence: what was chosen, and by which figures."""
     details: tuple[str, ...] = ()
     """Of the chosen one: the file, its test accuracy, and what training again gives."""
+    among: int = 1
+    """Files that were compared by their accuracy: for all of them at once holds what the images are said to show."""
     note: str = ""
     """What a reader of the latencies has to know: they are of several runs of `bench`, or of several machines."""
 
@@ -148,10 +150,10 @@ def choose_file(known: Sequence[Candidate], limits: Limits, *, by: By = "macs", 
         answer = _none(others, limited, wanted, among)
         if by == "lower" and limits.min_accuracy is not None and nearest and nearest.candidate.val:
             answer += f" ({evidence(nearest.candidate.val, limits.min_accuracy, among=among)})"
-        return Choice(None, others, nearest, relax, answer)
+        return Choice(None, others, nearest, relax, answer, among=among)
     sure = "" if limits.min_accuracy is None else f", {evidence(_val(chosen), limits.min_accuracy, among=among)}"
     answer = _answer(chosen, cost, [figures[key] for key in ("macs", "bytes", "latency")], wanted, sure)
-    return Choice(chosen, others, None, "", answer, tuple(_details(chosen, limits.min_accuracy)))
+    return Choice(chosen, others, None, "", answer, tuple(_details(chosen, limits.min_accuracy)), among)
 
 
 def _note(known: Sequence[Candidate], gathered: Records) -> str:
@@ -225,7 +227,7 @@ def _chance(candidate: Candidate) -> str:
     assert candidate.val is not None
     assert candidate.baseline is not None
     share = percent(candidate.baseline.share)
-    return f"accuracy {candidate.val.text} is no better than {candidate.baseline.words} ({share})"
+    return f"accuracy {candidate.val.text} is not shown to be better than {candidate.baseline.words} ({share})"
 
 
 def _nearest(others: Sequence[Rejected], limits: Sequence[Limit], among: int) -> Rejected | None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from cnnbench import records
-from cnnbench.architectures import architecture
 from cnnbench.arguments import several
 from cnnbench.bench import record as latency_record
 from cnnbench.bench.record import LatencyCase
@@ -149,9 +148,9 @@ def record_files(paths: str | Path | Sequence[str | Path]) -> Iterator[Path]:
     seen: set[Path] = set()  # paths may overlap
     for path in map(Path, several(paths)):
         if not path.exists():
-            known = str(path) in architecture.entries
-            what = "is an architecture, not a folder" if known else "does not exist"
-            raise CnnbenchError(f"{path} {what}; expected a folder of runs or bundles, or a latency file", Exit.DATA)
+            raise CnnbenchError(
+                f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
+            )
         for file in _below(path):
             if file.resolve() in seen:
                 continue

@@ -157,10 +157,11 @@ def images_needed(accuracy: float, *, among: int = 1) -> int | None:
 
 def evidence(val: Score, accuracy: float, *, among: int = 1) -> str:
     """Whether validation shows an accuracy of one of `among` files: `shown on 500 images`, or not and what it takes."""
+    on = f"on {val.images:,} images{f' for {among:,} files at once' if among > 1 else ''}"
     if val.low(among) >= accuracy:
-        return f"shown on {val.images:,} images"
+        return f"shown {on}"
     needed = images_needed(accuracy, among=among)
     if needed is None:
-        return f"not shown on {val.images:,} images, and no number of images can show {percent(accuracy)}"
+        return f"not shown {on}, and no number of images can show {percent(accuracy)}"
     more = f", nor by all of them right: it takes {needed:,} images or more" if needed > val.images else ""
-    return f"not shown on {val.images:,} images{more}"
+    return f"not shown {on}{more}"

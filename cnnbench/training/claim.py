@@ -88,8 +88,8 @@ class FolderClaim:
         if _is_occupied(run):
             if not self.overwrite:
                 raise CnnbenchError(
-                    f"{run.path} already holds a run: give --overwrite to replace it, --checkpoint last to resume it, "
-                    "or another --seed, --task or --runs-dir"
+                    f"{run.path} already holds a run: give --overwrite to replace it, --ckpt_path last to resume it, "
+                    "or another --seed_everything, --task or --runs-dir"
                 )
             shutil.rmtree(run.replaced, ignore_errors=True)  # what replaced it is complete
             run.path.rename(run.replaced)

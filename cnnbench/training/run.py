@@ -243,7 +243,7 @@ def _require_result(run: RunFolder) -> None:
     """Refuse a run whose training has not ended; write the result of one that was killed just before it did."""
     if not run.result.is_file() and not finish(run):
         raise CnnbenchError(
-            f"{run.path} has no result.json: its training has not ended; `fit --checkpoint last` resumes it", Exit.DATA
+            f"{run.path} has no result.json: its training has not ended; `fit --ckpt_path last` resumes it", Exit.DATA
         )
 
 
@@ -306,7 +306,7 @@ def _check_same_architecture(checkpoint: Path, config: RunConfig) -> None:
     arch = open_checkpoint(checkpoint).arch
     if arch != config.model.arch:
         raise CnnbenchError(
-            f"checkpoint {checkpoint} holds {arch}, but the config names {config.model.arch}: use the same --arch"
+            f"checkpoint {checkpoint} holds {arch}, but the config names {config.model.arch}: use the same --model.arch"
         )
 
 

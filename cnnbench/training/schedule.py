@@ -28,7 +28,7 @@ def require_validation(trainer: Trainer, *, batches: int) -> None:
     if trainer.limit_val_batches == 0:
         raise CnnbenchError("trainer.limit_val_batches is 0: the best epoch is chosen on validation images")
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-    if every and epochs and 0 < epochs < every:
+    if every and epochs and every > epochs:
         raise CnnbenchError(
             f"trainer.check_val_every_n_epoch is {every}, and training has {epochs} epochs: it would never validate; "
             f"expected at most {epochs}"

@@ -82,25 +82,8 @@ GUESSES: dict[str, str] = {
     "out": "runs-dir",
     "force": "overwrite",
     "print-config": "print_config",
-    "gpu": "accelerator gpu",
-    "cuda": "accelerator gpu",
-    "cpu": "accelerator cpu",
-    "int8": "precision int8",
-    "fp16": "precision fp16",
-    "quantize": "precision int8",
-    "quantise": "precision int8",
-    "size": "max-bytes",
 }
 """What other tools call a flag: the one that is suggested."""
-
-
-RECIPE = "the recipe is the same for every architecture; --lr, --weight-decay, --epochs and --batch-size can be set"
-FIXED: dict[str, str] = {
-    **dict.fromkeys(("optimizer", "optim", "momentum", "scheduler", "lr-scheduler", "loss", "dropout"), RECIPE),
-    **dict.fromkeys(("pretrained", "finetune"), "every architecture is trained from scratch"),
-    **dict.fromkeys(("workers", "num-workers"), "images are held in memory, without worker processes"),
-}
-"""What other tools can set and this one cannot: why."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +216,6 @@ def _no_task(name: str) -> str:
     """What to say of a name that is neither a task nor an architecture."""
     if "/" in name and not Path(name).exists():
         return f"nothing at {name}: {RUN}; other libraries' networks are torchvision/<name> and timm/<name>"
-    held = sorted(Path(name).glob("*/seed*/*.ckpt")) if Path(name).is_dir() else []
-    if held:
-        return f"{name} holds several runs: name one, such as {held[0].parent}"
     if Path(name).is_dir():
         return (
             f"{name} is a folder, and no run: for your own images name an architecture, such as lenet5 --folder {name}"
@@ -320,8 +300,6 @@ def suggestion(name: str, accepted: Sequence[str], *, verb: str) -> str:
     last = name.rpartition(".")[2].replace("_", "-")
     guess = GUESSES.get(last, last)
     flag = guess.partition(" ")[0]
-    if last in FIXED and "config" in accepted:
-        return FIXED[last]
     if flag in accepted:
         return f"did you mean --{guess}?"
     if SHORT.get(flag) in accepted:

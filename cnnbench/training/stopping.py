@@ -83,4 +83,4 @@ def told(trainer: Trainer, signum: int) -> None:
     if trainer.is_global_zero:
         where = f"in epoch {trainer.current_epoch + 1} after {trainer.global_step} steps"
         name = signal.Signals(signum).name
-        print(f"stopped by {name} {where}; `fit --checkpoint last` resumes it", file=sys.stderr)
+        print(f"stopped by {name} {where}; `fit --ckpt_path last` resumes it", file=sys.stderr)

@@ -97,8 +97,8 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
     limits = ["--min-accuracy", "0.85", "--max-latency", "3ms", "--max-bytes", "1000000"]
     assert lines(capsys, *limits) == [
         "d_middle fp32: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3.000 ms, ONNX bytes <= 1,000,000; "
-        "validation accuracy 90.00 % (90 of 100), not shown on 100 images; MACs 2,000, ONNX bytes 30,000, "
-        "p90 latency 0.270 ms",
+        "validation accuracy 90.00 % (90 of 100), not shown on 100 images for 3 files at once; MACs 2,000, "
+        "ONNX bytes 30,000, p90 latency 0.270 ms",
         "  d_large fp32: keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
         "  d_small fp32: accuracy 80.00 % is below 85.00 %",
     ]
@@ -338,7 +338,7 @@ def test_a_network_at_the_most_frequent_class_is_not_recommended(capsys: pytest.
     )
     first, other = lines(capsys, paths=("runs",))
     assert first == "none: no network is better than always answering dog (55.00 %)"
-    assert other == "  d_a: accuracy 60.00 % (60 of 100) is no better than always answering dog (55.00 %)"
+    assert other == "  d_a: accuracy 60.00 % (60 of 100) is not shown to be better than always answering dog (55.00 %)"
 
 
 def test_several_datasets_are_refused_until_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,7 +414,8 @@ def test_json_holds_every_figure_and_every_reason(undrawn: None, capsys: pytest.
     write_three()
     assert main(["choose", "runs", "exports", "--min-accuracy", "0.85", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"answer", "note", "chosen", "nearest", "others"}
+    assert set(found) == {"answer", "files_compared", "note", "chosen", "nearest", "others"}
+    assert found["files_compared"] == 3
     assert found["chosen"]["task"] == "d_middle"
     assert {other["task"]: other["lost_by"] for other in found["others"]} == {
         "d_large": "keeps the limits with 99.00 %, but has 4x the MACs (8,000)",

@@ -243,7 +243,7 @@ def test_a_narrow_terminal_shows_the_figures_that_decide_and_names_the_others(
 def test_no_results_are_told(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert "no results" in fails(capsys, "empty")
-    assert "no results" in fails(capsys, bundle.parent)
+    assert "there are bundles but no runs below" in fails(capsys, bundle.parent)
 
 
 def test_a_missing_path_is_told(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ def test_a_dataset_s_size_needs_no_data(tmp_path: Path, monkeypatch: pytest.Monk
 
 REFUSED = {
     "no architecture": ([], "explain needs one architecture"),
-    "one and two": (["lenet5", "--compare", "lenet5,mlp"], "name architectures once"),
+    "one and two": (["lenet5", "--compare", "lenet5,mlp"], "explain needs one architecture"),
     "one to compare": (["--compare", "lenet5"], "--compare lenet5: expected two architectures"),
     "three to compare": (["--compare", "lenet5,mlp,linear"], "--compare lenet5,mlp,linear: expected two architectures"),
     "dataset and size": (["lenet5", "--dataset", "mnist", "--size", "28x28x1"], "--dataset and --size"),

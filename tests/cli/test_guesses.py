@@ -59,7 +59,6 @@ WORKS = (
     f"robustness {RUN}",
     "robustness lenet5",
     "explain resnet20",
-    "explain lenet5 mlp",
     "list",
     "list datasets",
     "compare runs",
@@ -73,7 +72,6 @@ PRINTS: dict[str, str] = {
     # commands whose exit code is 0, and what they print
     "help": "usage: cnnbench",
     "help fit": "usage: cnnbench fit",
-    "help help": "usage: cnnbench VERB",
     "-h": "usage: cnnbench",
     "fit -h": "usage: cnnbench fit",
     "--version": "cnnbench ",
@@ -139,21 +137,6 @@ ANSWERS: dict[str, str] = {
     "choose runs --max-bytes": "choose: --max-bytes needs a value, such as 1MB (see `cnnbench choose --help`)",
     "choose runs --max-latency 2": "2 has no unit: expected 2ms, 2s or 2m (see `cnnbench choose --help`)",
     "sweep lenet5 --dry-run=yes": "sweep: --dry-run takes no value (see `cnnbench sweep --help`)",
-    "list arch": "'arch' is unknown: did you mean architectures? (see `cnnbench list --help`)",
-    "compare lenet5 mlp": "lenet5 is an architecture, not a folder; expected a folder of runs or bundles, or a latency "
-    "file",
-    "explain": "explain needs one architecture or two, such as `cnnbench explain lenet5 mlp`",
-    "explain lenet5 mlp linear": "explain needs one architecture or two, such as `cnnbench explain lenet5 mlp`",
-    "export lenet5 --int8": "unknown option --int8: did you mean --precision int8? (see `cnnbench export --help`)",
-    "choose runs --accuracy 98%": "did you mean --min-accuracy? (see `cnnbench choose --help`)",
-    "choose runs --size 1MB": "unknown option --size: did you mean --max-bytes? (see `cnnbench choose --help`)",
-    "fit lenet5 --optimizer adam": "unknown option --optimizer: the recipe is the same for every architecture; --lr, "
-    "--weight-decay, --epochs and --batch-size can be set",
-    "fit lenet5 --pretrained": "unknown option --pretrained: every architecture is trained from scratch",
-    "fit lenet5 --gpu": "unknown option --gpu: did you mean --accelerator gpu?",
-    "test runs": f"runs holds several runs: name one, such as {RUN}",
-    "ship mnist5k": "mnist5k is a data set, not a folder: `cnnbench ship --dataset mnist5k`",
-    "-v": "unknown option -v (see `cnnbench --help`)",
     "list models": "'models' is unknown: expected one of architectures, datasets, tasks (see `cnnbench list --help`)",
     "--verbose": "unknown option --verbose: `cnnbench --help-all` lists all options",
 }

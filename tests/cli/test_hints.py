@@ -28,18 +28,12 @@ def next_command(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return shlex.split(last.removeprefix("next: cnnbench "))
 
 
-@pytest.mark.slow
-def test_what_comes_after_training_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_next_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     command = next_command(capsys)
     assert command == ["test", "runs/mnist5k_linear/seed1"]
     assert main(command) == 0
     assert next_command(capsys) == ["export", "runs/mnist5k_linear/seed1"]
-    assert main(["compare", "runs"]) == 0
-    accept(shlex.join(next_command(capsys)))
-
-
-@pytest.mark.parametrize("line", ["list", "list datasets", "list tasks", "lab"])
-def test_what_comes_next_can_be_typed(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(line.split()) == 0
-    accept(shlex.join(next_command(capsys)))
+    for line in (["compare", "runs"], ["list", "datasets"], ["list", "tasks"], ["explain", "linear"]):
+        assert main(line) == 0
+        accept(shlex.join(next_command(capsys)))

@@ -174,7 +174,7 @@ def test_a_finished_run_is_not_resumed_and_an_interrupted_one_not_tested(
     shutil.rmtree(RUN.path)
     stopped_at(2, SHORT)
     assert main(["test", *SHORT]) == Exit.DATA
-    assert "its training has not ended; `fit --checkpoint last` resumes it" in capsys.readouterr().err
+    assert "its training has not ended; `fit --ckpt_path last` resumes it" in capsys.readouterr().err
 
 
 def test_a_state_that_is_not_one_of_ours_is_refused_in_one_line(

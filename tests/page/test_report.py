@@ -89,7 +89,10 @@ def test_the_cheapest_that_reaches_the_target_is_named_before_the_most_accurate(
     found = answer(network("large", right=98), network("small", right=89), network("middle", right=91), target=0.9)
     assert found.name == "middle"
     assert "cheapest with accuracy >= 90.00 %" in found.question
-    assert "middle reaches 91.00 % on the validation images (91 of 100; not shown on 100 images)" in found.sentences[0]
+    assert (
+        "middle reaches 91.00 % on the validation images (91 of 100; not shown on 100 images for 3 files at once)"
+        in found.sentences[0]
+    )
     assert "20 k MACs" in found.sentences[0]
     assert "on them 90.00 % is met (not shown on 100 images)" in found.sentences[1]
     (large,) = found.alternatives
@@ -199,7 +202,7 @@ def test_networks_on_other_images_of_the_same_name_do_not_compete() -> None:
     other = records.replace(network("other", right=80), data=made.data_record(sha256="others"))
     found = answer(network("small", right=92), network("large", right=95), other, target=0.75)
     assert found.name == "small"
-    assert found.cautions[-1] == "1 network tested on other images are left out."
+    assert found.cautions[-1] == "Tested on other images, and left out: other."
 
 
 def paired(small: np.ndarray, large: np.ndarray) -> str:

@@ -178,9 +178,10 @@ def test_the_more_files_are_compared_the_more_it_takes_to_show_an_accuracy() -> 
     assert low < 0.98
     choice = choose_file(known, limits, by="lower")
     assert choice.chosen is None
-    assert choice.answer.endswith(" (not shown on 500 images)")
+    assert choice.answer.endswith(" (not shown on 500 images for 10 files at once)")
+    assert choice.among == 10
     assert choice.relax == f"lower end of accuracy from 98.00 % to {100 * low - 0.005:.2f} %"
-    assert ", not shown on 500 images; " in choose_file(known, limits).answer
+    assert ", not shown on 500 images for 10 files at once; " in choose_file(known, limits).answer
     assert choose_file([alone], limits, by="lower", among=10).chosen is None
 
 

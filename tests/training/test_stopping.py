@@ -84,7 +84,7 @@ def test_the_first_signal_ends_the_step_and_the_resumed_run_is_the_undisturbed_o
     assert open_checkpoint(RUN.last).steps == steps + 1
     said = capfd.readouterr().err.splitlines()[-3:]
     assert said[0] == "SIGINT: stopping after this step; again to stop at once"
-    assert said[1].endswith(f"after {steps + 1} steps; `fit --checkpoint last` resumes it")
+    assert said[1].endswith(f"after {steps + 1} steps; `fit --ckpt_path last` resumes it")
     assert said[2] == "cnnbench: interrupted"
     assert not list(RUN.path.glob(".*"))
     assert main(["fit", *SHORT, "--ckpt_path", "last"]) == 0
