@@ -138,7 +138,7 @@ def _no_room(error: Exception, debug: bool) -> int:
     if code := no_room(error):
         with suppress(OSError):  # what is left of stdout would fail again when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        place = getattr(error, "filename", None) or _full_temporary_folder(gettempdir())
+        place = getattr(error, "filename", None)
         temporary = place == gettempdir()
         message = f"cannot write{f' {place}' * bool(place)}: {os.strerror(code)}"
         advice = "; temporary files lie there: set TMPDIR to another folder" * temporary
@@ -146,13 +146,6 @@ def _no_room(error: Exception, debug: bool) -> int:
     if getattr(error, "errno", None) == errno.ENOENT and "No usable temporary directory" in str(error):
         return _fail("there is no temporary folder that can be written: set TMPDIR to one", Exit.ENVIRONMENT, debug)
     return Exit.OK
-
-
-def _full_temporary_folder(folder: str) -> str:
-    """The temporary folder where it is full, else nothing."""
-    from shutil import disk_usage
-
-    return folder if disk_usage(folder).free < 2**16 else ""
 
 
 def _no_home(error: Exception, debug: bool) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnbench import records
 from cnnbench.arguments import several
 from cnnbench.bench import plan, record
 from cnnbench.bench.interleave import Budget, CaseSamples, Progress, by_case, measure_in_turns, silent
@@ -97,6 +98,7 @@ def measure_latency(
     chosen = plan.scenarios(scenarios, batches=options.batches, server_p99_ms=server_p99_ms)
     setups = plan.setups(several(bundles), options)
     path = Path(out) if out else setups[0].bundle.absolute().parent / "latency.json"
+    records.require_writable(path)  # before minutes are spent
     samples = _measure(setups, options, processes, progress)
     results = run_scenarios(
         chosen,

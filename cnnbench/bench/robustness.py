@@ -86,6 +86,7 @@ def measure_robustness(
         raise CnnbenchError(f"--images {images}: expected at least 1")
     files = RunFolder(Path(run))
     record = _tested_record(files)
+    records.require_writable(files.robustness)
     network = load_classifier(files.best).network
     test = open_recorded(record.data, root=root, folder=folder).test
     chosen = evenly_spaced(len(test), images)

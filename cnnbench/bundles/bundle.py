@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shlex
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,7 @@ def export_for(
     for provider in options.providers:
         require(provider)
     run = open_run(source, root=root, folder=folder)
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as temporary:
+    with records.temporary_folder() as temporary:
         manifest = write(Path(temporary), run, options=options)
         if target == "triton":
             return targets.triton(Path(temporary), Path(out))

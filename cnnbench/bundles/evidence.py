@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnbench import records
 from cnnbench.bundles import contract
 from cnnbench.bundles.parity import child
 from cnnbench.bundles.parity import run as parity
@@ -147,7 +147,7 @@ class OpenBundle:
             passes: What to run.
             most: Seconds that it may take.
         """
-        with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+        with records.temporary_folder() as out:
             np.save(Path(out) / "images.npy", images)
             request = child.Examination(
                 model=self.place(file),

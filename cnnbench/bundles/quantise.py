@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from cnnbench import records
 from cnnbench.bundles import contract
 from cnnbench.bundles.parity.lower import LARGEST_HALF, SMALLEST_HALF
 from cnnbench.pixels import to_graph_input
@@ -160,7 +160,7 @@ def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.Mode
     graph = prepared.graph
     excluded = [*_preprocessing(graph), *_softmax(graph), *_layer_norms(graph), *_token_means(graph)]
     _separate_biases(graph)
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, _quiet():
+    with records.temporary_folder() as folder, _quiet():
         source, result = str(Path(folder) / "fp32.onnx"), str(Path(folder) / "int8.onnx")
         onnx.save(prepared, source)
         # without quant_pre_process: the exporter folded what could be folded, and wrote every shape that it would infer

@@ -5,7 +5,6 @@ Nothing is proven here: `export_run` does that, for the network that was chosen.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench import records
 from cnnbench.bundles import contract, quantise
 from cnnbench.bundles.parity import comparison
 from cnnbench.bundles.parity import run as parity
@@ -134,7 +134,7 @@ def time_untrained(
 
 
 def _logits(model: onnx.ModelProto, images: np.ndarray, level: providers.Level) -> np.ndarray:
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+    with records.temporary_folder() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(model.SerializeToString())
         session = providers.open_session(file, "cpu", level=level)

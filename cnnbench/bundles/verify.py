@@ -6,7 +6,6 @@ JSON, YAML, and arrays that are never unpickled; its predict.py is never run.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 
@@ -186,7 +185,7 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
     """
     golden, proof = bundle.golden, bundle.manifest.proof
     fp32 = bundle.fp32
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+    with records.temporary_folder() as out:
         np.save(Path(out) / "images.npy", golden.pixels)
         request = child.ExactRequest(
             model=bundle.place(fp32),

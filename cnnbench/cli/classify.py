@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnbench import records
 from cnnbench.bundles.classify import Answer, Answers
 from cnnbench.cli.table import Format, render, write
 from cnnbench.tables.columns import Column, plain
@@ -51,6 +52,8 @@ def classify(
         raise CnnbenchError(f"--threshold {threshold:g}: expected 0 to 1")
     if top is not None and top < 1:
         raise CnnbenchError(f"--top {top}: expected at least 1")
+    if out:
+        records.require_writable(Path(out))
     found = classify_files(source, images, precision=precision)
     if found.unread == len(found.answers):
         first = found.answers[0]

@@ -36,13 +36,12 @@ def render(page: Page) -> str:
 
 
 def check_place(path: str | Path) -> None:
-    """Refuse to write a page over what is none, before anything is computed for it.
+    """Refuse to write a page over what is none, or where nothing can be written, before anything is computed for it.
 
     Raises:
-        CnnbenchError: The path is a folder, or its name does not end in .html or .htm (exit 2).
+        CnnbenchError: The path is a folder, cannot be written, or its name does not end in .html or .htm (exit 2).
     """
-    if Path(path).is_dir():
-        raise CnnbenchError(f"cannot write {path}: it is a folder; expected the name of a file")
+    records.require_writable(Path(path))
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise CnnbenchError(f"cannot write a page to {path}: expected a name that ends in .html")
 

@@ -10,7 +10,9 @@ from cnnbench.records.io import (
     replacing,
     replacing_folder,
     require_writable,
+    says_no_room,
     sha256,
+    temporary_folder,
     write,
 )
 
@@ -23,6 +25,8 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "require_writable",
+    "says_no_room",
     "sha256",
+    "temporary_folder",
     "write",
 ]

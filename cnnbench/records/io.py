@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        with naming_what_is_full(path):
+        with _naming_what_is_full(path):
             yield partial
             with partial.open("rb+") as file:  # Windows flushes only what may be written
                 os.fsync(file.fileno())
@@ -71,7 +71,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise CnnbenchError(f"cannot write {path}: {error.strerror}; choose a folder you can write to") from None
     try:
         partial = workplace / "new"
-        with naming_what_is_full(path):
+        with _naming_what_is_full(path):
             partial.mkdir()
             yield partial
         if path.exists():
@@ -84,7 +84,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming_what_is_full(path: Path) -> Iterator[None]:
+def temporary_folder() -> Iterator[str]:
+    """A folder for temporary files, which is removed afterwards.
+
+    Raises:
+        OSError: As `replacing`.
+    """
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, _naming_what_is_full(Path(folder)):
+        yield folder
+
+
+@contextmanager
+def _naming_what_is_full(path: Path) -> Iterator[None]:
     """Give the error of a full disk the name of `path`, or of the temporary folder where that has less room.
 
     Raises:
@@ -94,7 +105,7 @@ def naming_what_is_full(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code = no_room(error)
-        if not code:
+        if not code or error.filename == tempfile.gettempdir():
             raise
         folders = {path.parent: str(path), Path(tempfile.gettempdir()): tempfile.gettempdir()}
         fullest = min(folders, key=lambda folder: shutil.disk_usage(folder).free)
@@ -105,9 +116,14 @@ def no_room(error: BaseException) -> int:
     """The number of the system's error where one says that nothing more can be written, else 0."""
     if not isinstance(error, OSError):
         return 0
-    if _SHORT_WRITE.fullmatch(str(error)):  # numpy's, which has no number
+    if _SHORT_WRITE.search(str(error)):  # numpy's, which has no number
         return errno.ENOSPC
     return error.errno if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else 0
+
+
+def says_no_room(text: str) -> bool:
+    """Whether what a process left on stderr says that the disk is full."""
+    return os.strerror(errno.ENOSPC) in text or bool(_SHORT_WRITE.search(text))
 
 
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")

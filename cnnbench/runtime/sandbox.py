@@ -6,6 +6,7 @@ files. Nothing is unpickled.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import math
@@ -20,7 +21,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from cnnbench import environment
+from cnnbench import environment, records
 from cnnbench.runtime import confine
 from cnnbench.types import CnnbenchError, Exit
 
@@ -127,6 +128,8 @@ def _ask(
     if process.returncode:
         if environment.ran_out_of_memory(process.stderr):
             raise _too_little_memory(allowed, about)
+        if records.says_no_room(process.stderr):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
         raise RuntimeError(f"{target} failed on {about}: {process.stderr.strip()[-2000:]}")
     if not process.stdout:
         raise CnnbenchError(f"{about} ended the process that read it", Exit.DATA)

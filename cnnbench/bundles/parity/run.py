@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench import records
 from cnnbench.bundles.parity import child, comparison
 from cnnbench.records.bundle import Contract, Pass, Precision, PrecisionFile, Reference
 from cnnbench.runtime import sandbox
@@ -133,7 +133,7 @@ def reference_logits(
         float64_error=error,
         error_bound=bound,
     )
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+    with records.temporary_folder() as folder:
         files = {name: Path(folder) / f"{name}.npy" for name in ("test", "val")}
         np.save(files["test"], data.test.images)
         np.save(files["val"], data.val.images)
@@ -286,7 +286,7 @@ def _examined(
     candidate: Candidate, images: Path, *, provider: str, passes: tuple[child.PassRequest, ...]
 ) -> list[tuple[child.PassAnswer, dict[int, np.ndarray]]]:
     """Of each pass the answer, and the logits by batch size."""
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as out:
+    with records.temporary_folder() as out:
         request = child.Examination(
             model=str(candidate.file.absolute()),
             contract=candidate.contract,
