@@ -78,6 +78,8 @@ def parse(verb: str, function: Verb, *, arguments: list[str]) -> BoundArguments:
     try:
         values = parser.parse_intermixed_args(arguments)  # flags may stand between paths
     except argparse.ArgumentError as error:
+        if error.argument_name is None:  # newer Pythons raise what 3.11 hands to `error`
+            parser.error(error.message)
         raise _refusal(verb, _plain(str(error.argument_name), error.message, parser)) from None
     given = {name: value for name, value in vars(values).items() if value not in (None, [])}
     return signature(function).bind(**given)
