@@ -24,6 +24,8 @@ from cnnbench.types import CnnbenchError, Exit, printable
 Record = TypeVar("Record", bound=msgspec.Struct)
 LARGEST = 64 * 2**20
 """Bytes of a record; one of a run has some thousands, and a manifest some hundred thousands."""
+LITTLE = 2**20
+"""Bytes that are free on a disk that is full."""
 
 
 @contextmanager
@@ -90,8 +92,14 @@ def temporary_folder() -> Iterator[str]:
     Raises:
         OSError: As `replacing`.
     """
-    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, _naming_what_is_full(Path(folder)):
-        yield folder
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+        try:
+            yield folder
+        except OSError as error:
+            code = no_room(error)
+            if code and shutil.disk_usage(folder).free < LITTLE:  # else it was another disk
+                raise OSError(code, os.strerror(code), tempfile.gettempdir()) from error
+            raise
 
 
 @contextmanager

@@ -225,7 +225,7 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
     scored = RunFolder(session.checkpoint.parent)
     best = session.checkpoint.name == scored.best.name
     with exclusive(scored) if best else nullcontext():
-        _require_result(scored)
+        _require_result(scored, best=best)
         if best and not scored.val_predictions.is_file():  # killed before it was written, or of an earlier version
             _keep_validation(session, scored)
             session.recorder.checkpoint = session.checkpoint
@@ -239,8 +239,15 @@ def test(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str | 
 
 
 @rank_zero_only
-def _require_result(run: RunFolder) -> None:
-    """Refuse a run whose training has not ended; write the result of one that was killed just before it did."""
+def _require_result(run: RunFolder, *, best: bool) -> None:
+    """Refuse a run whose training has not ended; write the result of one that was killed just before it did.
+
+    Args:
+        run: The run.
+        best: Whether its best checkpoint is scored, which is recorded.
+    """
+    if best:
+        records.require_writable(run.predictions)
     if not run.result.is_file() and not finish(run):
         raise CnnbenchError(
             f"{run.path} has no result.json: its training has not ended; `fit --ckpt_path last` resumes it", Exit.DATA
@@ -262,10 +269,11 @@ def predict(config: RunConfig, *, runs_dir: str | Path = "runs", checkpoint: str
         CnnbenchError: The checkpoint is missing or damaged (exit 3), or of another architecture or data (exit 2).
     """
     session = _open_trained(config, runs_dir, checkpoint)
-    session.run("predict", session.checkpoint)
     assert session.checkpoint is not None
-    assert session.recorder.predictions is not None
     path = session.checkpoint.with_name("predict.parquet")
+    records.require_writable(path)
+    session.run("predict", session.checkpoint)
+    assert session.recorder.predictions is not None
     if session.trainer.is_global_zero:
         write_predictions(path, session.recorder.predictions, names=session.data.loaded.test.names)
     session.trainer.strategy.barrier()  # the file is there when any process returns

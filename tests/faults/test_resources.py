@@ -59,7 +59,7 @@ def test_a_disk_that_fills_while_fit_trains_leaves_what_can_be_resumed() -> None
         assert FULL in ended.line
         assert str(disk) in ended.line
         epoch = open_checkpoint(last).epoch
-        assert 1 <= epoch < 60
+        assert epoch < 59
         assert not list(last.parent.glob(".*"))
         filler.unlink()
         resumed = here(*words, "--ckpt_path", "last")
@@ -210,12 +210,12 @@ def test_what_cannot_be_written_or_read_is_one_line(run: Path, bundle: Path, tmp
         (["compare", run, "--picture", closed / "c.svg"], 2, f"cannot write {closed}"),
         (["bench", bundle, "--seconds", "60", "--out", closed / "l.json"], 2, f"cannot write {closed}"),
         (["download", "kmnist", "--root", closed], 2, f"cannot write {closed}"),
-        (["test", *lenet], 2, "cannot write to"),
+        (["test", *lenet], 2, "cannot write"),
         (["predict", *lenet], 2, "cannot write"),
         (["compare", tmp_path / "unreadable"], 3, "cannot read"),
         (["export", tmp_path / "unreadable/best.ckpt"], 3, "cannot be read: "),
         (["compare", mine, "--picture", tmp_path / "c.svg"], 0, ""),
-        (["choose", mine], 8, ""),
+        (["choose", mine], 0, ""),
     ]
     for (words, code, said), ended in zip(
         cases, elsewhere(*(words for words, _, _ in cases), wrapper=unprivileged()), strict=True
@@ -280,7 +280,7 @@ def test_64_open_files_are_enough(run: Path, bundle: Path, tmp_path: Path) -> No
     images = image_folder(tmp_path / "images")
     verbs: list[list[object]] = [
         [*FIT],
-        ["sweep", "mnist5k_linear", "--seeds", "2", "--jobs", "2", "--override", "trainer.max_epochs=1"],
+        ["sweep", "mnist5k_linear", "--seeds", "2", "--jobs", "2", "--override", "trainer.max_epochs=1", "--runs-dir", "swept"],
         ["export", run],
         ["verify", bundle],
         ["compare", run, "--picture", "c.svg"],
@@ -294,7 +294,8 @@ def test_64_open_files_are_enough(run: Path, bundle: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_too_little_memory_for_torch_is_one_line(run: Path) -> None:
-    trained, compared = elsewhere(FIT, ["compare", run, "--picture", "c.svg"], before="ulimit -v 2000000")
+    (trained,) = elsewhere(FIT, before="ulimit -v 2000000")
+    (compared,) = elsewhere(["compare", run, "--picture", "c.svg"], before="ulimit -v 2000000")
     assert trained.code == Exit.ENVIRONMENT
     assert "raise `ulimit -v`" in trained.line
     assert compared.code == 0
