@@ -280,7 +280,18 @@ def test_64_open_files_are_enough(run: Path, bundle: Path, tmp_path: Path) -> No
     images = image_folder(tmp_path / "images")
     verbs: list[list[object]] = [
         [*FIT],
-        ["sweep", "mnist5k_linear", "--seeds", "2", "--jobs", "2", "--override", "trainer.max_epochs=1", "--runs-dir", "swept"],
+        [
+            "sweep",
+            "mnist5k_linear",
+            "--seeds",
+            "2",
+            "--jobs",
+            "2",
+            "--override",
+            "trainer.max_epochs=1",
+            "--runs-dir",
+            "swept",
+        ],
         ["export", run],
         ["verify", bundle],
         ["compare", run, "--picture", "c.svg"],
