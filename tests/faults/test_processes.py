@@ -39,7 +39,7 @@ def test_a_process_that_ends_or_hangs_is_named_and_leaves_no_orphan(
 ) -> None:
     process = start(*LONG, code=IMPATIENT if sent == signal.SIGSTOP else "")
     try:
-        wait_for(RUN.last.is_file, of=process)
+        wait_for(RUN.last.is_file, 600, of=process)
         others = children(process.pid)
         assert len(others) == 1
         os.kill(process.pid if victim == "first" else others[0], sent)
