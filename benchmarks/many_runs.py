@@ -3,7 +3,7 @@
     python benchmarks/many_runs.py [--runs 500 1000 2000] [--seeds 1]
 
 The records are copies of one in results/ with other names, costs and accuracies; half of the networks cost the same.
-Seconds of wall clock and peak resident memory of whole processes, imports included.
+Seconds of wall clock and of the processor, and peak resident memory, of whole processes, imports included.
 """
 
 import argparse
@@ -54,14 +54,14 @@ def write_runs(folder: Path, count: int, seeds: int) -> None:
         records.write(folder / record.task / f"seed{record.seed}" / "result.json", record)
 
 
-def measured(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident bytes of a command. The process that asks is small: a child starts with its peak."""
+def measured(arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, processor seconds and peak resident bytes of a command."""
     begun = time.perf_counter()
     child = subprocess.Popen([sys.executable, "-m", "cnnbench", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"cnnbench {' '.join(arguments)} exited with {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def main() -> None:
@@ -70,15 +70,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[500, 1000, 2000])
     parser.add_argument("--seeds", type=int, default=1, help="runs of each network")
     chosen = parser.parse_args()
-    rows = [["verb", "runs", "networks", "seconds", "peak memory, MB"]]
+    rows = [["verb", "runs", "networks", "seconds", "processor seconds", "peak memory, MB"]]
     for count in chosen.runs:
         with tempfile.TemporaryDirectory() as place:
             write_runs(Path(place) / "runs", count, chosen.seeds)
             for verb in ("compare", "report"):
                 more = ["--out", f"{place}/report.html"] if verb == "report" else []
-                seconds, peak = measured([verb, f"{place}/runs", *more])
+                seconds, busy, peak = measured([verb, f"{place}/runs", *more])
                 networks = -(-count // chosen.seeds)
-                rows.append([verb, f"{count:,}", f"{networks:,}", f"{seconds:.1f}", f"{peak / 1e6:.0f}"])
+                rows.append([verb, f"{count:,}", f"{networks:,}", f"{seconds:.1f}", f"{busy:.1f}", f"{peak / 1e6:.0f}"])
     table(rows)
 
 

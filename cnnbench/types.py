@@ -60,14 +60,31 @@ def check_name(name: str, what: str = "the task's name") -> str:
             (exit 2).
     """
     parted = not isinstance(name, str) or any(part in "/\\" or is_control(part) for part in name)
-    if parted or not name or name.startswith("."):
+    if parted or not name or name.startswith(".") or len(name.encode()) > LONGEST_NAME:
+        shown = name[:LONGEST_NAME] if isinstance(name, str) else name
         raise CnnbenchError(
-            f"{what} is {name!r}: it names a folder, so expected text without / and \\, "
-            "without control characters, that does not begin with a dot"
+            f"{what} is {shown!r}: it names a folder, so expected text without / and \\, "
+            f"without control characters, of at most {LONGEST_NAME} bytes, that does not begin with a dot"
         )
     return name
 
 
+def check_text(text: str, what: str) -> str:
+    """The text itself, where it can be shown as a name.
+
+    Raises:
+        CnnbenchError: It is empty, too long, or has a control character (exit 2).
+    """
+    if not text or len(text) > LONGEST_NAME or any(map(is_control, text)):
+        raise CnnbenchError(
+            f"{what} is {text[:LONGEST_NAME]!r}: expected text of at most {LONGEST_NAME} characters, without control "
+            "characters"
+        )
+    return text
+
+
+LONGEST_NAME = 200
+"""Characters of the name of a class or of an architecture, and bytes of one that names a folder, which has 255."""
 SEED = 20_261_122
 """Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. It is no flag."""
 
@@ -134,8 +151,8 @@ class Finding:
     """What is wrong and how to correct it; empty where nothing is."""
 
 
-LONGEST_NAME = 200
-"""Characters of the name of a class."""
+LARGEST_COUNT = 2**53
+"""Of anything that is counted: whole numbers up to it are exact as floats."""
 SMALL_SIDE = 64
 """Images of up to this many pixels a side are small."""
 
@@ -164,6 +181,8 @@ class ImageSpec:
                 raise SpecError(f"{name} is {value!r}: an image spec needs a whole number") from None
             if value < 1:
                 raise SpecError(f"{name} is {value}: an image spec needs at least 1")
+            if value > LARGEST_COUNT:
+                raise SpecError(f"{name} has {len(str(value))} digits: an image spec needs at most {LARGEST_COUNT}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             try:
@@ -315,6 +334,12 @@ class Cost:
     """Layers with weights on the longest path from image to logits, as papers count them."""
     form: str = ""
     """Empty for the network as it is trained; else how it was counted: in its inference form, as it is exported."""
+
+    def __post_init__(self) -> None:
+        """Raises CnnbenchError: a count is negative, or above 2^53 (exit 2)."""
+        for name in ("params", "macs", "activations", "depth"):
+            if not 0 <= getattr(self, name) <= LARGEST_COUNT:
+                raise CnnbenchError(f"{name} is no count of a network: expected 0 to {LARGEST_COUNT}")
 
     @property
     def flops(self) -> int:

@@ -45,6 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--mutants", type=lambda name: Path(name).resolve(), help="where to write what `verify` says of each mutant"
     )
+    parser.addoption(
+        "--corpus", type=lambda name: Path(name).resolve(), help="where to write what verbs say of each hostile file"
+    )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 

@@ -55,7 +55,7 @@ def write(page: Page, path: str | Path) -> None:
     check_place(path)
     text = render(page)
     with records.replacing(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are not UTF-8
 
 
 def _vega() -> str:

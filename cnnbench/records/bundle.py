@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-from cnnbench.records.schema import ClassTally, DataRecord, Environment, Part, TaskPart
+from cnnbench.records.schema import ClassTally, Count, DataRecord, Environment, Fraction, Part, Some, TaskPart
 from cnnbench.types import LONGEST_NAME, CnnbenchError, Cost, ImageSpec, Preprocessing, is_control
 
 
@@ -31,8 +31,8 @@ class BundleRun(Part, frozen=True):
     """The run a bundle was exported from."""
 
     checkpoint_sha256: str
-    epochs: int
-    val_accuracy: float
+    epochs: Count
+    val_accuracy: Fraction
     commands: tuple[str, ...]
     """That made the run and the bundle."""
 
@@ -41,14 +41,14 @@ class FileHash(Part, frozen=True):
     """A file of a bundle."""
 
     sha256: str
-    bytes: int
+    bytes: Count
 
 
 class Reference(Part, frozen=True):
     """What every file of a bundle is compared with: PyTorch's float32 logits of the whole test split, on the CPU."""
 
-    images: int
-    correct: int
+    images: Some
+    correct: Count
     logits_from: str
     """"test" where they are the ones that `test` scored; "export" where they were computed for the export."""
     float64_error: float
@@ -83,10 +83,10 @@ class Pass(Part, frozen=True):
     optimized: bool
     """Whether ONNX Runtime's graph optimisations were all on, as by default, or all off."""
     placement: dict[str, Share]
-    correct: int
-    flips: int
+    correct: Count
+    flips: Count
     """Images whose top-1 class differs although the margin exceeds what the error bound can explain: a bug."""
-    rounding_flips: int
+    rounding_flips: Count
     """Images whose top-1 class differs within the bound: a tie that rounding decides."""
     largest_margin: float
     """The largest margin, in PyTorch's logits, of an image that changes class; 0 where none does."""
@@ -111,7 +111,7 @@ class PrecisionFile(Part, frozen=True):
 
     precision: Precision
     file: str
-    bytes: int
+    bytes: Count
     refused: str
     """The reason; empty where the file is kept."""
     budget_points: float
@@ -130,6 +130,8 @@ class PrecisionFile(Part, frozen=True):
     def __post_init__(self) -> None:
         if self.file != file_name(self.precision):  # a reader would load another file than was verified
             raise CnnbenchError(f"the file of {self.precision} is {self.file!r}: expected {file_name(self.precision)}")
+        if not self.refused and not self.passes:
+            raise CnnbenchError(f"{self.file} was kept without a pass: expected one at least")
 
 
 class Constant(Part, frozen=True):
@@ -190,8 +192,8 @@ class Calibration(Part, frozen=True, kw_only=True):
 class Answered(Part, frozen=True):
     """Images of a split that are answered at a threshold, and those of them that are answered rightly."""
 
-    images: int
-    correct: int
+    images: Count
+    correct: Count
 
 
 class Threshold(Part, frozen=True, kw_only=True):
@@ -209,8 +211,7 @@ class Threshold(Part, frozen=True, kw_only=True):
 class ExportRecord(TaskPart, frozen=True):
     """What tables show of a bundle: what the files are, what they take and return, and their figures."""
 
-    arch: str
-    seed: int
+    seed: Count
     data: DataRecord
     spec: ImageSpec
     class_names: tuple[str, ...]
@@ -224,6 +225,15 @@ class ExportRecord(TaskPart, frozen=True):
     """The files by precision, kept and refused."""
     files: dict[str, FileHash]
     environment: Environment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = sorted({"model.onnx", *(file.file for file in self.kept)} - {*self.files})
+        if missing or "fp32" not in {file.precision for file in self.kept}:
+            raise CnnbenchError(f"no file of float32, or no hash of {', '.join(missing) or 'it'}: expected both")
+        most = max(result.correct for file in self.kept for result in file.passes)
+        if max(most, self.reference.correct) > self.reference.images:
+            raise CnnbenchError(f"more images are right than the {self.reference.images} that there are")
 
     @property
     def kept(self) -> tuple[PrecisionFile, ...]:

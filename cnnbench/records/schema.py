@@ -7,11 +7,27 @@ a name says otherwise.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from cnnbench.types import Augment, CnnbenchError, Cost, ImageSpec, Preprocessing, check_name
+from cnnbench.types import (
+    LARGEST_COUNT,
+    Augment,
+    CnnbenchError,
+    Cost,
+    ImageSpec,
+    Preprocessing,
+    check_name,
+    check_text,
+)
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
+Some = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
+"""A count of what there has to be."""
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+"""Of seconds or joules."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -19,12 +35,14 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class TaskPart(Part, frozen=True):
-    """A record of a task, which names a folder; its name is checked when the record is read."""
+    """A record of a task, which names a folder; names are checked when the record is read."""
 
     task: str
+    arch: str
 
     def __post_init__(self) -> None:
         check_name(self.task)
+        check_text(self.arch, "the architecture")
 
 
 class DataChoice(Part, frozen=True, kw_only=True):
@@ -79,16 +97,19 @@ class DataRecord(DataChoice, frozen=True, kw_only=True):
     """The images of a run: what reading them again needs, and what they were."""
 
     name: str
-    train_images: int
+    train_images: Count
     sha256: str
     """Of the decoded pixels and labels of all splits; of `folder`, of split, class and encoded file of each image."""
-    val_images: int
-    test_images: int
+    val_images: Count
+    test_images: Count
     augment: Augment
     preprocessing: Preprocessing | None = None
     """How an image file becomes such an image; None where no file has as many channels, and in earlier versions."""
-    broken: int = 0
+    broken: Count = 0
     """Files of `folder` that could not be read and were left out."""
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "the data's name")
 
 
 class ModelConfig(Part, frozen=True, kw_only=True):
@@ -152,14 +173,14 @@ class Environment(Part, frozen=True, kw_only=True):
 class Epoch(Part, frozen=True):
     """The state of training at one validation: epochs, steps, seconds and images so far, and the scores reached."""
 
-    epoch: int
+    epoch: Count
     """Epochs finished."""
-    steps: int
-    train_seconds: float
+    steps: Count
+    train_seconds: Amount
     """Since the first step, validation passes excluded."""
-    images: int
+    images: Count
     """Images trained on so far, each counted as often as it was seen."""
-    val_accuracy: float
+    val_accuracy: Fraction
     val_loss: float
     train_loss: float | None
     """Mean over the epoch, with label smoothing; None for the last epoch before an interruption."""
@@ -168,11 +189,11 @@ class Epoch(Part, frozen=True):
 class Resources(Part, frozen=True):
     """What training took from the machine besides time. What could not be measured is None, with the reason."""
 
-    memory_bytes: int | None
+    memory_bytes: Count | None
     """Peak from the first step to the last, above what was held before it: activations, gradients, momentum."""
     memory_kind: str
     """How it was measured, or why not."""
-    energy_joules: float | None
+    energy_joules: Amount | None
     """Of the whole processor package or device, other processes included, from the first step to the last."""
     energy_kind: str
     """How it was measured, or why not."""
@@ -181,15 +202,15 @@ class Resources(Part, frozen=True):
 class FitResult(Part, frozen=True):
     """What `fit` leaves behind. Accuracies are fractions, times are seconds of wall clock."""
 
-    epochs: int
-    steps: int
-    best_epoch: int
-    val_accuracy: float
-    val_images: int
-    train_images: int
-    train_seconds: float
+    epochs: Count
+    steps: Count
+    best_epoch: Count
+    val_accuracy: Fraction
+    val_images: Some
+    train_images: Some
+    train_seconds: Amount
     """From the first step to the end of the last epoch, validation passes included."""
-    validation_seconds: float
+    validation_seconds: Amount
     curve: tuple[Epoch, ...]
     resources: Resources
     forked: bool = False
@@ -199,11 +220,11 @@ class FitResult(Part, frozen=True):
 class ClassTally(Part, frozen=True, kw_only=True):
     """Images of a split by class, in the order of the labels; see `analysis.per_class`."""
 
-    images: tuple[int, ...]
+    images: tuple[Count, ...]
     """Of the class."""
-    correct: tuple[int, ...]
+    correct: tuple[Count, ...]
     """Of the class that were classified as it."""
-    predicted: tuple[int, ...]
+    predicted: tuple[Count, ...]
     """Of all classes that were classified as it."""
 
     def __post_init__(self) -> None:
@@ -217,15 +238,19 @@ class ClassTally(Part, frozen=True, kw_only=True):
 class SplitResult(Part, frozen=True):
     """What the run's best checkpoint scores on a whole split."""
 
-    accuracy: float
+    accuracy: Fraction
     loss: float
-    images: int
-    correct: int
+    images: Some
+    correct: Count
     checkpoint_sha256: str
     logits_sha256: str | None = None
     """Of the logits that are kept beside the record, where they were computed in float32 on the CPU."""
     by_class: ClassTally | None = None
     """None in records of earlier versions."""
+
+    def __post_init__(self) -> None:
+        if self.correct > self.images:
+            raise CnnbenchError(f"{self.correct} of {self.images} images are right: expected no more than there are")
 
 
 class TestResult(SplitResult, frozen=True):
@@ -245,8 +270,7 @@ class NetworkChecks(Part, frozen=True):
 class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2"):
     """`result.json` of one run: one task, one seed."""
 
-    arch: str
-    seed: int
+    seed: Count
     data: DataRecord
     spec: ImageSpec
     cost: Cost
@@ -256,9 +280,9 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     identity: str
     """Hash of the configuration, the data and the sources that training reads: equal for runs that must come out
     alike; see `training.identity`."""
-    fc_weights: int
+    fc_weights: Count
     """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
-    training_macs: int | None = None
+    training_macs: Count | None = None
     """Multiply-adds of a forward and a backward pass, per image; None in records of earlier versions, and where the
     network could not be counted in training."""
     val: SplitResult | None = None
@@ -278,14 +302,18 @@ class Failure(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.failure/1
 
     arch: str
     dataset: str
-    seed: int
+    seed: Count
     identity: str
     code: int
     """The exit code of the run; negative is the signal that ended it."""
     reason: str
-    seconds: float
+    seconds: Amount
     log: str = ""
     """Path of the log of the run, where it has one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text(self.dataset, "the dataset")
 
     @property
     def explained(self) -> str:
@@ -300,7 +328,7 @@ class Equivariance(Part, frozen=True):
     """The layer whose output was looked at, by its name in the network."""
     stride: int
     """Pixels of the image from one place of the map to the next."""
-    errors: tuple[float, ...]
+    errors: Annotated[tuple[Annotated[float, msgspec.Meta(ge=0)], ...], msgspec.Meta(min_length=1)]
     """Relative L2 error for shifts of 1, 2, ... pixels to the right; 0 is a map that moves with the image."""
 
 
@@ -309,18 +337,24 @@ class Robustness(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.robust
 
     arch: str
     dataset: str
-    seed: int
+    seed: Count
     checkpoint_sha256: str
-    images: int
+    images: Some
     """Test images that were shifted, taken evenly from the first to the last of the split."""
     shifts: tuple[int, ...]
     """Pixels, for both axes: -4 to 4."""
-    accuracy: tuple[tuple[float, ...], ...]
+    accuracy: tuple[tuple[Fraction, ...], ...]
     """Row by row: accuracy[i][j] at dy = shifts[i] (down), dx = shifts[j] (to the right)."""
     equivariance: Equivariance | None
     reason: str
     """Why there is no equivariance error; empty where there is."""
     environment: Environment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text(self.dataset, "the dataset")
+        if not self.shifts or {len(self.accuracy), *map(len, self.accuracy)} != {len(self.shifts)}:
+            raise CnnbenchError(f"accuracies of {len(self.shifts)} shifts: expected a row and a column for each")
 
     @property
     def mean(self) -> float:

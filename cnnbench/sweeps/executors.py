@@ -80,7 +80,10 @@ def parse_options(options: Sequence[str]) -> dict[str, Option]:
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise CnnbenchError(f"--executor-options {option}: expected KEY=VALUE, such as num_gpus=1")
-        parsed[key] = yaml.safe_load(value)
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except (ValueError, RecursionError, yaml.YAMLError):
+            raise CnnbenchError(f"--executor-options {option}: {value!r} is no value; quote it if it is text") from None
     return parsed
 
 

@@ -151,6 +151,8 @@ def record_files(paths: str | Path | Sequence[str | Path]) -> Iterator[Path]:
             raise CnnbenchError(
                 f"{path} does not exist; expected a folder of runs or bundles, or a latency file", Exit.DATA
             )
+        if not path.is_dir() and not path.is_file():
+            raise CnnbenchError(f"cannot read {path}: it is neither a file nor a folder", Exit.DATA)
         for file in _below(path):
             if file.resolve() in seen:
                 continue

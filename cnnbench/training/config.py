@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from cnnbench.records.schema import DataConfig, RunConfig, TrainerOption
 from cnnbench.registry import hint
 from cnnbench.training.precision import Precision
 from cnnbench.training.spelling import SHORT, Expanded, expand, suggestion
-from cnnbench.types import CnnbenchError, check_name
+from cnnbench.types import LARGEST_COUNT, CnnbenchError, check_name
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -229,6 +230,7 @@ def parse_with(
     except ArgumentError as error:
         raise _refusal(parser, flags, given, verb) or CnnbenchError(f"{verb}: {' '.join(str(error).split())}") from None
     config = msgspec.convert(values, RunConfig)
+    _check_values(config)
     check_options(config.data)
     if not 0 <= config.seed_everything < 2**32:
         raise CnnbenchError(
@@ -236,6 +238,23 @@ def parse_with(
             "a whole number from 0 to 2**32 - 1"
         )
     return config, {flag.name.replace("-", "_"): values[flag.name.replace("-", "_")] for flag in more}
+
+
+def _check_values(config: RunConfig) -> None:
+    """Refuse numbers that nothing can be trained with, whatever reads the configuration.
+
+    Raises:
+        CnnbenchError: A number is out of range (exit 2).
+    """
+    if not 0 <= config.model.lr < math.inf:
+        raise CnnbenchError(f"model.lr is {config.model.lr}: expected a number from 0 on")
+    if not 0 <= config.model.weight_decay < math.inf:
+        raise CnnbenchError(f"model.weight_decay is {config.model.weight_decay}: expected a number from 0 on")
+    if not 1 <= config.data.batch_size <= LARGEST_COUNT:
+        raise CnnbenchError(f"data.batch_size is {str(config.data.batch_size)[:20]}: expected at least 1")
+    for name, value in config.trainer.items():
+        if isinstance(value, int | float) and not -LARGEST_COUNT <= value <= LARGEST_COUNT:
+            raise CnnbenchError(f"trainer.{name} is out of range: expected at most 2**53")
 
 
 def written_out(more: Sequence[Flag], arguments: Sequence[str], *, verb: str) -> Expanded:
@@ -396,8 +415,6 @@ def _given(arguments: Sequence[str], flags: Mapping[str, Flag], verb: str) -> It
 
 def _in_file(path: Path, flags: Mapping[str, Flag], verb: str) -> Iterator[tuple[str, Any]]:
     """Every dotted key of a YAML file with its value."""
-    import yaml
-
     names = {name.replace("-", "_"): name for name in flags}
 
     def walk(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -410,7 +427,7 @@ def _in_file(path: Path, flags: Mapping[str, Flag], verb: str) -> Iterator[tuple
             else:
                 raise CnnbenchError(f"{verb}: {path} has an unknown key {name!r}: {_nearest(name, names)}")
 
-    yield from walk(yaml.safe_load(path.read_text()), "")
+    yield from walk(tasks.read(path), "")
 
 
 def _nearest(name: str, accepted: Mapping[str, Any]) -> str:

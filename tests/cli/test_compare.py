@@ -16,7 +16,7 @@ from scipy import stats
 
 from cnnbench import records
 from cnnbench.__main__ import main
-from cnnbench.records.bundle import Manifest
+from cnnbench.records.bundle import FileHash, Manifest
 from cnnbench.records.schema import RunConfig, RunRecord
 from cnnbench.tables import rows as tables_rows
 from cnnbench.tables.gather import gather
@@ -574,7 +574,9 @@ def write_precisions() -> None:
     whole = records.replace(
         fp32, precision="int8", file="model_int8.onnx", bytes=0, refused="no calibration images", passes=()
     )
-    records.write(Path("exports/d_a/manifest.json"), records.replace(manifest, variants=(fp32, half, whole)))
+    files = {**manifest.files, "model_fp16.onnx": FileHash("the fp16 file", 25_000)}
+    changes = {"variants": (fp32, half, whole), "files": files}
+    records.write(Path("exports/d_a/manifest.json"), records.replace(manifest, **changes))
 
 
 def test_every_file_of_a_bundle_is_a_row_kept_or_refused(capsys: pytest.CaptureFixture[str]) -> None:

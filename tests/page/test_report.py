@@ -527,7 +527,7 @@ def test_the_most_confident_mistakes_are_shown_by_their_test_images() -> None:
     logits = torch.zeros(len(labels), 10)
     logits[torch.arange(len(labels)), said] = sure
     right = len(labels) - len(wrong)
-    test = records.replace(made.scored(right, "c"), images=len(labels), accuracy=right / len(labels))
+    test = records.replace(made.scored(90, "c"), images=len(labels), correct=right, accuracy=right / len(labels))
     folder = made.write_run(network("small", dataset="digits", test=test, data=describe(data, choice)))
     write_predictions(
         folder / "predictions.parquet",

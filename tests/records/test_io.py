@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from cnnbench import records
 from cnnbench.records import io
-from cnnbench.records.bundle import Manifest, PrecisionFile, file_name
-from cnnbench.records.schema import ClassTally, Failure, Robustness, RunRecord
+from cnnbench.records.bundle import FileHash, Manifest, Pass, PrecisionFile
+from cnnbench.records.schema import ClassTally, DataRecord, Failure, Robustness, RunRecord
 from cnnbench.types import DIRECTIONS, INVISIBLE, TAGS, CnnbenchError, Cost, Exit, ImageSpec, printable
 
 HIDDEN = "".join((*DIRECTIONS, *INVISIBLE, *map(chr, TAGS)))
@@ -47,6 +47,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation in PLAIN:
         return PLAIN[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return within(arguments[0], arguments[1])
     if origin in (Union, UnionType):
         return st.one_of(map(values, arguments))
     if origin is Literal:
@@ -58,18 +60,44 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is tuple:
         return st.tuples(*map(values, arguments))
     fields = dataclasses.fields if dataclasses.is_dataclass(annotation) else msgspec.structs.fields
-    hints = get_type_hints(annotation)
+    hints = get_type_hints(annotation, include_extras=True)
     strategies = {field.name: values(hints[field.name]) for field in fields(annotation)}
-    if "task" in strategies and annotation in (RunRecord, Manifest, Failure, Robustness):
-        strategies["task"] = st.from_regex(r"[a-z0-9][a-z0-9_.+-]*", fullmatch=True)  # it names a folder
-    if "temperature" in strategies:
-        strategies["temperature"] = st.floats(1e-3, 1e3)
+    found = special(annotation, strategies)
+    return st.builds(annotation, **strategies, **found)
+
+
+def within(kind: Any, bounds: msgspec.Meta) -> st.SearchStrategy[Any]:
+    """Values within the bounds of an annotation."""
+    if kind is int:
+        return st.integers(bounds.ge or 0, 2**40)
+    if kind is float:
+        return st.floats(bounds.ge, bounds.le, allow_nan=False, allow_infinity=False)
+    return st.lists(values(get_args(kind)[0]), min_size=bounds.min_length or 0, max_size=3).map(tuple)
+
+
+def special(annotation: Any, strategies: dict[str, Any]) -> dict[str, Any]:
+    """Fields that depend on each other or name folders; they are taken out of `strategies`."""
+    name = st.from_regex(r"[a-z0-9][a-z0-9_.+-]{0,20}", fullmatch=True)
+    names = {"task": name, "arch": name, "dataset": name} if "task" in strategies else {}
+    found: dict[str, Any] = {key: value for key, value in names.items() if annotation in RECORDS}
+    found |= {"name": name} if annotation is DataRecord else {}
+    found |= {"temperature": st.floats(1e-3, 1e3)}
+    found |= {"correct": st.integers(0, 5)}
+    found |= {"images": st.integers(5, 2**40)} if "correct" in strategies else {}
+    if annotation is ClassTally:
+        found = {}
+    if annotation is Robustness:
+        found |= {"shifts": st.just((-1, 1)), "accuracy": st.tuples(*[st.tuples(*[st.floats(0, 1)] * 2)] * 2)}
     if annotation is Manifest:
-        strategies |= {"spec": st.just(ImageSpec(8, 8, 1, 2)), "class_names": st.just(("cat", "dog"))}
+        found |= {"spec": st.just(ImageSpec(8, 8, 1, 2)), "class_names": st.just(("cat", "dog"))}
+        found |= {"variants": st.tuples(values(PrecisionFile)), "files": st.just({"model.onnx": FileHash("a", 1)})}
     if annotation is PrecisionFile:  # whose name follows from its precision
-        strategies["file"] = strategies["precision"] = st.shared(strategies["precision"], key="precision")
-        strategies["file"] = strategies["file"].map(file_name)
-    return st.builds(annotation, **strategies)
+        found |= {"precision": st.just("fp32"), "file": st.just("model.onnx"), "refused": st.just("")}
+        found |= {"passes": st.tuples(values(Pass))}
+    return {key: value for key, value in found.items() if strategies.pop(key, None) is not None}
+
+
+RECORDS = (RunRecord, Manifest, Failure, Robustness)
 
 
 def record(**changes: Any) -> RunRecord:
@@ -96,7 +124,7 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a run has many fields
-@pytest.mark.parametrize("kind", [RunRecord, Manifest, Failure, Robustness])
+@pytest.mark.parametrize("kind", RECORDS)
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_a_record_read_back_is_the_record_written(kind: type[msgspec.Struct], data: st.DataObject) -> None:
@@ -300,9 +328,9 @@ def test_text_with_control_characters_is_refused_where_it_is_read_and_escaped_wh
     text: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "result.json"
-    records.write(path, records.replace(record(), arch=text))
-    assert records.read(path, RunRecord).arch == printable(text) != text
-    edit(path, lambda content: content.update(arch=text))
+    records.write(path, records.replace(record(), identity=text))
+    assert records.read(path, RunRecord).identity == printable(text) != text
+    edit(path, lambda content: content.update(identity=text))
     assert "control characters" in str(refusal(path))
 
 
@@ -324,5 +352,5 @@ def test_text_that_is_not_plain_utf8_is_refused(encoding: str, written: Path) ->
 )
 def test_text_of_any_script_is_written_as_it_is(text: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    records.write(path, records.replace(record(), arch=text))
-    assert records.read(path, RunRecord).arch == text
+    records.write(path, records.replace(record(), identity=text))
+    assert records.read(path, RunRecord).identity == text
