@@ -76,6 +76,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     threads = torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["cnnbench"])
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it in its processes
     yield
     torch.set_num_threads(threads)
 
