@@ -79,10 +79,21 @@ def any_script() -> Iterator[None]:
         yield
 
 
+def _power(value: float) -> str:
+    """A label of a logarithmic axis, without formulas: `10 k`, `100`, `0.001`."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep=" ")(value) if value >= 1000 else f"{value:g}"
+
+
 def _save(figure: Figure, target: Path | io.BytesIO, format: str, *, text: bool = False) -> None:
     from matplotlib import rc_context
     from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatterMathtext
 
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+            axis.set_major_formatter(lambda value, _: _power(value))
     for written in figure.findobj(Text):
         written.set_parse_math(False)  # of a name with dollars
     with rc_context({"svg.hashsalt": "cnnbench", "svg.fonttype": "none" if text else "path"}), any_script():

@@ -95,3 +95,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CnnbenchError, match="cannot write") as caught:
         pictures.write(pictures.new(2, 2)[0], tmp_path / "file" / "picture")
     assert caught.value.code == Exit.USAGE
+
+
+def test_labels_of_a_logarithmic_axis_are_numbers() -> None:
+    figure, (axes,) = pictures.new(3, 2)
+    axes.plot([0, 1], [1e-3, 1e5])
+    axes.set_yscale("log")
+    drawn = pictures.svg(figure)
+    assert "mathdefault" not in drawn
+    assert all(f">{label}</text>" in drawn for label in ("100 k", "1 k", "10", "0.1"))

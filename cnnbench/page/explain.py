@@ -36,6 +36,7 @@ class LayerRow:
     place: int
     """In the order of execution, from 1."""
     name: str
+    """As papers name layers: by kind, in order."""
     kind: str
     """With the operations fused into it."""
     branch: str
@@ -114,7 +115,9 @@ def headline(description: NetworkDescription) -> str:
 
 def layer_table(description: NetworkDescription) -> Table:
     """One row per layer."""
-    return Table(COLUMNS, _rows(description), f"{description.arch} for images of {description.spec}")
+    rows = _rows(description)
+    columns = [column for column in COLUMNS if column.key != "branch" or any(row.branch for row in rows)]
+    return Table(columns, rows, f"{description.arch} for images of {description.spec}")
 
 
 def comparison_tables(first: NetworkDescription, second: NetworkDescription) -> tuple[Table, Table]:
@@ -159,10 +162,14 @@ def _prefixed(side: str, row: LayerRow | None) -> dict[str, object]:
 
 
 def _rows(description: NetworkDescription) -> list[LayerRow]:
-    return [_row(place, described) for place, described in enumerate(description.layers, start=1)]
+    names = portrait.layer_names([described.layer for described in description.layers])
+    return [
+        _row(place, name, described)
+        for place, (name, described) in enumerate(zip(names, description.layers, strict=True), start=1)
+    ]
 
 
-def _row(place: int, described: LayerDescription) -> LayerRow:
+def _row(place: int, name: str, described: LayerDescription) -> LayerRow:
     from cnnbench.analysis.layer import field_text
 
     layer = described.layer
@@ -170,7 +177,7 @@ def _row(place: int, described: LayerDescription) -> LayerRow:
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
     return LayerRow(
         place=place,
-        name=layer.name,
+        name=name,
         kind=", ".join([layer.kind + groups, *layer.fused_ops]),
         branch=layer.branch,
         window=" / ".join(word for word in window if word) or None,

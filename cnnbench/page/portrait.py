@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnbench.analysis.description import LayerDescription, NetworkDescription
-    from cnnbench.analysis.layer import Sides
+    from cnnbench.analysis.layer import Layer, Sides
 
+DIGIT = 0
+"""Place of a test image of mnist5k."""
+REACH = 3
+"""Fields of more than so many times the image are not drawn over it: the image could not be seen."""
 SQUARES = 6
 """Receptive fields that can be told apart on one image."""
 
@@ -26,12 +32,35 @@ COLOURS = {
 }
 
 
+SHORT = {
+    "convolution": "conv",
+    "transposed convolution": "deconv",
+    "linear": "fc",
+    "matrix product": "matmul",
+    "sum": "add",
+    "concatenation": "concat",
+    "zero padding": "pad",
+}
+"""Kinds as papers write them; a kind of pooling is `pool`."""
+
+
+def layer_names(layers: Sequence[Layer]) -> list[str]:
+    """`conv1`, `pool1`, `conv2`, ...: the kind, and the how many-th of it a layer is."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = SHORT.get(layer.kind, "pool" if "pool" in layer.kind else layer.kind.replace(" ", "_"))
+        seen[kind] += 1
+        names.append(f"{kind}{seen[kind]}")
+    return names
+
+
 class Step(NamedTuple):
     """A layer whose units see a part of the image."""
 
     place: int
     """In the order of execution, from 1."""
-    kind: str
+    name: str
     field: Sides
     """Rows and columns, by formula."""
     measured: Sides | None
@@ -42,24 +71,37 @@ def receptive_fields(description: NetworkDescription) -> Figure:
     figure, (axes, growth) = pictures.new(11.5, 5.2, panels=2)
     figure.suptitle("The receptive field grows with depth")
     steps = _steps(description)
-    _fields_over_image(axes, description.spec, _growing(steps))
+    reach = REACH * max(description.spec.height, description.spec.width)
+    shown = [step for step in steps if max(step.field) <= reach]
+    _fields_over_image(axes, description.spec, _growing(shown))
+    if len(shown) < len(steps):
+        largest = max(steps, key=lambda step: max(step.field))
+        axes.set_title(f"larger than shown, up to {_size(largest)}: {len(steps) - len(shown)} layers", fontsize=9)
     _growth(growth, description, steps)
     return figure
+
+
+def _size(step: Step) -> str:
+    return f"{step.field[0]}x{step.field[1]}"
 
 
 def _steps(description: NetworkDescription) -> list[Step]:
     from cnnbench.analysis.layer import pixels_of
 
+    names = layer_names([described.layer for described in description.layers])
     return [
-        Step(place, described.layer.kind, field, pixels_of(described.measured_field))
+        Step(place, names[place - 1], field, pixels_of(described.measured_field))
         for place, described in enumerate(description.layers, 1)
         if (field := pixels_of(described.layer.field))
     ]
 
 
 def _growing(steps: list[Step]) -> list[Step]:
-    """Up to `SQUARES` of the layers that see more than the one before, evenly chosen, the first and last included."""
-    growing = [step for before, step in zip([None, *steps], steps, strict=False) if not before or _larger(step, before)]
+    """Up to `SQUARES` of the layers that see more than any before, evenly chosen, the first and last included."""
+    growing: list[Step] = []
+    for step in steps:
+        if not growing or _larger(step, growing[-1]):
+            growing.append(step)
     if not growing:
         return []
     return [growing[i] for i in np.unique(np.linspace(0, len(growing) - 1, SQUARES).round().astype(int))]
@@ -78,11 +120,9 @@ def _fields_over_image(axes: Axes, spec: ImageSpec, steps: list[Step]) -> None:
     for colour, step in zip(pictures.COLOURS, steps, strict=False):
         rows, columns = step.field
         corner = ((spec.width - columns) / 2, (spec.height - rows) / 2)
-        label = f"layer {step.place}, {step.kind}: {rows}x{columns}"
+        label = f"{step.name}: {_size(step)}"
         axes.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=colour, linewidth=2, label=label))
-    largest = max([spec.height, spec.width, *(max(step.field) for step in steps)])
-    # half of what is shown; beyond twice the image nothing more can be seen
-    reach = min(largest, 2 * max(spec.height, spec.width)) * 1.06 / 2
+    reach = max([spec.height, spec.width, *(max(step.field) for step in steps)]) * 1.06 / 2  # half of what is shown
     axes.set_xlim(spec.width / 2 - reach, spec.width / 2 + reach)
     axes.set_ylim(spec.height / 2 + reach, spec.height / 2 - reach)
     axes.set_xlabel("pixels")
@@ -97,12 +137,13 @@ def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> N
     if not steps:
         axes.text(0.5, 0.5, "every unit sees the whole image", ha="center", transform=axes.transAxes)
         return
+    path = _longest(steps)
     axes.plot(
-        [step.place for step in steps],
-        [step.field[0] for step in steps],
-        color=pictures.COLOURS[0],
-        label="by formula",
+        [step.place for step in path], [step.field[0] for step in path], color=pictures.COLOURS[0], label="by formula"
     )
+    beside = [(step.place, step.field[0]) for step in steps if step not in path]
+    if beside:
+        axes.plot(*zip(*beside, strict=True), "x", ms=4, color="#666666", label="on a shorter path beside it")
     measured = [(step.place, step.measured[0]) for step in steps if step.measured]
     if measured:
         axes.plot(*zip(*measured, strict=True), "o", ms=4, color=pictures.COLOURS[1], label="measured by gradient")
@@ -115,15 +156,32 @@ def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> N
     axes.legend(fontsize=8)
 
 
+def _longest(steps: Sequence[Step]) -> list[Step]:
+    """Those whose field is not smaller than any before: without shortcuts and the short branches of a block."""
+    found: list[Step] = []
+    for step in steps:
+        if not found or step.field[0] >= found[-1].field[0]:
+            found.append(step)
+    return found
+
+
 def _example(spec: ImageSpec) -> np.ndarray:
-    """A generated image `(H, W, 3)` uint8 of the size of `spec`."""
+    """A real image `(H, W, 3)` uint8 of the size of `spec`: a handwritten digit, in colour a photograph.
+
+    The photograph is matplotlib's (Grace Hopper, by the United States Navy, in the public domain).
+    """
+    from matplotlib.cbook import get_sample_data
     from PIL import Image
 
-    from cnnbench.datasets.shapes import draw
+    if spec.channels == 1:
+        from cnnbench.datasets.choice import open_choice
+        from cnnbench.records.schema import DataChoice
 
-    pixels = draw(1, np.random.RandomState(4)).images[0]
-    image = Image.fromarray(pixels).resize((spec.width, spec.height), Image.Resampling.NEAREST)
-    return np.asarray(image.getchannel("G").convert("RGB") if spec.channels == 1 else image)
+        image = Image.fromarray(open_choice(DataChoice(dataset="mnist5k")).test.images[DIGIT][..., 0])
+    else:
+        image = Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)).convert("RGB")
+        image = image.crop((0, 0, image.width, image.width))
+    return np.asarray(image.convert("RGB").resize((spec.width, spec.height), Image.Resampling.BILINEAR))
 
 
 def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs"]) -> Figure:
@@ -149,7 +207,7 @@ def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs
         from matplotlib.ticker import EngFormatter
 
         axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)  # beside the bars
     return figure
 
 

@@ -27,16 +27,26 @@ class Picture:
     caption: str = ""
     """What it shows and how to read it."""
     svg: str = ""
-    """The still picture of a chart."""
+    """The still picture of a chart, or the drawing."""
     spec: str = ""
     """A chart as Vega-Lite: JSON that may stand inside a script element."""
-    source: str = ""
-    """A drawing as a data URI."""
 
 
 def drawing(alt: str, figure: Figure) -> Picture:
-    """A matplotlib figure as a picture."""
-    return Picture(alt, source=pictures.inline(figure))
+    """A matplotlib figure as a picture in the colours of the page, light and dark."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        for legend in filter(None, [axes.get_legend()]):
+            legend.get_frame().set_alpha(0)
+    text = pictures.svg(figure)
+    for drawn, shown in PAGE_COLOURS.items():
+        text = text.replace(drawn, shown)
+    return Picture(alt, svg=text)
+
+
+PAGE_COLOURS = {"#000000": "var(--ink)", "#666666": "var(--soft)", "#b0b0b0": "var(--grid)", "#333333": "var(--ink)"}
+"""Black and greys of matplotlib, by the page's own, which differ in light and dark."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnbench import records
 from cnnbench.page.section import Page
 from cnnbench.types import CnnbenchError
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MARKS = {
     "circle": "M6 1.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 1 1 0-9z",
@@ -31,8 +35,21 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     template = environment.get_template("page.html")
     return template.render(page=page, marks=MARKS, vega=_vega() if page.has_charts else "")
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code; everything is escaped."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick too many
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
 
 
 def check_place(path: str | Path) -> None:

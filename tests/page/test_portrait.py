@@ -7,8 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cnnbench import pictures
 from cnnbench.analysis.description import describe_network
 from cnnbench.page import portrait
+from cnnbench.page.section import drawing
 from cnnbench.types import COST_SPEC, ImageSpec
 
 GRAY = ImageSpec(28, 28, 1, 10)
@@ -81,10 +83,50 @@ def test_fields_are_those_of_the_layers_in_the_middle_of_the_image(spec: ImageSp
 
 def test_a_field_larger_than_the_image_leaves_the_image_to_be_seen() -> None:
     figure = portrait.receptive_fields(described("resnet20", SMALL))
-    assert max(square.get_height() for square in squares(figure)) > 2 * SMALL.height
     left, right = figure.axes[0].get_xlim()
-    assert right - left <= 2.2 * SMALL.width
+    assert right - left <= 3.2 * SMALL.width
     assert left < 0 < SMALL.width < right
+    assert all(left <= square.get_x() and square.get_x() + square.get_width() <= right for square in squares(figure))
+    assert figure.axes[0].get_title().startswith("larger than shown, up to 81x81: ")
+
+
+def test_the_line_of_the_field_has_no_dips_at_shortcuts() -> None:
+    axes = portrait.receptive_fields(described("resnet20", COST_SPEC)).axes[1]
+    lines = {str(line.get_label()): line.get_ydata() for line in axes.lines}
+    assert list(lines["by formula"]) == sorted(lines["by formula"])
+    assert list(lines["on a shorter path beside it"]) == [
+        15,
+        15,
+        37,
+        37,
+    ]  # the shortcuts of two stages, each in 2 steps
+
+
+def test_layers_are_named_as_in_papers() -> None:
+    layers = [each.layer for each in described("lenet5", GRAY).layers]
+    assert portrait.layer_names(layers) == ["pad1", "conv1", "pool1", "conv2", "pool2", "fc1", "fc2", "fc3"]
+    names = portrait.layer_names([each.layer for each in described("resnet20", SMALL).layers])
+    assert len(names) == len(set(names))
+    assert {"conv1", "conv19", "add1", "add9", "pool1", "fc1"} <= set(names)
+
+
+def test_drawings_have_the_colours_of_the_page() -> None:
+    figure, (axes,) = pictures.new(2, 2)
+    axes.set_title("title", color="#666666")
+    shown = drawing("alt", figure).svg
+    assert "var(--soft)" in shown
+    assert "var(--ink)" in shown
+    assert "#000000" not in shown
+    assert "#ffffff" not in shown
+
+
+def test_the_picture_under_the_fields_is_a_real_image() -> None:
+    digit = portrait._example(GRAY)
+    assert digit.shape == (28, 28, 3)
+    assert (digit[..., 0] == digit[..., 2]).all()
+    photograph = portrait._example(OBLONG)
+    assert photograph.shape == (24, 40, 3)
+    assert (photograph[..., 0] != photograph[..., 2]).any()
 
 
 def test_what_was_measured_lies_on_the_formula() -> None:
