@@ -99,11 +99,12 @@ def sweep(
     with WarmParent() as parent:
         if executor == "local" and not dry_run:
             parent.prepare(jobs)  # it imports torch while this process does, and plans
-        from cnnbench.sweeps.executors import parse_options
+        from cnnbench.sweeps.executors import parse_options, refuse_options
         from cnnbench.sweeps.plan import plan
         from cnnbench.sweeps.sweep import run_sweep, survey
 
         options = parse_options(executor_options or [])
+        refuse_options(executor, options)
         planned = plan(
             names,
             seeds=seeds,
@@ -112,7 +113,8 @@ def sweep(
             runs_dir=runs_dir,
             overwrite=overwrite,
         )
-        entries = survey(planned, jobs=jobs)
+        with progress.display(None):
+            entries = survey(planned, jobs=jobs)
         if dry_run:
             _print_plan(entries, jobs, format)
             if format == "table":

@@ -58,9 +58,14 @@ def execute(
         return _ray(planned, options or {})
     if executor == "slurm":
         return _slurm(planned, options or {})
-    if options:
-        raise CnnbenchError("--executor-options are for ray and slurm; runs on this machine take --jobs")
+    refuse_options(executor, options)
     return _local(planned, jobs, start)
+
+
+def refuse_options(executor: Executor, options: Options | None) -> None:
+    """Raises CnnbenchError for options of an executor that takes none (exit 2)."""
+    if options and executor == "local":
+        raise CnnbenchError("--executor-options are for ray and slurm; runs on this machine take --jobs")
 
 
 def _nothing() -> Generator[Outcome]:

@@ -84,6 +84,8 @@ def survey(planned: Sequence[Planned], *, jobs: int = 1) -> list[Entry]:
     states = [state(run) for run in planned]
     require_positive(jobs=[jobs])
     to_do = [run for run, (now, _) in zip(planned, states, strict=True) if now != "done"]
+    if to_do:
+        progress.step(f"timing a few training steps, to say how long {len(to_do)} runs take")
     forecasts = forecast(to_do, threads=threads_per_run(jobs))
     return [
         Entry(run, now, reason, forecasts.get(run.folder)) for run, (now, reason) in zip(planned, states, strict=True)
