@@ -15,9 +15,15 @@ MOST = 2
 KEPT = {
     # function: why it has more
     "runtime/predict.py:decode": "its file travels in every bundle, which holds its hash",
+    "training/checkpoints.py:on_train_batch_end": "Lightning calls it",
     "training/checkpoints.py:save_checkpoint": "Lightning calls it",
     "training/classifier.py:load_state_dict": "torch and Lightning call it",
+    "training/midway.py:on_load_checkpoint": "Lightning calls it",
+    "training/midway.py:on_save_checkpoint": "Lightning calls it",
     "training/recorder.py:on_predict_batch_end": "Lightning calls it",
+    "training/stopping.py:on_exception": "Lightning calls it",
+    "training/trainer.py:on_exception": "Lightning calls it",
+    "training/trainer.py:teardown": "Lightning calls it",
 }
 
 

@@ -114,8 +114,8 @@ def export_run(
     options = options or ExportOptions()
     for provider in options.providers:
         require(provider)
-    progress.step(f"reading {source} and its images")
     run = open_run(source, root=root, folder=folder)
+    progress.step(f"{source} and its images are read")
     with records.replacing_folder(Path(out) / run.record.task) as partial:
         return write(partial, run, options=options)
 

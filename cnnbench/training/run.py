@@ -365,7 +365,7 @@ def _open(
     trainer = build_trainer(
         {**options, "precision": precision.name},
         folder,
-        [recorder, *callbacks],
+        callbacks=[recorder, *callbacks],
         fitting=fitting,
         loggers=loggers,
     )

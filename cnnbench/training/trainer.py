@@ -68,8 +68,8 @@ class EpochBar(EpochLines):
 def build_trainer(
     options: dict[str, Any],
     folder: RunFolder,
-    callbacks: list[Callback],
     *,
+    callbacks: list[Callback],
     fitting: bool,
     loggers: Sequence[Logger] = (),
 ) -> Trainer:

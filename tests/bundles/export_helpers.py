@@ -69,7 +69,7 @@ def untrained(run: Path, arch: str, choice: DataChoice) -> Path:
     torch.manual_seed(0)
     classifier = Classifier(arch)
     classifier.build(data.spec, data=describe(data, choice), class_names=data.class_names)
-    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
+    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict(), "epoch": 0, "global_step": 0}
     classifier.on_save_checkpoint(checkpoint)
     folder = Path("runs") / f"{data.name}_{arch}" / "seed1"
     folder.mkdir(parents=True)

@@ -210,13 +210,6 @@ def of_text(name: str, text: str, word: str) -> Mutant:
     return of_claim(f"the manifest: {name}", change, "", word, sign=False)
 
 
-def nested(depth: int) -> Any:
-    value: Any = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
 def many_constants(count: int) -> list[dict[str, str]]:
     return [{"name": f"c{index}", "rule": "literal", "source": "", "sha256": ""} for index in range(count)]
 
@@ -235,7 +228,6 @@ MANIFEST = [
     ),
     of_text("nested 10^6 deep", "[" * 10**6, "not JSON"),
     of_text("a number of 10^6 digits", '{"schema": ' + "9" * 10**6 + "}", "not JSON"),
-    of_manifest("the manifest: nested 600 deep", lambda c: c.update(more=nested(600)), "", "not JSON"),
     of_claim(
         "the manifest: 10^6 constants in the proof",
         lambda forger: of_manifest("", lambda c: c["proof"].update(constants=many_constants(10**6)), "", "").apply(

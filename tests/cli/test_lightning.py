@@ -74,7 +74,7 @@ def test_the_saved_config_repeats_the_run() -> None:
         ([*LENET, "--trainer.accelerator", "abacus"], 2, ["abacus"]),
         ([*LENET, "--trainer.devices", "3", "--trainer.accelerator", "gpu"], 6, ["gpu"]),
         ([*LENET, "--trainer.devices", "999", "--trainer.accelerator", "cpu"], 2, ["devices is 999", "CPU cores"]),
-        ([*LENET, "--model.lr", "-1"], 2, ["model.lr -1", "lr > 0"]),
+        ([*LENET, "--model.lr", "-1"], 2, ["model.lr is -1", "expected a number from 0 on"]),
         ([*LENET, "--data.batch_size", "0"], 2, ["batch_size is 0", "at least 1"]),
         ([*LENET, "--config", "mnist5k_lenet"], 2, ["'mnist5k_lenet'", "did you mean mnist5k_lenet5"]),
         (

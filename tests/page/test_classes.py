@@ -103,7 +103,7 @@ def write_hundred(folder: Path) -> None:
 
 def test_a_hundred_classes_have_tables_in_the_place_of_a_matrix() -> None:
     names = tuple(f"kind {place}" for place in range(100))
-    test = records.replace(made.scored(198, "c"), images=200, accuracy=0.99)
+    test = records.replace(made.scored(99, "c"), images=200, correct=198)
     record = made.run_record(test=test, spec=ImageSpec(8, 8, 1, 100), class_names=names)
     write_hundred(made.write_run(record))
     assert main(["report", "runs"]) == 0

@@ -18,7 +18,7 @@ SIZE = (400, 300)
 def layers(points: list[Point], limits: tuple[LimitLine, ...] = (), most: int = 14) -> list[dict[str, Any]]:
     x = log_x("cost", [point["cost"] for point in points], title="cost")
     y = accuracy_y([point["error"] for point in points])
-    return [layer.to_dict() for layer in names(points, x, y, size=SIZE, limits=limits, most=most)]
+    return [layer.to_dict() for layer in names(points, x=x, y=y, size=SIZE, limits=limits, most=most)]
 
 
 def written(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -88,7 +88,7 @@ def test_the_texts_of_marks_that_stand_apart_do_not_cover_each_other() -> None:
     across = {1.0: 80.0, 10.0: 210.0, 100.0: 340.0}
     down = {0.4: 230.0, 0.1: 140.0, 0.02: 50.0}
     boxes = [
-        Spot(mark["align"], mark["dx"], mark["dy"]).box(across[mark["cost"]], down[mark["error"]], name)
+        Spot(mark["align"], mark["dx"], mark["dy"]).box(across[mark["cost"]], down[mark["error"]], text=name)
         for name, mark in found.items()
     ]
     assert len(boxes) == 9

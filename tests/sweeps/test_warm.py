@@ -15,6 +15,7 @@ import torch
 from cnnbench import records
 from cnnbench.records.schema import RunRecord
 from cnnbench.sweeps import warm
+from cnnbench.sweeps.environ import data_root, environment
 from cnnbench.sweeps.warm import WarmParent
 from cnnbench.types import ERROR_FILE, Exit
 
@@ -57,7 +58,7 @@ def test_it_may_be_prepared_before_the_first_run(output: IO[bytes], monkeypatch:
         prepared = started._process
         assert prepared is not None
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "set by an import")
-        assert started.start(["--version"], output=output, environ=os.environ).wait() == 0
+        assert started.start(["--version"], output=output, environ=environment(None, data_root())).wait() == 0
         assert started._process is prepared
 
 

@@ -52,9 +52,7 @@ def test_other_data_than_ours_is_refused() -> None:
 
 
 def test_an_unknown_option_of_the_data_is_refused_with_the_nearest() -> None:
-    with pytest.raises(
-        CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size or size\?"
-    ):
+    with pytest.raises(CnnbenchError, match=r"unknown option 'batchsize' of ImageData: did you mean batch_size\?"):
         cnnbench.ImageData("mnist5k", batchsize=3)
 
 

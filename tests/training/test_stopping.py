@@ -46,6 +46,7 @@ def send(signum: int) -> Callable[[], None]:
 def _handlers() -> object:
     """Lightning ignores Ctrl-C while it shuts down, and afterwards."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

@@ -65,7 +65,7 @@ def pareto(points: Sequence[Point], palette: Palette, *, axis: str, title: str, 
             shape=palette.shape,
             tooltip=tooltip(run="name", accuracy="accuracy", cost="figure"),
         ),
-        *names([*best, *(point for point in points if point not in best)], x, y, size=NARROW),
+        *names([*best, *(point for point in points if point not in best)], x=x, y=y, size=NARROW),
     ]
     return picture(alt.layer(*layers, title="test accuracy, %"), title=title, caption=caption)
 
@@ -111,7 +111,9 @@ def quadrant(
             shape=palette.shape,
             tooltip=tooltip(file="name", accuracy="accuracy", cost="figure"),
         ),
-        *names(sorted(points, key=lambda point: not point["chosen"]), x, y, size=(NARROW[0], size[1]), limits=drawn),
+        *names(
+            sorted(points, key=lambda point: not point["chosen"]), x=x, y=y, size=(NARROW[0], size[1]), limits=drawn
+        ),
     ]
     chart = alt.layer(*layers, title="validation accuracy, %")
     return picture(chart, title="Accuracy and cost of every file", caption=caption, size=size)

@@ -42,7 +42,7 @@ class Spot:
     dx: float
     dy: float
 
-    def box(self, x: float, y: float, text: str) -> Box:
+    def box(self, x: float, y: float, *, text: str) -> Box:
         """What a text covers there."""
         wide = LETTER * len(text)
         left = x + self.dx - {"left": 0.0, "center": wide / 2, "right": wide}[self.align]
@@ -95,9 +95,9 @@ class LimitLine:
 
 def names(
     points: Sequence[Point],
+    *,
     x: alt.X,
     y: alt.Y,
-    *,
     size: tuple[int, int],
     limits: Sequence[LimitLine] = (),
     most: int = 14,
@@ -112,7 +112,7 @@ def names(
         limits: Lines of the chart.
         most: Names; more would cover each other.
     """
-    plan = _Plan.of(x, y, size)
+    plan = _Plan.of(x, y, size=size)
     plan.taken.extend(plan.bar(point) for point in points)
     plan.taken.extend(plan.mark(point) for point in points)
     texts: list[tuple[Point, Spot]] = []
@@ -141,7 +141,7 @@ class _Plan:
     taken: list[Box]
 
     @classmethod
-    def of(cls, x: alt.X, y: alt.Y, size: tuple[int, int]) -> _Plan:
+    def of(cls, x: alt.X, y: alt.Y, *, size: tuple[int, int]) -> _Plan:
         left, right, bottom = BORDER - 10.0, size[0] - 10.0, size[1] - BORDER
         across, down = Scale(_domain(x), (left, right)), Scale(_domain(y), (bottom, 20.0))
         return cls(across, down, Box(left, 8.0, right + 8, bottom - 4), [])
@@ -165,7 +165,7 @@ class _Plan:
 
     def put(self, places: Sequence[tuple[Point, Spot]]) -> tuple[Point, Spot]:
         """The place where the text of a mark covers least; it is taken then."""
-        boxes = [spot.box(*self.at(mark), mark["name"]) for mark, spot in places]
+        boxes = [spot.box(*self.at(mark), text=mark["name"]) for mark, spot in places]
         best = min(range(len(places)), key=lambda place: _covered(boxes[place], self.taken, self.room))
         self.taken.append(boxes[best])
         return places[best]
