@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnnbench.training.classifier import Classifier
+from cnnbench.types import CnnbenchError, Exit
 
 KEY = "midway"
 """In a checkpoint."""
@@ -28,12 +29,16 @@ class Midway(Callback):
         checkpoint[KEY] = {name: _of_all(trainer, values) for name, values in state.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Raises CnnbenchError: what it holds has not the form of a generator's state (exit 3)."""
         self.loaded = checkpoint.get(KEY, {})
+        if self.loaded and not _is_whole(self.loaded):
+            raise CnnbenchError("the checkpoint's random numbers cannot be those of this version of torch", Exit.DATA)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if len(self.loaded.get("random", ())) != trainer.world_size:  # none was loaded, or one of other processes
             return
-        own = {name: values[trainer.global_rank] for name, values in self.loaded.items()}
+        # copies: torch 2.14 ends the process by SIGSEGV for a state that lies within a larger tensor
+        own = {name: values[trainer.global_rank].clone() for name, values in self.loaded.items()}
         torch.set_rng_state(own["random"].cpu())
         if "random_cuda" in own and trainer.strategy.root_device.type == "cuda":
             torch.cuda.set_rng_state(own["random_cuda"].cpu(), trainer.strategy.root_device)
@@ -41,7 +46,22 @@ class Midway(Callback):
         pl_module.train_loss = own["train_loss"].to(trainer.strategy.root_device)
 
 
+def _is_whole(loaded: Any) -> bool:
+    """Whether the values of all processes are there, with the shapes that torch takes."""
+    if not (isinstance(loaded, dict) and all(isinstance(values, Tensor) for values in loaded.values())):
+        return False
+    random, loss = loaded.get("random"), loaded.get("train_loss")
+    if random is None or loss is None:
+        return False
+    state = torch.get_rng_state()
+    return bool(random.dtype == state.dtype and random.shape[1:] == state.shape and loss.shape == random.shape[:1])
+
+
 def _of_all(trainer: Trainer, values: Tensor) -> Tensor:
     """The values `(...)` of all processes, `(processes, ...)`."""
-    gathered: Tensor = trainer.strategy.all_gather(values.to(trainer.strategy.root_device))
-    return gathered.cpu().reshape(trainer.world_size, *values.shape)
+    if trainer.world_size == 1:
+        return values.cpu()[None]
+    values = values.to(trainer.strategy.root_device).contiguous()
+    gathered = [torch.empty_like(values) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, values)
+    return torch.stack(gathered).cpu()

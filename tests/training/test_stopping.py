@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from cnnbench.records.schema import RunRecord
 from cnnbench.training import checkpoints
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.folder import RunFolder
+from cnnbench.training.midway import Midway
 from cnnbench.training.stored import open_checkpoint
-from cnnbench.types import Exit
+from cnnbench.types import CnnbenchError, Exit
 
 FOUR_STEPS = ["--data.train_images", "64", "--data.batch_size", "16", "--trainer.max_epochs", "3"]
 SHORT = ["--model.arch", "lenet5", *FOUR_STEPS]
@@ -203,3 +205,33 @@ def test_dropout_draws_what_it_would_have_drawn_by_its_kept_random_numbers(
     assert main(["fit", *dropout, "--ckpt_path", "last"]) == 0
     ended = [open_checkpoint(Path(runs) / last).content["state_dict"] for runs in ("whole", "runs")]
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0]) == kept
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        5,
+        {"random": torch.zeros(1, 5056, dtype=torch.uint8)},
+        {"random": torch.zeros(1, 8, dtype=torch.uint8), "train_loss": torch.zeros(1)},
+        {"random": torch.zeros(1, 5056), "train_loss": torch.zeros(1)},
+        {"random": torch.get_rng_state()[None], "train_loss": torch.zeros(3)},
+    ],
+    ids=["no mapping", "no loss", "another size", "another type", "another count"],
+)
+def test_random_numbers_of_another_form_are_refused(forged: object) -> None:
+    with pytest.raises(CnnbenchError, match="random numbers cannot be those") as refused:
+        Midway().on_load_checkpoint(None, None, {"midway": forged})  # type: ignore[arg-type]
+    assert refused.value.code == Exit.DATA
+
+
+def test_a_process_takes_its_own_random_numbers_of_all_that_are_kept() -> None:
+    """torch ends by SIGSEGV for a state that is a part of a larger tensor."""
+    state = torch.get_rng_state()
+    expected = torch.rand(3)
+    kept = {"random": torch.stack([torch.zeros_like(state), state]), "train_loss": torch.tensor([1.0, 2.0])}
+    midway, classifier = Midway(), Classifier("linear")
+    trainer = SimpleNamespace(world_size=2, global_rank=1, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    midway.on_load_checkpoint(trainer, classifier, {"midway": kept})  # type: ignore[arg-type]
+    midway.on_train_start(trainer, classifier)  # type: ignore[arg-type]
+    assert torch.equal(torch.rand(3), expected)
+    assert float(classifier.train_loss) == 2.0
