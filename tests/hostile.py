@@ -54,7 +54,7 @@ class Outcome:
         return self.lines[-1] if self.lines else ""
 
 
-def run(command: Sequence[str]) -> Outcome:
+def done_by(command: Sequence[str]) -> Outcome:
     """Run a verb in this process."""
     said, printed = io.StringIO(), io.StringIO()
     begun = time.perf_counter()

@@ -71,6 +71,8 @@ def open_session(
             "it needs the onnxruntime-gpu wheel, on Linux or Windows, x86-64",
             Exit.ENVIRONMENT,
         )
+    if isinstance(model, str | Path) and Path(model).exists() and not Path(model).is_file():  # a pipe is waited for
+        raise CnnbenchError(f"{model} is not a readable ONNX file: it is no file", Exit.DATA)
     try:
         session = _session(model, provider, threads=threads, level=level, profile=profile)
     except Exception as error:  # its classes are private; which of the two it is decides the exit code

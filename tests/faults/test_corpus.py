@@ -1,18 +1,22 @@
 """Whatever a file holds, the verbs that read it say one line, with the right exit code, and do nothing else."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostile_checkpoints
 import hostile_records
 import hostile_tasks
 import pages
 import pytest
-from hostile import Case, Outcome, fault, run
+from hostile import Case, Outcome, done_by, fault
 
 from cnnbench import pictures
 from cnnbench.page.charts import base
 
-CASES = [*hostile_records.cases(), *hostile_tasks.cases()]
+QUICK = [*hostile_records.cases(), *hostile_tasks.cases()]
+OF_NETWORKS = hostile_checkpoints.cases()
+"""In the place of the checkpoint of a run, or of the ONNX file of a bundle."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,26 +40,36 @@ def outcomes(case: Case, work: Path, *, every: bool) -> Iterator[Outcome]:
     there = sorted(work.parent.iterdir())
     commands = case.commands if every else [case.commands[len(case.id) % len(case.commands)]]
     for command in commands:
-        outcome = run(command)
+        outcome = done_by(command)
         assert not fault(outcome, case, work.parent, there), command
         yield outcome
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.id)
 def test_a_verb_says_one_line_and_does_nothing_else(case: Case, work: Path) -> None:
     assert list(outcomes(case, work, every=False))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.id)
 def test_every_verb_says_one_line_and_does_nothing_else(
     case: Case, work: Path, told: list[tuple[Case, Outcome]]
 ) -> None:
     told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_NETWORKS, ids=lambda case: case.id)
+def test_every_verb_that_reads_a_network_does(
+    case: Case, work: Path, run: Path, bundle: Path, told: list[tuple[Case, Outcome]]
+) -> None:
+    shutil.copytree(run.parent.parent, "runs")
+    shutil.copytree(bundle.parent, "exports")
+    told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
+
+
 def test_there_are_enough_of_them_and_each_has_its_own_name() -> None:
-    names = [case.id for case in CASES]
+    names = [case.id for case in (*QUICK, *OF_NETWORKS)]
     assert len(names) == len({*names}) >= 150
 
 
