@@ -88,7 +88,12 @@ def told(request: pytest.FixtureRequest) -> Iterator[list[tuple[Case, Outcome]]]
 
 def table(found: list[tuple[Case, Outcome]]) -> str:
     """A row for each case: its verbs, its exit code, and the line of the first of them."""
-    rows = ["| kind | case | verbs | exit | line of the first verb |", "| --- | --- | ---: | ---: | --- |"]
+    head = "# What verbs say of damaged and hostile files\n\nWritten by `pytest -n 0 --slow tests/faults/test_corpus.py"
+    rows = [
+        f"{head} --corpus docs/hostile.md`; see [faults.md](faults.md).\n",
+        "| kind | case | verbs | exit | line of the first verb |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
     by_case: dict[str, list[tuple[Case, Outcome]]] = {}
     for case, outcome in found:
         by_case.setdefault(case.id, []).append((case, outcome))
