@@ -126,8 +126,9 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
     known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
     full = _full_colour(predicted, number)
+    matrices = [_confusion(network, classes, full=full) for network in predicted]
     return [
-        Block(heading, notes, pictures=[_confusion(network, classes, full=full) for network in predicted]),
+        Block(heading, notes, pictures=matrices, layout="two" if number > charts.READABLE else "three"),
         Block(pictures=[_by_class(predicted, classes)], layout="wide"),
     ]
 

@@ -40,7 +40,7 @@ def _shown(value: object) -> str:
 
 def _section(name: str, lesson: Lesson) -> Section:
     blocks = [
-        Block(notes=[f"Run it: cnnbench lab {name}"], claims=lesson.claims),
+        Block(notes=[f"Run it: `cnnbench lab {name}`"], claims=lesson.claims),
         Block(pictures=[drawing(lesson.alt_text, lesson.figure)], layout="wide"),
         *(Block(table=numbers_table(numbers)) for numbers in lesson.numbers),
     ]

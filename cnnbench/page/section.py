@@ -37,6 +37,9 @@ def drawing(alt: str, figure: Figure) -> Picture:
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
+        for written in axes.texts if axes.images or axes.collections else ():
+            if written.get_color() in ("black", "k", "#000000"):
+                written.set_color("#010101")  # it stands on a light cell, whatever the page is
         for legend in filter(None, [axes.get_legend()]):
             legend.get_frame().set_alpha(0)
     text = pictures.svg(figure)

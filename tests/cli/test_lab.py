@@ -118,9 +118,9 @@ def test_a_lesson_leaves_a_page_and_its_figure_twice(tmp_path: Path, capsys: Cap
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert found == ["figures/losses.png", "figures/losses.svg", "page.html"]
     text = (tmp_path / "page.html").read_text()
-    assert text.count("<h2>") == text.count("<figure>") == text.count("<svg") == 1
+    assert text.count("<h2>") == text.count('class="drawing"') == 1
     assert text.count('"holds"') == 5
-    assert "Run it: cnnbench lab losses" in text
+    assert "Run it: <code>cnnbench lab losses</code>" in text
 
 
 @pytest.mark.usefixtures("sketched")

@@ -36,6 +36,10 @@ def shift_map(points: Sequence[Point], *, domain: tuple[float, float], title: st
     return picture(alt.layer(cells, *texts), title=title, caption=caption, size=(230, 230))
 
 
+READABLE = 12
+"""Classes up to which cells have figures and headings are upright."""
+
+
 def confusion(points: Sequence[Point], classes: Sequence[str], *, full: float, title: str, caption: str) -> Picture:
     """Errors by class; right answers are muted.
 
@@ -51,9 +55,16 @@ def confusion(points: Sequence[Point], classes: Sequence[str], *, full: float, t
     def axis(title: str, angle: int) -> alt.Axis:
         return alt.Axis(title=title, grid=False, ticks=False, labelAngle=angle, labelLimit=70)
 
-    crowded = len(names) > 12 or max(map(len, names)) > 2
+    crowded = len(names) > READABLE or max(map(len, names)) > 2
+    angle = -90 if len(names) > READABLE else -45 * crowded
+    side = 350 if len(names) <= READABLE else 110 + 15 * len(names)  # a line of text a class
     base = chart_of(points).encode(
-        x=alt.X("predicted:N", sort=names, scale=alt.Scale(domain=names), axis=axis("predicted", -45 * crowded)),
+        x=alt.X(
+            "predicted:N",
+            sort=names,
+            scale=alt.Scale(domain=names),
+            axis=axis("predicted", angle),
+        ),
         y=alt.Y("true:N", sort=names, scale=alt.Scale(domain=names), axis=axis("true", 0)),
         tooltip=tooltip(run="name", true="true", predicted="predicted", images="count", of_the_class="percent"),
     )
@@ -63,26 +74,28 @@ def confusion(points: Sequence[Point], classes: Sequence[str], *, full: float, t
         base.transform_filter(alt.datum.true == alt.datum.predicted).mark_rect(color=GREY, opacity=0.22),
         base.transform_filter(wrong).mark_rect(color=MISTAKE).encode(opacity=opacity),
     ]
-    if len(names) <= 12:
+    if len(names) <= READABLE:
         layers.append(base.transform_filter(wrong).mark_text(fontSize=10).encode(text="count:N"))
-    return picture(alt.layer(*layers), title=title, caption=caption, size=(350, 350))
+    return picture(alt.layer(*layers), title=title, caption=caption, size=(side, side))
 
 
 def per_class(
     points: Sequence[Point], classes: Sequence[str], *, networks: Sequence[str], title: str, caption: str
 ) -> Picture:
     """Errors of each class (across) in each network (down): `name`, `class`, `share`, `percent`, `accuracy`."""
-    x = alt.X(
-        "class:N", sort=list(classes), axis=alt.Axis(title="true class", labelAngle=0, grid=False, orient="bottom")
-    )
+    crowded = len(classes) > READABLE or max(map(len, classes)) > 6
+    axis = alt.Axis(title="true class", labelAngle=-45 * crowded, labelLimit=90, grid=False, orient="bottom")
+    x = alt.X("class:N", sort=list(classes), axis=axis)
     y = alt.Y("name:N", sort=list(networks), axis=alt.Axis(title=None, labelLimit=170, grid=False, ticks=False))
     base = chart_of(points).encode(x=x, y=y, tooltip=tooltip(run="name", **{"class": "class"}, accuracy="accuracy"))
     most = max(point["share"] for point in points) or 1.0
     opacity = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, most], range=[0.05, 0.85]), legend=None)
     layers = [base.mark_rect(color=MISTAKE).encode(opacity=opacity)]
-    if len(classes) <= 12:
+    if len(classes) <= READABLE:
         layers.append(base.mark_text(fontSize=11).encode(text="percent:N"))
-    return picture(alt.layer(*layers), title=title, caption=caption, size=(2 * SIZE[0], 70 + 30 * len(networks)))
+    return picture(
+        alt.layer(*layers), title=title, caption=caption, size=(2 * SIZE[0], 70 + 45 * crowded + 30 * len(networks))
+    )
 
 
 def reliability(points: Sequence[Point], palette: Palette, *, title: str, caption: str) -> Picture:

@@ -125,7 +125,7 @@ def names(
         texts.append(plan.put([(mark, spot) for spot in SPOTS]))
     return [
         chart_of([mark for mark, at in texts if at == spot])
-        .mark_text(align=spot.align, baseline="middle", dx=spot.dx, dy=spot.dy, fontSize=11, fontWeight=600)
+        .mark_text(align=spot.align, baseline="middle", dx=spot.dx, dy=spot.dy, fontSize=11, fontWeight="bold")
         .encode(x=x, y=y, text="name:N")
         for spot in dict.fromkeys(spot for _, spot in texts)
     ]
