@@ -67,7 +67,7 @@ class Attempts:
         others = children(child.pid)
         os.kill(([child.pid, *others])[rank], signal.SIGKILL)
         child.wait()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while any(is_running(pid) for pid in others):
             assert time.monotonic() < until
         self.killed.append(what)
