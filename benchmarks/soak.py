@@ -44,7 +44,7 @@ class Sample:
 
 def main() -> None:
     """Run the sweep, print the table, draw the plot."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("docs/soak.png"))
     options = parser.parse_args()
