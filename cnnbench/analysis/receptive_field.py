@@ -17,7 +17,7 @@ from cnnbench.architectures.handling import copy_network
 from cnnbench.types import ImageSpec
 
 NARROW = 96
-"""Pixels across the axis that is not measured: enough for every network here, and no more than that to compute."""
+"""Pixels across the axis that is not measured, where three units of the coarsest map are not more: as few as do."""
 BUDGET_ELEMENTS = 50_000_000
 """Activations, of convolutions and products, up to which the copy runs with all channels: in float64, and each several
 times, they need some gigabytes."""
@@ -51,7 +51,10 @@ def measure_fields(network: nn.Module, spec: ImageSpec, *, layers: list[Layer]) 
 
 def _extents(network: nn.Module, spec: ImageSpec, layers: list[Layer], axis: int) -> list[Extent | None]:
     """Extent of every layer's field along one axis; the input is long along that axis alone."""
-    sides = [min(spec.height, NARROW), min(spec.width, NARROW)]
+    across = (spec.height, spec.width)[1 - axis]
+    # at least three units of the coarsest map, of which the middle one does not lie in padding alone
+    narrow = max(NARROW, 3 * max((_step(layer, 1 - axis) for layer in layers), default=1))
+    sides = [min(across, narrow)] * 2
     largest = max(filter(None, (_pixels(layer, axis) for layer in layers)), default=1)
     jump = max(1, *(_step(layer, axis) for layer in layers)) if layers else 1
     # room for the unit in the middle to be off the centre, in whole steps of the coarsest map as the original is
