@@ -29,7 +29,7 @@ from cnnbench.tables.gather import Records, fp32_latencies, gather, no_results_m
 from cnnbench.tables.pair import PairedComparison, compare_pair
 from cnnbench.tables.pairs import PAIR_COLUMNS, best_sentence
 from cnnbench.tables.precisions import PRECISION_COLUMNS, precision_rows
-from cnnbench.tables.rows import LatencyKey, Row, Scope, latency_keys, rows_of
+from cnnbench.tables.rows import LatencyKey, Row, Scope, latency_keys, other_images, rows_of
 from cnnbench.types import CnnbenchError, Exit
 
 View = Literal["summary", "seeds", "cost", "classes", "mistakes", "robustness", "pairs", "precision"]
@@ -391,10 +391,8 @@ def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     if len(names) > 1:
         print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")
     for name in names:
-        images = {row.images_sha256: row.task for row in rows if row.dataset == name and row.images_sha256}
-        if len(images) > 1:
-            tasks = " and ".join(sorted(images.values())[:2])
-            print(f"{tasks} saw other images, or other splits of them, called {name}: their accuracies do not compare")
+        if difference := other_images([row for row in rows if row.dataset == name]):
+            print(difference)
     for row in rows:
         for failure in row.failures:
             print(f"failed: {row.task}, {failure}")

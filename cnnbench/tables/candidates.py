@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnbench.records.bundle import ExportRecord, Manifest, PrecisionFile
 from cnnbench.tables.gather import Records, Run, class_names_of
 from cnnbench.tables.rows import LatencyKey, Percentiles, Row
 from cnnbench.tables.text import percent
 from cnnbench.types import CnnbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE_BACKENDS = ("onnxruntime", "openvino")
 """Those that run the file; torch runs the network that it was made from."""
@@ -202,8 +207,7 @@ def baseline_of(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     kept = next((run.val_predictions for run in runs if run.val_predictions.is_file()), None)
     if kept is None:
         return _guessing(runs[0].record.spec.num_classes)
-    labels = read_predictions(kept).labels.tolist()
-    return _always({label: labels.count(label) for label in sorted({*labels})}, names)
+    return _always(read_predictions(kept).labels, names)
 
 
 def _baseline_of_bundle(bundle: ExportRecord, folder: Path) -> Baseline:
@@ -214,15 +218,16 @@ def _baseline_of_bundle(bundle: ExportRecord, folder: Path) -> Baseline:
         (labels,) = arrays("reference", folder / "reference.npz", "val_labels")
     except CnnbenchError:  # of an earlier version, or its record alone is here
         return _guessing(bundle.spec.num_classes)
-    return _always({label: labels.tolist().count(label) for label in sorted({*labels.tolist()})}, bundle.class_names)
+    return _always(labels, bundle.class_names)
 
 
 def _guessing(classes: int) -> Baseline:
     return Baseline(1 / classes, f"guessing one of {classes} classes")
 
 
-def _always(counts: Mapping[int, int], names: Sequence[str]) -> Baseline:
+def _always(labels: np.ndarray, names: Sequence[str]) -> Baseline:
+    """The most frequent of `(images,)` labels, of several the first."""
     from cnnbench.analysis.per_class import class_name
 
-    label = max(counts, key=lambda label: counts[label])
-    return Baseline(counts[label] / sum(counts.values()), f"always answering {class_name(names, label)}")
+    ((label, count),) = Counter(sorted(labels.tolist())).most_common(1)
+    return Baseline(count / len(labels), f"always answering {class_name(names, label)}")

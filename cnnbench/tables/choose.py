@@ -14,7 +14,7 @@ from cnnbench.tables.candidates import FILE_BACKENDS, Candidate, Score, candidat
 from cnnbench.tables.gather import Records
 from cnnbench.tables.limits import Figure, Limit, Limits, evidence, figures_of, given_limits
 from cnnbench.tables.results import Results, read_results
-from cnnbench.tables.rows import LatencyKey, Row, latency_keys, rows_of_bundles
+from cnnbench.tables.rows import LatencyKey, Row, latency_keys, other_images, rows_of_bundles
 from cnnbench.tables.text import percent, plural
 from cnnbench.types import CnnbenchError
 
@@ -177,13 +177,8 @@ def comparable_rows(rows: Sequence[Row], dataset: str | None) -> list[Row]:
     of_dataset = [row for row in rows if dataset in (None, row.dataset)]
     most = max((row.train_images or 0 for row in of_dataset), default=0)
     comparable = [row for row in of_dataset if row.train_images in (None, most)]
-    by_images = {row.images_sha256: row.task for row in comparable if row.images_sha256}
-    if len(by_images) > 1:
-        tasks = " and ".join(sorted(by_images.values())[:2])
-        raise CnnbenchError(
-            f"{tasks} saw other images, or other splits of them, that are both called {comparable[0].dataset}: their "
-            "accuracies do not compare; give the folders of one"
-        )
+    if difference := other_images(comparable):
+        raise CnnbenchError(f"{difference}; give the folders of one")
     return comparable
 
 

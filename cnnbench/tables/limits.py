@@ -110,15 +110,22 @@ def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
     def accuracy(candidate: Candidate) -> float | None:
         if candidate.val is None:
             return None
-        # rounded down, as the limit that it would keep is shown
-        return floor(candidate.val.low(among) * 1e4) / 1e4 if strict else candidate.val.accuracy
+        return candidate.val.low(among) if strict else candidate.val.accuracy
+
+    def down(value: float) -> str:
+        """As the limit that it would keep is shown."""
+        return percent(floor(value * 1e4 + 1e-9) / 1e4)
 
     def p90_ms(candidate: Candidate) -> float | None:
         return candidate.percentiles.p90_ms if candidate.percentiles else None
 
     return {
         "accuracy": Figure(
-            "lower end of accuracy" if strict else "accuracy", accuracy, percent, "cnnbench export", is_counted=False
+            "lower end of accuracy" if strict else "accuracy",
+            accuracy,
+            down if strict else percent,
+            "cnnbench export",
+            is_counted=False,
         ),
         "latency": Figure(
             "p90 latency",

@@ -322,6 +322,16 @@ def _time_to_target(runs: Sequence[Run], target: float) -> TimeToTarget:
     )
 
 
+def other_images(rows: Sequence[Row]) -> str:
+    """That some rows of one dataset do not compare, since they saw other images; empty where all saw the same."""
+    by_images = {row.images_sha256: row for row in rows if row.images_sha256}
+    if len(by_images) < 2:
+        return ""
+    tasks = " and ".join(sorted(row.task for row in by_images.values())[:2])
+    name = next(iter(by_images.values())).dataset
+    return f"{tasks} saw other images, or other splits of them, called {name}: their accuracies do not compare"
+
+
 def latency_keys(gathered: Records) -> list[LatencyKey]:
     """Everything that a latency was measured on, fp32 or not."""
     return sorted({LatencyKey.of(case) for case in gathered.latencies})
