@@ -48,7 +48,7 @@ def watch_launcher(trainer: Trainer) -> None:
 
 
 @contextmanager
-def naming_the_dead(trainer: Trainer) -> Iterator[None]:
+def naming_lost_process(trainer: Trainer) -> Iterator[None]:
     """Turn a broken exchange between processes into one line that names the process that has ended.
 
     Raises:

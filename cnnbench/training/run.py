@@ -33,7 +33,7 @@ from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
 from cnnbench.training.precision import resolve_accelerator, resolve_precision
 from cnnbench.training.predictions import write_predictions
-from cnnbench.training.ranks import naming_the_dead
+from cnnbench.training.ranks import naming_lost_process
 from cnnbench.training.recorder import Recorder, finish
 from cnnbench.training.schedule import require_validation
 from cnnbench.training.start import Start, decide, passed_on
@@ -76,7 +76,7 @@ class _Session:
             options["verbose"] = False
         if verb == "predict":
             options["return_predictions"] = False  # the recorder gathers them; Lightning would hold them once more
-        with naming_the_dead(self.trainer):
+        with naming_lost_process(self.trainer):
             getattr(self.trainer, verb)(self.classifier, datamodule=self.data, **options)
 
     def train(self, checkpoint: Path | None) -> None:
