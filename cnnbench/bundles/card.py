@@ -22,7 +22,7 @@ from cnnbench.types import CnnbenchError
 CONTENTS = {
     "model.onnx": "the network in float32",
     "model_fp16.onnx": "weights and arithmetic in float16, float32 outside",
-    "model_int8.onnx": "weights in int8 per channel, activations in uint8, calibrated on training images",
+    "model_int8.onnx": "weights in 7 bits of int8 per channel, activations in uint8, calibrated on training images",
     "manifest.json": "contract, cost, verification, hashes of every file, environment",
     "golden.npz": "some test images and other inputs, with the network's logits in float64, and each smaller file's",
     "reference.npz": "labels and PyTorch's classes of test and validation images, each smaller file's of validation",

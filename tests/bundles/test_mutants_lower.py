@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from export_helpers import Forger
@@ -60,6 +61,32 @@ def test_another_network_of_lower_precision_is_caught_whatever_error_is_claimed(
     forger.sign()
     name = "another network in float16, errors and budget made to fit"
     mutants.add(caught(forger, of_claim(name, nothing, "lower", "not the nearest half")))
+
+
+def test_int8_weights_whose_sums_saturate_on_some_processors_are_caught(
+    three: Path, tmp_path: Path, mutants: Table
+) -> None:
+    """Weights of 8 bits, which other exporters write: right where VNNI sums in 32 bits, wrong elsewhere."""
+    forger = Forger(Path(shutil.copytree(three, tmp_path / "saturates")))
+    file = forger.path / "model_int8.onnx"
+    model = onnx.load(file)
+    float32 = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(three / "model.onnx").graph.initializer
+    }
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        weight = constants.get(node.input[0])
+        if node.op_type == "DequantizeLinear" and weight is not None and weight.data_type == TensorProto.INT8:
+            scale = constants[node.input[1]]
+            steps = numpy_helper.to_array(scale) * np.float32(0.6)
+            expected = float32[weight.name.removesuffix("_quantized")]
+            axis = next(item.i for item in node.attribute if item.name == "axis")
+            along = steps.reshape([-1 if place == axis else 1 for place in range(expected.ndim)])
+            weight.CopyFrom(numpy_helper.from_array(np.round(expected / along).astype(np.int8), weight.name))
+            scale.CopyFrom(numpy_helper.from_array(steps, scale.name))
+    graph.save(model, file)
+    forger.sign()
+    mutants.add(caught(forger, of_claim("int8 weights of 8 bits", nothing, "lower", "without VNNI saturate")))
 
 
 def test_each_pass_of_lower_precision_is_scored_again_at_its_own_level(

@@ -102,6 +102,14 @@ def test_pixels_are_normalised_in_float32_by_the_same_numbers(
         assert np.array_equal(constant, arrays(fp32)[exact.input[1]])
 
 
+def test_two_products_of_int8_fit_the_16_bits_in_which_some_processors_add_them(int8: onnx.ModelProto) -> None:
+    weights = {name: values for name, values in arrays(int8).items() if values.dtype == np.int8 and values.ndim > 1}
+    assert len(weights) == 5
+    for name, values in weights.items():
+        assert 255 * 2 * np.abs(values.astype(int)).max() < 2**15, name
+        assert np.abs(values.astype(int)).max() >= 60, "no bit more is given away"
+
+
 def test_float16_rounds_each_weight_once_and_takes_half_the_bytes(fp32: onnx.ModelProto, fp16: onnx.ModelProto) -> None:
     before, after = arrays(fp32), arrays(fp16)
     weights = [name for name in before if name.endswith((".weight", ".bias"))]

@@ -51,8 +51,8 @@ def compare(precision: Lower, model: onnx.ModelProto, *, fp32: onnx.ModelProto) 
 
     Raises:
         CnnbenchError: The graph is another one; or a constant is not the nearest half (fp16), is farther than half a
-            step off (int8), has a scale that is not positive, differs where it is not rounded, or stands for nothing
-            (exit 4).
+            step off (int8), has a scale that is not positive or so fine that sums saturate, differs where it is not
+            rounded, or stands for nothing (exit 4).
     """
     comparison = _Comparison(precision, _Graph(model), _Graph(fp32))
     comparison.nodes()
@@ -132,8 +132,10 @@ class _Origin:
     grids: tuple[_Grid, ...]
 
 
-LEAST_USED = 100
-"""Of the 127 steps that int8 has on either side: a scale that uses fewer for its largest weight is no quantiser's."""
+LEAST_USED, MOST_USED = 50, 64
+"""Steps on either side that the largest weight of a scale takes: with fewer it is no quantiser's, and more than 64
+saturate the 16-bit sums of x86-64 processors without VNNI: 255 * 65 * 2 is more than 2**15 - 1.
+"""
 
 
 class _Comparison:
@@ -295,6 +297,11 @@ class _Comparison:
             largest = np.abs(expected).max(axis=others, keepdims=True)
             if ((scale * LEAST_USED > largest) & (largest > 0)).any():
                 raise _refused(f"the scale of its constant {origin.name} is too coarse for float32's {name}")
+            if (most := int(np.abs(actual.astype(np.int16)).max(initial=0))) > MOST_USED:
+                raise _refused(
+                    f"its constant {origin.name} has a weight of {most} steps, and processors without VNNI saturate; "
+                    f"expected at most {MOST_USED}: export it again"
+                )
         self.rounded[origin.name] = 0
 
     def _unquantised(self, name: str, actual: np.ndarray, expected: np.ndarray) -> None:
