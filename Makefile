@@ -9,7 +9,7 @@ FOUR := demo/runs demo/exports demo/latency.json
 
 unexport PYTHONDONTWRITEBYTECODE  # pytest keeps the tests that it has compiled, which saves ten seconds per process
 
-.PHONY: demo test test-all quick check lock clean
+.PHONY: demo test test-all quick check lock cuda clean
 
 demo: .venv/ready  ## ship a network for 5,000 real digits in three minutes; then four of them compared in every way, and a page of it all
 	@rm -rf demo
@@ -55,6 +55,10 @@ lock:  ## renew requirements-lock.txt, for every platform: needs uv (pip install
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  $(if $(UPGRADE),--upgrade) --custom-compile-command "make lock" --quiet --output-file requirements-lock.txt
 
+cuda: .venv/ready  ## ONNX Runtime for NVIDIA GPUs in the place of the one for CPUs; Linux or Windows on x86-64
+	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime
+	$(BIN)/python -m pip install --quiet 'onnxruntime-gpu>=1.31,<2'
+
 clean:  ## everything that a target here made
 	rm -rf .venv .venv-oldest demo build dist .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -62,6 +66,7 @@ clean:  ## everything that a target here made
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnbench needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip uninstall --quiet --yes onnxruntime-gpu 2>/dev/null  # its files are onnxruntime's: never both
 ifdef LOCKED
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-lock.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli import front, streams
+from cnnbench.extras import absent
 from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, one_line, printable
 
 
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         advice = ": use a smaller --data.batch_size" * (arguments[:1] != ["verify"])
         return _fail(f"out of memory{advice}", Exit.ENVIRONMENT, debug)
     except Exception as error:
+        if known := absent(next(iter(arguments), "cnnbench"), error):
+            return _fail(str(known), known.code, debug)
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing it
             return _fail("the GPU is out of memory: use a smaller --data.batch_size", Exit.ENVIRONMENT, debug)
         return (

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import checked
+from cnnbench.extras import told
 from cnnbench.types import COST_SPEC, CnnbenchError, Cost, Exit, Finding, ImageSpec, Size, Split, spec_of
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ if not TYPE_CHECKING:  # type checkers would believe that every name exists
         if name not in PLACES:
             raise AttributeError(f"module 'cnnbench.api' has no attribute {name!r}")
         module, _, attribute = PLACES[name].partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        with told(f"cnnbench.{name}"):
+            found = getattr(importlib.import_module(module), attribute)
         return _public(found, name) if isinstance(found, FunctionType) else found
 
     @functools.cache  # a function is the same each time that it is asked for
@@ -215,7 +217,8 @@ def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) 
     """
     from cnnbench.architectures import build as build_architecture
 
-    return build_architecture(name, spec_of(size, num_classes))
+    with told("build"):
+        return build_architecture(name, spec_of(size, num_classes))
 
 
 def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int | None = None) -> Cost:
@@ -228,10 +231,11 @@ def cost(network: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int |
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
     """
-    from torch.nn import Module
+    with told("cost"):
+        from torch.nn import Module
 
-    from cnnbench.analysis.cost import cost as cost_of_architecture
-    from cnnbench.analysis.cost import count
+        from cnnbench.analysis.cost import cost as cost_of_architecture
+        from cnnbench.analysis.cost import count
 
     spec = spec_of(size, num_classes)
     return count(network, spec) if isinstance(network, Module) else cost_of_architecture(network, spec)
@@ -247,9 +251,10 @@ def explain(arch: str | nn.Module, *, size: Size = COST_SPEC, num_classes: int |
     Raises:
         CnnbenchError: The architecture is unknown, or cannot take images of this size (exit 2).
     """
-    from torch.nn import Module
+    with told("explain"):
+        from torch.nn import Module
 
-    from cnnbench.analysis.description import describe_module, describe_network
+        from cnnbench.analysis.description import describe_module, describe_network
 
     spec = spec_of(size, num_classes)
     return describe_module(arch, spec) if isinstance(arch, Module) else describe_network(arch, spec)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
+from cnnbench.extras import told
 from cnnbench.types import CnnbenchError
 
 P = ParamSpec("P")
@@ -31,21 +32,23 @@ def checked(function: Callable[P, Result], *, name: str | None = None) -> Callab
         name: What errors call it; by default its own name.
 
     Raises:
-        CnnbenchError: An argument is of another type (exit 2).
+        CnnbenchError: An argument is of another type (exit 2), or a package that an extra brings is missing (exit 6).
     """
+    called = name or function.__name__
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Result:
         signature = inspect.signature(function)
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # Python's own words for a missing or unknown argument
-            return function(*args, **kwargs)
+        except TypeError:  # Python's own words for a missing or unknown argument follow
+            given = {}
         for key, kind in kinds_of(function).items():
             single = key in given and signature.parameters[key].kind is not inspect.Parameter.VAR_KEYWORD
             if single and not fits(given[key], kind):
-                raise CnnbenchError(f"{name or function.__name__}: {refusal(key, given[key], kind=kind)}")
-        return function(*args, **kwargs)
+                raise CnnbenchError(f"{called}: {refusal(key, given[key], kind=kind)}")
+        with told(called):
+            return function(*args, **kwargs)
 
     return call
 

@@ -10,10 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from cnnbench.extras import AbsentError
 from cnnbench.records.schema import Commit, Environment
 from cnnbench.types import Finding
 
@@ -64,7 +66,9 @@ def cpu_name() -> str:
 
 
 def gpus() -> list[str]:
-    """Names of the CUDA devices that torch can use."""
+    """Names of the CUDA devices that torch can use; none where it is not installed."""
+    if find_spec("torch") is None:
+        return []
     import torch
 
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -104,17 +108,17 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def check_machine() -> list[Finding]:
-    """The processor, the memory, and the threads and GPUs that torch uses."""
+    """The processor, the memory, and the threads and GPUs that torch uses, where it is installed."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if hasattr(os, "sysconf") else 0.0
+    system = f"{platform.system()} {platform.machine()}"
+    machine = Finding("machine", f"{system}, {cpu_name()}, {os.cpu_count()} CPUs, {memory:.0f} GiB")
+    if find_spec("torch") is None:
+        return [machine, Finding("torch", str(AbsentError("training", "torch")))]
     import torch
 
-    about, devices = describe(), gpus()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if hasattr(os, "sysconf") else 0.0
     threads = f"{torch.get_num_threads()} within an operator, {torch.get_num_interop_threads()} between operators"
-    return [
-        Finding("machine", f"{about.platform}, {about.cpu}, {about.cpu_count} CPUs, {memory:.0f} GiB"),
-        Finding("threads", threads),
-        Finding("GPU", ", ".join(devices) or "none that torch can use: training and export run on the CPU"),
-    ]
+    devices = ", ".join(gpus()) or "none that torch can use: training and export run on the CPU"
+    return [machine, Finding("threads", threads), Finding("GPU", devices)]
 
 
 def check_packages() -> list[Finding]:
@@ -171,10 +175,12 @@ def _reinstall() -> str:
     return f"pip install --force-reinstall --no-deps '{_required_wheel()}'"
 
 
-def _required_wheel() -> str:
-    """The distribution of ONNX Runtime that cnnbench requires on this machine, with its versions."""
+def _required_wheel(name: str = "onnxruntime") -> str:
+    """A distribution of ONNX Runtime in the versions that cnnbench requires."""
     requirements = map(Requirement, metadata.requires("cnnbench") or [])
-    fitting = (
-        each for each in requirements if each.name in ONNXRUNTIME and (not each.marker or each.marker.evaluate())
-    )
-    return next((f"{each.name}{each.specifier}" for each in fitting), "onnxruntime")
+    return next((f"{name}{each.specifier}" for each in requirements if each.name in ONNXRUNTIME), name)
+
+
+def cuda_wheel() -> str:
+    """The commands that put the wheel for NVIDIA GPUs in the place of the one for CPUs, which cnnbench requires."""
+    return f"pip uninstall -y onnxruntime && pip install '{_required_wheel('onnxruntime-gpu')}'"

@@ -142,6 +142,9 @@ def test_no_onnxruntime_at_all_is_wrong(tmp_path: Path) -> None:
     assert found.wrong.startswith("pip install 'onnxruntime")
 
 
-def test_the_wheel_to_install_is_the_one_that_cnnbench_requires() -> None:
-    required = [line for line in metadata.requires("cnnbench") or [] if line.startswith("onnxruntime")]
-    assert any(line.startswith(environment._required_wheel()) for line in required)
+def test_the_wheels_are_named_in_the_versions_that_cnnbench_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: ["numpy>=2", "onnxruntime<2,>=1.31", "torch==2; extra == 'train'"]
+    )
+    assert environment._required_wheel() == "onnxruntime<2,>=1.31"
+    assert environment.cuda_wheel() == "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu<2,>=1.31'"

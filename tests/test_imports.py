@@ -14,6 +14,7 @@ ROOT = Path(cnnbench.__file__).parent
 ORDER = (
     *(
         {"types"},
+        {"extras"},
         {"arguments"},
         {"registry"},
         {"records"},

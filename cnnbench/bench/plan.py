@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnbench import records
+from cnnbench import extras, records
 from cnnbench.arguments import check_fields
 from cnnbench.bundles.manifest import is_bundle, open_manifest, require_bundle
 from cnnbench.records.bundle import Manifest
@@ -223,12 +223,14 @@ def _require_provider(planned: Sequence[Setup]) -> None:
     provider = planned[0].provider
     if any(setup.backend == "openvino" for setup in planned):
         openvino_session.require(provider)
+    if beside := [setup.backend for setup in planned if setup.backend not in FILE_BACKENDS]:
+        extras.require(f"--backend {beside[0]}", "torch")
     if provider == "cpu":
         return
     from cnnbench.runtime import providers
 
     providers.require(provider)
-    if any(setup.backend not in FILE_BACKENDS for setup in planned):
+    if beside:
         import torch
 
         if not torch.cuda.is_available():

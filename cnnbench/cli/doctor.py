@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Literal
 
 from cnnbench.api import diagnose
@@ -29,6 +30,6 @@ def doctor(*, format: Literal["text", "json"] = "text") -> int:
         wrong = [finding for finding in findings if finding.wrong]
         told = [one_line(f"WRONG {finding.topic}: {finding.wrong}") for finding in wrong]
         print("", *told or ["Nothing is wrong."], sep="\n")
-    if not any(finding.wrong for finding in findings):
+    if find_spec("torch") and not any(finding.wrong for finding in findings):
         say_next("fit", "lenet5", format=format)
     return Exit.ENVIRONMENT if any(finding.wrong for finding in findings) else Exit.OK

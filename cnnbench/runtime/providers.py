@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnxruntime
 
+from cnnbench import environment
 from cnnbench.runtime import sandbox
 from cnnbench.types import CnnbenchError, Exit, first_line
 
@@ -67,8 +68,8 @@ def open_session(
     name = PROVIDERS[provider][0]
     if name not in onnxruntime.get_available_providers():
         raise CnnbenchError(
-            f"provider {provider} is not in this onnxruntime {onnxruntime.__version__}; "
-            "it needs the onnxruntime-gpu wheel, on Linux or Windows, x86-64",
+            f"provider {provider} is not in this onnxruntime {onnxruntime.__version__}: "
+            f"on Linux or Windows on x86-64, {environment.cuda_wheel()}",
             Exit.ENVIRONMENT,
         )
     if isinstance(model, str | Path) and Path(model).exists() and not Path(model).is_file():  # a pipe is waited for

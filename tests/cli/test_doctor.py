@@ -94,6 +94,7 @@ def test_a_provider_is_wrong_only_where_it_should_work(
     gpus: list[str], reasons: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "gpus", lambda: gpus)
+    monkeypatch.setattr(environment, "versions", lambda: {"onnxruntime-gpu": "1.31.1"})
     monkeypatch.setattr(providers, "usable", lambda: reasons)
     assert main(["doctor"]) == code
 
