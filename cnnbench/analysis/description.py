@@ -10,6 +10,7 @@ from cnnbench.analysis import receptive_field
 from cnnbench.analysis.cost import traced_cost
 from cnnbench.analysis.layer import Field, Layer, field_text
 from cnnbench.analysis.macs import training_macs, training_macs_of
+from cnnbench.analysis.names import layer_names
 from cnnbench.analysis.tracer import Traced, trace_architecture, trace_copy
 from cnnbench.types import Cost, ImageSpec
 
@@ -19,10 +20,12 @@ class LayerDescription:
     """A layer as it was traced, and what was measured on it."""
 
     layer: Layer
+    label: str
+    """Its name as in the network's paper, such as C1, else by kind and number, such as conv1; see `names`."""
     measured_field: Field
     """The receptive field by where the gradient of one output unit is not zero; None where it was not measured."""
     macs_share: float | None
-    """Of the network's multiply-adds; None where it has none."""
+    """Share of the network's multiply-adds; None where it has none."""
 
     @property
     def ratio(self) -> float | None:
@@ -48,9 +51,8 @@ class NetworkDescription:
         for described in self.layers:
             layer = described.layer
             shape = "x".join(map(str, layer.output_shape))
-            cells.append(
-                (layer.name, layer.kind, shape, field_text(layer.field), f"{layer.params:,}", f"{layer.macs:,}")
-            )
+            figures = (f"{layer.params:,}", f"{layer.macs:,}")
+            cells.append((described.label, layer.kind, shape, field_text(layer.field), *figures))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         total = f"{self.arch} for {self.spec}: {self.cost.params:,} parameters, {self.cost.macs:,} MACs"
@@ -86,12 +88,12 @@ def describe_module(network: nn.Module, spec: ImageSpec) -> NetworkDescription:
 
 
 def describe_traced(arch: str, spec: ImageSpec, *, traced: Traced) -> NetworkDescription:
-    """Of a network that was traced, without its training."""
+    """Describe a network that was traced, without its training."""
     fields = receptive_field.measure_fields(traced.network, spec, layers=traced.layers)
     cost = traced_cost(traced)
     described = tuple(
-        LayerDescription(layer, field, layer.macs / cost.macs if cost.macs else None)
-        for layer, field in zip(traced.layers, fields, strict=True)
+        LayerDescription(layer, label, field, layer.macs / cost.macs if cost.macs else None)
+        for layer, label, field in zip(traced.layers, layer_names(arch, traced.layers), fields, strict=True)
     )
     return NetworkDescription(arch, spec, cost, described)
 

@@ -82,13 +82,13 @@ def _spec(dataset: str | None, size: str | None, classes: int | None) -> ImageSp
     from cnnbench.datasets import dataset as registered
 
     if size is not None:
-        raise CnnbenchError("--dataset and --size both say how large the images are: give one")
+        raise CnnbenchError("--dataset and --size both set the image size: give one")
     entry = registered[dataset]
     entry.refuse_fault()
     declared = {**entry.declared, **({} if classes is None else {"classes": classes})}
     for key in ("size", "classes"):
         if key not in declared:
-            raise CnnbenchError(f"dataset {dataset} has no {key} of its own: give --size and --classes")
+            raise CnnbenchError(f"dataset {dataset} has no fixed {key}: give --size and --classes")
     return ImageSpec.of(declared["size"], declared["classes"])
 
 
@@ -120,6 +120,7 @@ def _plain_layer(described: LayerDescription) -> dict[str, Any]:
     document = asdict(described.layer)
     return {
         **{key: value for key, value in document.items() if key not in ("field", "origin")},
+        "label": described.label,
         "receptive_field": described.layer.field,
         "receptive_field_measured": described.measured_field,
         "fully_connected_weights": described.layer.fully_connected,

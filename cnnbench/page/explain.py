@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from cnnbench.analysis.description import LayerDescription, NetworkDescription
     from cnnbench.analysis.layer import Sides
 
-CONVENTIONS = (
-    "Costs are counted without running the network. The row of a layer includes the batch norm and activation that "
-    "follow it. MACs: one per multiply-add, in convolutions and matrix products only; batch norm, activations, "
-    "pooling and additions are not counted, nor is what depends on parameters alone; in training, those of a forward "
-    "and a backward pass that computes no gradient of the image. Activations: the elements that convolutions and "
-    "matrix products put out. "
-    "FC weights: what a fully connected layer between the same two tensors would need, without bias; the ratio is to "
-    "the layer's own weights, without bias and batch norm. Receptive field: in pixels, by formula, and measured by "
-    "where the gradient of one output unit of a linearised copy is not zero; 'image' where a layer joins all "
-    "positions ('3 x image' along one side), 'not by formula' behind products of positions (attention) and what moves "
-    "them otherwise than evenly. It may be larger than the image."
+COUNTING = (
+    "Costs are counted without running the network. A layer's row includes the batch norm and activation after it.",
+    "MACs: multiply-adds of convolutions and matrix products. Batch norm, activations, pooling, additions and work on "
+    "parameters alone are not counted. In training: a forward and a backward pass, without the gradient of the image.",
+    "Activations: output elements of convolutions and matrix products.",
+    "FC weights: weights of a fully connected layer between the same two tensors, without bias. Ratio: FC weights over "
+    "the layer's weights, without bias and batch norm.",
+    "Receptive field: in pixels, by formula, and measured as the extent of the nonzero gradient of an output unit of a "
+    "linearised copy; it may be larger than the image. 'image': the layer joins all positions ('3 x image': along one "
+    "side). 'not by formula': behind attention, or where positions are moved unevenly.",
+    "Layers have the names of the network's paper where it has some, else their kind and a number.",
 )
+"""How the figures of a network are counted."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LayerRow:
     place: int
     """In the order of execution, from 1."""
     name: str
-    """As papers name layers: by kind, in order."""
+    """As in the network's paper, else by kind and number."""
     kind: str
     """With the operations fused into it."""
     branch: str
@@ -82,10 +83,11 @@ def explain_page(descriptions: Sequence[NetworkDescription]) -> Page:
     """The page of one network; of two also their comparison, in front."""
     names = " and ".join(description.arch for description in descriptions)
     sections = [_section(f"network-{place}", description) for place, description in enumerate(descriptions, 1)]
+    sections.append(Section("counting", "How the figures are counted", "", [Block(notes=COUNTING)], short="Counting"))
     if len(descriptions) == 2:
         blocks = [Block(table=table) for table in comparison_tables(*descriptions)]
         sections.insert(0, Section("comparison", "Side by side", "", blocks))
-    lead = f"For images of {descriptions[0].spec}. {CONVENTIONS}"
+    lead = f"For images of {descriptions[0].spec}."
     return Page("explain", f"{names}, layer by layer", lead, sections=sections)
 
 
@@ -162,14 +164,10 @@ def _prefixed(side: str, row: LayerRow | None) -> dict[str, object]:
 
 
 def _rows(description: NetworkDescription) -> list[LayerRow]:
-    names = portrait.layer_names([described.layer for described in description.layers])
-    return [
-        _row(place, name, described)
-        for place, (name, described) in enumerate(zip(names, description.layers, strict=True), start=1)
-    ]
+    return [_row(place, described) for place, described in enumerate(description.layers, start=1)]
 
 
-def _row(place: int, name: str, described: LayerDescription) -> LayerRow:
+def _row(place: int, described: LayerDescription) -> LayerRow:
     from cnnbench.analysis.layer import field_text
 
     layer = described.layer
@@ -177,7 +175,7 @@ def _row(place: int, name: str, described: LayerDescription) -> LayerRow:
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
     return LayerRow(
         place=place,
-        name=name,
+        name=described.label,
         kind=", ".join([layer.kind + groups, *layer.fused_ops]),
         branch=layer.branch,
         window=" / ".join(word for word in window if word) or None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnbench.analysis.description import LayerDescription, NetworkDescription
-    from cnnbench.analysis.layer import Layer, Sides
+    from cnnbench.analysis.layer import Sides
 
 DIGIT = 0
 """Place of a test image of mnist5k."""
@@ -25,34 +24,14 @@ REACH = 3
 SQUARES = 6
 """Receptive fields that can be told apart on one image."""
 
+MOST_NAMED = 16
+"""Layers whose names fit below the bars of a wide chart."""
+
 COLOURS = {
     "convolution": pictures.COLOURS[0],
     "linear": pictures.COLOURS[1],
     "matrix product": pictures.COLOURS[3],
 }
-
-
-SHORT = {
-    "convolution": "conv",
-    "transposed convolution": "deconv",
-    "linear": "fc",
-    "matrix product": "matmul",
-    "sum": "add",
-    "concatenation": "concat",
-    "zero padding": "pad",
-}
-"""Kinds as papers write them; a kind of pooling is `pool`."""
-
-
-def layer_names(layers: Sequence[Layer]) -> list[str]:
-    """`conv1`, `pool1`, `conv2`, ...: the kind, and the how many-th of it a layer is."""
-    seen: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        kind = SHORT.get(layer.kind, "pool" if "pool" in layer.kind else layer.kind.replace(" ", "_"))
-        seen[kind] += 1
-        names.append(f"{kind}{seen[kind]}")
-    return names
 
 
 class Step(NamedTuple):
@@ -88,9 +67,8 @@ def _size(step: Step) -> str:
 def _steps(description: NetworkDescription) -> list[Step]:
     from cnnbench.analysis.layer import pixels_of
 
-    names = layer_names([described.layer for described in description.layers])
     return [
-        Step(place, names[place - 1], field, pixels_of(described.measured_field))
+        Step(place, described.label, field, pixels_of(described.measured_field))
         for place, described in enumerate(description.layers, 1)
         if (field := pixels_of(described.layer.field))
     ]
@@ -132,7 +110,6 @@ def _fields_over_image(axes: Axes, spec: ImageSpec, steps: list[Step]) -> None:
 
 def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> None:
     """Height of the field against the place in the network, by formula and as measured."""
-    axes.set_xlabel("layer")
     axes.set_ylabel("receptive field, pixels high")
     if not steps:
         axes.text(0.5, 0.5, "every unit sees the whole image", ha="center", transform=axes.transAxes)
@@ -152,7 +129,7 @@ def _growth(axes: Axes, description: NetworkDescription, steps: list[Step]) -> N
     joining = next((place for place, described in enumerate(layers, 1) if described.layer.field == "image"), None)
     if joining:
         axes.axvline(joining, color="#666666", linestyle=":", linewidth=1, label="from here on: the whole image")
-    axes.set_xlim(0.5, len(layers) + 0.5)
+    _layer_axis(axes, [described.label for described in layers], most=MOST_NAMED // 2)
     axes.legend(fontsize=8)
 
 
@@ -200,7 +177,7 @@ def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs
     label = {"params": "parameters", "macs": "MACs"}[figure_of]
     axes.set_title(f"{label} by layer: {getattr(description.cost, figure_of):,} in all")
     axes.set_ylabel(label)
-    _layer_axis(axes, len(description.layers))
+    _layer_axis(axes, [described.label for described in description.layers])
     if figure_of == "params":
         _fully_connected(axes, bars)
     else:
@@ -211,12 +188,16 @@ def by_layer(description: NetworkDescription, figure_of: Literal["params", "macs
     return figure
 
 
-def _layer_axis(axes: Axes, count: int) -> None:
+def _layer_axis(axes: Axes, labels: Sequence[str], *, most: int = MOST_NAMED) -> None:
+    """Layers by name, where there are at most so many, else by number."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("layer")
-    axes.set_xlim(0.4, count + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.4, len(labels) + 0.6)
+    if len(labels) <= most:
+        axes.set_xticks(range(1, len(labels) + 1), labels)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _fully_connected(axes: Axes, bars: list[tuple[int, LayerDescription]]) -> None:

@@ -136,7 +136,7 @@ def test_sections_with_one_heading_have_two_anchors(tmp_path: Path) -> None:
     assert main(["explain", "--compare", "linear,linear", "--html", str(path)]) == 0
     page = Page(path)
     anchors = page.all("section", "id")
-    assert len(set(anchors)) == 3
+    assert len(set(anchors)) == 4
     assert page.all("a", "href") == 2 * [f"#{anchor}" for anchor in anchors]
 
 

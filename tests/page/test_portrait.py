@@ -102,14 +102,6 @@ def test_the_line_of_the_field_has_no_dips_at_shortcuts() -> None:
     ]  # the shortcuts of two stages, each in 2 steps
 
 
-def test_layers_are_named_as_in_papers() -> None:
-    layers = [each.layer for each in described("lenet5", GRAY).layers]
-    assert portrait.layer_names(layers) == ["pad1", "conv1", "pool1", "conv2", "pool2", "fc1", "fc2", "fc3"]
-    names = portrait.layer_names([each.layer for each in described("resnet20", SMALL).layers])
-    assert len(names) == len(set(names))
-    assert {"conv1", "conv19", "add1", "add9", "pool1", "fc1"} <= set(names)
-
-
 def test_drawings_have_the_colours_of_the_page() -> None:
     figure, (axes,) = pictures.new(2, 2)
     axes.set_title("title", color="#666666")
