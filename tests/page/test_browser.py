@@ -1,23 +1,20 @@
 """The page in a browser: it sorts, filters and tells on hovering, asks for nothing, and reads without its script."""
 
-import importlib.util
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import builders
 import pages as made
 import pytest
+from browser import Visit
 
 from cnnbench.page.material import Material
 from cnnbench.page.report import report_page
 from cnnbench.page.write import write
 from cnnbench.tables.gather import Records, Run
-
-sync = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
 PHONE = {"width": 390, "height": 844}
 TABLE = "#table .block:first-of-type table"
@@ -25,49 +22,6 @@ SEARCH = "#table .block:first-of-type input[type=search]"
 TABLES = 12
 """On the page of all records."""
 MARKS = ".mark-symbol.role-mark path"
-Visit = Callable[..., AbstractContextManager[Any]]
-
-
-@pytest.fixture(scope="module")
-def visit() -> Iterator[Visit]:
-    """Opens a page in the module's one browser; on leaving, it must have been without errors, dialogs and requests."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-
-        @contextmanager
-        def visiting(path: Path, **context: Any) -> Iterator[Any]:
-            page = browser.new_page(**context)
-            troubles = watched(page)
-            page.goto(path.as_uri())
-            yield page
-            page.close()
-            assert troubles == []
-
-        yield visiting
-        browser.close()
-
-
-def watched(page: Any) -> list[str]:
-    """What goes wrong on a page from now on."""
-    troubles: list[str] = []
-
-    def dismiss(dialog: Any) -> None:
-        troubles.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def asked(request: Any) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            troubles.append(f"request: {request.url}")
-
-    page.on("console", lambda told: troubles.append(told.text) if told.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("dialog", dismiss)
-    page.on("request", asked)
-    return troubles
 
 
 @pytest.fixture(scope="module")
@@ -282,14 +236,14 @@ def test_without_scripts_tables_and_pictures_are_there_and_nothing_that_does_not
 @pytest.mark.slow
 def test_a_phone_shows_the_page_without_scrolling_aside(visit: Visit, path: Path) -> None:
     with visit(path, viewport=PHONE) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert browser.width(page) <= PHONE["width"]
 
 
 @pytest.mark.slow
 def test_a_phone_shows_every_chart_without_scrolling_aside(visit: Visit, path: Path) -> None:
     with visit(path, viewport=PHONE) as page:
         enlivened(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert browser.width(page) <= PHONE["width"]
 
 
 @pytest.mark.slow
@@ -306,48 +260,29 @@ def test_the_page_is_dark_where_that_is_asked_for_and_its_words_stand_out(lively
             assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
-AXE = "axe_playwright_python"
-"""Has axe-core, which checks a page against WCAG 2.2; the page's own policy keeps any other script out."""
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.slow
 def test_axe_finds_no_violation(visit: Visit, path: Path, scheme: str, width: int) -> None:
-    spec = importlib.util.find_spec(AXE)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"{AXE} is not installed (pip install '.[dev]')")
     with visit(path, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
         enlivened(page)
-        page.evaluate(Path(spec.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
-    assert {each["id"]: [node["html"] for node in each["nodes"]] for each in found} == {}
-
-
-BROKEN = """
-    [...document.querySelectorAll("td.r")].flatMap((cell) => [...cell.textContent.matchAll(/\\S+/g)].filter((word) => {
-        const range = document.createRange();
-        range.setStart(cell.firstChild, word.index);
-        range.setEnd(cell.firstChild, word.index + word[0].length);
-        return range.getClientRects().length > 1;
-    }).map((word) => word[0]))
-"""
-"""Numbers and words of the figures that are on two lines."""
-PAPER = {"width": 688, "height": 1000}
-"""A4 upright within its margins, in CSS pixels."""
+        assert browser.violations(page) == {}
 
 
 @pytest.mark.slow
 def test_no_column_is_cut_in_print_and_no_figure_broken(visit: Visit, path: Path) -> None:
-    with visit(path, viewport=PAPER) as page:
+    with visit(path, viewport=browser.PAPER) as page:
         page.emulate_media(media="print")
-        cut = page.evaluate(
-            "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth + 1)"
-            ".map((each) => each.ariaLabel)"
-        )
-        assert cut == []
-        assert page.evaluate(BROKEN) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= PAPER["width"]
+        assert page.evaluate(browser.CUT) == []
+        assert page.evaluate(browser.BROKEN) == []
+        assert browser.width(page) <= browser.PAPER["width"]
+
+
+@pytest.mark.slow
+def test_no_heading_is_printed_without_what_it_heads(visit: Visit, path: Path) -> None:
+    with visit(path) as page:
+        enlivened(page)
+        assert browser.stranded(page) == []
 
 
 @pytest.mark.slow
