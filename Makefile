@@ -1,5 +1,5 @@
-# Every target makes .venv with pip if it is missing or older than pyproject.toml, and goes on. LOCKED=1 installs the
-# versions and hashes of requirements-lock.txt, as CI does; without it the newest that pyproject.toml admits.
+# Each target creates .venv with pip if it is missing or older than pyproject.toml. LOCKED=1 installs the versions and
+# hashes of requirements-lock.txt, as CI does; without it the newest that pyproject.toml admits.
 
 PYTHON ?= python3
 BIN := .venv/bin

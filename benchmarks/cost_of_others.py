@@ -47,7 +47,7 @@ SMALL = (
     "_s",
 )
 PRODUCTS = ("conv", "linear", "matmul", "addmm", "bmm", "einsum")
-"""Of fvcore's operators."""
+"""Products of fvcore's operators."""
 HEADING = ("network", "images", "parameters", "MACs", "torch", "fvcore", "fields by formula", "measured", "s")
 
 

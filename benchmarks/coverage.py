@@ -68,7 +68,7 @@ class World:
 
     @property
     def accuracy(self) -> float:
-        """Of the architecture: over all seeds and images."""
+        """Accuracy of the architecture: over all seeds and images."""
         return self.accuracy_of(0.0, np.hypot(self.seed, self.noise))
 
     def accuracy_of(self, effect: float, noise: float) -> float:

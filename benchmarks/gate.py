@@ -28,7 +28,7 @@ from cnnbench.records.bundle import FileHash, Manifest
 from cnnbench.tables.columns import Column
 
 WIDTH = 128
-"""Of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
+"""Width of a planted product; small beside a layer of most networks, so that its number sets the slowdown finely."""
 FIRST_GUESS, CORRECTIONS = 50, 3
 COLUMNS = [
     Column("run", "run"),

@@ -1,4 +1,4 @@
-"""The files of three networks in other runtimes, each in an environment of its own: which load, and how near they are.
+"""The files of three networks in other runtimes, each in its own environment: which load, and how near they are.
 
     python benchmarks/portability.py [--cache FOLDER] [--only RUNTIME ...]
 

@@ -78,7 +78,7 @@ class Case:
 
         Args:
             logits: Number of a golden image -> logits `(1, num_classes)`.
-            seconds: Of `verify`.
+            seconds: Seconds of `verify`.
         """
         largest, per_image = float(np.abs(self.expected).max()), self.seconds[WITHOUT_TORCH] / 4
         for index in range(len(self.pixels)):
@@ -111,7 +111,7 @@ class Changes:
         return node.run(*inputs, context=results) if node.need_context() else node.run(*inputs)
 
     def logits(self, name: str, values: np.ndarray) -> Callable[[int], np.ndarray]:
-        """Number of a golden image -> logits `(1, num_classes)` with `values` in the place of the constant `name`."""
+        """Number of a golden image -> logits `(1, num_classes)` with `values` instead of the constant `name`."""
 
         def of(index: int) -> np.ndarray:
             before = self.results[index]

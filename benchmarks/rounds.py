@@ -127,6 +127,6 @@ def fit_flags(
 
 
 def images_per_second(record: dict) -> float:
-    """Of a run, from the end of its first epoch to the end of its last, validation passes excluded."""
+    """Images per second of a run, from the end of its first epoch to that of its last, validation passes excluded."""
     first, last = record["fit"]["curve"][0], record["fit"]["curve"][-1]
     return (last["images"] - first["images"]) / (last["train_seconds"] - first["train_seconds"])

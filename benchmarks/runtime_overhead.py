@@ -2,7 +2,7 @@
 
     python benchmarks/runtime_overhead.py BUNDLE... [--threads 0] [--blocks 200] [--calls 50] [--rounds 5]
 
-One image per call. A bundle is measured in a process of its own, and every round opens two new sessions on the same
+One image per call. A bundle is measured in a separate process, and every round opens two new sessions on the same
 file: one for our model, one for the bare calls. Short blocks of calls alternate in random order, so that each ratio is
 between blocks that ran within milliseconds of each other; the median of these is the round's.
 """
@@ -61,7 +61,7 @@ def opened(bundle: Path, threads: int) -> dict[str, Callable[[], Any]]:
 
 
 def microseconds(call: Callable[[], Any], calls: int) -> float:
-    """Of one call, the mean of a block."""
+    """Microseconds of one call, the mean of a block."""
     start = time.perf_counter()
     for _ in range(calls):
         call()

@@ -90,7 +90,7 @@ class Curve:
 
 
 def arguments(arch: str, batch: int, *more: str, epochs: int = 2, steps: float = 1.0) -> tuple[str, ...]:
-    """Of `fit`; an epoch has `steps` batches, 1.0 is all."""
+    """Arguments of `fit`; an epoch has `steps` batches, 1.0 is all."""
     flags = fit_flags(arch, lr=0.01, dataset="mnist", batch=batch, epochs=epochs, steps=steps, validate=False)
     return (*flags, *more)
 
@@ -127,7 +127,7 @@ def measured(axis: Axis, rounds: int) -> dict[str, list[Point]]:
 
 
 def trained(setting: Setting) -> Point:
-    """Train. Call it in a process of its own, which then has waited for this run and no other."""
+    """Train. Call it in a separate process, which then has waited for this run and no other."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, THREADS // setting.processes))
     record = fit(setting.arguments)
     process_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

@@ -15,7 +15,7 @@ MOST_SECONDS = 0.3
 
 
 def seconds(arguments: list[str]) -> float:
-    """Of a Python process with these arguments."""
+    """Seconds of a Python process with these arguments."""
     start = time.perf_counter()
     process(arguments)
     return time.perf_counter() - start

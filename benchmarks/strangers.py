@@ -401,7 +401,7 @@ class Journey:
     steps: tuple[str, ...]
     """A mark per verb: ok, or the exit code."""
     message: str
-    """Of the first verb that refused, or the warnings of `fit`."""
+    """Message of the first verb that refused, or the warnings of `fit`."""
 
     @property
     def as_expected(self) -> bool:

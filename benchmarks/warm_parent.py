@@ -42,7 +42,7 @@ def single(folder: Path, runs: int) -> None:
 
 
 def accuracies(folder: Path) -> list[float]:
-    """Of the runs in a folder, by seed."""
+    """Accuracies of the runs in a folder, by seed."""
     found = (records.read(path, RunRecord) for path in sorted(folder.glob("*/*/result.json")))
     return [record.test.accuracy for record in found if record.test]
 

@@ -98,7 +98,7 @@ def _handle_signals() -> dict[int, Any]:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """Ctrl-C; what follows it within moments is no second wish, and would interrupt what the first one cleans up."""
+    """Ctrl-C; an interrupt just after it is not a second request, and would interrupt what the first one cleans up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -209,7 +209,7 @@ def build(name: str, *, size: Size = COST_SPEC, num_classes: int | None = None) 
 
     Args:
         name: A registered architecture, `torchvision/<name>` or `timm/<name>`.
-        size: Of the images; by default 32x32x3.
+        size: Size of the images; by default 32x32x3.
         num_classes: By default 10, or those of `size` where it is an ImageSpec.
 
     Raises:
@@ -294,7 +294,7 @@ def fit(
 
     Raises:
         CnnbenchError: The configuration, the data, the network or the folder cannot be used, or training diverged
-            (exit 2); images are missing or altered (exit 3); the network is no function of the image (exit 4).
+            (exit 2); images are missing or altered (exit 3); the network is not a function of the image (exit 4).
     """
     from cnnbench.architectures import architecture
     from cnnbench.records.schema import NetworkChecks
@@ -414,7 +414,7 @@ def load(bundle: str | Path, *, precision: str = "fp32", provider: str = "cpu") 
         provider: cpu or cuda; it runs there or fails.
 
     Raises:
-        CnnbenchError: It is no bundle or is damaged (exit 3), has no such file (exit 2), or the provider cannot be
+        CnnbenchError: It is not a bundle or is damaged (exit 3), has no such file (exit 2), or the provider cannot be
             used here (exit 6).
     """
     from cnnbench.bundles.manifest import open_manifest

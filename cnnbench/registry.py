@@ -195,7 +195,7 @@ class Registry:
 
         def mark(builder: Builder) -> Builder:
             if not callable(builder):
-                raise CnnbenchError(f"{shown(builder)} is no builder of the {self.kind}: expected a function")
+                raise CnnbenchError(f"{shown(builder)} is not a builder of the {self.kind}: expected a function")
             with suppress(
                 AttributeError, TypeError
             ):  # a bound method has no attributes; its entry has what it declares
@@ -251,18 +251,18 @@ class Registry:
         return dict(sorted(entries.items()))
 
     def __getitem__(self, name: str) -> Entry:
-        """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown, or is no name."""
+        """Raises CnnbenchError (exit 2) with the nearest names where `name` is unknown, or is not a name."""
         self.require_text(name)
         if name not in self.entries:
             raise CnnbenchError(f"unknown {self.kind} {name!r}: {hint(name, list(self.entries))}")
         return self.entries[name]
 
     def require_text(self, name: object) -> None:
-        """Raises CnnbenchError for what is no name, such as a network where the name of one is expected (exit 2)."""
+        """Raises CnnbenchError for what is not a name, such as a network where the name of one is expected (exit 2)."""
         if not isinstance(name, str):
             article = "an" if self.kind[0] in "aeiou" else "a"
             raise CnnbenchError(
-                f"{shown(name)} is no name: expected the name of {article} {self.kind}; register a builder with "
+                f"{shown(name)} is not a name: expected the name of {article} {self.kind}; register a builder with "
                 f"@cnnbench.register_{self.kind}"
             )
 

@@ -97,6 +97,6 @@ def text_of(path: Path) -> str:
     try:
         return records.read_bytes(path, most=LARGEST).decode()
     except CnnbenchError as error:
-        raise CnnbenchError(str(error).replace("no record of cnnbench", "no task")) from None
+        raise CnnbenchError(str(error).replace("not a record of cnnbench", "not a task")) from None
     except UnicodeDecodeError as error:
         raise CnnbenchError(f"{path} is not a YAML file: {error}") from None

@@ -49,14 +49,14 @@ ERROR_FILE = "CNNBENCH_ERROR_FILE"
 
 
 def check_name(name: str, what: str = "the task's name") -> str:
-    """The name itself, where it can name a folder and nothing but a folder of its own.
+    """The name itself, where it can name a folder and nothing but its own folder.
 
     Args:
         name: The name of a task, of an architecture, or of a dataset.
         what: What it is, for the message.
 
     Raises:
-        CnnbenchError: It is no text, is empty, begins with a dot, or has a separator of paths or a control character
+        CnnbenchError: It is not text, is empty, begins with a dot, or has a separator of paths or a control character
             (exit 2).
     """
     parted = not isinstance(name, str) or any(part in "/\\" or is_control(part) for part in name)
@@ -86,7 +86,7 @@ def check_text(text: str, what: str) -> str:
 LONGEST_NAME = 200
 """Characters of the name of a class or of an architecture, and bytes of one that names a folder, which has 255."""
 SEED = 20_261_122
-"""Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. It is no flag."""
+"""Seeds every draw that must be the same in all runs: splits, calibration images, noise, bootstraps. Not a flag."""
 
 
 class DatasetNotFoundError(CnnbenchError):
@@ -132,7 +132,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with line ends escaped, too: no name of a file can look like a line of its own."""
+    """`text` with line ends escaped, too: no file name can look like a separate line."""
     return printable(text).replace("\r", "\\r").replace("\n", "\\n")
 
 
@@ -152,7 +152,7 @@ class Finding:
 
 
 LARGEST_COUNT = 2**53
-"""Of anything that is counted: whole numbers up to it are exact as floats."""
+"""Largest whole number of anything counted: all up to it are exact as floats."""
 SMALL_SIDE = 64
 """Images of up to this many pixels a side are small."""
 
@@ -225,7 +225,7 @@ COST_SPEC = ImageSpec(height=32, width=32, channels=3, num_classes=10)
 """Where every architecture declares its cost."""
 
 Size = str | int | ImageSpec
-"""Of images: "28x28x1", 224 for 224x224x3, or an ImageSpec, which has the number of classes too."""
+"""Size of images: "28x28x1", 224 for 224x224x3, or an ImageSpec, which has the number of classes too."""
 
 
 def spec_of(size: Size, num_classes: int | None = None) -> ImageSpec:
@@ -246,7 +246,7 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     names: np.ndarray | None = None
-    """Of the files, `(N,)` of text, where images are files."""
+    """Names of the files, `(N,)` of text, where images are files."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -286,7 +286,7 @@ class Preprocessing:
     orientation: Literal["upright"] = "upright"
     """Turned as EXIF says, before anything else."""
     frame: Literal["first"] = "first"
-    """Of animations and files of several pages."""
+    """Frame of animations and files of several pages."""
     inverted: Literal[False] = False
     """0 is black in every file; nothing is inverted."""
     resize: Literal["bilinear, width then height"] = "bilinear, width then height"
@@ -339,7 +339,7 @@ class Cost:
         """Raises CnnbenchError: a count is negative, or above 2^53 (exit 2)."""
         for name in ("params", "macs", "activations", "depth"):
             if not 0 <= getattr(self, name) <= LARGEST_COUNT:
-                raise CnnbenchError(f"{name} is no count of a network: expected 0 to {LARGEST_COUNT}")
+                raise CnnbenchError(f"{name} is not a valid count: expected 0 to {LARGEST_COUNT}")
 
     @property
     def flops(self) -> int:

@@ -329,7 +329,7 @@ def test_a_name_that_is_taken_or_names_no_folder_cannot_be_registered(fresh: Reg
 
 @pytest.mark.parametrize("builder", ["net", 3])
 def test_what_is_no_function_is_no_builder(builder: object, fresh: Registry) -> None:
-    with pytest.raises(CnnbenchError, match="is no builder of the architecture: expected a function"):
+    with pytest.raises(CnnbenchError, match="is not a builder of the architecture: expected a function"):
         fresh(builder)  # type: ignore[call-overload]
 
 
@@ -362,7 +362,9 @@ def test_a_partial_is_of_the_module_of_its_function(fresh: Registry) -> None:
 def test_what_is_no_name_is_told_how_to_get_one(name: Any) -> None:
     with pytest.raises(CnnbenchError) as refused:
         architecture[name]
-    advice = "is no name: expected the name of an architecture; register a builder with @cnnbench.register_architecture"
+    advice = (
+        "is not a name: expected the name of an architecture; register a builder with @cnnbench.register_architecture"
+    )
     assert str(refused.value).endswith(advice)
     assert "\n" not in str(refused.value)
 

@@ -22,7 +22,7 @@ class CalibrationError:
     """End of the 95 % interval: 0 where a calibrated network may show this error."""
     high: float
     null_mean: float
-    """Of a calibrated network with these confidences: it is above 0, since bins hold few images."""
+    """Mean error of a calibrated network with these confidences: it is above 0, since bins hold few images."""
     null_high: float
     """What such a network exceeds in 5 %."""
     p: float
@@ -40,7 +40,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, *, bins: in
     Args:
         probabilities: `(N, K)`.
         labels: `(N,)`.
-        bins: Of equal width.
+        bins: Bins of equal width.
     """
     found = reliability(probabilities, labels, bins=bins)
     used = found.counts > 0

@@ -45,5 +45,5 @@ def total(network: nn.Module, layers: list[Layer]) -> Cost:
 
 
 def fc_weights(layers: list[Layer]) -> int:
-    """Weights that fully connected layers between the same tensors would need in the place of all layers."""
+    """Weights that fully connected layers between the same tensors would need instead of all layers."""
     return sum(layer.fully_connected or 0 for layer in layers)

@@ -25,7 +25,7 @@ from cnnbench.analysis.statistics import (
 )
 
 LEAST_SEEDS = 3
-"""Of an interval of an accuracy. Two seeds have one degree of freedom, whose quantile is 12.7 standard errors."""
+"""Fewest seeds for an interval of an accuracy. Two have one degree of freedom: 12.7 standard errors."""
 FEW_SEEDS = 3
 """Up to here the bound of Banerjee alone: the degrees of freedom of Satterthwaite cannot be estimated."""
 ADDED_IMAGES = 4

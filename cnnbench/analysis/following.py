@@ -293,7 +293,7 @@ def _pool(step: Step) -> Positions:
 
 
 Neighbours = Callable[[int, int, int], Sequence[int]]
-"""Of position i among m, where n are made of them: from i, m and n."""
+"""Neighbours of position i among m, where n are made of them: from i, m and n."""
 
 
 def _resize(before: int, after: int, neighbours: Neighbours) -> Callable[[Axis], Axis]:
@@ -324,7 +324,7 @@ def _resized(neighbours: Neighbours) -> Rule:
 
 
 def _bins(i: int, before: int, after: int) -> Sequence[int]:
-    """Of adaptive pooling."""
+    """Bins of adaptive pooling."""
     return range(i * before // after, -(-(i + 1) * before // after))
 
 

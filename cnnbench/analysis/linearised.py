@@ -196,7 +196,7 @@ def _linear(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor:
 
 
 def _product(copy: Linearised, call: Call, args: Any, kwargs: Any) -> Tensor | None:
-    """Of a matrix product with weights; of two images it runs as it is."""
+    """A matrix product with weights; of two images it runs as it is."""
     a, b = args[-2:]
     if _live(a) and _live(b):
         return None

@@ -44,7 +44,7 @@ def training_macs(arch: str, spec: ImageSpec) -> int | None:
         network = build(arch, spec)
         try:
             return _training_macs(network, spec)
-        except Exception:  # for instance for noise in the place of an image
+        except Exception:  # for instance for noise instead of an image
             return None
 
 

@@ -1,7 +1,7 @@
 """From a tensor operation to the layer it is: a table from operator name to a small function.
 
 Names are those of ATen, without the trailing underscore of in-place operations. An operation that is not in the table
-is no layer of its own: it changes the output of the layer before (`POINTWISE` has the words for it), or, on the image
+is not a separate layer: it changes the output of the layer before (`POINTWISE` has the words for it), or, on the image
 itself and with parameters, is reported as a layer under its own name.
 """
 
@@ -52,7 +52,7 @@ class Call:
     parameters: frozenset[str]
     """Names of the parameters it uses."""
     macs: int
-    """Of this operation for one image, and of those on constants that it alone reads."""
+    """MACs of this operation for one image, and of those on constants that it alone reads."""
     activations: int
     reads_image: bool
     """No layer lies between the image and its first input."""
@@ -65,7 +65,7 @@ def layer_of(call: Call, draft: Layer) -> Layer | None:
         call: The operation.
         draft: A layer with the shapes of the call and the receptive field of its inputs.
     """
-    if "attention" in call.operator:  # each backend of attention is an operator of its own
+    if "attention" in call.operator:  # each backend of attention is its own operator
         return replace(draft, kind="attention")
     rule = OPERATORS.get(call.operator)
     layer = rule(call, draft) if rule else None

@@ -32,7 +32,7 @@ class Recall:
 
 
 def recalls(counts: ClassTally) -> list[Recall]:
-    """Of every class with images, in the order of the labels."""
+    """Recalls of every class with images, in the order of the labels."""
     return [
         Recall(label, correct, images, correct / images, proportion_interval(correct / images, images))
         for label, (correct, images) in enumerate(zip(counts.correct, counts.images, strict=True))

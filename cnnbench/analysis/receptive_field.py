@@ -31,7 +31,7 @@ MEASURED = {
 }
 """Kinds of layer that are measured: all that join pixels or branches."""
 MAPS = {kind for kind in MEASURED if "convolution" in kind or "pool" in kind}
-"""Of these, those whose results are `(N, C, H, W)` by definition."""
+"""Those whose results are `(N, C, H, W)` by definition."""
 
 
 def measure_fields(network: nn.Module, spec: ImageSpec, *, layers: list[Layer]) -> list[Field]:
@@ -94,7 +94,7 @@ def _extent_of(ends: Sides | None, size: int, jump: int, *, fixed: bool, larger:
 
 
 def _pixels(layer: Layer, axis: int) -> int | None:
-    """Of the field by formula, along one axis; None where it is not known or the whole image."""
+    """Field by formula, along one axis; None where it is not known or the whole image."""
     extent = layer.field[axis] if isinstance(layer.field, tuple) else None
     return extent if isinstance(extent, int) else None
 

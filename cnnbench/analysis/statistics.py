@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 """Confidence level of every interval."""
 LEAST_VALUES = 3
-"""Of an interval of a mean."""
+"""Fewest values for an interval of a mean."""
 
 Bounds = tuple[float | None, float | None]
 """The smallest and largest possible value, such as (0, 1) for an accuracy."""

@@ -191,7 +191,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         images = [tensor for tensor in inputs if id(tensor) in self.infos]
         work = self._work(macs, outputs, inputs, counts=bool(images))
         names = frozenset[str]().union(*(self.derived_from.get(id(tensor), frozenset()) for tensor in inputs))
-        if images and outputs:  # a number that is read from a tensor is no tensor
+        if images and outputs:  # a number that is read from a tensor is not a tensor
             step = Step(func, args, kwargs or {}, outputs, self.positions)
             call = Call(
                 operator=func.overloadpacket.__name__.rstrip("_"),

@@ -43,10 +43,10 @@ def advise(
     """From the facts of all files that can be read.
 
     Args:
-        listing: Of the images.
-        found: Of each image that can be read.
+        listing: Listing of the images.
+        found: Facts of each image that can be read.
         broken: Images that cannot.
-        counts: Of those that can.
+        counts: Numbers of those images.
         split: Percent of train, val and test that were asked for.
     """
     size, channels = _size(found), 1 if found and all(facts.gray for facts in found) else 3

@@ -28,7 +28,7 @@ class Place:
 
     split: str
     name: str
-    """Of its file, below the folder."""
+    """Name of its file, below the folder."""
     class_name: str
     opened: Callable[[], BinaryIO] = field(repr=False, compare=False)
     """Opens the file."""
@@ -63,7 +63,7 @@ class Audit:
     undrawn: str
     """Why splits that are missing could not be drawn, so that `fit` refuses the data; empty where they could."""
     sha256: str
-    """Of the listing: (split, class, hash of the encoded file)."""
+    """SHA-256 of the listing: (split, class, hash of the encoded file)."""
     counts: Mapping[str, Mapping[str, int]]
     """By split and class; broken ones are not counted."""
     sizes: Mapping[str, int]

@@ -30,7 +30,7 @@ WIDE_MODES = ("I", "F")
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one file, upright. Where it cannot be read, only `error` is of use."""
+    """Facts of one file, upright. Where it cannot be read, only `error` is of use."""
 
     format: str = ""
     """Pillow's name of it."""
@@ -39,7 +39,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     width: int = 0
     height: int = 0
     pixels_sha256: str = ""
-    """Of size and pixels, whatever the format: equal for a PNG and a BMP of one image."""
+    """SHA-256 of size and pixels, whatever the format: equal for a PNG and a BMP of one image."""
     flat: bool = False
     """Whether all pixels are alike."""
     gray: bool = False
@@ -59,7 +59,7 @@ def facts_of(entries: Sequence[Entry], *, root: Path) -> Known:
     """The facts of every content, from the cache where they were found before.
 
     Args:
-        entries: Of a listing.
+        entries: Entries of a listing.
         root: The folder, table or archive, by which the cache is named.
     """
     import PIL

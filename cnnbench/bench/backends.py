@@ -1,4 +1,4 @@
-"""A backend in a process of its own: it starts, reports what starting cost, and times calls on request.
+"""A backend in a separate process: it starts, reports what starting cost, and times calls on request.
 
 One call goes from decoded images to logits, with fixed threads. Processes wait on a pipe while another is measured, so
 that only one works at a time. ONNX Runtime's threads keep their default of spinning for a moment after a call, since
@@ -43,11 +43,11 @@ class ColdStart:
     """What a backend costs before it can serve, in a process that has loaded only numpy."""
 
     import_ms: float
-    """Of the library: `import torch` or `import onnxruntime`."""
+    """Time to import the library: `import torch` or `import onnxruntime`."""
     load_ms: float
     """Until the network is there: the file read, the graph optimised; for torch, built from its name."""
     first_call_ms: float
-    """Of one image; torch.compile compiles here."""
+    """Time of the first call with one image; torch.compile compiles here."""
     pinned: bool
     """Whether the operating system keeps the process on as many cores as it has threads."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def measure_in_turns(
         number = 0
         while due := [turn for turn in turns if turn[1].wants_more(budget)]:
             number += 1
-            progress(f"round {number}: {len(due)} of {len(turns)} cases still measured")
+            progress(f"round {number}: {len(due)} of {len(turns)} cases to measure")
             order.shuffle(due)
             for process, samples in due:
                 _take_slice(process, samples, budget)

@@ -22,7 +22,7 @@ from cnnbench.types import CnnbenchError, Exit
 ROUNDS = 10
 """Slices into which a process's time for a case is cut."""
 LARGEST_SAMPLES = 5_000
-"""Of a case; more would only make the record larger."""
+"""Most samples of a case; more would only make the record larger."""
 SERVER_BUDGETS = 20
 """Seconds of arrivals for the Server scenario of a setup, in units of the options' seconds."""
 

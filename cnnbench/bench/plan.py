@@ -34,7 +34,7 @@ class Setup:
     task: str
     arch: str
     model_sha256: str
-    """Of the bundle's model.onnx, whatever the precision."""
+    """SHA-256 of the bundle's model.onnx, whatever the precision."""
     backend: str
     precision: str
     provider: Provider
@@ -85,7 +85,7 @@ class LatencyOptions:
         threads: Threads per process; it is pinned to as many cores.
         batches: Images per call.
         seconds: Time in calls per case.
-        seed: Of the order of turns and of the arrivals.
+        seed: Seed of the order of turns and of the arrivals.
 
     Raises:
         CnnbenchError: A name is unknown, a number is out of range, or a value is of another type (exit 2).
@@ -167,7 +167,7 @@ def find_bundles(paths: Sequence[str | Path]) -> list[Path]:
     Files are skipped: in `exports/*` the shell also names the latency record and the pictures.
 
     Raises:
-        CnnbenchError: A folder is no bundle and holds none, or there is no folder (exit 3).
+        CnnbenchError: A folder is not a bundle and holds none, or there is no folder (exit 3).
     """
     bundles = [bundle for path in paths if not Path(path).is_file() for bundle in _bundles_at(Path(path))]
     if not bundles:
@@ -199,7 +199,7 @@ def model_file(bundle: Path, *, precision: str) -> Path:
 def _file_of(bundle: Path, manifest: Manifest, precision: str) -> Path:
     name = next((entry.file for entry in manifest.kept if entry.precision == precision), None)
     if name is None:
-        raise CnnbenchError(f"{bundle} holds no {precision} model: it was not exported, or was refused")
+        raise CnnbenchError(f"{bundle} holds no {precision} model: it was not exported, or export refused it")
     return bundle / name
 
 

@@ -166,14 +166,14 @@ class LatencyCase:
     task: str
     arch: str
     model_sha256: str
-    """Of the bundle's model.onnx, whatever the precision."""
+    """SHA-256 of the bundle's model.onnx, whatever the precision."""
     backend: str
     precision: str
     provider: str
     batch: int
     threads: int
     seconds: tuple[float, ...]
-    """Of each call: finite, above 0, never empty."""
+    """Seconds of each call: finite, above 0, never empty."""
     process_medians: tuple[float, ...] = ()
     """Median seconds of each process that measured the case; empty where the record does not have them."""
     machine: Machine | None = None

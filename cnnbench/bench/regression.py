@@ -28,13 +28,13 @@ SMALLEST_EFFECT = 0.02
 LARGEST_UNSEEN = 0.10
 """Where a slowdown of more than this is not excluded, the answer is that it cannot be told."""
 POWER = 0.9
-"""Of one measurement for the smallest slowdown that it is said to see; seen twice, that is 0.81."""
+"""Power of one measurement at the smallest slowdown that it claims to see; seen twice, that is 0.81."""
 LEAST_ROUNDS = 10
 """However long a call takes."""
 LARGEST_SAMPLES = 200_000
-"""Of one case, all its processes together; enough to fill its seconds."""
+"""Most samples of one case, all its processes together; enough to fill its seconds."""
 PROCESSES = 4
-"""Of each bundle; between them nothing differs but the process, so their difference is noise."""
+"""Processes of each bundle; between them nothing differs but the process, so their difference is noise."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Effect:
     p_value: float
     """Student's t between processes, two-sided."""
     processes: int
-    """Of both together."""
+    """Processes of both together."""
     rounds: int = 0
     round_medians: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Seconds: of each round, in each process: A1, A2, ..., B1, B2, ..."""

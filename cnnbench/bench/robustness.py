@@ -178,7 +178,7 @@ def equivariance(network: nn.Module, images: np.ndarray, *, spec: ImageSpec) -> 
     Args:
         network: In evaluation mode, from pixels to logits.
         images: `(N, H, W, C)` uint8.
-        spec: Of the images.
+        spec: Spec of the images.
     """
     maps = feature_maps(network, spec)
     if not maps:

@@ -18,10 +18,10 @@ from cnnbench.bench.percentiles import needed, overlatency_allowed, percentile
 from cnnbench.bench.plan import Setup
 
 RATE_SECONDS = 2.0
-"""Of arrivals at a rate; longer where 662 queries, which p99 needs, take longer to come."""
+"""Seconds of arrivals at a rate; longer where 662 queries, which p99 needs, take longer to come."""
 LARGEST_QUERIES = 20_000
 HALVINGS = 6
-"""Of the interval from 0 to what the setup can do: the rate is then known to 1.6 % of that."""
+"""Halvings of the interval from 0 to what the setup can do: the rate is then known to 1.6 % of that."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def run_scenarios(
     Args:
         chosen: Scenarios.
         samples: What was measured; SingleStream needs batch 1.
-        bound_seconds: Of the Server scenario, else None; see `server`.
-        budget_seconds: Of the Server scenario.
-        seed: Of the Server scenario.
+        bound_seconds: Bound of the Server scenario, else None; see `server`.
+        budget_seconds: Budget, in seconds, of the Server scenario.
+        seed: Seed of the Server scenario.
         progress: Receives a line per Server scenario.
     """
     results = []
@@ -101,10 +101,10 @@ def server(setup: Setup, *, bound_seconds: float, budget_seconds: float, seed: i
     """The largest rate of Poisson arrivals of single images whose 99th percentile stays within the bound.
 
     Args:
-        setup: Of which a fresh process is started.
+        setup: A fresh process of it is started.
         bound_seconds: Limit of the 99th percentile of the time from arrival to completion.
-        budget_seconds: Of arrivals, at all rates together.
-        seed: Of the arrivals.
+        budget_seconds: Budget, in seconds, of arrivals, at all rates together.
+        seed: Seed of the arrivals.
     """
     try:
         with BackendProcess(setup) as process:
@@ -147,7 +147,7 @@ def largest_rate(
 
     Args:
         within_bound: Serves queries at a rate; whether their 99th percentile stays within the bound.
-        service_seconds: Of one query alone.
+        service_seconds: Service time of one query alone.
         bound_seconds: Limit of the 99th percentile.
         budget_seconds: A rate that would take longer, with all before it, is not served.
         clock: Seconds, monotonic.

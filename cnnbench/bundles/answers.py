@@ -56,7 +56,7 @@ def _passes(bundle: OpenBundle) -> Iterator[child.PassRequest]:
 
 
 def of_golden(bundle: OpenBundle, file: PrecisionFile) -> list[Answers]:
-    """Logits of the golden images in every pass, from a process of its own, which checks the file first.
+    """Logits of the golden images in every pass, from a separate process, which checks the file first.
 
     They are repeated, so that each batch size is filled.
 

@@ -46,7 +46,7 @@ class ExportOptions:
     """What a bundle holds, and where its files are verified.
 
     Args:
-        precisions: Of the files, fp32 first; see `quantise.with_fp32`.
+        precisions: Precisions of the files, fp32 first; see `quantise.with_fp32`.
         providers: Where to verify: "cpu", "cuda"; each must be usable.
         input: "uint8" for images `(batch, H, W, C)` as a decoder gives them, "float" for `(batch, C, H, W)` in [0, 1].
         probabilities: Whether the files return the softmax of the logits, too; "calibrated" divides the logits by a
@@ -107,8 +107,8 @@ def export_run(
         folder: Folder of your own images, if it is not the one the run used.
 
     Raises:
-        CnnbenchError: The source is no run (exit 2), it or its images cannot be read or do not belong together
-            (exit 3), the network is no function of the image or the float32 file differs from it (exit 4), a provider
+        CnnbenchError: The source is not a run (exit 2), it or its images cannot be read or do not belong together
+            (exit 3), the network is not a function of the image or differs from the float32 file (exit 4), a provider
             cannot be used (exit 6).
     """
     options = options or ExportOptions()

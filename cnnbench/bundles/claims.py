@@ -77,7 +77,7 @@ def _check_names(bundle: OpenBundle) -> None:
     if manifest.contract not in contracts:
         raise failed("manifest", f"{bundle.path / 'manifest.json'} states another contract than its image spec")
     if manifest.calibration and not _is_of_the_graph(manifest.calibration.temperature, manifest):
-        raise failed("manifest", "the manifest claims a temperature that is no constant of the proven graph")
+        raise failed("manifest", "the manifest claims a temperature that is not a constant of the proven graph")
 
 
 def _check_files(bundle: OpenBundle) -> None:
@@ -95,7 +95,9 @@ def _check_files(bundle: OpenBundle) -> None:
 def _check_proof(proof: Proof) -> None:
     """The figures of a proof are ones that an export can have found."""
     if not all(0 <= error <= comparison.EXACT for error in (proof.function_error, proof.fold_error, proof.graph_error)):
-        raise failed("proof", f"the manifest's own figures are no proof: expected errors of 0 to {comparison.EXACT:g}")
+        raise failed(
+            "proof", f"the manifest's own figures do not make a proof: expected errors of 0 to {comparison.EXACT:g}"
+        )
     if proof.graph_images < LEAST_IMAGES or proof.graph_batches != tuple(sorted(comparison.EXACT_BATCHES)):
         batches = ", ".join(map(str, proof.graph_batches)) or "none"
         raise failed(

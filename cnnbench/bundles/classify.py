@@ -70,7 +70,7 @@ def classify(source: str | Path, images: str | Path, *, precision: str = "fp32")
     if is_bundle(source):
         network = _of_bundle(Path(source), precision)
     elif precision != "fp32":
-        raise CnnbenchError(f"precision {precision} does not apply to {source}, which is no bundle")
+        raise CnnbenchError(f"precision {precision} does not apply to {source}, which is not a bundle")
     else:
         network = _of_run(source)
     skipped: list[str] = []

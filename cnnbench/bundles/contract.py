@@ -92,7 +92,7 @@ def manifest_metadata(manifest: Manifest, precision: str) -> dict[str, str]:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """Parse a file. An untrusted file is only ever parsed in a process of its own: see `parity.child`.
+    """Parse a file. An untrusted file is only ever parsed in a separate process: see `parity.child`.
 
     Raises:
         CnnbenchError: It is missing, too large, not an ONNX file, or holds more than one (exit 3).
@@ -173,7 +173,7 @@ def _check_safety(model: onnx.ModelProto) -> None:
     if (count := sum(1 for _ in _nodes(model))) > MOST_NODES:
         raise _refused(f"it has {count:,} nodes: expected at most {MOST_NODES:,}")
     if not _is_text(model):
-        raise _refused("one of its names is no UTF-8 text")
+        raise _refused("one of its names is not UTF-8 text")
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
@@ -183,7 +183,7 @@ def _check_safety(model: onnx.ModelProto) -> None:
     if any(attribute.name.startswith("value_string") for node in _nodes(model) for attribute in node.attribute):
         raise _refused("one of its constants is text: expected numbers")
     if shared := {value.name for value in model.graph.input} & {tensor.name for tensor in model.graph.initializer}:
-        raise _refused(f"it has a constant in the place of its input {', '.join(sorted(shared))}")
+        raise _refused(f"it has a constant instead of its input {', '.join(sorted(shared))}")
     if (size := model.ByteSize() - sum(tensor.ByteSize() for tensor in _tensors(model))) > LARGEST_TEXT:
         raise _refused(f"it has {size:,} bytes beside its constants: expected at most {LARGEST_TEXT:,}")
     foreign = {node.domain for node in _nodes(model)} | {item.domain for item in model.opset_import}

@@ -25,14 +25,14 @@ class DryExport:
     arch: str
     spec: ImageSpec
     bytes: int
-    """Of the float32 file."""
+    """Bytes of the float32 file."""
     images: int
     largest_error: float
-    """Of any logit."""
+    """Largest error of any logit."""
     error_bound: float
     """What is allowed; see `parity.comparison`."""
     graph_error: float
-    """Of the file, evaluated in float64, from the network, in parts of the largest logit."""
+    """Graph error of the file, evaluated in float64, from the network, in parts of the largest logit."""
 
 
 def dry_export_warnings(arch: str, spec: ImageSpec) -> tuple[str, ...]:

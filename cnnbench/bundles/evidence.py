@@ -137,9 +137,9 @@ class OpenBundle:
     def logits(
         self, file: PrecisionFile, images: np.ndarray, *, passes: Sequence[child.PassRequest], most: float = math.inf
     ) -> list[dict[int, np.ndarray]]:
-        """Of each pass the logits `(M, num_classes)` by batch size, of the first M images that were asked for.
+        """Logits `(M, num_classes)` of each pass, by batch size, of the first M images that were asked for.
 
-        A process of its own checks the file and runs it.
+        A separate process checks the file and runs it.
 
         Args:
             file: Which file.

@@ -58,7 +58,7 @@ def _of_manifest(manifest: Manifest) -> tuple[tuple[bool, str], ...]:
         (run.epochs >= 1, f"{run.epochs} epochs"),
         (min(cost.params, cost.macs, cost.activations, cost.depth) >= 0, "a cost below 0"),
         (manifest.proof.folded >= 0, f"{manifest.proof.folded} folded batch norms"),
-        (_is_followed(manifest), "a preprocessing of its own, which predict.py would not follow"),
+        (_is_followed(manifest), "its own preprocessing, which predict.py would not follow"),
         (manifest.data.preprocessing in (None, manifest.preprocessing), "two preprocessings"),
         (
             fitted is None or (fitted.split, fitted.images) == ("val", manifest.data.val_images),
@@ -66,7 +66,7 @@ def _of_manifest(manifest: Manifest) -> tuple[tuple[bool, str], ...]:
         ),
         (
             fitted is None or all(0 <= error <= 1 for error in (fitted.ece_before or 0.0, fitted.ece_after or 0.0)),
-            "a calibration error that is no fraction",
+            "a calibration error that is not a fraction",
         ),
         (
             list(manifest.thresholds) == sorted(manifest.thresholds, key=lambda offered: offered.level)

@@ -27,7 +27,7 @@ REARRANGING = {
 IDLE = {"dropout", "dropout_", "feature_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy"}
 """Operators that leave their input as it is: dropout in evaluation mode, and casts to the type it has."""
 PREFIX = "folded_"
-"""Of the buffers that `_fold` adds."""
+"""Prefix of the buffers that `_fold` adds."""
 
 
 class _Constants:
@@ -295,7 +295,7 @@ def _as_convolution(node: fx.Node, values: Mapping[fx.Node, Any]) -> _Branch | N
 
 
 DEFAULTS = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
-"""Of the arguments of a convolution."""
+"""Defaults of the arguments of a convolution."""
 ADDITIONS = (ATEN.add.Tensor, ATEN.add_.Tensor)
 BRANCHES = (ATEN.conv2d.default, ATEN.batch_norm.default)
 """What `_merge_branches` adds up."""

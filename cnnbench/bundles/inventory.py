@@ -60,7 +60,7 @@ def take(path: Path) -> Inventory:
                 raise CheckError("files", f"{entry} is {what}; expected the files of a bundle alone", Exit.DATA)
             if entry.name not in CONTENTS:
                 if entry.name.lower().endswith(LOADED) or VERSIONED.search(entry.name.lower()):
-                    raise failed("files", f"{entry} is no file of a bundle and could be loaded beside it: remove it")
+                    raise failed("files", f"{entry} is not a file of a bundle and could be loaded beside it: remove it")
                 others.append(entry.name)
                 continue
             if kind.st_size > LARGEST[entry.name]:

@@ -21,7 +21,7 @@ def require_bundle(path: str | Path) -> Path:
     """The folder of a bundle.
 
     Raises:
-        CnnbenchError: It has no manifest, or one that is no file (exit 3).
+        CnnbenchError: It has no manifest, or one that is not a file (exit 3).
     """
     file = Path(path) / MANIFEST
     if os.path.lexists(file) and not file.is_file():

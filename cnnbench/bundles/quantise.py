@@ -52,7 +52,7 @@ def make(precision: Precision, model: onnx.ModelProto, *, images: np.ndarray, dt
         precision: "fp32" gives the graph itself.
         model: The float32 graph.
         images: The training images `(N, H, W, C)` uint8.
-        dtype: Of the graph's input: "uint8" or "float32".
+        dtype: Type of the graph's input: "uint8" or "float32".
 
     Raises:
         CnnbenchError: It cannot be made (exit 4).
@@ -110,10 +110,10 @@ def _stays(node: onnx.NodeProto, kept: Collection[str]) -> bool:
 
 
 def _separate_constants(graph: onnx.GraphProto, kept: Sequence[onnx.NodeProto]) -> None:
-    """Give the nodes that stay in float32 constants of their own.
+    """Give the nodes that stay in float32 their own constants.
 
     The converter rounds a constant for all of its users or for none; and where it finds a shape of a constant beside
-    the graph, it casts what is no half.
+    the graph, it casts what is not float16.
     """
     constants = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     for value in [value for value in graph.value_info if value.name in constants]:
@@ -125,7 +125,7 @@ def _separate_constants(graph: onnx.GraphProto, kept: Sequence[onnx.NodeProto]) 
 
 
 def _separate_biases(graph: onnx.GraphProto) -> None:
-    """Give every node a bias of its own: the quantiser does so, too, but under a name that a value may have."""
+    """Give every node its own bias: the quantiser does so, too, but under a name that a value may have."""
     constants = {tensor.name for tensor in graph.initializer}
     seen: set[str] = set()
     for node in graph.node:
@@ -152,7 +152,7 @@ def int8(model: onnx.ModelProto, *, images: np.ndarray, dtype: str) -> onnx.Mode
     Args:
         model: The float32 graph.
         images: Training images `(N, H, W, C)` uint8; ranges of activations are measured on some of them.
-        dtype: Of the graph's input: "uint8" or "float32".
+        dtype: Type of the graph's input: "uint8" or "float32".
     """
     from onnxruntime import quantization
 

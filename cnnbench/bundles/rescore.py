@@ -137,8 +137,8 @@ def _check_thresholds(
 
     Args:
         bundle: With the claims.
-        split: Of the images.
-        logits: Of the float32 file, `(N, num_classes)`.
+        split: Split of the images.
+        logits: Logits of the float32 file, `(N, num_classes)`.
         labels: `(N,)`.
         ties: Images of which rounding may decide the class.
 
@@ -163,7 +163,7 @@ def _ties(logits: np.ndarray, expected: np.ndarray, *, bound: float) -> int:
     """Images that rounding may decide otherwise.
 
     Args:
-        logits: Of the float32 file, `(N, num_classes)`.
+        logits: Logits of the float32 file, `(N, num_classes)`.
         expected: The stored predictions `(N,)`.
         bound: The error bound of a logit.
 

@@ -18,7 +18,7 @@ VERSIONS = (
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 IMPORTING = VERSIONS[:1]
-"""Those that take a module of their own folder, such as numpy.py, for the installed one."""
+"""Those that import from their own folder: a numpy.py there hides the installed package."""
 FOLLOWING = VERSIONS[2:]
 """Those that follow the preprocessing that a manifest states."""
 

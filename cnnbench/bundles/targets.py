@@ -23,7 +23,7 @@ TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 
 def triton(bundle: Path, repository: Path) -> tuple[Path, ...]:
-    """Write each file of a bundle into a Triton model repository, as a model of its own; returns their folders.
+    """Write each file of a bundle into a Triton model repository, as its own model; returns their folders.
 
     `<repository>/<name>/config.pbtxt`, `labels.txt` and `1/model.onnx`, where the name is the task's, with the
     precision behind it where that is not fp32: see "Model Repository" and "Model Configuration" in Triton's manual.
@@ -38,7 +38,7 @@ def triton(bundle: Path, repository: Path) -> tuple[Path, ...]:
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", manifest.task) + suffix
         model = repository / name
         if model.exists() and not (model / "config.pbtxt").is_file():
-            raise CnnbenchError(f"{model} exists and is no model of Triton's: it would be lost; choose another --out")
+            raise CnnbenchError(f"{model} exists and is not a Triton model: it would be lost; choose another --out")
         with records.replacing_folder(model) as partial:
             (partial / "1").mkdir()
             shutil.copyfile(bundle / file.file, partial / "1" / "model.onnx")

@@ -39,10 +39,10 @@ class TrialFile:
     refused: str = ""
     bytes: int | None = None
     correct: int = 0
-    """Of the validation images, in the worse of two passes: graph optimisations on and off."""
+    """Correct validation images, in the worse of two passes: graph optimisations on and off."""
     images: int = 0
     seconds: tuple[float, ...] = ()
-    """Of each call with one image, on one thread."""
+    """Seconds of each call with one image, on one thread."""
 
 
 def try_files(
@@ -52,7 +52,7 @@ def try_files(
 
     Args:
         source: A run folder.
-        precisions: Of the files.
+        precisions: Precisions of the files.
         max_accuracy_loss: Points of validation accuracy that a file of lower precision may lose.
         folder: Folder of your own images, if it is not the one the run used.
 

@@ -1,6 +1,6 @@
 """Verify a bundle from disk: no torch, no training code, only what the bundle holds.
 
-A bundle may come from anyone. Its graphs are parsed, checked and run in a process of their own; what is read here is
+A bundle may come from anyone. Its graphs are parsed, checked and run in a separate process; what is read here is
 JSON, YAML, and arrays that are never unpickled; its predict.py is never run.
 """
 
@@ -151,7 +151,7 @@ def _check_card(bundle: OpenBundle, allow_predict: bool) -> Check:
         if manifest.card == card.version():
             raise failed("card", f"{path / 'README.md'} has another text than manifest.json gives: it was edited")
         note = "; its text is of another version or edited"
-        warnings.append("README.md is of another version of cnnbench, or was edited: what its text says is not held")
+        warnings.append("README.md is of another version of cnnbench, or was edited: its text is not checked")
     script = scripts.version_of(path / "predict.py")
     if not script and not allow_predict:
         raise failed(
@@ -225,8 +225,8 @@ def _check_proof(bundle: OpenBundle, *, quick: bool) -> Check:
     return Check(
         "proof",
         f"{held}; in float64 {difference:.1e} of the largest logit on {evaluated} of {len(golden.pixels)} golden "
-        f"images (at most {comparison.EXACT:g}); not told: a forgery of weights, logits and hashes together, and what "
-        "only other images or batch sizes show",
+        f"images (at most {comparison.EXACT:g}); not detected: a forgery of weights, logits and hashes together, or a "
+        "difference that only other images or batch sizes show",
     )
 
 

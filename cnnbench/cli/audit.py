@@ -1,4 +1,4 @@
-"""`audit`: what is wrong with a folder of images, before anything is trained on them."""
+"""`audit`: check a folder of images before training on them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def audit(
     strict: bool = False,
     format: Literal["text", "json"] = "text",
 ) -> int:
-    """Look for what is wrong with a folder of images: broken files, copies, leaks between splits, doubtful labels.
+    """Check a folder of images for broken files, copies, leaks between splits and doubtful labels.
 
     Images are compared by their decoded pixels at their own size, so that a copy in another format is found; with
-    the package imagehash (pip install 'cnnbench[audit]') also those that look alike. Each content is decoded once.
+    the package imagehash (pip install 'cnnbench[audit]') also similar-looking ones. Identical files are decoded once.
 
     Args:
         folder: A folder, a table or an archive, as for --data.folder.

@@ -46,22 +46,22 @@ def bench(
     columns: Shown = "fit",
     format: Format = "table",
 ) -> int:
-    """Measure latency: one process per backend, in turns, all samples kept.
+    """Measure latency: each backend in its own process, alternating, every sample kept.
 
     Args:
         bundles: Bundles, or folders of them; files, as in exports/*, are skipped.
         batch: Images per call, as 1,8,64.
-        threads: Threads per process, as 1,2; it is pinned to as many cores.
+        threads: Threads per process, as 1,2; the process is pinned to that many cores.
         backend: Any of torch, torch-compile, onnxruntime, openvino; torch-compile takes up to a minute to start.
         precision: Files of the bundles to measure, as fp32,int8; torch has fp32 only.
         provider: Where the network runs; on cuda images start and logits end in main memory.
-        seconds: Time in calls, 5s or 5, per case (one backend at one batch size), all its processes together.
-        processes: Fresh processes that measure each case, so that differences between processes are known.
+        seconds: Measuring time, 5s or 5, per case (one backend at one batch size), over all its processes.
+        processes: Fresh processes per case, so that differences between processes are measured.
         scenario: Also report MLPerf's scenarios, any of SingleStream, Offline, Server.
         server_p99: Server: limit of the 99th percentile of the time from arrival to answer.
-        against: A baseline bundle: exits 5 if the one bundle given is slower, seen twice; "cannot tell" exits 0. Each
-            case takes ten rounds at least, whatever the seconds. Writes no record.
-        seed: Of the order of turns and of the arrivals.
+        against: A baseline bundle: exits 5 if the one bundle given is slower in two measurements; "cannot tell" is 0.
+            At least ten rounds per case, regardless of --seconds. Writes no record.
+        seed: Seed of the order of measurements and of the arrivals.
         out: The record to write, in pytest-benchmark's format; by default latency.json beside the first bundle.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.
         format: How to print; gha is what github-action-benchmark reads as customSmallerIsBetter.

@@ -42,13 +42,14 @@ def choose(
         max_bytes: Maximum size of the ONNX file.
         max_macs: Maximum of multiply-adds for one image.
         max_params: Maximum of parameters.
-        by: What cheap means among those that keep the limits: macs, latency, bytes or params; lower is macs, with the
-            accuracy met by the lower end of its 95 % interval, which holds for all compared files at once.
-        dataset: Which one, where there are several.
-        backend: Whose latency counts: onnxruntime, openvino, torch or torch-compile; by default the first two
-            where they were measured.
-        provider: Of the latency that counts: cpu or cuda.
-        threads: Of the latency that counts.
+        by: Cost to minimise among the files within the limits: macs, latency, bytes or params; lower minimises macs,
+            and the lower end of the 95 % interval of the accuracy, valid for all compared files at once, must meet
+            --min-accuracy.
+        dataset: Data set, if there are several.
+        backend: Backend of the latency record to use: onnxruntime, openvino, torch or torch-compile; by default the
+            first two where they were measured.
+        provider: Provider of the latency record to use: cpu or cuda.
+        threads: Threads of the latency record to use.
         format: How to print: text, or one JSON document with every figure.
 
     Examples:

@@ -36,8 +36,8 @@ def classify(
     Args:
         source: A bundle that `export` wrote (verify one that somebody else wrote first), or a run.
         images: A folder, whose subfolders are read too, or one image file.
-        out: Write to this .csv, .json, .parquet or .md file; one that is there is replaced when the new one is whole.
-        top: Columns for this many of the likeliest classes, in the place of a column per class.
+        out: Write to this .csv, .json, .parquet or .md file; an existing file is replaced once the new one is complete.
+        top: Write only this many of the likeliest classes, instead of a column per class.
         threshold: Say unknown below this probability of the likeliest class, 0 to 1; the card of a bundle offers one.
         precision: Which of a bundle's files: fp32, or fp16 or int8 where the bundle has them.
         format: How to print it where --out is not given.

@@ -1,4 +1,4 @@
-"""`clean`: what can go from the disk, and with --remove, remove it."""
+"""`clean`: list what can be removed from the disk, and with --remove remove it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def clean(
     remove: list[Kind] | None = None,
     format: Literal["text", "json"] = "text",
 ) -> int:
-    """Show caches, replaced runs and leftovers with their sizes; nothing is removed unless it is named.
+    """Show caches, replaced runs and leftovers with their sizes; nothing is removed without --remove.
 
     Args:
-        folders: Of runs and bundles; by default runs and exports.
+        folders: Folders of runs and bundles; by default runs and exports.
         remove: What to remove: images, downloads, checks, runs, leftovers, or several of them.
         format: text for people, json for one JSON document.
 
@@ -49,4 +49,4 @@ def _summary(found: list[Clutter], *, removed: bool) -> str:
         return "nothing to remove"
     kinds = [kind for kind in KINDS if any(clutter.kind == kind for clutter in found)]
     lines = [f"  {kind}: {KINDS[kind]}" for kind in kinds]
-    return "\n".join([f"{total} can go: cnnbench clean --remove {','.join(kinds)}", *lines])
+    return "\n".join([f"{total} can be removed: cnnbench clean --remove {','.join(kinds)}", *lines])

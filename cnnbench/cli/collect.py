@@ -16,11 +16,11 @@ from cnnbench.types import Exit
 def collect(paths: list[str], *, out: str = "results", format: Literal["text", "json"] = "text") -> int:
     """Copy the records of runs and bundles, without weights, predictions and the machine's paths.
 
-    What lies in the folder already stays, unless the same run or bundle is collected again.
+    Records already in the folder stay, unless the same run or bundle is collected again.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`.
-        out: The folder; `compare`, `choose` and `report` read it like any other.
+        out: Output folder; `compare`, `choose` and `report` read it like any other.
         format: text for people, json for one JSON document with the counts.
 
     Examples:

@@ -1,4 +1,4 @@
-"""`compare`: one table and, when asked for, a picture of runs, bundles and latencies, or two tasks side by side."""
+"""`compare`: a table of runs, bundles and latencies; or two tasks compared."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def compare(
     columns: Shown = "fit",
     format: Format = "table",
 ) -> int:
-    """Print one table of what the records say of accuracy, cost, size and latency.
+    """Print one table of accuracy, cost, size and latency from the records.
 
     Args:
         paths: Folders of runs and bundles, and latency files of `bench`; folders are searched for all three.
-        view: Which table; summary; seeds (every one); cost (of the network and its training);
+        view: Which table: summary; seeds (every one); cost (of the network and its training);
             classes (majority baseline, balanced accuracy, macro F1, lowest recall); mistakes (of the best seed,
             most confident first, with files: labels to review); robustness (shifts, calibration);
             pairs (which networks can be told apart);
@@ -76,7 +76,7 @@ def compare(
         dataset: Show only this dataset.
         batch: The batch size whose latencies the table and the picture show, by default 1; csv and json have all.
         target_accuracy: Validation accuracy, such as 99%: adds what training took until it was first reached.
-        pair: Two tasks or architectures, A,B: whether they differ, by how much, and how sure that is.
+        pair: Two tasks or architectures, A,B: whether they differ, by how much, with an interval.
         baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
         picture: Also draw the table to this name, as .svg and .png.
         out: Also write every figure to this .csv, .json, .parquet or .md file.

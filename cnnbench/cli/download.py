@@ -13,10 +13,10 @@ from cnnbench.types import Exit, one_line
 
 
 def download(name: str, *, root: str | None = None, format: Literal["text", "json"] = "text") -> int:
-    """Fetch a data set if it is not there, read it, and print where it lies.
+    """Fetch a data set if it is not there, read it, and print its folder.
 
     Args:
-        name: Of the data set; `cnnbench list datasets` prints them.
+        name: Name of the data set; `cnnbench list datasets` prints them.
         root: Folder to fetch it into; by default CNNBENCH_DATA, else the user's cache folder.
         format: text for people, json for one JSON document.
 

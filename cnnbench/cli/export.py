@@ -51,12 +51,12 @@ def export(
     Args:
         source: A run folder (runs/<task>/seed<k>), a task folder (its best seed on validation), a task or an
             architecture, whose run is in --runs-dir, or a checkpoint; with --for triton also a bundle.
-        arch: The architecture of the run, in the place of SOURCE.
+        arch: The architecture of the run, instead of SOURCE.
         dataset: With an architecture, the data set of the run; by default mnist5k.
         seed: With a task or an architecture, the seed of the run; by default the best seed on validation.
         out: Folder of the bundles, by default exports; with --for triton the model repository, with --for safetensors
             the file.
-        precision: Files to make, as fp32,fp16,int8; fp32 is always made, and int8 is kept only if it is faster here.
+        precision: Precisions to export, as fp32,fp16,int8; fp32 is always included; int8 is kept only if it is faster.
         provider: Where to verify: cpu, cuda, or both as cpu,cuda; by default cpu, and cuda where it can be used.
         input: What the file takes: uint8 for images (batch, H, W, C) as a decoder gives them, or float for
             (batch, C, H, W) in [0, 1].
@@ -68,7 +68,7 @@ def export(
             torch.
         root: Folder of the downloaded datasets, if it is not the one the run used.
         folder: Folder of your own images, if it is not the one the run used.
-        dry_run: Only try whether an architecture exports: SOURCE is its name, its weights are untrained, and nothing
+        dry_run: Only test whether an architecture exports: SOURCE is its name, its weights are untrained, and nothing
             is written.
         runs_dir: Folder of the runs.
         size: With --dry-run, images of HEIGHTxWIDTHxCHANNELS; by default 32x32x3.

@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parent
 STORY: dict[str, tuple[str, ...]] = {
     "from a folder of images to a network": ("ship", "audit"),
     "train and score": ("fit", "sweep", "test", "validate", "predict"),
-    "read about networks": ("list", "explain", "lab"),
+    "learn about networks": ("list", "explain", "lab"),
     "ship one": ("export", "verify", "classify"),
-    "compare what came out": ("compare", "choose", "report", "bench", "robustness", "collect"),
+    "compare results": ("compare", "choose", "report", "bench", "robustness", "collect"),
     "this machine": ("download", "doctor", "clean", "completion"),
 }
 """The verbs of the front page by what they are for; one that is not named here comes last."""
@@ -151,7 +151,7 @@ def entry(verb: str) -> Callable[..., int]:
 
 
 def _meant(word: str) -> str:
-    """What to say of a word that is no verb."""
+    """What to say of a word that is not a verb."""
     if word in GUESSES:
         return f"`cnnbench {GUESSES[word]}` does that"
     if word in architecture.entries:

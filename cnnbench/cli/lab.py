@@ -1,4 +1,4 @@
-"""`lab`: lessons on why networks behave as they do, each computed, drawn and checked."""
+"""`lab`: lessons on why networks behave as they do; claims are checked."""
 
 from __future__ import annotations
 

@@ -89,9 +89,9 @@ VERBS: dict[str, Verb] = {
 
 SHOWN: dict[str, tuple[str, str, str]] = {
     # short flag: (what stands for its value, what it is, its default); what Lightning and torch know is not asked
-    "arch": ("NAME", "Architecture, where no task or run is named; `cnnbench list` names them.", ""),
+    "arch": ("NAME", "Architecture, if no task or run is named; `cnnbench list` names them.", ""),
     "dataset": ("NAME", "Data set; `cnnbench list datasets` names them.", DataConfig().dataset),
-    "folder": ("FOLDER", "Your own images, in the place of --dataset; see `cnnbench audit --help`.", ""),
+    "folder": ("FOLDER", "Your own images, instead of --dataset; see `cnnbench audit --help`.", ""),
     "epochs": ("N", "Passes over the training images, by default the task's.", ""),
     "lr": ("X", "Peak learning rate, by default the task's.", ""),
     "batch-size": ("N", "Images per training step, by default the task's.", ""),

@@ -1,4 +1,4 @@
-"""`list`: what there is to choose from. Reads declarations without importing torch, unless a size is given."""
+"""`list`: architectures, datasets and tasks. Reads declarations without importing torch, unless a size is given."""
 
 from __future__ import annotations
 

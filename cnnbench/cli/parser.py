@@ -147,7 +147,7 @@ def _check_lists(verb: str, arguments: list[str], function: Verb) -> None:
     for flag, value, word in zip(words, words[1:], words[2:], strict=False):
         if flag in lists and not word.startswith("-") and _is_item(word, value, lists[flag]):
             ways = f"separate several values by commas, {flag} {value},{word}, or repeat the flag"
-            raise _refusal(verb, f"{word!r} after {flag} {value} is no file or folder: {ways}")
+            raise _refusal(verb, f"{word!r} after {flag} {value} is not a file or folder: {ways}")
 
 
 def _is_item(word: str, value: str, kind: Kind) -> bool:

@@ -1,4 +1,4 @@
-"""`report`: one page of everything that was measured, which needs no network, no server and no script to be read."""
+"""`report`: one HTML page of all results; needs no network or server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def report(
         target_accuracy: Adds what training took until this validation accuracy was first reached; also the minimum
             accuracy where none is given.
         root: Folder of the downloaded datasets, for the pictures of mistakes.
-        folder: Folder of your own images, likewise.
+        folder: Folder of your own images, for the same pictures.
         format: text for people, json for one JSON document.
 
     Examples:

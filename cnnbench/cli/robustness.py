@@ -28,7 +28,7 @@ def robustness(
     Args:
         runs: Folders of tested runs, or folders below which they are, or tasks and architectures, whose runs are in
             the folder runs; the best checkpoint of each is scored.
-        images: How many test images to shift, evenly from the first to the last: they may be sorted by class.
+        images: Number of test images to shift, spread evenly over the split, which may be sorted by class.
         root: Folder of the downloaded datasets, if the data has moved.
         folder: Folder of your own images, if the data has moved.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).

@@ -1,4 +1,4 @@
-"""`ship`: from a folder of images to a proven network, within a budget of time."""
+"""`ship`: train, choose, verify and export a network, within a time budget."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def ship(
 ) -> int:
     """From images to a verified file: audit, race of small networks, choice, one test, bundle, latency and page.
 
-    Every choice is made on validation images; the test images are read once, for the chosen file. Run it again to go
-    on where it was stopped. Ctrl-C ships the best so far. Nothing keeps the limits: exit code 8, and what to relax.
+    Every choice is made on validation images; the test images are read once, for the chosen file. Run it again to
+    resume. Ctrl-C ships the best so far. If no file is within the limits, it exits with 8 and names the one to relax.
 
     Args:
         folder: Your own images, in any layout that `cnnbench audit` reads; or give --dataset.
         dataset: A registered data set, such as mnist5k.
-        budget: Wall clock for all of it.
+        budget: Time limit for the whole procedure.
         min_accuracy: Minimum of the accuracy of the file on the validation images.
         max_latency: Maximum of the 90th percentile of one call with one image.
         max_bytes: Maximum size of the ONNX file.
         arch: Networks that compete; by default the registered small ones, at most 12.
         out: Folder of the bundle, the page, decision.json and commands.sh; by default shipped/<name of the images>.
-        seed: Of the first run of each network; further ones follow it.
-        jobs: Runs at a time on this machine; by default one per core.
-        executor: Where runs are done: this machine, an existing Ray cluster, or Slurm (through submitit).
+        seed: Seed of the first run of each network; later runs count up from it.
+        jobs: Parallel runs on this machine; by default one per core.
+        executor: Where runs are trained: this machine, an existing Ray cluster, or Slurm (through submitit).
         executor_options: KEY=VALUE; see `cnnbench sweep --help`.
         format: How to print: text, or decision.json.
 

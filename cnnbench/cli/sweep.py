@@ -71,16 +71,16 @@ def sweep(
     Args:
         tasks: Architectures, task names or task files.
         dataset: Data sets, each with every architecture, by default mnist5k.
-        arch: Architectures, in the place of TASKS.
+        arch: Architectures, instead of TASKS.
         seeds: Number of seeds: 1, 2, ...
         epochs: Passes over the training images, for every run; by default the task's.
         lr: Peak learning rate, for every run; by default the task's.
         batch_size: Images per training step, for every run; by default the task's.
-        folder: Your own images, in the place of --dataset.
+        folder: Your own images, instead of --dataset.
         train_images: Also vary the number of training images, with the number of optimizer steps held constant.
         override: A flag of `fit` for every run, KEY=VALUE, such as trainer.max_epochs=5. Repeat it for several.
-        runs_dir: Folder of the runs; for several machines one that all of them see.
-        jobs: Runs at a time on this machine; they share its cores.
+        runs_dir: Folder of the runs; with several machines, a shared one.
+        jobs: Parallel runs on this machine; they share its cores.
         executor: This machine, an existing Ray cluster, or Slurm (through submitit).
         executor_options: KEY=VALUE. ray: address, num_cpus, num_gpus, max_retries; slurm: submitit's parameters.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
@@ -139,7 +139,7 @@ def _names(tasks: list[str], datasets: list[str], archs: list[str], folder: str 
     if tasks and archs:
         raise CnnbenchError(f"sweep: name architectures once: {' '.join(tasks)} and --arch {','.join(archs)} are given")
     if datasets and folder is not None:
-        raise CnnbenchError("sweep: --dataset and --folder both say which images: give one")
+        raise CnnbenchError("sweep: --dataset and --folder both name images: give one")
     if not tasks and not archs:
         example = f"`cnnbench sweep lenet5 mlp --dataset {datasets[0] if datasets else 'mnist'}`"
         raise CnnbenchError(f"sweep: name architectures or tasks, such as {example}")

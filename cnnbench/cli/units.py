@@ -97,7 +97,7 @@ def _time(text: str, *, example: str) -> Decimal:
     if unit == "":
         raise ValueError(f"{text} has no unit: expected {text}ms, {text}s or {text}m")
     if not number:
-        raise ValueError(f"{text} is no time: expected more than 0, such as {example}")
+        raise ValueError(f"{text} is not a time: expected more than 0, such as {example}")
     return number * SECONDS[unit]
 
 

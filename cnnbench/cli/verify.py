@@ -24,19 +24,19 @@ def verify(
 ) -> int:
     """Verify a bundle from disk: hashes, ONNX checker, contract, proof, golden outputs, reference predictions.
 
-    The proof is asked again in float64, for up to 20 seconds. It cannot tell a forgery that changes weights, logits and
-    hashes together, nor what only other images or batch sizes show.
+    The proof is repeated in float64, for up to 20 seconds. It cannot detect a forgery that changes weights, logits and
+    hashes together, nor a difference that only other images or batch sizes show.
 
     Args:
         bundle: A folder that `export` wrote.
         provider: Where to run it: cpu or cuda; it runs there or fails.
-        backend: What runs it: onnxruntime, or openvino, which is told to keep float32, under the same bounds.
+        backend: Runtime: onnxruntime, or openvino, set to float32, within the same bounds.
         quick: Leave out the evaluation in float64; every constant is still compared with its hash.
         rescore: Also score the whole test split again and compare every prediction.
-        allow_predict: Accept a predict.py that is none of cnnbench's versions of it; read it first.
+        allow_predict: Accept a predict.py that cnnbench did not write; read it first.
         root: Folder of the downloaded datasets, for --rescore.
         folder: Folder of your own images, for --rescore.
-        timeout: Seconds that all of it may take: 900 by default, 4 hours with --rescore.
+        timeout: Time limit in seconds: 900 by default, 4 hours with --rescore.
         format: text for people, json for one JSON document.
 
     Examples:

@@ -77,8 +77,8 @@ def _claims_of_forms(forms: list[Form]) -> list[Claim]:
     values = [form.value for form in forms]
     spread, distance = max(values) - min(values), max(form.gradient_error for form in forms)
     return [
-        Claim(f"All four are one number: they differ by {spread:.1e}", spread < TOLERANCE),
-        Claim(f"They have one gradient, (p - y) / N: largest distance {distance:.1e}", distance < TOLERANCE),
+        Claim(f"All four give the same number: they differ by {spread:.1e}", spread < TOLERANCE),
+        Claim(f"They have the same gradient, (p - y) / N: largest distance {distance:.1e}", distance < TOLERANCE),
     ]
 
 
@@ -118,7 +118,7 @@ def _draw() -> Figure:
     axes.plot(margin, F.softplus(-margin), color=pictures.COLOURS[0], label="cross-entropy")
     pairs = torch.stack([margin, torch.zeros_like(margin)], dim=1)
     smoothed = F.cross_entropy(pairs, torch.zeros(400, dtype=torch.int64), label_smoothing=0.1, reduction="none")
-    axes.plot(margin, smoothed, color=pictures.COLOURS[1], label="with label smoothing 0.1: being too sure costs, too")
+    axes.plot(margin, smoothed, color=pictures.COLOURS[1], label="with label smoothing 0.1: overconfidence costs, too")
     axes.plot(margin, (margin < 0).float(), color="#666666", linestyle="--", label="0/1 error")
     axes.set_xlabel("logit of the label minus logit of the other of two classes")
     axes.set_ylabel("loss")

@@ -50,7 +50,7 @@ def one_by_one() -> Lesson:
     ]
     return Lesson(
         "1x1 convolutions",
-        "A kernel of one pixel has nothing to look at but the channels there. It is how Inception and ResNet "
+        "A kernel of one pixel sees the channels of one position only. It is how Inception and ResNet "
         "bottlenecks make a tensor narrow before an expensive layer, and how a classifier is applied at every place "
         "at once.",
         _claims(_measure()),
@@ -109,7 +109,7 @@ def _draw() -> Figure:
     with torch.no_grad():
         features = mixing(pixels.to_float(torch.from_numpy(image)[None]))[0]
     figure, panels = pictures.new(11.5, 3.4, panels=4)
-    figure.suptitle("A 1x1 convolution mixes colours (white: more of the first); where things are stays as it is")
+    figure.suptitle("A 1x1 convolution mixes colours (white: more of the first); positions do not change")
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(image)

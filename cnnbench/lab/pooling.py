@@ -75,7 +75,7 @@ def _claims_of_gradients() -> list[Claim]:
     by_channel = torch.cat([F.max_pool2d(x[:, c : c + 1], 2) for c in range(3)], dim=1)
     return [
         Claim(
-            "It works on each channel by itself: channels out are channels in",
+            "It works on each channel separately: as many channels out as in",
             torch.equal(by_channel, F.max_pool2d(x, 2)),
         ),
         Claim(

@@ -20,7 +20,7 @@ POINTS = 300
 CURVES = 20
 """Runs in a picture of learning curves; where there are more, one per network."""
 MANY = 12
-"""Rows above which a table has a filter of its own."""
+"""Rows above which a table has its own filter."""
 SIZES = 200
 """Points in a picture of accuracy against training images."""
 
@@ -99,14 +99,14 @@ def pareto(material: Material) -> Section | None:
             blocks.append(Block(material.heading(dataset), notes, legend=material.legend(groups), pictures=shown))
     lead = (
         "Up and to the left is better. The dashed line is the Pareto front: no network is better than those on it in "
-        "both. Accuracy is drawn by its error, so that each halving of the error is equally far; bars are 95 % "
-        "intervals."
+        "both. The accuracy axis is logarithmic in the error: each halving of the error is the same distance. Bars "
+        "are 95 % intervals."
     )
     return Section("cost", "Accuracy against cost", lead, blocks, "Cost") if blocks else None
 
 
 TITLES = {"macs": "Accuracy and arithmetic", "params": "Accuracy and size"}
-"""Of the pictures, by the key of the cost; the other is latency."""
+"""Titles of the pictures, by the key of the cost; the other is latency."""
 
 
 def _costs(material: Material) -> list[Column]:
@@ -148,7 +148,7 @@ def seeds(material: Material) -> Section | None:
             heading = material.heading(dataset)
             picture = _seeds(material, groups, f"Seeds {heading}".strip())
             blocks.append(Block(heading, notes, pictures=[picture], layout="wide"))
-    lead = "The same network, trained again with another seed. Where intervals overlap, one run proves nothing."
+    lead = "Each network, trained with several seeds. Where intervals overlap, a single run shows no difference."
     return Section("seeds", "Variation between seeds", lead, blocks, "Seeds") if blocks else None
 
 
@@ -214,12 +214,12 @@ def _epochs(material: Material, group: Group, record: RunRecord, place: int) -> 
 
 def _curves(material: Material, points: Sequence[Point]) -> list[Picture]:
     by_epoch = [{**point, "spent": point["epoch"]} for point in points]
-    caption = "What each pass over the images brings."
+    caption = "Validation accuracy after each epoch."
     pictures = [charts.curves(by_epoch, material.palette, axis="epochs", log=False, title="By epochs", caption=caption)]
     by_time = [{**point, "spent": point["seconds"]} for point in points if point["seconds"] > 0]
     if by_time:
         axis = "seconds of training, validation excluded"
-        caption = "What each second brings, on the machines named at the end of this page."
+        caption = "Validation accuracy by seconds of training, on the machines named at the end of this page."
         pictures.append(charts.curves(by_time, material.palette, axis=axis, log=True, title="By time", caption=caption))
     return pictures
 
@@ -239,12 +239,12 @@ def efficiency(material: Material) -> Section | None:
                 }
                 for group in sorted(groups, key=lambda group: group.train_images)
             ]
-            caption = "Fewer images are drawn class by class, in proportion; smaller draws are part of larger ones."
+            caption = "Subsets are stratified by class; smaller subsets are part of larger ones."
             title = "Accuracy and training images"
             picture = charts.efficiency(points, material.palette, title=title, caption=caption)
             legend = material.legend(groups)
             blocks.append(Block(material.heading(dataset), legend=legend, pictures=[picture], layout="two"))
-    lead = "The same network, trained on fewer images: the flatter its line, the fewer it needs."
+    lead = "The flatter the line, the less the accuracy depends on the number of training images."
     return Section("data", "Accuracy against training images", lead, blocks, "Training images") if blocks else None
 
 

@@ -68,7 +68,7 @@ def _limits(material: Material, tested: Sequence[Group], best: Group) -> tuple[L
         return replace(material.limits, min_accuracy=material.target), []
     several = [group.val_accuracy for group in tested if group.row.seeds > 1]
     enough = within_reach(max(several, default=best.val_accuracy))
-    origin = f"No accuracy was asked for (--min-accuracy): {percent(enough)} is the best on validation, rounded down."
+    origin = f"No --min-accuracy was given: {percent(enough)} is the best on validation, rounded down."
     return replace(material.limits, min_accuracy=enough), [origin]
 
 
@@ -104,7 +104,7 @@ def _reached(tested: Sequence[Group], candidate: Candidate, limits: Limits, *, a
     cost = f"{short(candidate.row.macs or 0)} MACs per image and {short(candidate.row.params or 0)} parameters"
     return [
         f"{weighing.called(tested, candidate)} reaches {percent(val.accuracy)} on the validation images "
-        f"({val.right:,} of {val.images:,}; {sure}) with {cost}.",
+        f"({val.right:,} of {val.images:,}; {percent(target)} is met, {sure}) with {cost}.",
         f"The test images were not used to choose; on them {percent(target)} is {met}{shown}.",
     ]
 
@@ -132,7 +132,7 @@ def _facts(material: Material, group: Group, candidate: Candidate) -> list[Fact]
     if file := weighing.precision_file(material, candidate):
         flips = max((part.flips + part.rounding_flips for part in file.passes), default=0)
         lost = f"{file.lost_points + 0.0:.2f} points"
-        facts.append(Fact(lost, f"lost to PyTorch on validation; {flips:,} test labels changed"))
+        facts.append(Fact(lost, f"lost against PyTorch on validation; {flips:,} test labels changed"))
     if not candidate.path:
         facts += [Fact(short(group.macs), "MACs per image"), Fact(short(group.params), "parameters")]
     return facts
@@ -179,7 +179,7 @@ def _quadrant(
     place = f" ({material.fastest_key.place})" if cost.name == figures["latency"].name and material.fastest_key else ""
     unit = ", ms" if place else ""
     missing = len(known) - len(points)
-    caption = "Up and to the left is better. Accuracy is drawn by its error: each halving is equally far."
+    caption = "Up and to the left is better. The accuracy axis is logarithmic in the error."
     if missing:
         caption += f" Not drawn, because not measured: {missing} of {len(known)}."
     return charts.quadrant(

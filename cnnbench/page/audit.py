@@ -52,11 +52,11 @@ def audit_page(audit: Audit) -> Page:
 
 
 LEAKS = (
-    "Files that stand together are one image, pixel for pixel, in several splits: what the network was trained on is "
-    "scored, and the score is too good. Remove it from all splits but one."
+    "Each group is one image, pixel for pixel, in several splits: the network is scored on what it was trained on, and "
+    "the score is too good. Remove it from all splits but one."
 )
-CONTRADICTIONS = "Files that stand together are one image, pixel for pixel, under several classes."
-COPIES = "Files that stand together are one image, pixel for pixel, of one split and class: it counts more than others."
+CONTRADICTIONS = "Each group is one image, pixel for pixel, under several classes."
+COPIES = "Each group is one image, pixel for pixel, of one split and class: it counts more than others."
 
 
 def findings(audit: Audit) -> list[str]:
@@ -87,7 +87,9 @@ def _answer(audit: Audit) -> Answer:
     also = [f"Also {', '.join(found[1:])}."] if found[1:] else []
     command = [f"Train with: {audit.advice.command}"] if audit.advice.command else []
     sentences = [*also, *remarks, *command]
-    return Answer("", "What is wrong with these images?", found[0] if found else "Nothing was found", sentences, facts)
+    return Answer(
+        "", "What is wrong with these images?", found[0] if found else "No problem was found", sentences, facts
+    )
 
 
 def _groups(anchor: str, heading: str, groups: Sequence[Copies], lead: str) -> Section | None:
@@ -120,7 +122,7 @@ def _flat(audit: Audit) -> Section | None:
         return None
     shown = [_thumbnail(place) for place in audit.flat[:SHOWN]]
     notes = [f"{SHOWN} of {len(audit.flat):,} are shown."] if len(audit.flat) > SHOWN else []
-    lead = "All pixels of these images are alike: nothing can be learnt from them."
+    lead = "All pixels of these images are equal: nothing can be learnt from them."
     return Section("flat", "Images of one colour", lead, [Block(notes=notes, groups=[shown])])
 
 
@@ -141,7 +143,7 @@ def _samples(audit: Audit) -> Section | None:
         for name, places in list(audit.samples(SAMPLES).items())[:MOST_CLASSES]
         if places
     ]
-    lead = "Training images from all over each class, as a bundle's predict.py would be given them."
+    lead = "Training images spread over each class, as files."
     return Section("samples", "Some images of each class", lead, blocks) if blocks else None
 
 

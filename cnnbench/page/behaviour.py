@@ -55,14 +55,14 @@ def shifts(material: Material) -> Section | None:
             ramp = Ramp(percent(low), percent(high))
             blocks.append(Block(material.heading(dataset), notes, pictures=pictures, layout="many", ramp=ramp))
     lead = (
-        "Accuracy in percent when every test image is moved by up to four pixels; the middle of a map is no shift. The "
-        "colour goes by the error, and each halving is one step; all maps of a dataset have the same scale."
+        "Accuracy in percent when every test image is moved by up to four pixels; the middle of a map is unshifted. "
+        "The colour shows the error on a logarithmic scale, which all maps of a dataset share."
     )
     return Section("shifts", "Robustness to shifts", lead, blocks, "Shifts") if blocks else None
 
 
 def _shifted(group: Group) -> Robustness | None:
-    """Of the best run, or of the first that was measured."""
+    """Robustness of the best run, or of the first that was measured."""
     return group.best_run.robustness or next((run.robustness for run in group.runs if run.robustness), None)
 
 
@@ -100,8 +100,8 @@ def errors(material: Material, chosen: Sequence[Group]) -> Section | None:
             blocks += [*_confusions(material, dataset, predicted), *_by_file(material, shown)]
             blocks += _mistakes(material, shown)
     lead = (
-        "Rows are the true classes, columns the predicted ones. Right answers are grey; the stronger the orange, the "
-        "larger the share of the class that was predicted so."
+        "Rows are true classes, columns predicted ones. Correct predictions are grey; the stronger the orange, the "
+        "larger the share of the class."
     )
     return Section("mistakes", "Errors", lead, blocks) if blocks else None
 
@@ -223,10 +223,10 @@ def _mistakes(material: Material, group: Group) -> list[Block]:
     places = confidence.confident_mistakes(predictions.probabilities, predictions.labels, count=MISTAKES)
     heading = f"The most confident mistakes of {group.name} {material.heading(group.row.dataset)}".strip()
     if not len(places):
-        return [Block(heading, ["It makes none on the test images."])]
+        return [Block(heading, ["No mistakes on the test images."])]
     data = _images(material, group)
     if data is None:
-        note = "Their images are not on this machine: --root or --folder of cnnbench report says where they are."
+        note = "The images are not on this machine: give cnnbench report their folder with --root or --folder."
         return [Block(heading, [note])]
     mistakes = [
         Mistake(

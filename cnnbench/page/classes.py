@@ -22,10 +22,10 @@ def recall_block(name: str, predictions: Predictions, *, classes: Sequence[str],
     """Recall of every class of a network, the lowest first, under the figures that weigh classes alike.
 
     Args:
-        name: Of the network.
-        predictions: Of its best run.
+        name: Name of the network.
+        predictions: Predictions of its best run.
         classes: Names, in the order of the labels.
-        heading: Of the block.
+        heading: Heading of the block.
     """
     counts = per_class.tally(predictions.labels, predictions.predictions, classes=len(classes))
     label, share = per_class.majority(counts)

@@ -50,8 +50,8 @@ def latency(material: Material) -> Section | None:
     origin = mixed(cases)
     reasons = sorted({figure.reason.partition(",")[0] for case in cases for figure in _figures(case) if figure.reason})
     said = [
-        *([f"A dash stands where there were too few calls: {', '.join(reasons)}."] if reasons else []),
-        "Intervals take the calls as independent: what differs between processes and runs is not in them.",
+        *([f"A dash means too few calls: {', '.join(reasons)}."] if reasons else []),
+        "Intervals assume independent calls: differences between processes and runs are not included.",
         *([f"{origin[0].upper()}{origin[1:]}."] if origin else []),
     ]
     blocks = [Block(notes=notes, legend=legend, pictures=pictures), Block(notes=said, table=Table(columns, rows))]
@@ -227,7 +227,7 @@ def failures(material: Material) -> Section | None:
         Column("code", "exit code", right=True),
         Column("seconds", "after", "{:.1f}".format, unit="s", right=True),
     ]
-    lead = "Runs that a sweep started and that gave no result; they are missing above."
+    lead = "Failed runs of a sweep; they are missing above."
     return Section("failures", "Failed runs", lead, [Block(table=Table(columns, rows))], "Failures")
 
 

@@ -18,7 +18,7 @@ AREA = 0.45  # of a disc, in square points, for the square root of its parameter
 NAMED = 30
 """Names in a panel; more cover each other."""
 STEPS = 500
-"""Of moving names apart. A limit of time would draw the same rows differently on a busy machine."""
+"""Steps of moving names apart. A limit of time would draw the same rows differently on a busy machine."""
 
 
 def accuracy_against_cost(rows: Sequence[Row], stem: Path, *, costs: Sequence[Column]) -> list[Path]:

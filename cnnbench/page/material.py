@@ -33,13 +33,13 @@ class Group:
 
     @property
     def accuracy(self) -> float:
-        """Of a tested group."""
+        """Accuracy of a tested group."""
         assert self.row.accuracy is not None
         return self.row.accuracy
 
     @property
     def val_accuracy(self) -> float:
-        """Of a tested group: mean over its seeds, on validation images."""
+        """Validation accuracy of a tested group, mean over its seeds."""
         assert self.row.val_accuracy is not None
         return self.row.val_accuracy
 
@@ -77,7 +77,7 @@ class Material:
         folder: Folder of the user's own images, if it has moved.
 
     Raises:
-        CnnbenchError: The target is no fraction (exit 2).
+        CnnbenchError: The target is not a fraction (exit 2).
     """
 
     records: Records
@@ -136,7 +136,7 @@ class Material:
         return [group for group in tested if group.train_images == most]
 
     def on_the_same_images(self, dataset: str) -> tuple[list[Group], list[str]]:
-        """Of the comparable groups those on the images of the most accurate one, and a note where there are others."""
+        """The comparable groups on the images of the most accurate one, and a note where there are others."""
         groups = self.comparable(dataset)
         same = [group for group in groups if group.row.images_sha256 == groups[0].row.images_sha256]
         others = ", ".join(group.name for group in groups if group not in same)

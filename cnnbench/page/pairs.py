@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MOST = 25
 """Networks of a matrix; of more the cells could not be read."""
 CAPTION = (
-    "A cell is the accuracy of the network at its left minus that of the network below, in points. It has a colour "
-    "where the two can be told apart with all pairs allowed for (Holm), and is grey where not."
+    "A cell is the accuracy of the network at its left minus that of the network below, in points. Coloured cells are "
+    "significant after Holm's correction for all pairs; grey ones are not."
 )
 
 

@@ -153,7 +153,7 @@ class Section:
     lead: str
     blocks: Sequence[Block]
     short: str = ""
-    """Of the heading, for the list of sections."""
+    """Short form of the heading, for the list of sections."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Answer:
     dataset: str
     question: str
     name: str
-    """Of the network that answers it."""
+    """Name of the network that answers it."""
     sentences: Sequence[str]
     facts: Sequence[Fact] = ()
     file: str = ""

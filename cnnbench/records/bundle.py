@@ -142,7 +142,7 @@ class Constant(Part, frozen=True):
     source: str
     """The tensor, or the parts of tensors, of the reference network whose bits it has; empty for a literal."""
     sha256: str
-    """Of its type, shape and bytes."""
+    """SHA-256 of its type, shape and bytes."""
 
 
 class Proof(Part, frozen=True, kw_only=True):
@@ -157,9 +157,9 @@ class Proof(Part, frozen=True, kw_only=True):
     folded: int
     """Batch norms that were folded into the layer before them."""
     fold_error: float
-    """Of the reference network, before its weights are rounded once to float32, from the trained one."""
+    """Error of the reference network, before its weights are rounded once to float32, from the trained one."""
     graph_error: float
-    """Of the file, evaluated in float64, from the reference network in float64."""
+    """Error of the file, evaluated in float64, from the reference network in float64."""
     graph_images: int
     """Golden images on which the file was evaluated."""
     graph_batches: tuple[int, ...]
@@ -258,7 +258,7 @@ class Manifest(ExportRecord, frozen=True, kw_only=True, tag_field="schema", tag=
     thresholds: tuple[Threshold, ...] = ()
     """Offered for predict.py's --threshold, by the probabilities that it prints for the float32 file."""
     licence: str | None = None
-    """Of the bundle, by its SPDX name."""
+    """Licence of the bundle, by its SPDX name."""
     card: str = ""
     """SHA-256 of the template that the card was written by; see `bundles.card.version`."""
 

@@ -220,7 +220,7 @@ def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
     """The content of a regular file of at most `most` bytes; a pipe is not waited for.
 
     Raises:
-        CnnbenchError: It cannot be read, is no file, or is larger (exit 3).
+        CnnbenchError: It cannot be read, is not a file, or is larger (exit 3).
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -231,7 +231,7 @@ def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
     except OSError as error:
         raise CnnbenchError(f"cannot read {path}: {error.strerror}", Exit.DATA) from None
     if len(content) > most:
-        raise CnnbenchError(f"{path} is larger than {most:,} bytes: it is no record of cnnbench", Exit.DATA)
+        raise CnnbenchError(f"{path} is larger than {most:,} bytes: it is not a record of cnnbench", Exit.DATA)
     return content
 
 
@@ -249,7 +249,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _escaped(content: Any) -> Any:

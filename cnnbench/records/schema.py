@@ -27,7 +27,7 @@ Some = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
 """A count of what there has to be."""
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
-"""Of seconds or joules."""
+"""Seconds or joules."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class DataRecord(DataChoice, frozen=True, kw_only=True):
     name: str
     train_images: Count
     sha256: str
-    """Of the decoded pixels and labels of all splits; of `folder`, of split, class and encoded file of each image."""
+    """SHA-256 of the decoded pixels and labels of all splits; for `folder`, of split, class and file of each image."""
     val_images: Count
     test_images: Count
     augment: Augment
@@ -159,7 +159,7 @@ class Environment(Part, frozen=True, kw_only=True):
     cpu: str
     cpu_count: int | None
     threads: int | None
-    """Of torch, where it was loaded."""
+    """Threads of torch, where it was loaded."""
     gpus: tuple[str, ...] | None
     git: Commit | None
     """None where cnnbench is an installed package."""
@@ -194,7 +194,7 @@ class Resources(Part, frozen=True):
     memory_kind: str
     """How it was measured, or why not."""
     energy_joules: Amount | None
-    """Of the whole processor package or device, other processes included, from the first step to the last."""
+    """Energy of the whole processor package or device, other processes included, from the first step to the last."""
     energy_kind: str
     """How it was measured, or why not."""
 
@@ -221,11 +221,11 @@ class ClassTally(Part, frozen=True, kw_only=True):
     """Images of a split by class, in the order of the labels; see `analysis.per_class`."""
 
     images: tuple[Count, ...]
-    """Of the class."""
+    """Images of the class."""
     correct: tuple[Count, ...]
-    """Of the class that were classified as it."""
+    """Images of the class that were classified as it."""
     predicted: tuple[Count, ...]
-    """Of all classes that were classified as it."""
+    """Images of all classes that were classified as it."""
 
     def __post_init__(self) -> None:
         rows = tuple(zip(self.images, self.correct, self.predicted, strict=False))
@@ -244,7 +244,7 @@ class SplitResult(Part, frozen=True):
     correct: Count
     checkpoint_sha256: str
     logits_sha256: str | None = None
-    """Of the logits that are kept beside the record, where they were computed in float32 on the CPU."""
+    """SHA-256 of the logits that are kept beside the record, where they were computed in float32 on the CPU."""
     by_class: ClassTally | None = None
     """None in records of earlier versions."""
 
@@ -281,16 +281,16 @@ class RunRecord(TaskPart, frozen=True, tag_field="schema", tag="cnnbench.run/2")
     """Hash of the configuration, the data and the sources that training reads: equal for runs that must come out
     alike; see `training.identity`."""
     fc_weights: Count
-    """Weights that fully connected layers between the same tensors would need in the place of its convolutions."""
+    """Weights that fully connected layers between the same tensors would need instead of its convolutions."""
     training_macs: Count | None = None
     """Multiply-adds of a forward and a backward pass, per image; None in records of earlier versions, and where the
     network could not be counted in training."""
     val: SplitResult | None = None
-    """Of the best checkpoint, with its logits in val_predictions.parquet; None in records of earlier versions, and
+    """Figures of the best checkpoint, its logits in val_predictions.parquet; None in records of earlier versions, and
     where `--trainer.limit_val_batches` left images out."""
     test: TestResult | None = None
     checks: NetworkChecks | None = None
-    """Of a network of others; None for those of cnnbench, which its tests try."""
+    """Checks of a network of others; None for those of cnnbench, which its tests try."""
     class_names: tuple[str, ...] = ()
     """In the order of the labels; empty in records of earlier versions."""
     class_weights: tuple[float, ...] | None = None

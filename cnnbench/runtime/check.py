@@ -24,7 +24,7 @@ def check_providers() -> list[Finding]:
 
 
 def check_confinement() -> list[Finding]:
-    """How far this machine confines the process that reads a bundle. What it lacks is no fault of the installation."""
+    """How far this machine confines the process that reads a bundle; a lack of it is not an installation fault."""
     try:
         return [Finding("confinement", sandbox.confinement())]
     except CnnbenchError as error:

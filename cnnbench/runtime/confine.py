@@ -40,7 +40,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
         reads: Files and folders that it may read, besides the system's libraries.
         writes: Folders that it may read and write.
         memory: Bytes of address space, 0 for no limit.
-        cpu_seconds: Of all its threads together.
+        cpu_seconds: CPU time of all its threads together.
         devices: Whether it may use the devices in /dev, as the driver of a GPU does.
     """
 

@@ -73,7 +73,7 @@ def open_session(
             Exit.ENVIRONMENT,
         )
     if isinstance(model, str | Path) and Path(model).exists() and not Path(model).is_file():  # a pipe is waited for
-        raise CnnbenchError(f"{model} is not a readable ONNX file: it is no file", Exit.DATA)
+        raise CnnbenchError(f"{model} is not a readable ONNX file: it is not a file", Exit.DATA)
     try:
         session = _session(model, provider, threads=threads, level=level, profile=profile)
     except Exception as error:  # its classes are private; which of the two it is decides the exit code
@@ -156,7 +156,7 @@ def _unusable(provider: str, message: str) -> CnnbenchError:
 def logged_reason(provider: str) -> str:
     """Why `provider` does not load, from ONNX Runtime's log: the exception names the fallback only.
 
-    Redirects this process's standard error, so it is called in a process of its own.
+    Redirects this process's standard error, so it is called in a separate process.
     """
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)

@@ -29,7 +29,7 @@ MEMORY = 16 * 2**30
 """Bytes of address space: several times what the largest registered network takes. Not set for a GPU, whose driver
 reserves far more than it uses."""
 CPU_SECONDS = 86_400
-"""Of all threads together, where there is no limit of wall clock."""
+"""CPU time of all threads together, where there is no limit of wall clock."""
 INHERITED = {"LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 INHERITED |= {"CUDA_VISIBLE_DEVICES"}
 """Variables that the child's environment keeps: where libraries lie, how many threads, which GPUs."""
@@ -61,7 +61,7 @@ def call(
     memory: int = MEMORY,
     devices: bool = False,
 ) -> Answer:
-    """Call `function(request)` in a confined process of its own, in an empty folder, and return its answer.
+    """Call `function(request)` in a separate confined process, in an empty folder, and return its answer.
 
     It may read `reads`, Python and its libraries, write `writes` and its empty folder, and compute; see `confine`.
 

@@ -1,1 +1,1 @@
-"""From images to a proven network within a budget of time: candidates, a race, the choice of a file, the test."""
+"""From images to a proven network within a time budget: candidates, a race, the choice of a file, the test."""

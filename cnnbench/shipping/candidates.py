@@ -20,7 +20,7 @@ MOST = 12
 SMALL_PARAMS, SMALL_MACS = 2_000_000, 80_000_000
 """What a small network has at most, as declared for 32x32x3 and 10 classes."""
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
-"""Of a weight in a file of each precision."""
+"""Bytes of a weight in a file of each precision."""
 
 Timed = Callable[..., Mapping[Precision, Sequence[float]]]
 """As `time_untrained`."""
@@ -58,7 +58,7 @@ def entrants(
 
     Args:
         archs: Names.
-        spec: Of the images.
+        spec: Spec of the images.
         limits: What a file has to keep.
         named: Whether the user named them: a size that one cannot take is then an error, else a reason to drop it.
         timed: Times an untrained network.

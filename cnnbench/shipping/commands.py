@@ -24,11 +24,11 @@ def write(
     """Write the script.
 
     Args:
-        path: Of the script.
-        runs: Of the race, in the order in which they ended.
+        path: Path of the script.
+        runs: Runs of the race, in the order in which they ended.
         chosen: The shipped one.
         task: Its name.
-        precision: Of the shipped file.
+        precision: Precision of the shipped file.
         command: That the script stands for.
     """
     lines = [HEAD.format(what=command.replace("\n", " ")), "# the race: no image of the test split is read"]

@@ -26,9 +26,9 @@ class Contest:
     Args:
         trainer: Trains them.
         clock: The time.
-        macs: Of each network; of equally accurate ones the cheaper is better.
+        macs: MACs of each network; of equally accurate ones the cheaper is better.
         reserve: Seconds that all after the race will take, where it ends with this network.
-        folds: Of the cross-validation that ranks; by default the usual split does.
+        folds: Folds of the cross-validation that ranks; by default the usual split does.
         say: Called with a line for each step.
         note: Called after each step, to keep what is known.
     """

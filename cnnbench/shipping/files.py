@@ -32,7 +32,7 @@ class Selection:
 
     @property
     def trial(self) -> Trial | None:
-        """Of the chosen file."""
+        """Measurement of the chosen file."""
         chosen = self.choice.chosen
         return self.trials[key(chosen)] if chosen else None
 

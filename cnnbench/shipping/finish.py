@@ -23,7 +23,7 @@ from cnnbench.types import CnnbenchError, Exit
 
 BENCH_SECONDS = 2.0
 TRIAL_SECONDS, EXPORT_SECONDS, OTHER_SECONDS = 8.0, 16.0, 14.0
-"""Of the files of a small network, of its bundle, and of test, latency and page, on two busy cores."""
+"""Time for the files of a small network, its bundle, and test, latency and page, on two busy cores."""
 TRIAL_PASSES, EXPORT_PASSES = 3_000, 30_000
 """Forward passes besides those over whole splits: calibration; golden images at many batch sizes, and float64."""
 

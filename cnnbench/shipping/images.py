@@ -18,7 +18,7 @@ FEW = 2_000
 """Images below which a cross-validation ranks, and a pretrained network would probably do better."""
 BATCHES = (128, 64, 32, 16)
 STEPS = 30
-"""Of an epoch at least, where a smaller batch gives them."""
+"""Fewest steps of an epoch, where a smaller batch gives them."""
 LR, BATCH_OF_LR = 0.2, 64
 """The usual learning rate, and the batch size below which it shrinks in proportion (Goyal et al. 2017,
 arXiv:1706.02677)."""
@@ -31,9 +31,9 @@ class ShipImages:
     config: DataConfig
     data: Dataset
     flags: tuple[str, ...]
-    """Of `fit`: which images."""
+    """Flags of `fit`: which images."""
     recipe: tuple[str, ...]
-    """Of `fit`, where there is no task of this data set and network."""
+    """Options of `fit`, where there is no task of this data set and network."""
     found: tuple[str, ...]
     """What the audit says."""
 

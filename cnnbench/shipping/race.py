@@ -16,7 +16,7 @@ from cnnbench.shipping.seeds import FINALISTS, settle
 from cnnbench.tables.text import plural
 
 EPOCHS = (1, 3, 9, 27)
-"""Of each rung."""
+"""Epochs of each rung."""
 PLANNED_RUNGS = 3
 """There has to be time for so many, each with half of the networks of the one before."""
 
@@ -29,7 +29,7 @@ class Rung:
     ranked: tuple[str, ...]
     """Best first; those that gave no result are missing."""
     accuracy: float
-    """Of the leader, on validation images."""
+    """Accuracy of the leader, on validation images."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ class Request(Part, frozen=True, kw_only=True):
     max_latency_ms: float | None = None
     max_bytes: int | None = None
     seed: int = 1
-    """Of the first run of each network."""
+    """Seed of the first run of each network."""
 
 
 class Scored(Part, frozen=True):
@@ -42,7 +42,7 @@ class Images(Part, frozen=True, kw_only=True):
     size: str
     classes: int
     folds: int
-    """Of the cross-validation that ranked; 0 where the validation split did."""
+    """Folds of the cross-validation that ranked; 0 where the validation split did."""
     found: tuple[str, ...] = ()
     """What the audit of a folder says."""
 
@@ -59,7 +59,7 @@ class Competitor(Part, frozen=True, kw_only=True):
     """When: before training, with so many epochs, by seeds, when a file was chosen; or chosen."""
     why: str
     epochs: int | None = None
-    """Of its longest schedule; None where it was not trained."""
+    """Epochs of its longest schedule; None where it was not trained."""
     val: Scored | None = None
     """With that schedule, over all seeds."""
     seeds: int = 0
@@ -74,7 +74,7 @@ class Rung(Part, frozen=True, kw_only=True):
     epochs: int
     archs: tuple[str, ...]
     val: tuple[Scored, ...]
-    """Of seed 1."""
+    """Validation score of seed 1."""
 
 
 class File(Part, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class File(Part, frozen=True, kw_only=True):
     bytes: int | None = None
     val: Scored | None = None
     p90_ms: float | None = None
-    """Of one call with one image, on one thread; None where it was not measured."""
+    """90th percentile of one call with one image, on one thread; None where it was not measured."""
     why: str
     """Why it was not chosen; empty for the chosen one."""
 
@@ -106,7 +106,7 @@ class Chosen(Part, frozen=True, kw_only=True):
     bytes: int
     val: Scored
     test: Scored
-    """Of the file, as it was verified on the whole test split."""
+    """Test score of the file, as it was verified on the whole test split."""
     test_low: float
     """95 % interval for new images (Wilson)."""
     test_high: float

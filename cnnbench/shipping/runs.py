@@ -29,9 +29,9 @@ from cnnbench.training.spelling import task_flags
 from cnnbench.types import Dataset
 
 START_SECONDS = 3.0
-"""Of a forked run without its epochs, before one was timed."""
+"""Time of a forked run without its epochs, before one was timed."""
 LONGEST_START = 6.0
-"""Of it, whatever was timed."""
+"""Longest time of it, whatever was timed."""
 MARGIN, MARGIN_OF_STEPS = 1.15, 2.0
 """Forecasts are this much longer than the runs, or the few fast steps, that they rest on: other programs use the
 machine, too."""
@@ -44,11 +44,11 @@ class Runs:
     """Trials of one data set.
 
     Args:
-        name: Of the data, with which names of tasks begin.
+        name: Name of the data, with which names of tasks begin.
         dataset: Registered name.
-        flags: Of `fit`, for all runs: which images.
+        flags: Flags of `fit`, for all runs: which images.
         recipe: Flags of the recipe, for networks that have no task of this data set.
-        folder: Of the runs, absolute.
+        folder: Folder of the runs, absolute.
         executor, options: Where runs are done; see `executors.execute`.
         jobs: Runs at a time on this machine.
         start: How a process is started.
@@ -63,7 +63,7 @@ class Runs:
     options: Mapping[str, Option] | None = None
     jobs: int = 1
     first_seed: int = 1
-    """Of the runs of seed 1 of a trial; the others follow it."""
+    """Seed 1 of a trial's runs; the others follow it."""
     start: Start | None = None
     loaded: dict[str, Dataset] = field(default_factory=dict)
     _planned: dict[Trial, Planned] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Runs:
         return found
 
     def _finished(self, trial: Trial, outcome: Outcome | None) -> Finished:
-        """Of a run that has ended now, or that was done before, whose start was not timed."""
+        """A run that has ended now, or that was done before, whose start was not timed."""
         record, folder = self.record(trial), Path(self.planned(trial).folder)
         epoch = record.fit.train_seconds / record.fit.epochs
         start = START_SECONDS
@@ -157,7 +157,7 @@ class Runs:
         return Finished(trial, correct, start, epoch, folder)
 
     def seconds_per_image(self, arch: str, *, train_images: int) -> float:
-        """Of a forward pass, on this machine, by its share of a training step; 0 before anything is known."""
+        """Seconds per image of a forward pass here, by its share of a training step; 0 before anything is known."""
         share = self._shares.get(arch, forward_share(0, None))
         return self._known[arch][1] / train_images * share if arch in self._known else 0.0
 
@@ -167,7 +167,7 @@ class Runs:
         return min(2.0, max(1.0, start / USUAL_START))
 
     def record(self, trial: Trial) -> RunRecord:
-        """Of a finished run."""
+        """Record of a finished run."""
         return records.read(RunFolder(Path(self.planned(trial).folder)).result, RunRecord)
 
     def run(self, trial: Trial) -> Run:

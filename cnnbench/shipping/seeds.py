@@ -27,7 +27,7 @@ def settle(
 
     Args:
         ranked: The networks, best first.
-        epochs: Of their schedule.
+        epochs: Epochs of their schedule.
         contest: What is known.
         more: Seconds to leave for a step after this one.
         left: By network when it left, and why; those that are separated are added.

@@ -1,4 +1,4 @@
-"""`ship`: from images to a proven network within a budget of time. Every choice is made on validation images."""
+"""`ship`: from images to a proven network within a time budget. Every choice is made on validation images."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def ship(
         min_accuracy, max_latency_ms, max_bytes: See `Limits`.
         arch: Networks that compete; by default the registered small ones, at most 12.
         out: By default shipped/<name of the images>.
-        seed: Of the first run of each network; further ones follow it.
+        seed: Seed of the first run of each network; further ones follow it.
         executor, options: Where runs are done; see `executors.execute`.
         jobs: Runs at a time on this machine; by default one per core.
         say: Called with a line for each step.

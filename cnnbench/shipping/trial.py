@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 FOLDS = tuple(f"{fold}/5" for fold in range(1, 6))
-"""Of the cross-validation that ranks where there are few images."""
+"""Folds of the cross-validation that ranks where there are few images."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finished:
     correct: np.ndarray
     """Whether each validation image is classified correctly, `(N,)` bool; the same images for all networks."""
     start_seconds: float
-    """Of the process without the epochs."""
+    """Seconds of the process without the epochs."""
     epoch_seconds: float
     folder: Path
 

@@ -38,7 +38,7 @@ def forecast(planned: Sequence[Planned], *, threads: int | None = None) -> dict[
 
     Args:
         planned: The runs.
-        threads: Of each run; by default those of this process.
+        threads: Threads of each run; by default those of this process.
     """
     loaded: dict[str, Dataset] = {}
     known: dict[str, Forecast] = {}

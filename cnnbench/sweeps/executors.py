@@ -88,7 +88,9 @@ def parse_options(options: Sequence[str]) -> dict[str, Option]:
         try:
             parsed[key] = yaml.safe_load(value)
         except (ValueError, RecursionError, yaml.YAMLError):
-            raise CnnbenchError(f"--executor-options {option}: {value!r} is no value; quote it if it is text") from None
+            raise CnnbenchError(
+                f"--executor-options {option}: {value!r} is not a value; quote it if it is text"
+            ) from None
     return parsed
 
 
@@ -132,7 +134,7 @@ def _ray(planned: Sequence[Planned], options: Options) -> Generator[Outcome]:
                 try:
                     yield ray.get(ended)
                 except ray.exceptions.RayError as error:
-                    yield Outcome(run.task, run.seed, None, 0.0, f"Ray gave up: {first_line(error)}")
+                    yield Outcome(run.task, run.seed, None, 0.0, f"Ray failed: {first_line(error)}")
         for left, run in waiting.items():
             ray.cancel(left, force=True)
             yield Outcome(run.task, run.seed, None, 0.0, "stopped")

@@ -128,7 +128,7 @@ def plan_run(
     """One run.
 
     Args:
-        flags: Of `fit`.
+        flags: Flags of `fit`.
         runs_dir: Folder of the runs, absolute.
         loaded: Data sets that are open, a cache that the caller owns.
         overwrite: Whether a run of another configuration, data or code may be replaced.

@@ -1,4 +1,4 @@
-"""One run of a sweep: `cnnbench fit`, with `--test` or without, in a process of its own, supervised.
+"""One run of a sweep: `cnnbench fit`, with `--test` or without, in a separate process, supervised.
 
 The process locks the run's folder, as every `fit` does; a sweep that finds it locked waits.
 """
@@ -36,7 +36,7 @@ STOP_SECONDS = 60.0
 """How long a process that is stopped may take to end: for the present step, and its last.ckpt."""
 
 STOPPED = (-signal.SIGINT, -signal.SIGTERM, Exit.INTERRUPTED, Exit.TERMINATED)
-"""Exit codes of a run that was stopped, which is no failure."""
+"""Exit codes of a run that was stopped, which is not a failure."""
 
 RUNNING: set[Process] = set()
 """The processes that `stop` ends."""
@@ -62,7 +62,7 @@ class Outcome:
 def supervise(
     run: Planned, *, threads: int | None = None, data_root: str | None = None, start: Start = start
 ) -> Outcome:
-    """Do one run in a process of its own; a failure leaves failure.json.
+    """Do one run in a separate process; a failure leaves failure.json.
 
     A finished run is left alone, an interrupted one is resumed. While another process does this very run, wait for it.
 
@@ -92,7 +92,7 @@ def supervise(
         if code not in STOPPED:
             records.write(folder.failure, failure)
         return Outcome(run.task, run.seed, None, seconds, failure.explained)
-    return Outcome(run.task, run.seed, None, 0.0, "stopped before it began")
+    return Outcome(run.task, run.seed, None, 0.0, "stopped before it started")
 
 
 def _wait_for_others(folder: RunFolder) -> bool:
@@ -122,7 +122,7 @@ def _attempt(arguments: list[str], folder: RunFolder, environ: dict[str, str], s
         code, hung = _watched(child, folder)
         message = error.read().decode(errors="replace")
     if hung:
-        return code, f"ended, since it had written nothing for {SILENT_SECONDS:g} s", str(folder.log)
+        return code, f"ended: it had written nothing for {SILENT_SECONDS:g} s", str(folder.log)
     return (code, *_reason(code, message, folder.log)) if code else (code, "", "")
 
 

@@ -54,7 +54,7 @@ def sweep(
     options: Mapping[str, Option] | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Train and test every task with every seed, each run in a process of its own; the same call later resumes.
+    """Train and test every task with every seed, each run in a separate process; the same call later resumes.
 
     Args:
         tasks: Tasks by name or file, or `<dataset>_<arch>`.

@@ -3,7 +3,7 @@
 The imports take seconds, a fork milliseconds, and a fork that is made before any operator of torch has run computes
 what a new interpreter computes, bit for bit. It is safe while the forked process has no threads but idle ones whose
 libraries start them again in the child (`busy_threads`). Where that does not hold, where CUDA can be used, and for runs
-that start processes of their own, a new interpreter is started instead; `forked` in the record of a run says which.
+that start further processes, a new interpreter is started instead; `forked` in the record of a run says which.
 
 Run as a module this is the process that is forked.
 """
@@ -229,7 +229,7 @@ def can_fork() -> bool:
 
 
 def starts_others(arguments: Sequence[str]) -> bool:
-    """Whether the run of a command line starts processes of its own: by Lightning's launcher, or to compile."""
+    """Whether the run of a command line starts further processes: by Lightning's launcher, or to compile."""
     alone = {"--trainer.devices": ("auto", "1"), "--trainer.num_nodes": ("1",), "--model.compile": ("false", "False")}
     words = [word for argument in arguments for word in argument.split("=", 1)]
     return any(name in alone and value not in alone[name] for name, value in pairwise(words))

@@ -49,7 +49,7 @@ class Mistake:
     label: str
     predicted: str
     probability: float
-    """Of the predicted class."""
+    """Probability of the predicted class."""
     probability_of_label: float
 
 

@@ -49,7 +49,7 @@ class Baseline:
     """The network that looks at no image: it answers the most frequent class."""
 
     share: float
-    """Of the validation images that it gets right."""
+    """Correct validation images."""
     words: str
     """`always answering cat`."""
 
@@ -59,17 +59,17 @@ class Candidate:
     """One file in one backend. Of a network that was not exported, the run that `export` would take."""
 
     row: Row
-    """Of all runs of its task."""
+    """Row of all runs of its task."""
     precision: str = ""
     """Empty where it was not exported."""
     refused: str = ""
     """Why `export` did not keep the file; nothing else is known of it then."""
     path: Path | None = None
     sha256: str = ""
-    """Of the file."""
+    """SHA-256 of the file."""
     bytes: int | None = None
     val: Score | None = None
-    """Of the file; of the run where it was not exported."""
+    """Validation score of the file; of the run where it was not exported."""
     test: Score | None = None
     latency: LatencyKey | None = None
     """Where `percentiles` were measured."""
@@ -107,7 +107,7 @@ def candidates(
     """Every candidate of some rows.
 
     Args:
-        rows: Of networks that compare.
+        rows: Rows of networks that compare.
         gathered: What the rows were made from.
         latency: The latency that counts.
         all_backends: Take every backend that runs the file and was measured, not only that of `latency`.
@@ -190,7 +190,7 @@ def _bundles_of(row: Row, gathered: Records) -> Iterator[tuple[ExportRecord, Pat
 
 
 def val_score(bundle: ExportRecord, file: PrecisionFile) -> Score | None:
-    """Of a file on the validation images, in its worst pass.
+    """Validation score of a file, in its worst pass.
 
     None for lower precisions of bundles of earlier versions, which were not run on them.
     """

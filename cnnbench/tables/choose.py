@@ -49,7 +49,7 @@ class Choice:
     answer: str
     """One sentence: what was chosen, and by which figures."""
     details: tuple[str, ...] = ()
-    """Of the chosen one: the file, its test accuracy, and what training again gives."""
+    """Details of the chosen one: the file, its test accuracy, and what training again gives."""
     among: int = 1
     """Files that were compared by their accuracy: for all of them at once holds what the images are said to show."""
     note: str = ""
@@ -213,7 +213,7 @@ def _misses(candidate: Candidate, limits: Sequence[Limit], among: int) -> list[s
 
 
 def _val(candidate: Candidate) -> Score:
-    """Of a candidate that keeps the limits."""
+    """Validation score of a candidate that keeps the limits."""
     assert candidate.val is not None
     return candidate.val
 

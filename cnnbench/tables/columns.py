@@ -25,7 +25,7 @@ class Column:
         key: Name of the figure in CSV and JSON; also the attribute of a row, or the key of a mapping, that is read.
         heading: What people read above it, without the unit.
         show: Formats a value that is not None.
-        unit: Of the value as `show` formats it; empty where it has none.
+        unit: Unit of the value as `show` formats it; empty where it has none.
         right: Whether values are aligned to the right.
         read: Reads the figure of a row where it is not the attribute called `key`.
         priority: Columns of the lowest are left out first where a terminal is narrow.
@@ -51,7 +51,7 @@ class Column:
         """The figure of a row, in full precision; None where it was not measured.
 
         Raises:
-            AttributeError: The row is no mapping and has no such attribute.
+            AttributeError: The row is not a mapping and has no such attribute.
         """
         if self.read is not None:
             return self.read(row)
@@ -269,6 +269,6 @@ CATALOGUE: Mapping[str, Column] = {column.key: column for column in (*FIGURES, *
 
 
 def every_column(latencies: Sequence[LatencyKey], *, with_target: bool = False) -> list[Column]:
-    """Every figure of a row in a column of its own, for programs."""
+    """Every figure of a row in its own column, for programs."""
     columns = [*FIGURES, *(TARGET_FIGURES if with_target else ())]
     return [*columns, *(latency_column(key, percent) for key in latencies for percent in (50, 90, 99))]

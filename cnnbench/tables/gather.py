@@ -40,12 +40,12 @@ class Run:
 
     @property
     def predictions(self) -> Path:
-        """Of the test images."""
+        """Predictions of the test images."""
         return self.folder / "predictions.parquet"
 
     @property
     def val_predictions(self) -> Path:
-        """Of the validation images."""
+        """Predictions of the validation images."""
         return self.folder / "val_predictions.parquet"
 
 
@@ -55,10 +55,10 @@ class Records:
 
     runs: Sequence[Run] = ()
     failures: Sequence[Failure] = ()
-    """Of runs that have no result."""
+    """Failures of runs that have no result."""
     bundles: Sequence[ExportRecord] = ()
     bundle_folders: Sequence[Path] = ()
-    """Of `bundles`, in their order."""
+    """Folders of `bundles`, in their order."""
     latencies: Sequence[LatencyCase] = ()
 
     @cached_property
@@ -73,7 +73,7 @@ class Records:
 
     @cached_property
     def class_names_by_images(self) -> Mapping[str, tuple[str, ...]]:
-        """Of bundles, by the hash of the images."""
+        """Class names of bundles, by the hash of the images."""
         return {bundle.data.sha256: bundle.class_names for bundle in reversed(self.bundles)}
 
     @cached_property
@@ -287,8 +287,8 @@ def require_same_labels(names: str, answers: Mapping[int, tuple[Predictions, Pre
     """Refuse a comparison image by image where the images are not the same.
 
     Args:
-        names: Of both tasks, for the message.
-        answers: Of both, by seed.
+        names: Names of both tasks, for the message.
+        answers: Answers of both, by seed.
 
     Raises:
         CnnbenchError: They were scored against other labels (exit 3).

@@ -14,20 +14,20 @@ from cnnbench.types import CnnbenchError
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a file has to keep; None is no limit."""
+    """What a file has to keep; None: no limit."""
 
     min_accuracy: float | None = None
     """On the validation images, a fraction."""
     max_latency_ms: float | None = None
     """90th percentile of one call with one image."""
     max_bytes: int | None = None
-    """Of the ONNX file."""
+    """Maximum size of the ONNX file."""
     max_macs: int | None = None
     """Multiply-adds for one image."""
     max_params: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises CnnbenchError (exit 2) for a limit that no network or every network keeps, or that is no number."""
+        """Raises CnnbenchError (exit 2) for a limit that no network or every network keeps, or that is not a number."""
         check_fields(self)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise CnnbenchError(f"minimum accuracy {self.min_accuracy:g}: expected a fraction such as 0.99")

@@ -48,7 +48,7 @@ class PairedComparison:
 
     @property
     def columns(self) -> list[Column]:
-        """Of the seeds."""
+        """Columns of the seeds."""
         return [
             Column("seed", "seed", right=True),
             Column("accuracy_a", self.a, percent_digits, unit="%", right=True),

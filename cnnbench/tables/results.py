@@ -106,8 +106,8 @@ def read_results(paths: str | Path | Sequence[str | Path], *, target_accuracy: f
         target_accuracy: Validation accuracy, a fraction: rows then say what training took until it was first reached.
 
     Raises:
-        CnnbenchError: The target is no fraction (exit 2); a path does not exist, a record cannot be read, or there is
-            no result at all (exit 3).
+        CnnbenchError: The target is not a fraction (exit 2); a path does not exist, a record cannot be read, or there
+            is no result at all (exit 3).
     """
     require_fraction("target accuracy", target_accuracy)
     gathered = gather(paths)

@@ -37,7 +37,7 @@ class LatencyKey:
 
     @classmethod
     def of(cls, case: LatencyCase) -> LatencyKey:
-        """Of a timed case."""
+        """Key of a timed case."""
         return cls(case.backend, case.provider, case.batch, case.threads)
 
     @property
@@ -66,7 +66,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Percentiles:
-        """Of the calls of a case, in seconds."""
+        """Percentiles of the calls of a case, in ms."""
         figures = [percentile(seconds, percent).seconds for percent in PERCENTS]
         return cls(*(None if figure is None else figure * 1e3 for figure in figures))
 
@@ -81,7 +81,7 @@ class TimeToTarget:
     target: float
     """Validation accuracy, a fraction."""
     runs: int
-    """Of the group, those that did not reach it included."""
+    """Runs of the group, those that did not reach it included."""
     seconds: tuple[float, ...]
     """Validation excluded."""
     epochs: tuple[int, ...]
@@ -142,7 +142,7 @@ class Row:
     macro_f1: float | None = None
     """Mean over the seeds."""
     lowest_recall: float | None = None
-    """Of the class with the lowest: mean over the seeds."""
+    """Recall of the class with the lowest: mean over the seeds."""
     lowest_recall_class: str | None = None
     seeds: int = 0
     """That were tested."""
@@ -157,7 +157,7 @@ class Row:
     epochs: int | None = None
     params: int | None = None
     fc_weights: int | None = None
-    """Weights that fully connected layers would need in the place of its convolutions."""
+    """Weights that fully connected layers would need instead of its convolutions."""
     macs: int | None = None
     form: str | None = None
     """How it was counted, where that is not the form that it was trained in."""
@@ -167,10 +167,10 @@ class Row:
     train_seconds: float | None = None
     """Mean over the seeds."""
     memory_bytes: int | None = None
-    """Of training: the largest over the seeds."""
+    """Peak memory of training: the largest over the seeds."""
     memory_kind: str | None = None
     energy_joules: float | None = None
-    """Of training: mean over the seeds."""
+    """Energy of training: mean over the seeds."""
     energy_kind: str | None = None
     ece: float | None = None
     """Expected calibration error: mean over the seeds whose predictions are kept."""
@@ -187,11 +187,11 @@ class Row:
     """Relative error of feature maps at a shift of 1 pixel: mean over the seeds."""
     time_to_target: TimeToTarget | None = None
     model_bytes: int | None = None
-    """Of the bundle's fp32 ONNX file."""
+    """Size of the bundle's fp32 ONNX file."""
     verdict: str | None = None
     """What the bundle's manifest says of its fp32 file; `verify` checks it."""
     latencies: Mapping[LatencyKey, Percentiles] = field(default_factory=dict)
-    """Of the bundle's fp32 file."""
+    """Latencies of the bundle's fp32 file."""
     runs: Sequence[Run] = field(default=(), repr=False, compare=False)
     """That it was made from."""
     bundle: ExportRecord | None = field(default=None, repr=False, compare=False)
@@ -204,7 +204,7 @@ class Row:
 
     @property
     def images_sha256(self) -> str | None:
-        """Of the images of all splits, see `DataRecord`; None where every run failed."""
+        """SHA-256 of the images of all splits, see `DataRecord`; None where every run failed."""
         source = self.runs[0].record if self.runs else self.bundle
         return source.data.sha256 if source else None
 

@@ -1,4 +1,4 @@
-"""What `fit` says on stderr: of the images before it trains, and of a loss that is no good afterwards."""
+"""What `fit` says on stderr: of the images before it trains, and of a loss that is bad afterwards."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from cnnbench.types import CnnbenchError
 
 Kind = Literal["images", "downloads", "checks", "runs", "leftovers"]
 KINDS: dict[Kind, str] = {
-    "images": "decoded images of your own folders, and hashes of their files: made again when they are wanted",
-    "downloads": "data sets that were fetched: fetched again when they are asked for",
-    "checks": "what was found when networks and data sets of others were tried: found out again",
+    "images": "decoded images of your own folders, and hashes of their files: recreated when needed",
+    "downloads": "downloaded data sets: downloaded again when needed",
+    "checks": "results of checking networks and data sets of other packages: checked again when needed",
     "runs": "runs that `fit --overwrite` has replaced",
-    "leftovers": "what processes that were killed have left, more than a day old",
+    "leftovers": "leftovers of killed processes, more than a day old",
 }
 """What each kind is, in words."""
 CACHES: dict[Kind, Literal["folders", "data", "checks"]] = {
@@ -49,7 +49,7 @@ def find_clutter(folders: Iterable[str | Path] = ("runs", "exports")) -> list[Cl
     """What can go, by kind.
 
     Args:
-        folders: Of runs and bundles. Those that do not exist hold nothing.
+        folders: Folders of runs and bundles. Those that do not exist hold nothing.
     """
     places = [Path(folder) for folder in folders]
     found: list[tuple[Kind, Path]] = [
@@ -70,7 +70,7 @@ def remove_clutter(kinds: Iterable[Kind], *, folders: Iterable[str | Path] = ("r
     wanted = [*kinds]
     for kind in wanted:
         if kind not in KINDS:
-            raise CnnbenchError(f"{kind!r} is nothing that can be removed; expected {', '.join(get_args(Kind))}")
+            raise CnnbenchError(f"{kind!r} cannot be removed; expected {', '.join(get_args(Kind))}")
     gone = [clutter for clutter in find_clutter(folders) if clutter.kind in wanted]
     for clutter in gone:
         try:

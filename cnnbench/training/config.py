@@ -174,7 +174,7 @@ def configure(task: str | Path | None = None, /, **options: OptionValue) -> RunC
     names |= {flag.name: flag.name for flag in run_flags()} | {"seed": "seed_everything", "task_name": "task"}
     if not isinstance(task, str | Path | None):
         raise CnnbenchError(
-            f"{shown(task)} is no task: expected its name, a YAML file or a configuration; a network of yours has a "
+            f"{shown(task)} is not a task: expected its name, a YAML file or a configuration; a network of yours has a "
             "name once its builder is registered with @cnnbench.register_architecture"
         )
     flags = [] if task is None else [str(task)]
@@ -310,7 +310,7 @@ def trainer_options(config: RunConfig) -> dict[str, TrainerOption]:
     """Arguments for Lightning's Trainer: the configured ones over our defaults.
 
     Raises:
-        CnnbenchError: An option is no flag of the trainer (exit 2).
+        CnnbenchError: An option is not a flag of the trainer (exit 2).
     """
     accepted = [flag.name.removeprefix("trainer.") for flag in run_flags() if flag.group == TRAINER]
     for name in config.trainer:
@@ -391,7 +391,7 @@ def _given(arguments: Sequence[str], flags: Mapping[str, Flag], verb: str) -> It
     """Every flag in the arguments, and every key in their YAML files, with its value.
 
     Raises:
-        CnnbenchError: One is unknown, has no value, or is no flag at all (exit 2).
+        CnnbenchError: One is unknown, has no value, or is not a flag (exit 2).
     """
     waiting = list(arguments)
     while waiting:

@@ -49,15 +49,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     trainer: dict[str, TrainerOption]
     seed: int
     images_sha256: str
-    """Of the decoded images and labels; of image files, of the files."""
+    """SHA-256 of the decoded images and labels; of image files, of the files."""
     augment: Augment
     background: int | None = None
     """The gray level under transparent pixels of image files; None where no file has as many channels."""
     shift: int | None = None
     """By which values of 16 bits were shifted; None as above."""
     versions: dict[str, str]
-    """Of torch, of Pillow where it decodes, and of the distribution that an architecture or dataset comes from, where
-    it is not ours."""
+    """Versions of torch, of Pillow where it decodes, and of the distribution of an architecture or dataset that is not
+    ours."""
     sources: dict[str, str]
     """SHA-256 by module."""
 

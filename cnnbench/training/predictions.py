@@ -24,7 +24,7 @@ def write_predictions(path: Path, rows: Tensor, *, names: np.ndarray | None = No
     Args:
         path: The file to write.
         rows: `(N, 3 + num_classes)`: index, label, prediction, logits.
-        names: Of all files of the split, at their index.
+        names: Names of all files of the split, at their index.
     """
     columns = {name: pa.array(rows[:, i].int().numpy()) for i, name in enumerate(("index", "label", "prediction"))}
     if names is not None:

@@ -76,7 +76,7 @@ def check_network(arch: str, spec: ImageSpec) -> tuple[str, ...]:
 
     Raises:
         CnnbenchError: It has lazy modules, returns something else than one finite logit per class, or cannot be trained
-            or restored from a checkpoint (exit 2); or it is no function of the image (exit 4).
+            or restored from a checkpoint (exit 2); or the network is not a function of the image (exit 4).
     """
     with _own_random_numbers():
         network = build(arch, spec)
@@ -170,7 +170,7 @@ def _evaluate(arch: str, network: nn.Module, pixels: Tensor, others: Tensor, spe
     changed = [name for name, buffer in network.named_buffers() if not torch.equal(buffer, before[name])]
     if changed:
         raise CnnbenchError(
-            f"{arch} is no function of the image: it changes its buffer {changed[0].removeprefix('1.')} {mode}",
+            f"{arch} is not a function of the image: it changes its buffer {changed[0].removeprefix('1.')} {mode}",
             Exit.VERDICT,
         )
     return first
@@ -197,7 +197,7 @@ def _check_same(arch: str, logits: Tensor, others: Tensor, how: str, *, rounding
     difference = float((logits - others).abs().max())
     if not difference <= rounding * float(logits.abs().max()):
         raise CnnbenchError(
-            f"{arch} is no function of the image: {how} the logits of one image differ by {difference:.1e}",
+            f"{arch} is not a function of the image: {how} the logits of one image differ by {difference:.1e}",
             Exit.VERDICT,
         )
 

@@ -39,7 +39,7 @@ class WatchedLauncher(_SubprocessScriptLauncher):
 
 
 def watch_launcher(trainer: Trainer) -> None:
-    """Put a `WatchedLauncher` in the place of Lightning's."""
+    """Replace Lightning's launcher with a `WatchedLauncher`."""
     launcher = trainer.strategy.launcher
     if type(launcher) is _SubprocessScriptLauncher:
         trainer.strategy._launcher = WatchedLauncher(

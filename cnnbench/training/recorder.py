@@ -82,7 +82,7 @@ def fit_record(state: FitState, classifier: Classifier, *, epochs: int, steps: i
         state: What was noted while it trained.
         classifier: As it was trained; its weights are not read.
         epochs: Finished ones.
-        steps: Of the optimizer.
+        steps: Steps of the optimizer.
 
     Raises:
         CnnbenchError: The run never validated, so there is no best epoch (exit 2).

@@ -43,7 +43,7 @@ class Meter:
         self.joules, self.missing = self._counters()
 
     def pause(self) -> None:
-        """Note the peak so far: what follows, until `resume`, is no training."""
+        """Note the peak so far: what follows, until `resume`, is not training."""
         self.peak = max(self.peak, self._current_peak() or 0)
 
     def resume(self) -> None:

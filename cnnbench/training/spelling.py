@@ -262,7 +262,7 @@ def run_path(name: str | None, *, arch: str | None, dataset: str | None, seed: i
 
     Args:
         name: A path, a task or an architecture.
-        arch: An architecture, in the place of a name.
+        arch: An architecture, instead of a name.
         dataset: With an architecture; by default mnist5k.
         seed: By default the folder of all seeds.
         runs_dir: Folder of the runs.

@@ -136,7 +136,7 @@ CAUGHT = [
     manifest("a budget of 1000 points", of_first_file(budget_points=1000.0), "a budget"),
     manifest("a time below 0", of_first_file(latency_ms=-1.0, fp32_latency_ms=1.0), "times that are none"),
     manifest("no epoch", of_part("run", epochs=0), "0 epochs"),
-    of_manifest("a cost below 0", lambda c: c["cost"].update(params=-1), "", "params is no count of a network"),
+    of_manifest("a cost below 0", lambda c: c["cost"].update(params=-1), "", "params is not a valid count"),
     manifest("a background that is no level", prepared(background=256), "predict.py would not follow"),
     manifest("16 bits shifted by 9", prepared(shift=9), "predict.py would not follow"),
     manifest("gray files for a network of colour", prepared(mode="L"), "predict.py would not follow"),

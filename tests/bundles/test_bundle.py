@@ -502,7 +502,7 @@ def test_a_bundle_with_another_temperature_than_its_files_is_refused(
     mine = Path(shutil.copytree(calibrated, tmp_path / "mine"))
     manifest = manifest_of(mine)
     assert manifest.calibration
-    told = ("temperature that is no constant of the proven graph", "not the softmax of its logits")
+    told = ("temperature that is not a constant of the proven graph", "not the softmax of its logits")
     numbers = (2 * manifest.calibration.temperature, 255.0)  # the second is a number of the graph
     for other, reason in zip(numbers, told, strict=True):
         forged = records.replace(manifest, calibration=records.replace(manifest.calibration, temperature=other))

@@ -445,6 +445,6 @@ def test_a_name_that_is_no_text_is_refused(damage: Damage) -> None:
     data = model.SerializeToString()
     assert data.count(b"MARK") == 1
     read = onnx.load_model_from_string(data.replace(b"MARK", b"MA\xff\xfe"))
-    with pytest.raises(CnnbenchError, match=r"^the graph is refused: one of its names is no UTF-8 text$") as refused:
+    with pytest.raises(CnnbenchError, match=r"^the graph is refused: one of its names is not UTF-8 text$") as refused:
         contract.check(read, CONTRACT, metadata=METADATA)
     assert refused.value.code == Exit.VERDICT

@@ -94,7 +94,7 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_known_before_it_is_traine
         return Mixing(30, 3)
 
     (warning,) = dry_run.dry_export_warnings("mixing", SPEC)
-    assert warning.startswith("it trains but does not export: the trained network is no function of the image")
+    assert warning.startswith("it trains but does not export: the trained network is not a function of the image")
     assert "mixes the images of a batch" in warning
 
 

@@ -1,4 +1,4 @@
-"""How every reader opens a manifest: a folder without one is no bundle, in the same words everywhere."""
+"""How every reader opens a manifest: a folder without one is not a bundle, in the same words everywhere."""
 
 from pathlib import Path
 

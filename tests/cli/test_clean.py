@@ -17,7 +17,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_clean_shows_and_removes_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean"]) == 0
-    assert "can go" not in capsys.readouterr().out or not cache_folder("folders").exists()
+    assert "can be removed" not in capsys.readouterr().out or not cache_folder("folders").exists()
     cache_folder("folders").mkdir(parents=True)
     (cache_folder("folders") / "x.npy").write_bytes(b"x" * 1_500_000)
     assert main(["clean"]) == 0

@@ -136,7 +136,7 @@ REFUSED = {
     "one to compare": (["--compare", "lenet5"], "--compare lenet5: expected two architectures"),
     "three to compare": (["--compare", "lenet5,mlp,linear"], "--compare lenet5,mlp,linear: expected two architectures"),
     "dataset and size": (["lenet5", "--dataset", "mnist", "--size", "28x28x1"], "--dataset and --size"),
-    "a dataset of any size": (["lenet5", "--dataset", "folder"], "no size of its own: give --size"),
+    "a dataset of any size": (["lenet5", "--dataset", "folder"], "no fixed size: give --size"),
     "unknown dataset": (["lenet5", "--dataset", "cifra10"], "did you mean cifar10"),
     "unknown name": (["lenet"], "did you mean lenet5"),
     "unknown in a comparison": (["--compare", "lenet5,mlp_lenot"], "did you mean mlp_lenet"),

@@ -143,8 +143,8 @@ def test_a_sum_is_not_the_mean_loss(monkeypatch: Patch) -> None:
     summed = altered(F, nll_loss=lambda *arguments: F.nll_loss(*arguments, reduction="sum"))
     monkeypatch.setattr(losses, "F", summed)
     failed = broken(losses.losses())
-    assert "All four are one number" in failed
-    assert "They have one gradient" in failed
+    assert "All four give the same number" in failed
+    assert "They have the same gradient" in failed
 
 
 def test_other_kernels_find_no_edges(monkeypatch: Patch) -> None:

@@ -318,7 +318,7 @@ def test_a_deep_nesting_within_a_record_is_told_in_one_line(depth: int, written:
 def test_a_number_that_json_does_not_have_is_refused(number: str, written: Path) -> None:
     written.write_text(written.read_text().replace('"params": 3', f'"params": {number}'))
     assert refusal(written).code == Exit.DATA
-    assert "is no number of JSON" in str(refusal(written))
+    assert "is not a number in JSON" in str(refusal(written))
 
 
 @pytest.mark.parametrize(

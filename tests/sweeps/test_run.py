@@ -224,7 +224,7 @@ def test_a_run_that_waits_for_its_turn_is_not_begun_once_the_sweep_is_stopped(li
         sweep_run.stop()
         thread.join(30)
     assert not thread.is_alive()
-    assert outcomes[0].reason == "stopped before it began"
+    assert outcomes[0].reason == "stopped before it started"
     assert not Path("starts").exists()
 
 
@@ -255,7 +255,7 @@ def test_a_process_that_writes_nothing_any_more_is_ended_with_its_own(
     monkeypatch.setattr(sweep_run, "SILENT_SECONDS", 1.0)
     script("sleep 600 & echo $! $$ > starts; for i in 1 2 3 4 5 6; do echo epoch; sleep 0.4; done; kill -STOP $$")
     outcome = supervise(linear)
-    assert outcome.reason.startswith("ended, since it had written nothing for 1 s; see ")
+    assert outcome.reason.startswith("ended: it had written nothing for 1 s; see ")
     assert Path(linear.folder).with_suffix(".log").read_text().count("epoch") == 6
     assert failure(linear).code == -signal.SIGKILL
     for pid in Path("starts").read_text().split():

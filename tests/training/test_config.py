@@ -207,8 +207,16 @@ class Block:
 @pytest.mark.parametrize(
     ("task", "options", "words"),
     [
-        (Block(), {}, "a Block is no task: expected its name, a YAML file or a configuration; a network of yours has"),
-        (None, {"arch": Block()}, "a Block is no name: expected the name of an architecture; register a builder with"),
+        (
+            Block(),
+            {},
+            "a Block is not a task: expected its name, a YAML file or a configuration; a network of yours has",
+        ),
+        (
+            None,
+            {"arch": Block()},
+            "a Block is not a name: expected the name of an architecture; register a builder with",
+        ),
         (None, {"arch": "linear", "max_epochs": Block()}, "trainer.max_epochs is a Block: expected a whole number"),
         (None, {"arch": "linear", "lr": {1, 2}}, "model.lr is {1, 2}: expected a number"),
     ],

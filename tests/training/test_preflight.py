@@ -176,7 +176,7 @@ def test_a_refusal_comes_before_anything_is_written(
         return nn.Sequential(Drops(), linear(spec))
 
     assert main(["fit", *FLAGS, "--model.arch", "random"]) == Exit.VERDICT
-    assert "random is no function of the image: at a second call" in capsys.readouterr().err
+    assert "random is not a function of the image: at a second call" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

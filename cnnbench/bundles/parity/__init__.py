@@ -1,1 +1,1 @@
-"""IS IT the network: the comparison of an ONNX file with PyTorch, in a process of its own."""
+"""IS IT the network: the comparison of an ONNX file with PyTorch, in a separate process."""

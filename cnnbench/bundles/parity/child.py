@@ -1,4 +1,4 @@
-"""A file in a process of its own: checked before it is run, then run. numpy, onnx and onnxruntime, no torch.
+"""A file in a separate process: checked before it is run, then run. numpy, onnx and onnxruntime, no torch.
 
 These functions are called through `runtime.sandbox`: requests and answers are Structs, arrays lie in .npy files.
 """

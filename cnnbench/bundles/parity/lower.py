@@ -82,7 +82,7 @@ def _value(node: NodeProto) -> np.ndarray:
     """What a Constant node returns.
 
     Raises:
-        CnnbenchError: It is no array of numbers (exit 4).
+        CnnbenchError: It is not an array of numbers (exit 4).
     """
     (attribute,) = node.attribute
     types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
@@ -90,7 +90,7 @@ def _value(node: NodeProto) -> np.ndarray:
         return numpy_helper.to_array(attribute.t)
     if attribute.name in types:
         return np.array(onnx.helper.get_attribute_value(attribute), dtype=types[attribute.name])
-    raise _refused(f"its constant {node.output[0]} is no array of numbers")
+    raise _refused(f"its constant {node.output[0]} is not an array of numbers")
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class _Origin:
 
 
 LEAST_USED, MOST_USED = 50, 64
-"""Steps on either side that the largest weight of a scale takes: with fewer it is no quantiser's, and more than 64
+"""Steps on either side that the largest weight of a scale takes: no quantiser uses fewer, and more than 64
 saturate the 16-bit sums of x86-64 processors without VNNI: 255 * 65 * 2 is more than 2**15 - 1.
 """
 
 
 class _Comparison:
-    """Of a file of lower precision with the float32 file.
+    """Comparison of a file of lower precision with the float32 file.
 
     `rounded` are the constants seen that are rounded, and how many numbers of each are clamped.
     """
@@ -247,7 +247,7 @@ class _Comparison:
         """How a node quantises or dequantises.
 
         Raises:
-            CnnbenchError: Its scale is no positive number, or they are no constants (exit 4).
+            CnnbenchError: Its scale is not a positive number, or they are no constants (exit 4).
         """
         names = list(node.input[1:])
         if len(names) != 2 or not {*names} <= {*self.lower.constants}:
@@ -305,7 +305,7 @@ class _Comparison:
         self.rounded[origin.name] = 0
 
     def _unquantised(self, name: str, actual: np.ndarray, expected: np.ndarray) -> None:
-        """Compare a constant that is no quantised one: the nearest halves, or the same bits."""
+        """Compare a constant that is not quantised: the nearest halves, or the same bits."""
         if actual.dtype == np.float16 and expected.dtype == np.float32 and actual.shape == expected.shape:
             nearest, clamped = halves(expected)
             if actual.tobytes() != nearest.tobytes():

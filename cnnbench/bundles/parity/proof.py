@@ -54,7 +54,7 @@ def ask(trained: Deployable, images: np.ndarray, *, dtype: str) -> Asked:
     Args:
         trained: The network with its preprocessing.
         images: The golden images `(N, H, W, C)` uint8.
-        dtype: Of its input: "uint8" or "float32".
+        dtype: Type of its input: "uint8" or "float32".
 
     Raises:
         CnnbenchError: Its logits are not finite (exit 3); they depend on the call, or on other images of the batch
@@ -74,11 +74,11 @@ def prove(exported: Exported, *, images: np.ndarray, dtype: str, asked: Asked | 
     Args:
         exported: The trained network, the reference network made from it, and the file.
         images: The golden images `(N, H, W, C)` uint8.
-        dtype: Of the graph's input: "uint8" or "float32".
+        dtype: Type of the graph's input: "uint8" or "float32".
 
     Raises:
-        CnnbenchError: A logit is not finite (exit 3); it is no function of the image, the reference network is another
-            function, or the file is not the reference network (exit 4).
+        CnnbenchError: A logit is not finite (exit 3); the network is not a function of the image, the reference network
+            is another function, or the file is not the reference network (exit 4).
     """
     reference = exported.reference
     inputs = to_graph_input(images, dtype)
@@ -145,14 +145,14 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
     between_calls = max(comparison.relative(first, logits) for logits in (later, reseeded, second))
     if not between_calls <= comparison.EXACT:
         raise _refused(
-            f"the trained network is no function of the image: its answers differ between two calls, by "
+            f"the trained network is not a function of the image: its answers differ between two calls, by "
             f"{between_calls:.1e} of the largest logit"
         )
     if changed := [
         name for name, buffer in network.named_buffers() if name not in before or not torch.equal(buffer, before[name])
     ]:
         name = changed[0].removeprefix("network.1.")
-        raise _refused(f"the trained network is no function of the image: its answers change its buffer {name}")
+        raise _refused(f"the trained network is not a function of the image: its answers change its buffer {name}")
     of_batch = max(
         comparison.relative(first, alone),
         comparison.relative(first, turned),
@@ -160,8 +160,8 @@ def _function_of_the_image(trained: nn.Module, inputs: Tensor) -> tuple[np.ndarr
     )
     if not of_batch <= comparison.EXACT:
         raise _refused(
-            f"the trained network is no function of the image: it mixes the images of a batch, which changes logits by "
-            f"{of_batch:.1e} of the largest"
+            f"the trained network is not a function of the image: it mixes the images of a batch, which changes logits "
+            f"by {of_batch:.1e} of the largest"
         )
     return first, max(between_calls, of_batch)
 

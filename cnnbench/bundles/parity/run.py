@@ -161,7 +161,7 @@ def _require_same_in_large_batches(network: nn.Module, images: np.ndarray, logit
     difference = float(np.abs(together - logits[:size]).max())
     if not difference <= bound:
         raise CnnbenchError(
-            f"the trained network is no function of the image: in a batch of {len(together)} its logits differ by "
+            f"the trained network is not a function of the image: in a batch of {len(together)} its logits differ by "
             f"{difference:.2g} from those in small ones (bound {bound:.2g})",
             Exit.VERDICT,
         )
@@ -251,7 +251,7 @@ def _refusal_of_lower(lost: float, max_accuracy_loss: float) -> str:
 
 
 def examine(request: child.Examination, *, about: str, seconds: float | None = None) -> tuple[child.PassAnswer, ...]:
-    """`child.examine` in a process of its own; see `sandbox.call`."""
+    """`child.examine` in a separate process; see `sandbox.call`."""
     return sandbox.call(
         child.examine,
         request,
@@ -285,7 +285,7 @@ def pass_requests(count: int, *, few: int, profile: bool = False) -> tuple[child
 def _examined(
     candidate: Candidate, images: Path, *, provider: str, passes: tuple[child.PassRequest, ...]
 ) -> list[tuple[child.PassAnswer, dict[int, np.ndarray]]]:
-    """Of each pass the answer, and the logits by batch size."""
+    """Answer of each pass, and the logits by batch size."""
     with records.temporary_folder() as out:
         request = child.Examination(
             model=str(candidate.file.absolute()),

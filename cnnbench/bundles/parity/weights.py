@@ -89,7 +89,8 @@ def account(
             shape = "x".join(map(str, values.shape)) or "a scalar"
             raise CnnbenchError(
                 f"the ONNX file is not the trained network: its constant {name} ({shape}, first value "
-                f"{values.flat[0]!s}), which {user} uses, is no tensor of the network and no number of its operators",
+                f"{values.flat[0]!s}), which {user} uses, is neither a tensor of the network nor a number of its "
+                "operators",
                 Exit.VERDICT,
             )
         result.append(Constant(name, rule, source, sha256(values)))
@@ -253,7 +254,7 @@ class Numbers:
         return ("", "", ()) if exact is None else ("literal", "", exact)
 
     def _exact(self, values: np.ndarray) -> tuple[float, ...] | None:
-        """What the few numbers of a constant are roundings of; None where one is no literal, or there are many."""
+        """What the few numbers of a constant are roundings of; None where one is not a literal, or there are many."""
         distinct = np.unique(values)
         if len(distinct) > LARGEST_LITERAL:
             return () if (distinct == np.round(distinct)).all() else None  # counts, as of pixels under a kernel

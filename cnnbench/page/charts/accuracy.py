@@ -26,7 +26,7 @@ from cnnbench.page.charts.labels import LimitLine, names
 from cnnbench.page.section import Picture
 
 NARROW = (330, SIZE[1])
-"""Of a chart on a phone, and in a third of a page."""
+"""Size of a chart on a phone, and in a third of a page."""
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -46,8 +46,8 @@ def pareto(points: Sequence[Point], palette: Palette, *, axis: str, title: str, 
             `high_error` where there is an interval.
         palette: Colours of the page.
         axis: Title of the cost's axis.
-        title: Of the picture.
-        caption: Of the picture.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     errors = extent(points)
     x, y = log_x("cost", [point["cost"] for point in points], title=axis), accuracy_y(errors)
@@ -89,7 +89,7 @@ def quadrant(
         min_accuracy: The limit of accuracy, a fraction.
         max_cost: The limit of this cost; None where there is none.
         limits: Both limits as text, that of accuracy first.
-        caption: Of the picture.
+        caption: Caption of the picture.
     """
     size = (540, 400)
     least = error(min_accuracy)
@@ -124,10 +124,10 @@ def seeds(points: Sequence[Point], palette: Palette, *, means: Sequence[Point], 
 
     Args:
         points: `name`, `group`, `error`, `seed`, `accuracy`.
-        palette: Of the page.
+        palette: Palette of the page.
         means: `name`, `group`, `error`, `accuracy`; `low_error` and `high_error` where there is an interval.
-        title: Of the picture.
-        caption: Of the picture.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     order = [point["name"] for point in means]
     scale, axis = accuracy_axis(extent([*points, *means]))
@@ -160,8 +160,8 @@ def curves(points: Sequence[Point], palette: Palette, *, axis: str, log: bool, t
         palette: Colours of the page.
         axis: Title of the axis of `spent`.
         log: Whether that axis is logarithmic.
-        title: Of the picture.
-        caption: Of the picture.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     spent = [point["spent"] for point in points]
     plain = alt.X("spent:Q", scale=alt.Scale(domain=[0, max(spent)]), axis=alt.Axis(title=axis, tickMinStep=1))
@@ -179,9 +179,9 @@ def efficiency(points: Sequence[Point], palette: Palette, *, title: str, caption
 
     Args:
         points: `name`, `group`, `images`, `error`, `accuracy`.
-        palette: Of the page.
-        title: Of the picture.
-        caption: Of the picture.
+        palette: Palette of the page.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     x = log_x("images", [point["images"] for point in points], title="training images")
     base = chart_of(points).encode(
@@ -202,9 +202,9 @@ def matrix(cells: Sequence[Point], names: Sequence[str], *, title: str, caption:
 
     Args:
         cells: `left`, `below`, `result` (better, worse or no difference shown), `points`, `interval` and `p`.
-        names: Of the networks, in order.
-        title: Of the picture.
-        caption: Of the picture.
+        names: Names of the networks, in order.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
 
     def axis(angle: int) -> alt.Axis:

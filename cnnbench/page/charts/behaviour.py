@@ -47,8 +47,8 @@ def confusion(points: Sequence[Point], classes: Sequence[str], *, full: float, t
         points: The cells that are not empty: `name`, `true`, `predicted`, `count`, `share` of the class, `percent`.
         classes: Names, in order.
         full: The share of a class that has the full colour.
-        title: Of the picture.
-        caption: Of the picture.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     names = list(classes)
 
@@ -103,9 +103,9 @@ def reliability(points: Sequence[Point], palette: Palette, *, title: str, captio
 
     Args:
         points: `run`, `name`, `group`, `confidence`, `accuracy`, `bin`, `images`, `count`.
-        palette: Of the page.
-        title: Of the picture.
-        caption: Of the picture.
+        palette: Palette of the page.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     scale = alt.Scale(domain=[0, 1])
     axis = alt.Axis(format="%", tickCount=5)

@@ -62,7 +62,7 @@ SPOTS = (
 
 
 LINE_SPOTS = tuple(Spot(align, dx, dy) for dx in (-6, 6) for dy in (-9, 10) for align in ("right", "left"))
-"""Of the text of a line, at one of its ends."""
+"""Places of the text of a line, at one of its ends."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def names(
 
     Args:
         points: `cost`, `error`, `name`; with `low_error` and `high_error` there is a bar. The first have precedence.
-        x: Of the chart, with its domain.
-        y: Of the chart, with its domain.
-        size: Of the narrowest chart in pixels, labels of its axes included: what fits there fits on a wider one.
+        x: Axis of the chart, with its domain.
+        y: Axis of the chart, with its domain.
+        size: Size of the narrowest chart in pixels, labels of its axes included: what fits there fits on a wider one.
         limits: Lines of the chart.
         most: Names; more would cover each other.
     """

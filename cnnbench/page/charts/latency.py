@@ -19,8 +19,8 @@ def latency(
         points: `backend`, `ms`, `share`, in order.
         marks: `backend`, `ms`, `share`, `label`: the percentiles that have enough samples.
         backends: All of the page, in order, so that a colour means the same everywhere.
-        title: Of the picture.
-        caption: Of the picture.
+        title: Title of the picture.
+        caption: Caption of the picture.
     """
     times = [point["ms"] for point in (*points, *marks)]
     colour = alt.Color("backend:N", scale=alt.Scale(domain=list(backends), range=list(COLOURS)), legend=None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, SOFT, GRID, LINE = "#010101", "#020202", "#030303", "#040404"
-"""Drawn in the place of the page's own colours, which differ in light and dark."""
+"""Drawn instead of the page's own colours, which differ in light and dark."""
 PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)", LINE: "var(--line)"}
 MARKERS = {
     "circle": "o",
@@ -86,7 +86,7 @@ class Layer:
 
     @cached_property
     def colours(self) -> list[str]:
-        """Of each point."""
+        """Colours of each point."""
         colour = self.encoding.get("color")
         if not colour:
             return [self.mark.get("color", INK)] * len(self.data)
@@ -102,12 +102,12 @@ class Layer:
 
     @cached_property
     def opacities(self) -> list[float]:
-        """Of each point, in [0, 1]."""
+        """Opacities of each point, in [0, 1]."""
         return self._scaled("opacity", 1.0)
 
     @cached_property
     def areas(self) -> list[float]:
-        """Of each point, in square pixels."""
+        """Areas of each point, in square pixels."""
         return self._scaled("size", 30.0)
 
     def _scaled(self, channel: str, usual: float) -> list[float]:

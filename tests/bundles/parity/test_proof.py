@@ -1,4 +1,4 @@
-"""The proof: a network that is no function of the image is refused, and so is a file that is another network."""
+"""The proof: a network that is not a function of the image is refused, and so is a file that is another network."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,7 +68,7 @@ def nothing() -> ReferenceNetwork:
 )
 def test_a_network_whose_answers_depend_on_the_call_is_refused(build: Build, nothing: ReferenceNetwork) -> None:
     said = refused(Exported(Graph(), graph.Deployable(made(build)).eval(), nothing))
-    assert said.startswith("the trained network is no function of the image: its answers differ between two calls")
+    assert said.startswith("the trained network is not a function of the image: its answers differ between two calls")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_network_whose_answers_depend_on_the_call_is_refused(build: Build, not
 )
 def test_a_network_that_mixes_the_images_of_a_batch_is_refused(build: Build, nothing: ReferenceNetwork) -> None:
     said = refused(Exported(Graph(), graph.Deployable(made(build)).eval(), nothing))
-    assert said.startswith("the trained network is no function of the image: it mixes the images of a batch")
+    assert said.startswith("the trained network is not a function of the image: it mixes the images of a batch")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,10 @@ def fixed(model: Graph) -> None:
     model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Reshape", [read, "shape"], ["reshaped"]))
 
 
-CONSTANT, GRAPH = "is no tensor of the network and no number of its operators", "evaluated in float64 its logits differ"
+CONSTANT, GRAPH = (
+    "is neither a tensor of the network nor a number of its operators",
+    "evaluated in float64 its logits differ",
+)
 ATTRIBUTE = "which no operator of the network is given"
 MUTANTS: dict[str, tuple[Callable[[Graph], object], str]] = {
     "a weight": (lambda m: edit(m, "folded_0", up), CONSTANT),
