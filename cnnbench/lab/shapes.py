@@ -76,7 +76,7 @@ def _claims_of_grid() -> list[Claim]:
             convolutions_agree,
         ),
         Claim(
-            f"It gives it for all {len(pools):,} poolings, whose channels out are the channels in",
+            f"It gives that of all {len(pools):,} poolings, too, which keep the number of channels",
             pools_agree,
         ),
         Claim('"Same" padding p = (k - 1) / 2 keeps 28 pixels for every odd kernel up to 31', same),

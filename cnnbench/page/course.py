@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cnnbench.lab import Lesson, Numbers
 from cnnbench.page.section import Block, Page, Section, Table, drawing
@@ -14,7 +15,7 @@ def course_page(lessons: Mapping[str, Lesson]) -> Page:
     sections = [_section(name, lesson) for name, lesson in lessons.items()]
     if len(lessons) == 1:
         lead = "One lesson of `cnnbench lab`. Every number was computed for this page."
-        return Page("lab", sections[0].heading, lead, sections=sections)
+        return Page("lab", sections[0].heading, lead, sections=[replace(sections[0], heading="What it shows")])
     lead = (
         "The lessons of `cnnbench lab`: what a convolution is, what it saves, and why deeper networks need ways around "
         "their layers. Every number was computed for this page; every claim was checked."
