@@ -9,7 +9,7 @@ FOUR := demo/runs demo/exports demo/latency.json
 
 unexport PYTHONDONTWRITEBYTECODE  # pytest keeps the tests that it has compiled, which saves ten seconds per process
 
-.PHONY: demo test test-all quick check lock cuda clean
+.PHONY: demo test test-all quick check docs docs-links lock cuda clean
 
 demo: .venv/ready  ## ship a network for 5,000 real digits in three minutes; then four of them compared in every way, and a page of it all
 	@rm -rf demo
@@ -50,6 +50,12 @@ check: .venv/ready  ## what pre-commit and CI run: format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/ready  ## the documentation as pages, in build/docs: every warning is an error, links between pages are checked
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+
+docs-links: .venv/ready  ## asks every link to another site; needs a network
+	$(BIN)/sphinx-build -W --keep-going -b linkcheck docs build/docs-links
 
 lock:  ## renew requirements-lock.txt, for every platform: needs uv (pip install uv); UPGRADE=1 takes the newest releases
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \

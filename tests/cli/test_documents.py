@@ -17,8 +17,9 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "results/README.md",
-    *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
+    *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md"))),
 ]
+LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)(?:#[^)\s]*)?\)")
 CARDS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("exports/*/README.md"))]
 
 
@@ -42,6 +43,12 @@ def test_the_commands_of_a_document_are_accepted(name: str) -> None:
             accept(command)
         except CnnbenchError as error:
             pytest.fail(f"{name}: cnnbench {command}: {error}")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_links_of_a_document_lead_to_files(name: str) -> None:
+    for target in LINK.findall((ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
 
 
 @pytest.mark.parametrize("name", CARDS)
