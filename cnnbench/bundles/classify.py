@@ -73,6 +73,8 @@ def classify(source: str | Path, images: str | Path, *, precision: str = "fp32")
         raise CnnbenchError(f"precision {precision} does not apply to {source}, which is not a bundle")
     else:
         network = _of_run(source)
+    if not Path(images).exists():
+        raise CnnbenchError(f"{images} does not exist; expected a folder of images, or an image", Exit.DATA)
     skipped: list[str] = []
     files = predict.find(str(images), skipped) if Path(images).is_dir() else iter([str(images)])
     answers = tuple(_answers(network, files))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from cnnbench import api
 from cnnbench.cli.hints import say_next
+from cnnbench.cli.layout import prose
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.tables.candidates import Candidate, Score
 from cnnbench.tables.choose import By, Choice
@@ -82,13 +83,13 @@ def choose(
 def _print(choice: Choice) -> None:
     relax = f": relax {choice.relax}" if choice.relax else ""
     nearest = f"; the nearest is {choice.nearest.candidate.name}{relax}" if choice.nearest else ""
-    print(f"{choice.answer}{nearest}")
+    print(prose(f"{choice.answer}{nearest}"))
     for detail in choice.details:
-        print(f"  {detail}")
+        print(prose(f"  {detail}"))
     for other in sorted(choice.others, key=lambda other: not other.keeps_limits):
-        print(f"  {other.candidate.name}: {other.reason}")
+        print(prose(f"  {other.candidate.name}: {other.reason}"))
     if choice.note:
-        print(choice.note)
+        print(prose(choice.note))
 
 
 def _document(choice: Choice) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cnnbench.bench.record import mixed
 from cnnbench.cli.hints import say_next
-from cnnbench.cli.layout import Shown
+from cnnbench.cli.layout import Shown, prose
 from cnnbench.cli.table import Format, render, write
 from cnnbench.cli.units import Accuracy
 from cnnbench.records.bundle import ExportRecord
@@ -384,15 +384,16 @@ def _print_notes(rows: Sequence[Row], drawn: Sequence[Path]) -> None:
     if drawn:
         print("picture: " + " and ".join(str(path) for path in drawn))
     if alone := _in_scope(rows, "images"):
-        print(f"{alone}: one seed, so the interval is for new images alone; another training may differ")
+        print(prose(f"{alone}: one seed, so the interval is for new images alone; another training may differ"))
     if alone := _in_scope(rows, "seeds"):
-        print(f"{alone}: predictions are missing, so the interval is over seeds alone and says nothing of new images")
+        told = f"{alone}: predictions are missing, so the interval is over seeds alone and says nothing of new images"
+        print(prose(told))
     names = sorted({row.dataset for row in rows})
     if len(names) > 1:
-        print(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one")
+        print(prose(f"{', '.join(names)}: accuracies of different datasets do not compare; --dataset shows one"))
     for name in names:
         if difference := other_images([row for row in rows if row.dataset == name]):
-            print(difference)
+            print(prose(difference))
     for row in rows:
         for failure in row.failures:
-            print(f"failed: {row.task}, {failure}")
+            print(prose(f"failed: {row.task}, {failure}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,15 @@ def width() -> int | None:
     if os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return None
+
+
+def prose(text: str) -> str:
+    """A sentence, on a terminal in lines of whole words; those after the first are indented by two more."""
+    columns = width()
+    if columns is None:
+        return text
+    indent = text[: len(text) - len(text.lstrip())] + "  "
+    return textwrap.fill(text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def lines(columns: Sequence[Column], rows: Sequence[object], *, width: int | None, shown: Shown = "all") -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cnnbench.cli.layout import lines
+from cnnbench.cli.layout import lines, prose
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.types import printable
@@ -82,3 +82,15 @@ def test_on_a_pipe_there_is_no_width_unless_columns_says_one(
     monkeypatch.setenv("COLUMNS", "40")
     render(COLUMNS, ROWS, title="Networks", shown="fit")
     assert "not shown: MACs; parameters; ONNX bytes; why" in capsys.readouterr().out
+
+
+def test_a_sentence_is_broken_between_words_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = "  mnist5k_lenet5 fp32: keeps the limits with 98.20 %, but has 24.7x the MACs (10,301,952)"
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert prose(sentence) == sentence
+    monkeypatch.setenv("COLUMNS", "40")
+    told = prose(sentence).splitlines()
+    assert [line.strip() for line in told] == [
+        *("mnist5k_lenet5 fp32: keeps the limits", "with 98.20 %, but has 24.7x the MACs", "(10,301,952)")
+    ]
+    assert all(line.startswith("    ") for line in told[1:])
