@@ -270,6 +270,7 @@ def fit(
     test: bool = False,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
+    logger: str = "tensorboard",
     skip_checks: bool = False,
     **options: OptionValue,
 ) -> RunRecord | None:
@@ -286,6 +287,7 @@ def fit(
         test: Afterwards score the best checkpoint on every test image, once.
         callbacks: More callbacks for Lightning's Trainer.
         loggers: More loggers for it.
+        logger: Any of csv, tensorboard, mlflow and wandb, separated by commas; metrics.csv is always written.
         skip_checks: Do not try a network of others; the record says so.
         options: See `configure`.
 
@@ -316,6 +318,7 @@ def fit(
         test=test,
         callbacks=callbacks,
         loggers=loggers,
+        logger=logger,
         checks=checks,
     )
 

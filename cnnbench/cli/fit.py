@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
         resume=options.ckpt_path,
         test=options.test,
         skip_checks=options.skip_checks,
+        logger=options.logger,
     )
     if record:
         lightning.show(_text(record, options.runs_dir), document=record, format=options.format)

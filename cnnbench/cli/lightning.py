@@ -27,6 +27,12 @@ FORMAT = config.Flag("format", Format, "text", "How to print the result.")
 CHECKPOINT = config.Flag(
     "ckpt_path", str | None, None, "Checkpoint: a file, a run folder, best or last; by default the run's best."
 )
+LOGGER = config.Flag(
+    "logger",
+    str,
+    "tensorboard",
+    "Any of csv, tensorboard, mlflow, wandb, as csv,mlflow; metrics.csv is always written.",
+)
 SCORING = (CHECKPOINT, RUNS_DIR, FORMAT)
 
 
@@ -59,6 +65,7 @@ VERBS: dict[str, Verb] = {
             config.Flag(
                 "skip-checks", bool, False, "Do not try a network of others before its first epoch.", switch=True
             ),
+            LOGGER,
             FORMAT,
         ),
         (*NAMES, "epochs", "lr", "batch-size", "seed", "weight-decay", "train-images", "precision", "devices"),
@@ -112,6 +119,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     overwrite: bool = False
     test: bool = False
     skip_checks: bool = False
+    logger: str = "tensorboard"
 
 
 def parse(verb: str, arguments: Sequence[str]) -> tuple[RunConfig, Options]:

@@ -31,6 +31,7 @@ from cnnbench.training.classifier import Classifier
 from cnnbench.training.config import task_name, trainer_options
 from cnnbench.training.data import ImageData
 from cnnbench.training.folder import RunFolder, find
+from cnnbench.training.loggers import LoggerName, chosen, end
 from cnnbench.training.precision import resolve_accelerator, resolve_precision
 from cnnbench.training.predictions import write_predictions
 from cnnbench.training.ranks import naming_lost_process
@@ -102,6 +103,7 @@ def fit(
     test: bool = False,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
+    logger: str = "tensorboard",
     checks: NetworkChecks | None = None,
 ) -> RunRecord | None:
     """Train a network on the training images, in the folder <runs_dir>/<task>/seed<k>.
@@ -115,6 +117,7 @@ def fit(
         test: Afterwards score the best checkpoint on every test image, once.
         callbacks: More callbacks for Lightning's Trainer.
         loggers: More loggers for it.
+        logger: Any of csv, tensorboard, mlflow and wandb, separated by commas; metrics.csv is always written.
         checks: What was found when the network was tried, where it is not one of ours; see `training.preflight`.
 
     Returns:
@@ -123,6 +126,7 @@ def fit(
     Raises:
         CnnbenchError: The configuration, the data or the folder cannot be used; training diverged.
     """
+    log_to = chosen(logger)
     folder = _checked_folder(config, runs_dir)
     checkpoint = _to_resume(str(resume), folder) if resume else None
     if checkpoint:
@@ -132,7 +136,15 @@ def fit(
                 f"{checkpoint} is not of this run, which lies in {folder.path}: name its --task, --runs-dir and seed"
             )
     session = _open(
-        config, folder, checkpoint, fitting=True, data=data, checks=checks, callbacks=callbacks, loggers=loggers
+        config,
+        folder,
+        checkpoint,
+        fitting=True,
+        data=data,
+        checks=checks,
+        callbacks=callbacks,
+        loggers=loggers,
+        log_to=log_to,
     )
     if trainer_options(config).get("fast_dev_run"):
         session.run("fit", checkpoint)
@@ -161,7 +173,10 @@ def _train(session: _Session, config: RunConfig, start: Start, *, overwrite: boo
     with FolderClaim(folder, overwrite=overwrite, resuming=resuming, discards=start.discards):
         _save_config(config, folder, resuming=resuming)
         announce(session.data)
-        session.train(Path(start.checkpoint) if start.checkpoint else None)
+        try:
+            session.train(Path(start.checkpoint) if start.checkpoint else None)
+        finally:
+            end(session.trainer.loggers)
     if session.recorder.record:
         warn_of_loss(session.recorder.record)
 
@@ -345,6 +360,7 @@ def _open(
     checks: NetworkChecks | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
+    log_to: Sequence[LoggerName] = (),
 ) -> _Session:
     """Build trainer, classifier, data and recorder, seeded."""
     quiet()
@@ -368,6 +384,7 @@ def _open(
         callbacks=[recorder, *callbacks],
         fitting=fitting,
         loggers=loggers,
+        log_to=log_to,
     )
     return _Session(folder, checkpoint, trainer, classifier, data, recorder)
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnnbench.progress import Display, display
 from cnnbench.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from cnnbench.training.folder import RunFolder
+from cnnbench.training.loggers import LoggerName, build
 from cnnbench.training.metrics import MetricsTable
 from cnnbench.training.midway import Midway
 from cnnbench.training.ranks import watch_launcher
@@ -72,6 +73,7 @@ def build_trainer(
     callbacks: list[Callback],
     fitting: bool,
     loggers: Sequence[Logger] = (),
+    log_to: Sequence[LoggerName] = ("tensorboard",),
 ) -> Trainer:
     """A trainer with our callbacks and loggers, writing into the run folder alone."""
     bar = fitting and options.get("enable_progress_bar") is not False and sys.stderr.isatty()
@@ -81,7 +83,7 @@ def build_trainer(
     if fitting and not options.get("fast_dev_run"):
         stop = StopSignals()
         callbacks += [RequireRoom(folder), MetricsTable(folder), Midway(), stop, BestAndLast(folder, stop)]
-        ours = [TensorBoardLogger(folder.path.parent, "", version=folder.path.name)]
+        ours = build(log_to, folder)
     try:
         trainer = Trainer(
             **{**options, "enable_progress_bar": False},
