@@ -9,7 +9,7 @@ FOUR := demo/runs demo/exports demo/latency.json
 
 unexport PYTHONDONTWRITEBYTECODE  # pytest keeps the tests that it has compiled, which saves ten seconds per process
 
-.PHONY: demo test test-all quick check docs docs-links lock cuda clean
+.PHONY: demo test test-all quick check docs docs-links lock cuda dist release clean
 
 demo: .venv/ready  ## ship a network for 5,000 real digits in three minutes; then four of them compared in every way, and a page of it all
 	@rm -rf demo
@@ -64,6 +64,13 @@ lock:  ## renew requirements-lock.txt, for every platform: needs uv (pip install
 cuda: .venv/ready  ## ONNX Runtime for NVIDIA GPUs in the place of the one for CPUs; Linux or Windows on x86-64
 	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime
 	$(BIN)/python -m pip install --quiet 'onnxruntime-gpu>=1.31,<2'
+
+dist: .venv/ready  ## the sdist and the wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+release: .venv/ready  ## the steps of a release but for publishing: both, installed in fresh environments and used there
+	PYTHON=$(BIN)/python .ci/release
 
 clean:  ## everything that a target here made
 	rm -rf .venv .venv-oldest demo build dist .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
