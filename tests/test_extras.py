@@ -17,6 +17,8 @@ from cnnbench.types import CnnbenchError
 ROOT = Path(cnnbench.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED = PROJECT["optional-dependencies"]
+TOOLS = ("dev", "docs")
+"""Extras for those who work on cnnbench: none of its modules imports what they bring."""
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py"}
 """Whose name is not that of the module."""
 
@@ -25,10 +27,10 @@ def names(extra: str) -> set[str]:
     return {re.sub(r"[-_.]+", "-", Requirement(line).name).lower() for line in DECLARED[extra]}
 
 
-@pytest.mark.parametrize("extra", [extra for extra in DECLARED if extra != "dev"])
+@pytest.mark.parametrize("extra", [extra for extra in DECLARED if extra not in TOOLS])
 def test_the_modules_are_those_of_the_extra(extra: str) -> None:
     modules = {DISTRIBUTIONS.get(module, module.lower().replace("_", "-")) for module in EXTRAS[extra]}
-    elsewhere = {name for other in DECLARED if other not in (extra, "dev") for name in names(other)}
+    elsewhere = {name for other in DECLARED if other not in (extra, *TOOLS) for name in names(other)}
     assert modules <= names(extra)
     assert names(extra) - modules <= elsewhere  # what two extras bring is told of one
 
