@@ -62,6 +62,12 @@ class Planned:
     test: bool = True
     """Whether it is tested, too."""
 
+    @property
+    def starts_others(self) -> bool:
+        """Whether it starts further processes: by Lightning's launcher, or to compile."""
+        alone = self.config.trainer.get("devices", "auto") in ("auto", "1", 1)
+        return not alone or self.config.trainer_count("num_nodes") > 1 or self.config.model.compile
+
 
 def plan(
     names: str | Sequence[str],

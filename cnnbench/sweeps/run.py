@@ -17,9 +17,10 @@ from tempfile import NamedTemporaryFile
 
 from cnnbench import records
 from cnnbench.records.schema import Failure, RunRecord
+from cnnbench.sweeps import warm
 from cnnbench.sweeps.environ import environment
 from cnnbench.sweeps.plan import Planned, State, state
-from cnnbench.sweeps.warm import Process, Start, start
+from cnnbench.sweeps.warm import Process, Start
 from cnnbench.training.folder import RunFolder, is_locked
 from cnnbench.types import ERROR_FILE, Exit
 
@@ -60,7 +61,7 @@ class Outcome:
 
 
 def supervise(
-    run: Planned, *, threads: int | None = None, data_root: str | None = None, start: Start = start
+    run: Planned, *, threads: int | None = None, data_root: str | None = None, start: Start = warm.start
 ) -> Outcome:
     """Do one run in a separate process; a failure leaves failure.json.
 
@@ -70,7 +71,7 @@ def supervise(
         run: The run.
         threads: OMP_NUM_THREADS of the process; by default that of the environment.
         data_root: CNNBENCH_DATA of the process.
-        start: How a process is started.
+        start: How a process is started, unless the run starts others: that has a new interpreter.
     """
     folder = RunFolder(Path(run.folder))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,9 @@ def supervise(
         if before == "outdated" and not run.overwrite:
             return Outcome(run.task, run.seed, None, 0.0, f"{folder.path} {why}")
         started = time.monotonic()
-        code, reason, log = _attempt(_arguments(run, before), folder, environ, start)
+        code, reason, log = _attempt(
+            _arguments(run, before), folder, environ, warm.start if run.starts_others else start
+        )
         seconds = time.monotonic() - started
         if code == 0:
             return finished(run, seconds=seconds)

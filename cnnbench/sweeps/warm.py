@@ -25,7 +25,6 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, NoReturn, Protocol, runtime_checkable
 
@@ -228,13 +227,6 @@ def can_fork() -> bool:
     return sys.platform == "linux" and hasattr(os, "pidfd_open")
 
 
-def starts_others(arguments: Sequence[str]) -> bool:
-    """Whether the run of a command line starts further processes: by Lightning's launcher, or to compile."""
-    alone = {"--trainer.devices": ("auto", "1"), "--trainer.num_nodes": ("1",), "--model.compile": ("false", "False")}
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    return any(name in alone and value not in alone[name] for name, value in pairwise(words))
-
-
 def busy_threads() -> list[str]:
     """Names of the threads of this process, beside the calling one, that are not known to be idle.
 
@@ -323,7 +315,7 @@ def _become(request: int, output: int, *, alone: bool) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         arguments: list[str] = wanted["arguments"]
         torch = sys.modules.get("torch")
-        if not alone or starts_others(arguments) or (torch and torch.cuda.is_available()):  # CUDA does not outlive it
+        if not alone or (torch and torch.cuda.is_available()):  # CUDA does not outlive it
             os.execve(sys.executable, [sys.executable, "-m", "cnnbench", *arguments], wanted["environ"])
         os.environ.clear()
         os.environ.update(wanted["environ"])

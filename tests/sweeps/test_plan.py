@@ -64,6 +64,22 @@ def test_a_task_by_name_or_file_has_the_configuration_that_fit_has(capsys: pytes
     assert (run.config.model.lr, run.config.data.batch_size) == (0.03, 50)
 
 
+@pytest.mark.parametrize(
+    ("override", "others"),
+    [
+        ("trainer.devices=auto", False),
+        ("trainer.devices=1", False),
+        ("trainer.devices=2", True),
+        ("trainer.num_nodes=2", True),
+        ("model.compile=true", True),
+        ("model.compile=false", False),
+    ],
+)
+def test_runs_that_start_processes_are_known_by_their_configuration(override: str, others: bool) -> None:
+    (run,) = planned(["mnist5k_linear"], overrides=[override])
+    assert run.starts_others is others
+
+
 def test_a_dataset_and_an_architecture_need_no_task_file() -> None:
     (run,) = planned(["mnist5k_resnet32"])
     assert (run.task, run.arch, run.dataset) == ("mnist5k_resnet32", "resnet32", "mnist5k")

@@ -19,7 +19,7 @@ from cnnbench.records.schema import Failure, RunRecord, TestResult
 from cnnbench.sweeps import run as sweep_run
 from cnnbench.sweeps.plan import Planned, plan, state
 from cnnbench.sweeps.run import Outcome, supervise
-from cnnbench.sweeps.warm import can_fork
+from cnnbench.sweeps.warm import Process, can_fork
 from cnnbench.training.folder import RunFolder, locked
 
 
@@ -97,6 +97,17 @@ def test_a_run_that_is_not_to_be_tested_is_done_without(linear: Planned, script:
     assert (outcome.accuracy, outcome.reason) == (None, "")
     assert Path("starts").read_text() == f"-m cnnbench fit {' '.join(linear.flags)}\n"
     assert (state(untested)[0], state(linear)[0]) == ("done", "to test")
+
+
+def test_a_run_that_starts_processes_has_a_new_interpreter(linear: Planned, script: Script) -> None:
+    config = records.replace(linear.config, trainer={**linear.config.trainer, "devices": 2})
+    script(f"echo >> starts\n{leaving(linear)}")
+
+    def forked(*_: object, **__: object) -> Process:
+        raise AssertionError("forked")
+
+    assert supervise(dataclasses.replace(linear, config=config), start=forked).accuracy == 0.75
+    assert starts() == 1
 
 
 @pytest.mark.parametrize(

@@ -169,22 +169,6 @@ def test_a_run_whose_environment_libraries_would_read_has_a_process_of_its_own(
     assert numbers[0] == numbers[1] != numbers[2]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "others"),
-    [
-        ([], False),
-        (["--trainer.devices=auto", "--model.compile", "false"], False),
-        (["--trainer.devices", "2"], True),
-        (["--trainer.devices=1"], False),
-        (["--model.compile=true"], True),
-        (["--trainer.num_nodes=2"], True),
-    ],
-    ids=str,
-)
-def test_runs_that_start_processes_are_known_by_their_flags(arguments: list[str], others: bool) -> None:
-    assert warm.starts_others(["fit", *arguments]) is others
-
-
 def test_a_thread_of_python_is_at_work() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="a worker")
