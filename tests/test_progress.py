@@ -33,7 +33,17 @@ def test_without_a_display_nothing_is_said(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (165, "2 min 45 s"),
+        (599.4, "9 min 59 s"),
+        (600, "10 min"),
+        (3599, "1 h"),
+        (12_600, "3 h 30 min"),
+    ],
 )
 def test_times_in_words(seconds: float, words: str) -> None:
     assert progress.in_words(seconds) == words
@@ -56,5 +66,5 @@ def test_a_terminal_has_a_bar_below_the_lines_and_stdout_to_itself() -> None:
     os.close(ours)
     assert done.stdout == "result\n"
     assert "epoch 4/4" in drawn
-    assert "88 %, about " in drawn
+    assert "88 %, 0 s, about " in drawn
     assert [drawn.index(f"line {epoch}") for epoch in range(4)] == sorted(drawn.index(f"line {n}") for n in range(4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,12 +63,7 @@ def ship(
     from cnnbench.shipping.ship import ship as ship_images
     from cnnbench.sweeps.executors import parse_options
 
-    with progress.display(None) as shown:
-
-        def say(line: str) -> None:
-            print(line, file=sys.stderr, flush=True)
-            shown.move(line[:40], done=0)
-
+    with progress.display(budget, budget=True):
         decision = ship_images(
             folder,
             dataset=dataset,
@@ -84,7 +78,6 @@ def ship(
             jobs=jobs,
             options=parse_options(executor_options or []) or None,
             began=began,
-            say=say,
         )
     place = Path(out) if out is not None else Path("shipped") / decision.images.name
     if format == "json":

@@ -189,7 +189,7 @@ def _print_progress(shown: Display, now: Progress) -> None:
     outcome = now.outcome
     shown.move(f"run {min(now.ended + 1, now.total)} of {now.total}", done=now.ended)
     result = f"failed: {outcome.reason}" if outcome.reason else f"test accuracy {outcome.accuracy:.2%}"
-    rest = f"; about {now.seconds_left / 60:.1f} min left" if now.ended < now.total else ""
+    rest = f"; about {progress.in_words(now.seconds_left)} left" if now.ended < now.total else ""
     place = f"[{now.ended}/{now.total}] {outcome.task} seed {outcome.seed}"
     print(f"{place}: {result}, {outcome.seconds:.0f} s{rest}", file=sys.stderr, flush=True)
 

@@ -37,11 +37,3 @@ class Clock:
     def fits(self, seconds: float, *, reserved: float) -> bool:
         """Whether a step that takes so long leaves what is reserved for the steps after it. What takes no time does."""
         return seconds <= 0 or seconds <= self.left - reserved
-
-
-def shown(seconds: float) -> str:
-    """`2:05`, minutes and seconds, or `1:02:05`; 0:00 below 0."""
-    whole = max(0, round(seconds))
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cnnbench import progress
 from cnnbench.analysis.crossed import Difference, paired_difference
-from cnnbench.shipping.clock import Clock, shown
+from cnnbench.shipping.clock import Clock
 from cnnbench.shipping.trial import Finished, Trainer, Trial
 from cnnbench.tables.candidates import Score
+from cnnbench.tables.text import percent
 
 
 def on_stderr(line: str) -> None:
@@ -60,7 +62,7 @@ class Contest:
 
     def train(self, trials: Sequence[Trial], *, what: str, archs: Sequence[str]) -> None:
         """Train those that are not finished; a line says what runs. What takes too long is stopped."""
-        self.say(f"{what}; {self.time_left}")
+        self.begin(what)
         done = self.trainer.train(trials, seconds=self.clock.left - self.reserved(archs))
         for trial, came in done.items():
             if isinstance(came, Finished):
@@ -69,9 +71,21 @@ class Contest:
                 self.failed[trial] = came
         self.note()
 
+    def begin(self, what: str) -> None:
+        """Say what is done now, and how much time is left."""
+        self.say(f"{what}; {self.time_left}")
+        progress.doing("; ".join(filter(None, [self._leading(), what])), left=self.clock.left)
+
     @property
     def time_left(self) -> str:
-        return f"{shown(self.clock.left)} left"
+        return f"{progress.in_words(self.clock.left)} left"
+
+    def _leading(self) -> str:
+        """The best with the longest schedule so far."""
+        for epochs in sorted({trial.epochs for trial in self.finished}, reverse=True):
+            for arch in self.ranked(list(self.macs), epochs)[:1]:
+                return f"{arch} leads with {percent(self.score(arch, epochs).accuracy)}"
+        return ""
 
     def correct(self, arch: str, epochs: int, *, seeds: Sequence[int] = (1,), lr_factor: float = 1.0) -> np.ndarray:
         """Whether each image is classified correctly, `(seeds, images)` bool; of folds, one after another.

@@ -55,9 +55,9 @@ def ship_file(
     assert candidate is not None
     assert candidate.val is not None
     assert trial is not None
-    contest.say(f"{candidate.name} is chosen; test: every test image, once; {contest.time_left}")
+    contest.begin(f"{candidate.name} is chosen; test: every test image, once")
     record = _tested(trial, runs, start)
-    contest.say(f"export and verification on {record.data.test_images:,} test images; {contest.time_left}")
+    contest.begin(f"export and verification on {record.data.test_images:,} test images")
     precision: Precision = next(name for name in ("fp32", "fp16", "int8") if name == candidate.precision)
     manifest = export_run(
         runs.planned(trial).folder, out=out / "exports", options=ExportOptions(precisions=("fp32", precision))
@@ -67,7 +67,7 @@ def ship_file(
     if kept is None:
         refused = next(file.refused for file in manifest.variants if file.precision == precision)
         raise CnnbenchError(f"{bundle}: the {precision} file is refused: {refused}", Exit.VERDICT)
-    contest.say(f"latency; {contest.time_left}")
+    contest.begin("latency")
     p50, p90 = _latency(bundle, precision, out=out, brief=contest.clock.left < OTHER_SECONDS)
     file = manifest.accuracy(kept)
     ends = proportion_interval(file, manifest.reference.images)

@@ -9,7 +9,7 @@ from cnnbench.page.material import Material
 from cnnbench.page.report import report_page
 from cnnbench.page.section import Answer, Block, Fact, Section, Table
 from cnnbench.page.write import write
-from cnnbench.shipping.clock import shown
+from cnnbench.progress import in_words
 from cnnbench.shipping.record import Competitor, Decision, File, Scored
 from cnnbench.tables.columns import Column
 from cnnbench.tables.gather import gather
@@ -67,7 +67,7 @@ def _answer(decision: Decision) -> Answer:
     ]
     if chosen.p90_ms is not None:
         facts.append(Fact(f"{milliseconds(chosen.p90_ms)} ms", "90th percentile of one image, one thread"))
-    spent = f"{shown(decision.seconds)} of {shown(decision.request.budget_seconds)} were spent"
+    spent = f"{in_words(decision.seconds)} of {in_words(decision.request.budget_seconds)} were spent"
     sentences = [f"{decision.answer}.", f"The race ended: {decision.ended}; {spent}."]
     return Answer(images.name, question, f"{chosen.arch}, {chosen.precision}", sentences, facts)
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnbench import records
+from cnnbench import progress, records
 from cnnbench.arguments import checked
+from cnnbench.progress import in_words
 from cnnbench.shipping import commands, finish, race
 from cnnbench.shipping.candidates import Entrant, entrants, small_networks
-from cnnbench.shipping.clock import Clock, Now, shown
+from cnnbench.shipping.clock import Clock, Now
 from cnnbench.shipping.contest import Contest, on_stderr
 from cnnbench.shipping.decide import decision_of
 from cnnbench.shipping.files import Selection, best_run, candidates_of, finalists, key, select
@@ -104,7 +105,8 @@ def ship(
         raise CnnbenchError(f"budget of {budget_seconds:g} s: expected more than 0")
     named = (arch,) if isinstance(arch, str) else tuple(arch)
     began = now() if began is None else began
-    say(f"{folder or dataset}: reading and checking the images; {shown(budget_seconds)} left")
+    say(f"{folder or dataset}: reading and checking the images; {in_words(budget_seconds)} left")
+    progress.doing("reading and checking the images", left=budget_seconds - (now() - began))
     Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, max_bytes=max_bytes)  # refused before any work
     with WarmParent() as parent:
         if executor == "local":
@@ -241,7 +243,7 @@ def _go(state: State, limits: Limits, *, start: Start) -> Decision:
         state.selection, out=state.out, runs=state.runs, images=state.images, contest=contest, start=start
     )
     _write_commands(state)
-    contest.say(f"page; {contest.time_left}")
+    contest.begin("page")
     write_page(decision_of(state, chosen=chosen, finished=True), state.out)
     return state.keep(decision_of(state, chosen=chosen, finished=True))
 
@@ -259,8 +261,8 @@ def _require_time(contest: Contest, standing: Sequence[str]) -> None:
     )
     if least > contest.clock.left:
         raise CnnbenchError(
-            f"a budget of {shown(contest.clock.budget)} is too short: training, export, verification, latency and "
-            f"page of one network take about {shown(least + contest.clock.used)}"
+            f"a budget of {in_words(contest.clock.budget)} is too short: training, export, verification, latency and "
+            f"page of one network take about {in_words(least + contest.clock.used)}"
         )
 
 
@@ -278,7 +280,7 @@ def _choose(state: State, limits: Limits) -> None:
         best = best_run(arch, contest)
         if best is None:
             continue
-        contest.say(f"files of {arch}, scored on validation images; {contest.time_left}")
+        contest.begin(f"files of {arch}, scored on validation images")
         made = candidates_of(best.trial, state.runs)
         state.known += made
         trials |= {key(candidate): best.trial for candidate in made}

@@ -1,10 +1,8 @@
-"""Seconds of a budget, and how they are shown."""
+"""Seconds of a budget."""
 
 from __future__ import annotations
 
-import pytest
-
-from cnnbench.shipping.clock import Clock, shown
+from cnnbench.shipping.clock import Clock
 
 
 def test_time_that_was_spent_before_counts() -> None:
@@ -16,10 +14,3 @@ def test_time_that_was_spent_before_counts() -> None:
 
 def test_what_takes_no_time_fits_always() -> None:
     assert Clock(1.0, 0.0, 2.0, lambda: 0.0).fits(0.0, reserved=10.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-3, "0:00"), (5.4, "0:05"), (65, "1:05"), (3599.6, "1:00:00"), (3725, "1:02:05")]
-)
-def test_seconds_are_shown_as_a_clock_shows_them(seconds: float, text: str) -> None:
-    assert shown(seconds) == text

@@ -59,7 +59,7 @@ def test_what_cannot_be_shipped_is_refused_in_a_line(
 
 def test_a_budget_that_is_too_short_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     in_this_process(monkeypatch)
-    with pytest.raises(CnnbenchError, match=r"a budget of 0:05 is too short: .* take about 0:"):
+    with pytest.raises(CnnbenchError, match=r"a budget of 5 s is too short: .* take about \d+ s"):
         cnnbench.ship(dataset="mnist5k", arch="linear", budget_seconds=5.0, out="out", jobs=1)
     assert not list(Path("out").rglob("result.json"))
 
