@@ -56,9 +56,9 @@ class Contest:
         """Seconds for all after the race, whichever of these wins."""
         return max(map(self.reserve, archs), default=0.0)
 
-    def fits(self, trials: Sequence[Trial], *, archs: Sequence[str], more: float = 0.0) -> bool:
-        """Whether there is time for these runs, then for `more` seconds, and for all after the race."""
-        return self.clock.fits(self.trainer.forecast(trials) + more, reserved=self.reserved(archs))
+    def fits(self, trials: Sequence[Trial], *, archs: Sequence[str]) -> bool:
+        """Whether there is time for these runs, and for all after the race, whichever of `archs` wins."""
+        return self.clock.fits(self.trainer.forecast(trials), reserved=self.reserved(archs))
 
     def train(self, trials: Sequence[Trial], *, what: str, archs: Sequence[str]) -> None:
         """Train those that are not finished; a line says what runs. What takes too long is stopped."""

@@ -94,6 +94,7 @@ def _rung(rung: race.Rung, state: State) -> Rung:
         epochs=rung.epochs,
         archs=rung.ranked,
         val=tuple(Scored(int(correct.sum()), correct.size) for correct in first),
+        returned=rung.returned,
     )
 
 

@@ -81,7 +81,8 @@ def _networks(decision: Decision) -> Section:
     rows: list[Competitor] = sorted(decision.competitors, key=order)
     folds = f" Accuracies are over {decision.images.folds} folds." if decision.images.folds else ""
     lead = (
-        "Each rung trains its networks anew with a whole schedule; at most half go on to the next. Every choice was "
+        "Each rung trains its networks anew with a whole schedule; at most half go on to the next. Some that had left "
+        "without being shown to be worse may get the last schedule, too, with the time that is left. Every choice was "
         f"made on validation images.{folds}"
     )
     return Section("race", "Why this network", lead, [Block(notes=decision.images.found, table=Table(NETWORKS, rows))])

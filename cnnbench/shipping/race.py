@@ -2,15 +2,16 @@
 
 Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) with a factor of three in epochs. A rung trains each
 network anew with a whole schedule: the first epochs of a long one-cycle schedule, whose learning rate still rises, rank
-nothing.
+nothing. The first rung is as long as the time allows: a short schedule ranks networks by how fast they start. With the
+time that is left after the last rung, networks that had left although nothing showed them to be worse get its schedule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import log2
 
+from cnnbench.progress import in_words
 from cnnbench.shipping.contest import Contest
 from cnnbench.shipping.seeds import FINALISTS, settle
 from cnnbench.tables.text import plural
@@ -30,6 +31,8 @@ class Rung:
     """Best first; those that gave no result are missing."""
     accuracy: float
     """Accuracy of the leader, on validation images."""
+    returned: tuple[str, ...] = ()
+    """Those that had left before, and got this schedule with the time that was left; then no longer one follows."""
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Race:
     rungs: list[Rung] = field(default_factory=list)
     left: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By network: when it left, and why."""
+    undecided: list[str] = field(default_factory=list)
+    """Those that left for lack of time, or although they were not separable from the last that went on."""
     settled: tuple[str, ...] = ()
     """The last two or three, once their seeds were compared, best first."""
     ended: str = ""
@@ -58,7 +63,7 @@ class Race:
 
 
 def run(race: Race, entrants: Sequence[str], *, contest: Contest, min_accuracy: float | None = None) -> None:
-    """Let networks compete until one is left at the longest schedule, or there is no reason or no time to go on.
+    """Let networks compete until the longest schedule is reached, or there is no reason or no time to go on.
 
     Args:
         race: An empty one, which the caller keeps: what is known survives Ctrl-C.
@@ -70,21 +75,24 @@ def run(race: Race, entrants: Sequence[str], *, contest: Contest, min_accuracy: 
     for place in range(_first_rung(standing, contest), len(EPOCHS)):
         if not _train(race, standing, EPOCHS[place], contest):
             return
-        last = race.rungs[-1]
-        more = _seconds_of_leader(last, place, contest)
-        if 1 < len(last.ranked) <= FINALISTS:
-            race.settled = settle(last.ranked, last.epochs, contest=contest, more=more, left=race.left)
         race.ended = _reason_to_stop(race, contest, min_accuracy=min_accuracy)
-        if race.ended or place + 1 == len(EPOCHS):
+        if race.ended:
+            return
+        if place + 1 == len(EPOCHS):
+            race.ended = "the longest schedule was reached"
             break
         standing = _promoted(race, EPOCHS[place + 1], contest)
         if not standing:
             race.ended = f"no time for {EPOCHS[place + 1]} epochs"
             break
-    race.ended = race.ended or "the longest schedule was reached"
+    _second_chance(race, contest)
     last = race.rungs[-1]
-    if len(last.ranked) > FINALISTS:  # there was no time for a longer rung; there may be for more seeds of this one
-        race.settled = settle(last.ranked[:FINALISTS], last.epochs, contest=contest, more=0.0, left=race.left)
+    if len(last.ranked) > 1:
+        race.settled = settle(last.ranked[:FINALISTS], last.epochs, contest=contest, left=race.left)
+    for arch in last.returned:
+        if arch not in race.left and arch != race.leader:
+            told = behind(arch, race.order[0], epochs=last.epochs, contest=contest)
+            race.left[arch] = (f"second chance with {plural(last.epochs, 'epoch')}", told)
 
 
 def _affordable(race: Race, entrants: Sequence[str], contest: Contest) -> list[str]:
@@ -104,69 +112,92 @@ def _affordable(race: Race, entrants: Sequence[str], contest: Contest) -> list[s
         dropped[slowest] = seconds[slowest]
     for arch, each in dropped.items():
         race.left[arch] = ("before training", f"no time: an epoch takes about {each:.0f} s here")
+        race.undecided.append(arch)
     return standing
 
 
 def _first_rung(standing: Sequence[str], contest: Contest) -> int:
-    """Where to begin: few networks need few rungs, of which the longer ones say more, if there is time for them."""
-    place = max(0, len(EPOCHS) - 1 - int(log2(len(standing))))
-    while place > 0:
-        trials = contest.trials(standing, EPOCHS[place])
-        if contest.clock.fits(contest.trainer.forecast(trials) * 2, reserved=contest.reserved(standing)):
-            break
+    """Where to begin: with the longest schedule that all have time for, but the last one, which only one begins with.
+
+    Forecasts of what was never trained here are generous, so that time for the next rung is likely to be left.
+    """
+    place = len(EPOCHS) - (1 if len(standing) == 1 else 2)
+    while place and not contest.fits(contest.trials(standing, EPOCHS[place]), archs=standing):
         place -= 1
     return place
 
 
-def _train(race: Race, standing: Sequence[str], epochs: int, contest: Contest) -> bool:
-    """Train a rung; False where it gave no result."""
-    trials = contest.trials(standing, epochs)
-    about = contest.trainer.forecast(trials)
-    what = f"{plural(epochs, 'epoch')}: {', '.join(standing)}, about {about:.0f} s"
-    contest.train(trials, what=what, archs=standing)
-    ranked = contest.ranked(standing, epochs)
-    for arch in standing:
-        if arch not in ranked:
+def _train(race: Race, archs: Sequence[str], epochs: int, contest: Contest, *, returned: bool = False) -> bool:
+    """Train a rung, or networks that return to the last one; False where nothing gave a result."""
+    trials = contest.trials(archs, epochs)
+    about = in_words(contest.trainer.forecast(trials))
+    what = f"{plural(epochs, 'epoch')}: {', '.join(archs)}{', too' * returned}, about {about}"
+    before = race.rungs[-1].ranked if returned else ()
+    contest.train(trials, what=what, archs=[*before, *archs])
+    for arch in archs:
+        if not contest.has(arch, epochs):
             reasons = [contest.failed[trial] for trial in contest.trials([arch], epochs) if trial in contest.failed]
             race.left[arch] = (plural(epochs, "epoch"), f"no result: {reasons[0] if reasons else 'stopped'}")
-    if not ranked:
-        race.ended = f"no network gave a result with {plural(epochs, 'epoch')}"
+    ranked = contest.ranked([*before, *archs], epochs)
+    there = [arch for arch in ranked if arch in archs]
+    if not there:
+        race.ended = race.ended or f"no network gave a result with {plural(epochs, 'epoch')}"
         return False
     score = contest.score(ranked[0], epochs)
-    race.rungs.append(Rung(epochs, tuple(ranked), score.accuracy))
+    race.rungs.append(Rung(epochs, tuple(ranked), score.accuracy, tuple(there) if returned else ()))
     contest.say(f"{plural(epochs, 'epoch')}: {ranked[0]} leads with {score.text} on validation; {contest.time_left}")
     contest.note()
     return True
 
 
-def _seconds_of_leader(rung: Rung, place: int, contest: Contest) -> float:
-    """What the next rung of the leader alone will take, where it fits at all."""
-    if place + 1 == len(EPOCHS):
-        return 0.0
-    leader = rung.ranked[:1]
-    trials = contest.trials(leader, EPOCHS[place + 1])
-    return contest.trainer.forecast(trials) if contest.fits(trials, archs=leader) else 0.0
-
-
 def _promoted(race: Race, epochs: int, contest: Contest) -> list[str]:
-    """The networks of the last rung that go on: at most half, as many as there is time for, the best first."""
-    last, ranked = race.rungs[-1], list(race.order)
-    half = max(1, len(ranked) // 2)
-    count = half
-    while count and not contest.fits(contest.trials(ranked[:count], epochs), archs=ranked[:count]):
-        count -= 1
-    if not count:
+    """The networks of the last rung that go on: at most half, the best first, but those that there is no time for."""
+    last = race.rungs[-1]
+    half = max(1, len(last.ranked) // 2)
+    promoted, late = list[str](), list[str]()
+    for arch in last.ranked:
+        if len(promoted) == half:
+            break
+        chosen = [*promoted, arch]
+        (promoted if contest.fits(contest.trials(chosen, epochs), archs=chosen) else late).append(arch)
+    if not promoted:
         return []
-    stage = plural(last.epochs, "epoch")
-    for arch in ranked[count:]:
-        if arch not in race.left:
-            late = arch in ranked[count:half]
-            why = f"no time to train more than {count} with {epochs} epochs" if late else ""
-            race.left[arch] = (
-                stage,
-                "; ".join(filter(None, [why, behind(arch, ranked[count - 1], epochs=last.epochs, contest=contest)])),
-            )
-    return ranked[:count]
+    for arch in last.ranked:
+        if arch in promoted:
+            continue
+        worse = contest.difference(promoted[-1], arch, epochs=last.epochs).shown
+        why = f"no time for {epochs} epochs" if arch in late else ""
+        if last.ranked.index(arch) > last.ranked.index(promoted[-1]):
+            told = behind(arch, promoted[-1], epochs=last.epochs, contest=contest)
+            why = f"{why}; {told}" if why else told
+        race.left[arch] = (plural(last.epochs, "epoch"), why)
+        if arch in late or not worse:
+            race.undecided.append(arch)
+    return promoted
+
+
+def _second_chance(race: Race, contest: Contest) -> None:
+    """Train networks that left undecided with the schedule of the last rung, as many as there is time for.
+
+    Those that got further come first, then the more accurate ones; last those that were never trained.
+    """
+    last = race.rungs[-1]
+    furthest = {
+        arch: max((epochs for epochs in EPOCHS if contest.has(arch, epochs)), default=0) for arch in race.undecided
+    }
+
+    def order(arch: str) -> tuple[int, float]:
+        epochs = furthest[arch]
+        return -epochs, -contest.score(arch, epochs).accuracy if epochs else race.undecided.index(arch)
+
+    back = list[str]()
+    for arch in sorted(race.undecided, key=order):
+        chosen = [*back, arch]
+        if contest.fits(contest.trials(chosen, last.epochs), archs=[*last.ranked, *chosen]):
+            back = chosen
+    if back and _train(race, back, last.epochs, contest, returned=True):
+        for arch in race.rungs[-1].returned:
+            race.left.pop(arch)
 
 
 def behind(arch: str, other: str, *, epochs: int, contest: Contest) -> str:

@@ -75,6 +75,8 @@ class Rung(Part, frozen=True, kw_only=True):
     archs: tuple[str, ...]
     val: tuple[Scored, ...]
     """Validation score of seed 1."""
+    returned: tuple[str, ...] = ()
+    """Those of them that had left before, and got this schedule with the time that was left."""
 
 
 class File(Part, frozen=True, kw_only=True):

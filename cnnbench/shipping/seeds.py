@@ -20,7 +20,6 @@ def settle(
     epochs: int,
     *,
     contest: Contest,
-    more: float,
     left: MutableMapping[str, tuple[str, str]],
 ) -> tuple[str, ...]:
     """Compare networks over more and more seeds until the best is separated from all others, or there is no time.
@@ -29,7 +28,6 @@ def settle(
         ranked: The networks, best first.
         epochs: Epochs of their schedule.
         contest: What is known.
-        more: Seconds to leave for a step after this one.
         left: By network when it left, and why; those that are separated are added.
 
     Returns:
@@ -46,7 +44,7 @@ def settle(
             left[arch] = (f"seeds with {plural(epochs, 'epoch')}", why)
             rivals.remove(arch)
         trials = contest.trials(rivals, epochs, seed=seed)
-        if len(rivals) < 2 or not contest.fits(trials, archs=rivals, more=more):
+        if len(rivals) < 2 or not contest.fits(trials, archs=rivals):
             break
         contest.train(trials, what=f"seed {seed} of {', '.join(rivals)}, {plural(epochs, 'epoch')}", archs=rivals)
         if not all(contest.has(arch, epochs, seed=seed) for arch in rivals):

@@ -19,7 +19,7 @@ def begun(limit: dict[str, float], *, budget: float = 10_000) -> tuple[FakeTrain
 def test_networks_that_are_alike_get_five_seeds() -> None:
     _, known = begun({"a": 0.9, "b": 0.9})
     left: dict[str, tuple[str, str]] = {}
-    assert set(settle(["a", "b"], 9, contest=known, more=0.0, left=left)) == {"a", "b"}
+    assert set(settle(["a", "b"], 9, contest=known, left=left)) == {"a", "b"}
     assert known.seeds("a", 9) == known.seeds("b", 9) == [1, 2, 3, 4, 5]
     assert left == {}
 
@@ -27,16 +27,16 @@ def test_networks_that_are_alike_get_five_seeds() -> None:
 def test_one_that_is_separated_gets_no_more_seeds() -> None:
     _, known = begun({"a": 0.9, "b": 0.9, "worse": 0.5})
     left: dict[str, tuple[str, str]] = {}
-    assert settle(["a", "b", "worse"], 9, contest=known, more=0.0, left=left)[-1] == "worse"
+    assert settle(["a", "b", "worse"], 9, contest=known, left=left)[-1] == "worse"
     assert known.seeds("worse", 9) == [1]
     when, why = left["worse"]
     assert when == "seeds with 9 epochs"
     assert "points behind" in why
 
 
-def test_seeds_leave_time_for_the_next_step() -> None:
-    _, known = begun({"a": 0.9, "b": 0.9}, budget=18 + 18 + 30)
-    settle(["a", "b"], 9, contest=known, more=29.0, left={})
+def test_seeds_that_there_is_no_time_for_are_not_begun() -> None:
+    _, known = begun({"a": 0.9, "b": 0.9}, budget=18 + 18 + 17)
+    settle(["a", "b"], 9, contest=known, left={})
     assert known.seeds("a", 9) == [1, 2]
 
 

@@ -86,6 +86,7 @@ def test_where_no_network_can_keep_a_limit_nothing_is_trained(capsys: pytest.Cap
 @pytest.mark.slow
 def test_a_folder_becomes_a_verified_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     commands = in_this_process(monkeypatch)
+    monkeypatch.setattr(race, "settle", lambda ranked, *_, **__: tuple(ranked))  # 25 runs of a seed
     folder, out = squares(Path("squares"), count=120), Path("out")
     arguments = ["ship", str(folder), "--arch", "linear,mlp_lenet", "--budget", "10m", "--out", str(out), "--jobs", "1"]
     assert main(arguments) == 0
@@ -95,8 +96,16 @@ def test_a_folder_becomes_a_verified_file(monkeypatch: pytest.MonkeyPatch, capsy
     assert chosen is not None
     assert decision.finished
     assert decision.images.folds == 5  # there are few images
-    for word in ("network:", "file:", "always answering left", "latency of one image", "pretrained", "next: "):
+    for word in (
+        "network:",
+        "file:",
+        "always answering left",
+        "latency of one image",
+        "pretrained",
+        "predict.py IMAGE",
+    ):
         assert word in said.out
+    assert said.err.splitlines()[-1] == f"next: cnnbench classify {out / chosen.bundle} IMAGES"
     verify_bundle(out / chosen.bundle, rescore=True, folder=str(folder))
     assert (out / chosen.bundle / chosen.file).stat().st_size == chosen.bytes
     assert (out / "report.html").is_file()
@@ -113,15 +122,17 @@ def test_a_folder_becomes_a_verified_file(monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.slow
 def test_ctrl_c_ships_the_best_so_far_and_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = in_this_process(monkeypatch)
-    monkeypatch.setattr(race, "settle", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     arguments = ["ship", "--dataset", "mnist5k", "--arch", "linear,mlp_lenet", "--out", "out", "--jobs", "1"]
-    assert main(arguments) == Exit.INTERRUPTED
+    with monkeypatch.context() as patch:
+        patch.setattr(race, "_promoted", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(arguments) == Exit.INTERRUPTED
     decision = records.read(Path("out/decision.json"), Decision)
     assert decision.interrupted
     assert not decision.finished
     assert decision.chosen is not None
     assert decision.chosen.epochs == 9
     monkeypatch.setattr(race, "settle", lambda ranked, *_, **__: tuple(ranked))
+    monkeypatch.setattr(race, "_second_chance", lambda *_: None)
     trained = [words for words in commands if words[0] == "fit"]
     assert main(arguments) == 0
     again = [words for words in commands if words[0] == "fit"][len(trained) :]
