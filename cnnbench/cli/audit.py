@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent, plural
@@ -62,6 +64,8 @@ def audit(
         _print(found)
         if out:
             print(one_line(f"page: {out}"))
+        if found.advice.command:
+            say_next(*shlex.split(found.advice.command)[1:], format=format)
     return Exit.DATA if strict and found.leaks else Exit.OK
 
 
@@ -98,8 +102,6 @@ def _lines(found: Audit) -> Iterator[str]:
         f"{plural(len(found.broken), 'broken file')}"
     )
     yield from found.advice.remarks
-    if found.advice.command:
-        yield f"suggested: {found.advice.command}"
 
 
 def _ranking(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cnnbench import records
 from cnnbench.bundles.classify import Answer, Answers
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render, write
 from cnnbench.tables.columns import Column, plain
 from cnnbench.tables.text import plural
@@ -47,6 +48,7 @@ def classify(
         cnnbench classify exports/mnist5k_lenet5 FOLDER --out classes.csv
     """
     from cnnbench.bundles.classify import classify as classify_files
+    from cnnbench.bundles.manifest import is_bundle
 
     if not 0 <= threshold <= 1:
         raise CnnbenchError(f"--threshold {threshold:g}: expected 0 to 1")
@@ -69,6 +71,10 @@ def classify(
         brief = [column for column in columns if column.key in BRIEF[: None if found.unread else -1]]
         render(columns if format == "csv" else brief, plain(columns, rows) if format == "json" else rows, format=format)
     _tell(found)
+    if out:
+        say_next("bench" if is_bundle(Path(source)) else "export", source)
+    else:
+        say_next("classify", source, images, "--out", "classes.csv", format=format)
     return Exit.DATA if found.unread else Exit.OK
 
 

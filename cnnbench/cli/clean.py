@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.training.clean import KINDS, Clutter, Kind, find_clutter, remove_clutter
 from cnnbench.types import CnnbenchError, Exit, one_line
 
@@ -38,6 +39,8 @@ def clean(
     for clutter in found:
         print(one_line(f"{'removed ' * bool(remove)}{clutter.kind:9} {clutter.bytes / 1e6:10,.1f} MB  {clutter.path}"))
     print(_summary(found, removed=bool(remove)))
+    if found and not remove:
+        say_next("clean", *(folders or []), "--remove", ",".join(_kinds(found)), format=format)
     return Exit.OK
 
 
@@ -47,6 +50,9 @@ def _summary(found: list[Clutter], *, removed: bool) -> str:
         return f"{total} removed"
     if not found:
         return "nothing to remove"
-    kinds = [kind for kind in KINDS if any(clutter.kind == kind for clutter in found)]
-    lines = [f"  {kind}: {KINDS[kind]}" for kind in kinds]
-    return "\n".join([f"{total} can be removed: cnnbench clean --remove {','.join(kinds)}", *lines])
+    lines = [f"  {kind}: {KINDS[kind]}" for kind in _kinds(found)]
+    return "\n".join([f"{total} can be removed:", *lines])
+
+
+def _kinds(found: list[Clutter]) -> list[Kind]:
+    return [kind for kind in KINDS if any(clutter.kind == kind for clutter in found)]

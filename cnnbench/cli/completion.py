@@ -6,6 +6,7 @@ up when a word is completed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,12 @@ VALUES: dict[str, str] = {
 """Flags whose values have names."""
 LOOKED_UP = {"runs": "runs/*/seed*", "bundles": "exports/*"}
 """What is completed from the folder one is in."""
+PLACES: dict[Shell, str] = {
+    "bash": "~/.cnnbench-completion   # sourced by ~/.bashrc",
+    "zsh": '"${fpath[1]}/_cnnbench"',
+    "fish": "~/.config/fish/completions/cnnbench.fish",
+}
+"""Where the shell reads a script."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ def completion(shell: Shell) -> int:
     """
     verbs = [_completed(verb, summary) for verb, summary in front.verbs().items()]
     print({"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](verbs), end="")
+    if sys.stdout.isatty():  # else the shell reads it, at each start perhaps
+        print(f"next: cnnbench completion {shell} > {PLACES[shell]}", file=sys.stderr)
     return Exit.OK
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds
 from cnnbench.types import CnnbenchError, Exit
 
@@ -56,4 +57,5 @@ def report(
     limits = Limits(min_accuracy=min_accuracy, max_latency_ms=max_latency, max_bytes=max_bytes)
     write(report_page(Material(gather(paths), target_accuracy, root, folder, limits)), Path(out))
     print(json.dumps({"page": out}, indent=2) if format == "json" else f"page: {out}")
+    say_next("choose", *paths, "--min-accuracy", f"{100 * (min_accuracy or 0.98):g}%", format=format)
     return Exit.OK

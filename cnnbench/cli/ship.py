@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnnbench import progress
+from cnnbench.cli.hints import say_next
 from cnnbench.cli.units import Accuracy, Bytes, Milliseconds, Seconds
 from cnnbench.tables.text import count, milliseconds, percent
 from cnnbench.types import Exit, one_line
@@ -85,6 +86,10 @@ def ship(
     else:
         for line in _lines(decision, place):
             print(one_line(line))
+    if decision.chosen:
+        say_next("classify", place / decision.chosen.bundle, "IMAGES", format=format)
+    else:
+        say_next("compare", place, format=format)
     if decision.interrupted:
         return Exit.INTERRUPTED
     return Exit.OK if decision.chosen else Exit.LIMITS
@@ -117,5 +122,4 @@ def _lines(decision: Decision, place: Path) -> Iterator[str]:
             "a network that was pretrained on other images would probably do better with so few; cnnbench trains from "
             "scratch"
         )
-    bundle = place / chosen.bundle
-    yield f"next: python {bundle / 'predict.py'} IMAGE, or cnnbench classify {bundle} IMAGES"
+    yield f"without cnnbench: python {place / chosen.bundle / 'predict.py'} IMAGE"

@@ -18,7 +18,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_fault_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     faulty(Path("photos"))
     assert main(["audit", "photos"]) == 0
-    printed = capsys.readouterr().out
+    seen = capsys.readouterr()
+    printed = seen.out + seen.err
     for words in (
         "always answering red: 61.19 % of the training images",
         "test/green/other format.bmp (test, green)",
@@ -29,6 +30,7 @@ def test_every_fault_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         "look alike, in two splits: 1: ",
         "3 leaks between splits, 1 image under several labels, 1 broken file",
         "fit trains on 67 images, chooses on 13 and tests on 18",
+        "next: cnnbench fit",
         "--data.size 32 --data.channels 3",
     ):
         assert words in printed
@@ -90,9 +92,10 @@ def test_a_folder_that_fit_refuses_has_a_report_and_no_command(capsys: pytest.Ca
         for place in range(4):
             Path("photos", name, f"{place}.png").write_bytes(f"{name} {place}".encode())
     assert main(["audit", "photos", "--out", "page.html"]) == 0
-    printed = capsys.readouterr().out
+    seen = capsys.readouterr()
+    printed = seen.out
     assert "broken: 8: " in printed
     assert "fit has nothing to train on: all 8 files are broken" in printed
-    assert "suggested" not in printed
+    assert "next: " not in seen.err
     assert "always answering" not in printed
     assert any("fit has nothing to train on" in text for _, text in Page(Path("page.html")).texts)

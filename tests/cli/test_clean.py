@@ -21,9 +21,9 @@ def test_clean_shows_and_removes_nothing_unless_told(capsys: pytest.CaptureFixtu
     cache_folder("folders").mkdir(parents=True)
     (cache_folder("folders") / "x.npy").write_bytes(b"x" * 1_500_000)
     assert main(["clean"]) == 0
-    shown = capsys.readouterr().out
-    assert f"images           1.5 MB  {cache_folder('folders')}" in shown
-    assert "--remove images" in shown
+    shown = capsys.readouterr()
+    assert f"images           1.5 MB  {cache_folder('folders')}" in shown.out
+    assert "next: cnnbench clean --remove images" in shown.err
     assert cache_folder("folders").exists()
     assert main(["clean", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["kind"] == "images"

@@ -37,3 +37,11 @@ def test_what_comes_next_can_be_typed(capsys: pytest.CaptureFixture[str]) -> Non
     for line in (["compare", "runs"], ["list", "datasets"], ["list", "tasks"], ["explain", "linear"]):
         assert main(line) == 0
         accept(shlex.join(next_command(capsys)))
+
+
+def test_a_page_is_followed_by_a_choice_with_its_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--test"]) == 0
+    assert main(["report", "runs", "--out", "page.html", "--min-accuracy", "97.5%"]) == 0
+    command = next_command(capsys)
+    assert command == ["choose", "runs", "--min-accuracy", "97.5%"]
+    accept(shlex.join(command))
