@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnbench import progress
 from cnnbench.analysis.crossed import Difference, paired_difference
+from cnnbench.analysis.statistics import proportion_interval
 from cnnbench.shipping.clock import Clock
 from cnnbench.shipping.trial import Finished, Trainer, Trial
 from cnnbench.tables.candidates import Score
@@ -30,6 +31,7 @@ class Contest:
         clock: The time.
         macs: MACs of each network; of equally accurate ones the cheaper is better.
         reserve: Seconds that all after the race will take, where it ends with this network.
+        majority: Share of the largest class among the images that rank: what learning nothing scores.
         folds: Folds of the cross-validation that ranks; by default the usual split does.
         say: Called with a line for each step.
         note: Called after each step, to keep what is known.
@@ -39,6 +41,7 @@ class Contest:
     clock: Clock
     macs: Mapping[str, int]
     reserve: Callable[[str], float]
+    majority: float = 0.0
     folds: Sequence[str | None] = (None,)
     say: Callable[[str], None] = on_stderr
     note: Callable[[], None] = lambda: None
@@ -111,6 +114,11 @@ class Contest:
         """Images that are right, over all finished seeds."""
         correct = self.correct(arch, epochs, seeds=self.seeds(arch, epochs))
         return Score(int(correct.sum()), correct.size)
+
+    def has_begun(self, arch: str, epochs: int) -> bool:
+        """Whether a network is shown to be better than always answering the largest class."""
+        score = self.score(arch, epochs)
+        return proportion_interval(score.accuracy, score.images).low > self.majority
 
     def ranked(self, archs: Sequence[str], epochs: int) -> list[str]:
         """The networks that are finished, best first: by accuracy over the seeds that all have, then by MACs."""

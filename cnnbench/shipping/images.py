@@ -45,6 +45,12 @@ class ShipImages:
     def few(self) -> bool:
         return self.count < FEW
 
+    @property
+    def ranking_labels(self) -> np.ndarray:
+        """Labels `(N,)` of the images that rank: those of validation, or of all folds."""
+        labels = self.data.val.labels
+        return np.concatenate([self.data.train.labels, labels]) if self.few else labels
+
 
 def of_dataset(name: str) -> ShipImages:
     """A registered data set.

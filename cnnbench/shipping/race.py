@@ -43,7 +43,8 @@ class Race:
     left: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By network: when it left, and why."""
     undecided: list[str] = field(default_factory=list)
-    """Those that left for lack of time, or although they were not separable from the last that went on."""
+    """Those that left for lack of time, before they had learnt anything, or although not separable from the last that
+    went on."""
     settled: tuple[str, ...] = ()
     """The last two or three, once their seeds were compared, best first."""
     ended: str = ""
@@ -165,13 +166,12 @@ def _promoted(race: Race, epochs: int, contest: Contest) -> list[str]:
     for arch in last.ranked:
         if arch in promoted:
             continue
-        worse = contest.difference(promoted[-1], arch, epochs=last.epochs).shown
-        why = f"no time for {epochs} epochs" if arch in late else ""
+        begun = contest.has_begun(arch, last.epochs)
+        whys = [f"no time for {epochs} epochs"] * (arch in late) + ["it has learnt nothing yet"] * (not begun)
         if last.ranked.index(arch) > last.ranked.index(promoted[-1]):
-            told = behind(arch, promoted[-1], epochs=last.epochs, contest=contest)
-            why = f"{why}; {told}" if why else told
-        race.left[arch] = (plural(last.epochs, "epoch"), why)
-        if arch in late or not worse:
+            whys.append(behind(arch, promoted[-1], epochs=last.epochs, contest=contest))
+        race.left[arch] = (plural(last.epochs, "epoch"), "; ".join(whys))
+        if arch in late or not begun or not contest.difference(promoted[-1], arch, epochs=last.epochs).shown:
             race.undecided.append(arch)
     return promoted
 

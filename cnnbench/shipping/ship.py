@@ -17,7 +17,7 @@ from cnnbench.shipping.clock import Clock, Now
 from cnnbench.shipping.contest import Contest, on_stderr
 from cnnbench.shipping.decide import decision_of
 from cnnbench.shipping.files import Selection, best_run, candidates_of, finalists, key, select
-from cnnbench.shipping.images import ShipImages, of_dataset, of_folder
+from cnnbench.shipping.images import ShipImages, majority, of_dataset, of_folder
 from cnnbench.shipping.page import write_page
 from cnnbench.shipping.record import Decision, Request
 from cnnbench.shipping.runs import Runs
@@ -201,7 +201,14 @@ def _state(
     macs = {entrant.arch: entrant.cost.macs for entrant in entered if not entrant.dropped}
     holder: list[State] = []
     contest = Contest(
-        trainer=runs, clock=clock, macs=macs, reserve=reserve, folds=folds, say=say, note=lambda: _noted(holder)
+        trainer=runs,
+        clock=clock,
+        macs=macs,
+        reserve=reserve,
+        majority=majority(images.ranking_labels, images.data.class_names)[1],
+        folds=folds,
+        say=say,
+        note=lambda: _noted(holder),
     )
     state = State(request, images, out, contest, runs, entered)
     holder.append(state)

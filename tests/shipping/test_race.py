@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +54,15 @@ def test_a_slow_starter_comes_back_with_the_time_that_is_left() -> None:
     assert "slow" not in race.left
     assert "not separable" not in race.left["e"][1]
     assert raced(FakeTrainer(TurnedClock(), trainer.limit), budget=6 * 9 + 3 * 27 + 26).rungs[-1].returned == ()
+
+
+def test_one_that_had_not_learnt_anything_comes_back_too() -> None:
+    """As LeNet-5 with ReLUs on 4,000 digits, which is at 10 % after three epochs."""
+    trainer = FakeTrainer(TurnedClock(), dict.fromkeys(("a", "b", "slow"), 0.9))
+    trainer.accuracy = lambda trial: 0.1 if (trial.arch, trial.epochs) == ("slow", 9) else 0.9  # type: ignore[method-assign]
+    race, known = Race(), replace(contest(trainer, budget=3 * 9 + 3 * 27), majority=0.1)
+    run(race, list(trainer.limit), contest=known)
+    assert "slow" in race.rungs[-1].returned
 
 
 def test_one_that_comes_back_and_stays_behind_is_told_so() -> None:
