@@ -5,24 +5,18 @@ Nothing is proven here: `export_run` does that, for the network that was chosen.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnbench import records
 from cnnbench.bundles import contract, quantise
-from cnnbench.bundles.parity import comparison
+from cnnbench.bundles.parity import child, comparison
 from cnnbench.bundles.parity import run as parity
 from cnnbench.records.bundle import Precision
 from cnnbench.runtime import providers
 from cnnbench.types import SEED, CnnbenchError, ImageSpec
-
-if TYPE_CHECKING:
-    import onnx
 
 SECONDS = 0.5
 """In calls of one image; at least `LEAST_CALLS` are timed, which a 90th percentile takes."""
@@ -84,7 +78,16 @@ def try_files(
         try:
             model = quantise.make(precision, fp32, images=run.data.train.images, dtype=agreed.input.dtype)
             graph.sign(model, signed)
-            passes = [_logits(model, val.images, level) for level in parity.BY_LEVEL]
+            content = model.SerializeToString()
+            passes = [
+                child.logits_of(
+                    providers.open_session(content, "cpu", level=level),
+                    agreed,
+                    images=val.images,
+                    size=comparison.CHUNK,
+                )
+                for level in parity.BY_LEVEL
+            ]
         except CnnbenchError as error:
             if precision == "fp32":
                 raise
@@ -94,14 +97,9 @@ def try_files(
             _require_same(expected, passes)
         correct = min(int((logits.argmax(1) == val.labels).sum()) for logits in passes)
         lost = parity.points_lost(right, [correct], images=len(val))
-        if precision != "fp32" and parity.loses_too_much(lost, max_accuracy_loss):
-            files.append(
-                TrialFile(
-                    precision, f"loses {lost:.2f} points of accuracy on validation; at most {max_accuracy_loss:g}"
-                )
-            )
+        if precision != "fp32" and (refused := parity.refusal_of_lower(lost, max_accuracy_loss)):
+            files.append(TrialFile(precision, refused))
             continue
-        content = model.SerializeToString()
         seconds = _seconds(content, val.images[:1])
         files.append(TrialFile(precision, "", len(content), correct, len(val), seconds))
     return tuple(files)
@@ -133,20 +131,6 @@ def time_untrained(
     return found
 
 
-def _logits(model: onnx.ModelProto, images: np.ndarray, level: providers.Level) -> np.ndarray:
-    with records.temporary_folder() as folder:
-        file = Path(folder) / "model.onnx"
-        file.write_bytes(model.SerializeToString())
-        session = providers.open_session(file, "cpu", level=level)
-        return comparison.batched(lambda pixels: _call(session, pixels), images, size=comparison.CHUNK)
-
-
-def _call(session: Any, pixels: np.ndarray) -> np.ndarray:
-    logits: np.ndarray
-    (logits,) = session.run([contract.LOGITS], {contract.INPUT: pixels})
-    return logits
-
-
 def _require_same(expected: np.ndarray, passes: Sequence[np.ndarray]) -> None:
     """Refuse a float32 file that is not the network, as far as validation images tell. Raises CnnbenchError (4)."""
     from cnnbench.types import Exit
@@ -164,11 +148,10 @@ def _require_same(expected: np.ndarray, passes: Sequence[np.ndarray]) -> None:
 
 def _seconds(content: bytes, image: np.ndarray) -> tuple[float, ...]:
     session = providers.open_session(content, "cpu", threads=1)
+    feed = {contract.INPUT: image}
     for _ in range(5):
-        _call(session, image)
+        child.seconds_of_call(session, feed)
     seconds: list[float] = []
     while len(seconds) < LEAST_CALLS or (sum(seconds) < SECONDS and len(seconds) < MOST_CALLS):
-        start = time.perf_counter()
-        _call(session, image)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(child.seconds_of_call(session, feed))
     return tuple(seconds)

@@ -204,13 +204,20 @@ def _run_pass(model: Path, request: Examination, index: int) -> PassAnswer:
         session = providers.open_session(model, request.provider, level=wanted.level)
     images = np.load(request.images, mmap_mode="r", allow_pickle=False)
     for size, count in wanted.sizes.items():
-        logits = _logits(session, request.contract, images[:count], size, temperature=request.temperature)
+        logits = logits_of(session, request.contract, images=images[:count], size=size, temperature=request.temperature)
         np.save(Path(request.out) / f"{index}-{size}.npy", logits)
     placement = _placement(model, request, wanted.level, images[:PROFILED_IMAGES]) if wanted.profile else {}
     return PassAnswer(active=session.get_providers()[0], placement=placement)
 
 
-def _logits(session: Any, contract: Contract, images: np.ndarray, size: int, *, temperature: float = 1.0) -> np.ndarray:
+def logits_of(
+    session: Any, contract: Contract, *, images: np.ndarray, size: int, temperature: float = 1.0
+) -> np.ndarray:
+    """Logits `(N, num_classes)` of images `(N, H, W, C)` uint8, in batches of `size`.
+
+    Raises:
+        CnnbenchError: The graph does not run so, or its probabilities are not the softmax of its logits (exit 4).
+    """
     names = [output.name for output in contract.outputs]
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -238,7 +245,7 @@ def _placement(model: Path, request: Examination, level: providers.Level, images
     """Share of nodes and of kernel time of each provider, by ONNX Runtime's profile of one batch."""
     profile = model.parent / "profile"
     session = providers.open_session(model, request.provider, level=level, profile=profile)
-    _logits(session, request.contract, images, len(images), temperature=request.temperature)
+    logits_of(session, request.contract, images=images, size=len(images), temperature=request.temperature)
     file = Path(session.end_profiling())
     events = [e for e in json.loads(file.read_text()) if e.get("cat") == "Node" and "provider" in e.get("args", {})]
     file.unlink()
@@ -263,19 +270,21 @@ def race(request: RaceRequest) -> Race:
     sessions = {name: providers.open_session(file, "cpu", threads=1) for name, file in files.items()}
     feed = {contracts.INPUT: to_graph_input(np.load(request.images, allow_pickle=False)[:1], request.dtype)}
 
-    def call(session: Any) -> float:
-        start = time.perf_counter()
-        session.run([contracts.LOGITS], feed)
-        return time.perf_counter() - start
-
-    slowest = max(min(call(session) for _ in range(5)) for session in sessions.values())
+    slowest = max(min(seconds_of_call(session, feed) for _ in range(5)) for session in sessions.values())
     calls = int(min(max(RACE_SECONDS / slowest / len(sessions), 10), 300))
     medians: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(RACE_ROUNDS):
         seconds = {name: np.empty(calls) for name in sessions}
         for index in range(calls):
             for name, session in sessions.items():
-                seconds[name][index] = call(session)
+                seconds[name][index] = seconds_of_call(session, feed)
         for name, samples in seconds.items():
             medians[name].append(1e3 * float(np.median(samples)))
     return Race(candidate=tuple(medians["candidate"]), fp32=tuple(medians["fp32"]))
+
+
+def seconds_of_call(session: Any, feed: dict[str, np.ndarray]) -> float:
+    """Wall clock of one call."""
+    start = time.perf_counter()
+    session.run([contracts.LOGITS], feed)
+    return time.perf_counter() - start

@@ -200,7 +200,7 @@ def verify_file(
         predictions = by_pass[0][0]
         correct = [int((row == reference.val_labels).sum()) for rows in by_pass for row in rows]
         lost = points_lost(reference.val_correct, correct, images=len(reference.val_labels))
-        refused = _refusal_of_lower(lost, max_accuracy_loss)
+        refused = refusal_of_lower(lost, max_accuracy_loss)
     record = PrecisionFile(
         precision=candidate.precision,
         file=candidate.file.name,
@@ -243,7 +243,7 @@ def loses_too_much(lost_points: float, max_accuracy_loss: float) -> bool:
     return lost_points > max_accuracy_loss + 1e-9
 
 
-def _refusal_of_lower(lost: float, max_accuracy_loss: float) -> str:
+def refusal_of_lower(lost: float, max_accuracy_loss: float) -> str:
     """Why a file of lower precision is not kept; empty where it is. A slower one may still be wanted for its size."""
     if loses_too_much(lost, max_accuracy_loss):
         return f"loses {lost:.2f} points of accuracy on validation; at most {max_accuracy_loss:g} are accepted"
