@@ -17,15 +17,15 @@ from cnnbench.tables.text import count, milliseconds, percent, percent_digits
 
 NETWORKS = [
     Column("arch", "network"),
-    Column("macs", "MACs", count, right=True),
-    Column("params", "parameters", count, right=True),
-    Column("epochs", "epochs", right=True),
     Column("val", "validation accuracy", percent_digits, unit="%", right=True, read=lambda one: _accuracy(one.val)),
+    Column("epochs", "epochs", right=True),
+    Column("left", "left"),
+    Column("why", "why"),
     Column("seeds", "seeds", right=True),
     Column("runs", "runs", right=True),
     Column("seconds", "training", "{:.0f}".format, unit="s", right=True),
-    Column("left", "left"),
-    Column("why", "why"),
+    Column("macs", "MACs", count, right=True),
+    Column("params", "parameters", count, right=True),
 ]
 FILES = [
     Column("task", "task"),
