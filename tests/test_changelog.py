@@ -16,6 +16,8 @@ def test_the_newest_section_is_of_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     sections = re.findall(r"^## (\d\S*)(?: \((?:unreleased|\d{4}-\d\d-\d\d)\))?$", CHANGELOG, re.MULTILINE)
     assert sections[0] == version
+    headings = re.findall(r"^## (.*)$", CHANGELOG, re.MULTILINE)
+    assert len(headings) == 1 + len(sections)  # the promise; nothing else is between releases
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
