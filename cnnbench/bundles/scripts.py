@@ -1,6 +1,7 @@
 """The versions of predict.py that bundles hold: what runs on the machine of whoever deploys one is one of these.
 
-A change of cnnbench/runtime/predict.py adds its SHA-256 at the end, and `exports/` is exported again.
+A change of cnnbench/runtime/predict.py adds its SHA-256 at the end; one that changes pixels or probabilities also asks
+for `exports/` to be exported again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ VERSIONS = (
     "6a14da27a4aa7e04a8c51eb0d3daee5e40b6b13aa08fcd3aa7e5ae04535b6869",
     "318bf6272637e8db7bcbea22d5ebab80278c76885fcad3a69c006fbd99650ec7",
     "d5e800bf3e9d6a95c070b6ec1d0bfa2c7278f1bbebbc51fe72c4f6c2ae6440fe",
+    "a4f2ec08dfa87b90baeb95976c829c7b5581dff512c2e7214cd6d6ae4deaf011",
 )
 """SHA-256 of each predict.py of a `cnnbench.bundle/3`, oldest first."""
 IMPORTING = VERSIONS[:1]

@@ -21,7 +21,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 DAMAGE = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, KeyError)
 """What reading a damaged archive raises."""
 LARGEST = 2**30
-"""Bytes of a member; more is no image, and might not fit into memory."""
+"""Bytes of a file; more is no image, and might not fit into memory."""
 
 ENCRYPTED = 1
 """Flag of a member of a .zip."""
@@ -137,7 +137,11 @@ def _is_file(info: zipfile.ZipInfo) -> bool:
 def _tar_members(path: Path) -> list[Member]:
     handle = tarfile.open(path)  # noqa: SIM115 - open as long as its members are
     archive = _Archive(handle)
+    members = handle.getmembers()
+    assert handle.fileobj is not None
+    handle.fileobj.seek(handle.offset)
+    if handle.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # Python passes over a damaged member
+        raise OSError("it has no end: it is truncated or damaged")
     return [
-        (info.name, partial(archive.read, info, info.size) if info.isfile() else None, info.isdir())
-        for info in handle.getmembers()
+        (info.name, partial(archive.read, info, info.size) if info.isfile() else None, info.isdir()) for info in members
     ]

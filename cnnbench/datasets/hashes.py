@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ import msgspec
 
 from cnnbench import records
 from cnnbench.cache import cache_folder
+from cnnbench.datasets.archives import LARGEST
 from cnnbench.datasets.tree import File
 from cnnbench.types import CnnbenchError
 
@@ -48,7 +50,7 @@ class Hashes:
         """The hash of a file's content.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: It cannot be read, or is too large for an image.
         """
         name = file.name.encode("utf-8", "surrogateescape")
         known = self._known.get(name)
@@ -57,6 +59,9 @@ class Hashes:
             return known[1]
         began = time.time_ns()
         with file.opened() as content:
+            if (size := content.seek(0, io.SEEK_END)) > LARGEST:
+                raise OSError(f"{size:,} bytes; expected at most {LARGEST:,}")
+            content.seek(0)
             digest = sha256(content)
         if file.stamp and max(file.stamp[1:3]) < began - SETTLED_NS:
             self._new[name] = (file.stamp, digest)
