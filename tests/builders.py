@@ -34,6 +34,7 @@ from cnnbench.records.schema import (
     RunRecord,
     TestResult,
 )
+from cnnbench.shipping.record import Chosen, Competitor, Decision, File, Images, Request, Rung, Scored
 from cnnbench.training.predictions import write_predictions
 from cnnbench.types import Augment, Cost, ImageSpec
 
@@ -213,3 +214,39 @@ def shifted(checkpoint: str, unshifted: float, worst: float, **changes: Any) -> 
     moving = Equivariance("conv", 1, (worst / 2, worst / 3))
     usual = Robustness("d_a", "a", "d", 1, checkpoint, 50, (-1, 0, 1), accuracy, moving, "", environment())
     return records.replace(usual, **changes)
+
+
+def decision() -> Decision:
+    """What `ship` has shipped, of two networks."""
+    val = Scored(490, 500)
+    return Decision(
+        request=Request(dataset="mnist5k", archs=("a", "b"), budget_seconds=60.0, min_accuracy=0.9),
+        images=Images(name="mnist5k", sha256="0", train=4000, val=500, test=500, size="28x28x1", classes=10, folds=0),
+        finished=True,
+        ended="the longest schedule was reached",
+        seconds=55.5,
+        competitors=(
+            Competitor(arch="a", params=10, macs=20, left="chosen", why="best", epochs=27, val=val, seeds=1, runs=2),
+            Competitor(arch="b", params=10, macs=20, left="before training", why="too large"),
+        ),
+        rungs=(Rung(epochs=9, archs=("a",), val=(val,)),),
+        files=(File(task="mnist5k_a_e27", seed=1, precision="int8", bytes=100, val=val, p90_ms=0.1, why=""),),
+        answer="a int8",
+        chosen=Chosen(
+            arch="a",
+            task="mnist5k_a_e27",
+            seed=1,
+            epochs=27,
+            run="runs/mnist5k_a_e27/seed1",
+            bundle="exports/mnist5k_a_e27",
+            file="model_int8.onnx",
+            precision="int8",
+            bytes=100,
+            val=val,
+            test=Scored(485, 500),
+            test_low=0.95,
+            test_high=0.98,
+            majority="0",
+            majority_share=0.1,
+        ),
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cnnbench.records.schema import Part
+from cnnbench.records.schema import Amount, Count, Fraction, Part, Some, TaskPart
+from cnnbench.types import check_name
 
 
 class Request(Part, frozen=True, kw_only=True):
@@ -12,19 +13,23 @@ class Request(Part, frozen=True, kw_only=True):
     folder: str | None = None
     archs: tuple[str, ...] = ()
     """Empty for the registered small networks."""
-    budget_seconds: float
-    min_accuracy: float | None = None
-    max_latency_ms: float | None = None
-    max_bytes: int | None = None
-    seed: int = 1
+    budget_seconds: Amount
+    min_accuracy: Fraction | None = None
+    max_latency_ms: Amount | None = None
+    max_bytes: Count | None = None
+    seed: Count = 1
     """Seed of the first run of each network."""
 
 
 class Scored(Part, frozen=True):
     """Images that are classified correctly, of how many."""
 
-    right: int
-    images: int
+    right: Count
+    images: Some
+
+    def __post_init__(self) -> None:
+        if self.right > self.images:
+            raise ValueError(f"{self.right} images are right, of {self.images}")
 
     @property
     def accuracy(self) -> float:
@@ -36,12 +41,12 @@ class Images(Part, frozen=True, kw_only=True):
 
     name: str
     sha256: str
-    train: int
-    val: int
-    test: int
+    train: Count
+    val: Count
+    test: Count
     size: str
-    classes: int
-    folds: int
+    classes: Some
+    folds: Count
     """Folds of the cross-validation that ranked; 0 where the validation split did."""
     found: tuple[str, ...] = ()
     """What the audit of a folder says."""
@@ -51,27 +56,27 @@ class Competitor(Part, frozen=True, kw_only=True):
     """One network, and what became of it."""
 
     arch: str
-    params: int
-    macs: int
-    untrained_ms: float | None = None
+    params: Count
+    macs: Count
+    untrained_ms: Amount | None = None
     """Median of one call of its fastest file before training; None where it was not measured."""
     left: str
     """When: before training, with so many epochs, by seeds, when a file was chosen; or chosen."""
     why: str
-    epochs: int | None = None
+    epochs: Count | None = None
     """Epochs of its longest schedule; None where it was not trained."""
     val: Scored | None = None
     """With that schedule, over all seeds."""
-    seeds: int = 0
-    runs: int = 0
-    seconds: float = 0.0
+    seeds: Count = 0
+    runs: Count = 0
+    seconds: Amount = 0.0
     """In its runs."""
 
 
 class Rung(Part, frozen=True, kw_only=True):
     """Networks trained with one schedule, best first."""
 
-    epochs: int
+    epochs: Count
     archs: tuple[str, ...]
     val: tuple[Scored, ...]
     """Validation score of seed 1."""
@@ -83,41 +88,45 @@ class File(Part, frozen=True, kw_only=True):
     """A file that could be shipped, scored on the validation images."""
 
     task: str
-    seed: int
+    seed: Count
     precision: str
-    bytes: int | None = None
+    bytes: Count | None = None
     val: Scored | None = None
-    p90_ms: float | None = None
+    p90_ms: Amount | None = None
     """90th percentile of one call with one image, on one thread; None where it was not measured."""
     why: str
     """Why it was not chosen; empty for the chosen one."""
 
 
-class Chosen(Part, frozen=True, kw_only=True):
+class Chosen(TaskPart, frozen=True, kw_only=True):
     """What is shipped."""
 
-    arch: str
-    task: str
-    seed: int
-    epochs: int
+    seed: Count
+    epochs: Count
     run: str
     """Folder of the run, below that of the decision; so are the next two."""
     bundle: str
     file: str
     precision: str
-    bytes: int
+    bytes: Count
     val: Scored
     test: Scored
     """Test score of the file, as it was verified on the whole test split."""
-    test_low: float
+    test_low: Fraction
     """95 % interval for new images (Wilson)."""
-    test_high: float
+    test_high: Fraction
     majority: str
     """The largest class of the test images."""
-    majority_share: float
+    majority_share: Fraction
     """What always answering it scores on them."""
-    p50_ms: float | None = None
-    p90_ms: float | None = None
+    p50_ms: Amount | None = None
+    p90_ms: Amount | None = None
+
+    def __post_init__(self) -> None:
+        TaskPart.__post_init__(self)
+        for place in (self.run, self.bundle, self.file):
+            for part in place.split("/"):
+                check_name(part, f"a part of {place}")
 
 
 class Decision(Part, frozen=True, kw_only=True, tag_field="schema", tag="cnnbench.decision/1"):
@@ -131,7 +140,7 @@ class Decision(Part, frozen=True, kw_only=True, tag_field="schema", tag="cnnbenc
     """Whether Ctrl-C ended the race, and the best so far was shipped."""
     ended: str
     """Why there was no further step."""
-    seconds: float
+    seconds: Amount
     """So far, earlier attempts of the same command included."""
     competitors: tuple[Competitor, ...]
     rungs: tuple[Rung, ...] = ()

@@ -123,7 +123,7 @@ def ship(
             max_bytes=max_bytes,
             seed=seed,
         )
-        earlier = _earlier(place / DECISION, request, images)
+        earlier = _earlier(place / DECISION, request, images, say)
         if earlier and earlier.finished and earlier.request.budget_seconds >= budget_seconds:
             say(f"{place} holds the decision already")
             return earlier
@@ -140,13 +140,14 @@ def limits_of(request: Request) -> Limits:
     return Limits(min_accuracy=request.min_accuracy, max_latency_ms=request.max_latency_ms, max_bytes=request.max_bytes)
 
 
-def _earlier(path: Path, request: Request, images: ShipImages) -> Decision | None:
+def _earlier(path: Path, request: Request, images: ShipImages, say: Callable[[str], None]) -> Decision | None:
     """What an earlier attempt of the same call on the same images left."""
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         found = records.read(path, Decision)
-    except CnnbenchError:  # of another version
+    except CnnbenchError as error:
+        say(f"{error}; the budget begins anew, and runs that are done stay")
         return None
     same = records.replace(found.request, budget_seconds=request.budget_seconds) == request
     return found if same and found.images.sha256 == images.data.sha256 else None
