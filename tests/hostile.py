@@ -2,6 +2,8 @@
 
 import io
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnbench.__main__ import main
+from cnnbench.types import Exit
 
 LONGEST = 60
 """Seconds after which a verb hangs: the tests share their cores."""
@@ -55,12 +58,20 @@ class Outcome:
 
 
 def done_by(command: Sequence[str]) -> Outcome:
-    """Run a verb in this process."""
+    """Run a verb in this process, or the script of a bundle in another."""
+    if command[0].endswith(".py"):
+        return of_script(command)
     said, printed = io.StringIO(), io.StringIO()
     begun = time.perf_counter()
     with no_longer_than(LONGEST), redirect_stderr(said), redirect_stdout(printed):
         code = main([*command])
     return Outcome(command, code, said.getvalue().splitlines(), printed.getvalue(), time.perf_counter() - begun)
+
+
+def of_script(command: Sequence[str]) -> Outcome:
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LONGEST, check=False)
+    return Outcome(command, done.returncode, done.stderr.splitlines(), done.stdout, time.perf_counter() - begun)
 
 
 @contextmanager
@@ -95,7 +106,8 @@ def fault(outcome: Outcome, case: Case, outside: Path, there: Sequence[Path]) ->
         return f"exit {outcome.code}, not {case.code}: {line}"
     if case.says not in "\n".join([*outcome.lines, outcome.printed]):
         return f"it does not say {case.says!r}: {line}"
-    if outcome.code and not line.startswith("cnnbench: "):
+    errors = outcome.code not in (Exit.OK, Exit.LIMITS)
+    if errors and not line.startswith(("cnnbench: ", "cannot read ")):
         return f"no line of an error: {line!r}"
     if len(outcome.lines) > 30 or any(len(each) > 2_000 for each in outcome.lines):
         return "too much is said"

@@ -9,6 +9,7 @@ from typing import Any
 import builders as made
 from hostile import Case
 
+from cnnbench import records
 from cnnbench.records import io
 
 RUN = Path("runs/d_a/seed1")
@@ -33,6 +34,7 @@ FILES = {
     "failure": Path("runs/d_b/seed1/failure.json"),
     "manifest": Path("exports/d_a/manifest.json"),
     "latency": Path("latency.json"),
+    "decision": Path("out/decision.json"),
 }
 COMMANDS = {
     "result": TABLES,
@@ -45,7 +47,7 @@ Content = dict[str, Any]
 
 
 def good() -> None:
-    """A tested run with predictions and robustness, a failure, a bundle and its latency."""
+    """A tested run with predictions and robustness, a failure, a bundle and its latency; and a decision."""
     record = made.run_record()
     made.write_certain(made.write_run(record), made.first(90))
     made.write_run(made.run_record(seed=2, right=91))
@@ -53,6 +55,7 @@ def good() -> None:
     made.write_failure("b", 1)
     made.write_bundle(record)
     made.write_latencies(made.measured(record, [0.001, 0.002, 0.003]))
+    records.write(FILES["decision"], made.decision())
     Path("images").mkdir()
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hostile_checkpoints
+import hostile_images
 import hostile_records
+import hostile_ship
 import hostile_tasks
 import pages
 import pytest
@@ -13,10 +15,15 @@ from hostile import Case, Outcome, done_by, fault
 
 from cnnbench import pictures
 from cnnbench.page.charts import base
+from cnnbench.sweeps.warm import WarmParent
 
 QUICK = [*hostile_records.cases(), *hostile_tasks.cases()]
+OF_PREDICTIONS = hostile_ship.predictions()
 OF_NETWORKS = hostile_checkpoints.cases()
 """In the place of the checkpoint of a run, or of the ONNX file of a bundle."""
+OF_DECISIONS = hostile_ship.decisions()
+OF_IMAGES = [*hostile_images.images()]
+OF_ARCHIVES = [*hostile_images.archives()]
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +38,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return folder
 
 
@@ -51,7 +59,7 @@ def test_a_verb_says_one_line_and_does_nothing_else(case: Case, work: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*QUICK, *OF_PREDICTIONS], ids=lambda case: case.id)
 def test_every_verb_says_one_line_and_does_nothing_else(
     case: Case, work: Path, told: list[tuple[Case, Outcome]]
 ) -> None:
@@ -68,8 +76,32 @@ def test_every_verb_that_reads_a_network_does(
     told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_DECISIONS, ids=lambda case: case.id)
+def test_ship_begins_anew_beside_a_damaged_decision(
+    case: Case, work: Path, told: list[tuple[Case, Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WarmParent, "prepare", lambda *_: None)  # nothing is trained
+    told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_ARCHIVES, ids=lambda case: case.id)
+def test_every_verb_that_reads_an_archive_does(case: Case, work: Path, told: list[tuple[Case, Outcome]]) -> None:
+    told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_IMAGES, ids=lambda case: case.id)
+def test_every_verb_that_reads_images_does(
+    case: Case, work: Path, bundle: Path, told: list[tuple[Case, Outcome]]
+) -> None:
+    shutil.copytree(bundle.parent, "exports")
+    told += [(case, outcome) for outcome in outcomes(case, work, every=True)]
+
+
 def test_there_are_enough_of_them_and_each_has_its_own_name() -> None:
-    names = [case.id for case in (*QUICK, *OF_NETWORKS)]
+    names = [case.id for case in (*QUICK, *OF_PREDICTIONS, *OF_NETWORKS, *OF_DECISIONS, *OF_ARCHIVES, *OF_IMAGES)]
     assert len(names) == len({*names}) >= 150
 
 
