@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from cnnbench.arguments import near, shown
+from cnnbench.packages import guarded, guarded_call
 from cnnbench.types import CnnbenchError, Exit, check_name, first_line
 
 if TYPE_CHECKING:
@@ -119,20 +120,23 @@ class InstalledEntry(Entry):
     def load(self) -> Callable[..., Any]:
         assert self.point is not None
         self.refuse_fault()
+        what = f"{self.name} of {self.origin}"
         try:
-            builder = self.point.load()
+            with guarded(self.module, what):
+                builder = self.point.load()
+        except CnnbenchError:
+            raise
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise CnnbenchError(f"{self.name} of {self.origin} cannot be loaded: {reason}", Exit.ENVIRONMENT) from None
+            raise CnnbenchError(f"{what} cannot be loaded: {reason}", Exit.ENVIRONMENT) from None
         if not callable(builder):
             raise CnnbenchError(
-                f"{self.name} of {self.origin} is {self.point.value}, a {type(builder).__name__}: expected a function, "
+                f"{what} is {self.point.value}, a {type(builder).__name__}: expected a function, "
                 "as in package.module:function",
                 Exit.ENVIRONMENT,
             )
         replace(self, fault=fault_of(_declared(builder), self.declarables)).refuse_fault()  # of what is computed
-        result: Callable[..., Any] = builder
-        return result
+        return guarded_call(builder, self.module, what=what)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ ORDER = (
         {"types"},
         {"extras"},
         {"arguments"},
+        {"packages"},
         {"registry"},
         {"records"},
         {"environment"},
