@@ -89,7 +89,7 @@ def check(bundle: OpenBundle, file: PrecisionFile, *, answers: list[Answers]) ->
     if any(answer.logits.shape[1:] != expected.shape[1:] for answer in answers):
         raise failed("golden", f"golden.npz holds logits {expected.shape}, the graph gives {answers[0].logits.shape}")
     largest = float(np.abs(expected[kept]).max(initial=0))
-    # other processors' kernels saturate or round 8-bit sums elsewhere; the weights themselves are compared exactly
+    # other processors' kernels round 8-bit numbers elsewhere; the weights themselves are compared exactly
     bound = bundle.manifest.reference.error_bound if file.precision == "fp32" else comparison.LOOSEST_LOWER * largest
     if file.precision == "fp32" and not bound <= comparison.LOOSEST * largest:
         raise failed("golden", f"the manifest's error bound {bound:.2g} would hide another network")
