@@ -204,6 +204,8 @@ def decode(path: Any, height: int, width: int, channels: int, *, rules: dict[str
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                if image.format == "EPS":
+                    raise OSError("it is PostScript, a program that Ghostscript would run; convert it first")
                 image.filename = ""  # else Pillow maps raw pixels, and a damaged header can end the process
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
@@ -261,7 +263,7 @@ def find(folder: str, skipped: list[str]) -> Iterator[str | OSError]:
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from find(entry.path, skipped)
             continue
-        regular = entry.is_file() or not os.path.exists(entry.path)  # a named pipe may never end
+        regular = os.path.isfile(entry.path) or not os.path.exists(entry.path)  # a named pipe may never end
         if regular and not entry.name.startswith(".") and Path(entry.name).suffix.lower() in suffixes:
             yield entry.path
         else:
