@@ -130,8 +130,8 @@ def renamed(name: str) -> Callable[[dict[str, Any]], None]:
 
 PROOF = [
     of_claim("a constant that the proof leaves out", no_proof_of_one, "proof", "in no proof"),
-    of_claim("a proof whose own error is too large", other_proof(graph_error=1e-9), "proof", "are no proof"),
-    of_claim("a proof whose own error is below 0", other_proof(function_error=-1.0), "proof", "are no proof"),
+    of_claim("a proof whose own error is too large", other_proof(graph_error=1e-9), "proof", "do not make a proof"),
+    of_claim("a proof whose own error is below 0", other_proof(function_error=-1.0), "proof", "do not make a proof"),
     of_claim("a proof of no image", other_proof(graph_images=0), "proof", "is of 0 images"),
     of_claim("a proof at no batch size", other_proof(graph_batches=()), "proof", "at the batch sizes none"),
     of_claim("a proof with a literal of 1e300", other_proof(literals=(1e300,)), "proof", "which no float32 number"),

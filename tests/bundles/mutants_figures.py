@@ -144,7 +144,9 @@ CAUGHT = [
     of_manifest("images that are not turned upright", stated("orientation", "as stored"), "", "orientation"),
     of_manifest("images without antialiasing", stated("antialias", False), "", "antialias"),
     of_claim("another background", prepared(background=77), "rescore", "not the one that", rescore=True),
-    manifest("calibrated probabilities", lambda f: f.claim(calibration=CALIBRATED), "no constant of the proven graph"),
+    manifest(
+        "calibrated probabilities", lambda f: f.claim(calibration=CALIBRATED), "not a constant of the proven graph"
+    ),
     manifest("a licence that is none", lambda f: f.claim(licence="<b>free</b>"), "the licence"),
     of_claim("a proof of more images than there are", of_part("proof", graph_images=25), "proof", "of 25 of 24"),
     of_claim("weights called a literal", constant(rule="literal", source=""), "proof", "what the proof calls it"),

@@ -68,9 +68,11 @@ def test_a_sweep_does_what_fit_and_test_do_and_does_it_once(swept: Sweep, comman
     assert code == Exit.OK
     place = [(row["task"], row["seed"], row["state"]) for row in rows]
     assert place == [(task, seed, "done") for task in TWO for seed in (1, 2)]
-    assert [line.split(" ")[0] for line in said.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
-    assert all(" left" in line for line in said.splitlines()[:3])
-    assert " left" not in said.splitlines()[3]
+    timing, to_do, *steps = said.splitlines()
+    assert (timing[:6], to_do[:12]) == ("timing", "4 runs to do")
+    assert [line.split(" ")[0] for line in steps] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert all(" left" in line for line in steps[:3])
+    assert " left" not in steps[3]
 
     alone = ["--config", "mnist5k_mlp", "--trainer.max_epochs", "1", "--seed_everything", "2", "--runs-dir", "alone"]
     assert main(["fit", *alone]) == 0
@@ -137,8 +139,8 @@ def test_a_run_of_something_else_is_refused_before_anything_starts_and_replaced_
     changed = [*TWO, "--seeds", "1", *SHORT, "--override", "model.lr=0.05"]
     capsys.readouterr()
     assert main(["sweep", *changed]) == Exit.USAGE
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    timing, said = capsys.readouterr().err.splitlines()
+    assert timing.startswith("timing")
     assert "seed1 holds a run of another configuration, data or code (1 such): give --overwrite" in said
     assert commands == []
     assert files() == before
