@@ -102,7 +102,7 @@ def test_an_image_alone_has_the_logits_that_it_has_among_others(names: dict[str,
     cnnbench.register_architecture(name="theirs")(
         lambda spec: Changed(spec, lambda logits, _: logits * (1.001 if len(logits) == 1 else 1.0))
     )
-    with pytest.raises(CnnbenchError, match=r"no function of the image: alone in the batch") as refused:
+    with pytest.raises(CnnbenchError, match=r"not a function of the image: alone in the batch") as refused:
         preflight.check_network("theirs", SPEC)
     assert refused.value.code == Exit.VERDICT
 
