@@ -76,37 +76,37 @@ class Call(nn.Module):
 # no function of the image
 
 
-@network("no function of the image: at a second call")
+@network("not a function of the image: at a second call")
 def noise_small(spec: ImageSpec) -> nn.Module:
     """Adds a little noise in evaluation, too."""
     return Wrapped(spec, Call(lambda x: x + 0.002 * torch.randn_like(x)))
 
 
-@network("no function of the image: beside other images in the batch")
+@network("not a function of the image: beside other images in the batch")
 def batch_mean(spec: ImageSpec) -> nn.Module:
     """Subtracts a part of the batch's mean."""
     return Wrapped(spec, Call(lambda x: x - 0.002 * x.mean(0, keepdim=True)))
 
 
-@network("no function of the image: beside other images in the batch")
+@network("not a function of the image: beside other images in the batch")
 def bn_notrack(spec: ImageSpec) -> nn.Module:
     """Normalises by its batch."""
     return Wrapped(spec, nn.BatchNorm2d(8, track_running_stats=False))
 
 
-@network("no function of the image: at another place in the batch")
+@network("not a function of the image: at another place in the batch")
 def place_in_batch(spec: ImageSpec) -> nn.Module:
     """Adds the place in the batch."""
     return Wrapped(spec, Call(lambda x: x + 0.01 * torch.arange(len(x), device=x.device).view(-1, 1, 1, 1)))
 
 
-@network("no function of the image: in a batch of 68 images")
+@network("not a function of the image: in a batch of 68 images")
 def large_batch_mean(spec: ImageSpec) -> nn.Module:
     """Subtracts a part of the batch's mean, of large batches alone."""
     return Wrapped(spec, Call(lambda x: x - 0.1 * x.mean(0, keepdim=True) if len(x) > 16 else x))
 
 
-@network("no function of the image: ")
+@network("not a function of the image: ")
 def remembers(spec: ImageSpec) -> nn.Module:
     """Adds a part of what it saw in the call before, in an attribute."""
 
@@ -122,7 +122,7 @@ def remembers(spec: ImageSpec) -> nn.Module:
     return Wrapped(spec, Remembers())
 
 
-@network("no function of the image: it changes its buffer inner.calls")
+@network("not a function of the image: it changes its buffer inner.calls")
 def counts_calls(spec: ImageSpec) -> nn.Module:
     """Counts its calls in a buffer."""
 
