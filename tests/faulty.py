@@ -12,10 +12,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnnbench.__main__ import main
 
+FIT = ["fit", "--model.arch", "linear", "--trainer.max_epochs", "1", "--data.train_images", "200"]
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -58,6 +61,16 @@ def small_disk(size: int) -> Iterator[Path]:
             yield Path(folder)
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def read_alone(disk: Path) -> Iterator[None]:
+    """While it lasts, nothing can be written to a disk of `small_disk`, not even by root."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -169,3 +182,13 @@ def started(
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def image_folder(folder: Path) -> Path:
+    """12 gray images of two classes."""
+    drawn = np.random.RandomState(0)
+    for number in range(12):
+        file = folder / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.randint(0, 256, (20, 20), np.uint8)).save(file)
+    return folder

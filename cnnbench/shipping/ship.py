@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,8 +98,8 @@ def ship(
         The decision; `chosen` is None where no file keeps the limits.
 
     Raises:
-        CnnbenchError: A name or limit cannot be used, or the budget is too short (exit 2); there is nothing to learn
-            from (exit 3); the file is not the trained network (exit 4); the executor cannot be used (exit 6).
+        CnnbenchError: A name, a limit or `out` cannot be used, or the budget is too short (exit 2); there is nothing to
+            learn from (exit 3); the file is not the trained network (exit 4); the executor cannot be used (exit 6).
     """
     if (folder is None) == (dataset is None):
         raise CnnbenchError("ship: name a folder of images, or a data set with --dataset, such as --dataset mnist5k")
@@ -127,6 +129,7 @@ def ship(
         if earlier and earlier.finished and earlier.request.budget_seconds >= budget_seconds:
             say(f"{place} holds the decision already")
             return earlier
+        records.require_writable(place / DECISION)
         clock = Clock(float(budget_seconds), began, earlier.seconds if earlier else 0.0, now)
         for line in images.found:
             say(line)
@@ -238,6 +241,7 @@ def _go(state: State, limits: Limits, *, start: Start) -> Decision:
         state.interrupted, state.race.ended = True, "interrupted"
         if not state.race.leader:
             raise
+        _heed_ctrl_c()
         contest.say(f"interrupted: shipping {state.race.leader}, the best so far; again to stop")
     if not state.race.leader:
         reasons = "; ".join(dict.fromkeys(contest.failed.values())) or state.race.ended
@@ -254,6 +258,12 @@ def _go(state: State, limits: Limits, *, start: Start) -> Decision:
     contest.begin("page")
     write_page(decision_of(state, chosen=chosen, finished=True), state.out)
     return state.keep(decision_of(state, chosen=chosen, finished=True))
+
+
+def _heed_ctrl_c() -> None:
+    """Let a second Ctrl-C end it: a verb ignores those that follow the first."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _require_time(contest: Contest, standing: Sequence[str]) -> None:
