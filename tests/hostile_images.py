@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -185,7 +186,8 @@ def zipped(
     """The good images and these members."""
 
     def make(path: Path) -> None:
-        with zipfile.ZipFile(path, "w", packing) as archive:
+        with zipfile.ZipFile(path, "w", packing) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one name twice, which is the case
             for name, content in (*good().items(), *members):
                 archive.writestr(name, content)
 
@@ -321,7 +323,7 @@ WHOLE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "two folders up.zip": ("leads out", zipped([("../../canary.png", png(99))])),
     "up within.zip": ("leads out", zipped([("cat/../../../canary.png", png(99))])),
     "Windows' separators.zip": ("leads out", zipped([("..\\..\\canary.png", png(99))])),
-    "a drive.zip": ("", zipped([("C:/cat/canary.png", png(99))])),
+    "a drive.zip": ("leads out", zipped([("C:/cat/canary.png", png(99))])),
     "a link out.zip": ("a link or no file", zipped([link("cat/x.png", "/etc/passwd")])),
     "a link to a folder.zip": ("a link or no file", zipped([link("cat/up", "../.."), ("cat/up/canary.png", png(99))])),
     "one name twice.zip": ("an earlier member", zipped([("cat/0.png", png(99))])),

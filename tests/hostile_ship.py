@@ -149,9 +149,8 @@ CHANGES: dict[str, Callable[[], object]] = {
     "ten million rows": many,
     "another accuracy": lambda: made.write_certain(PREDICTIONS.parent, made.first(50)),
     "a folder": partial(put, Path.mkdir),
+    **{name: partial(put, place) for name, place in PLACES.items()},
 }
-UNREAD = {"a folder"}
-"""Passed over: there are no predictions."""
 
 
 def of_predictions(change: Callable[[], object]) -> None:
@@ -161,13 +160,7 @@ def of_predictions(change: Callable[[], object]) -> None:
 
 
 def predictions() -> list[Case]:
-    found = []
-    for name, change in CHANGES.items():
-        code = 0 if name in UNREAD else 3
-        says = "" if name in UNREAD else "predictions.parquet"
-        found.append(Case("predictions", name, partial(of_predictions, change), OF_PREDICTIONS, code, says))
-    for name, place in PLACES.items():
-        make = partial(of_predictions, partial(put, place))
-        code, says = (3, "predictions.parquet") if name == "a giant" else (0, "")
-        found.append(Case("predictions", name, make, OF_PREDICTIONS, code, says))
-    return found
+    return [
+        Case("predictions", name, partial(of_predictions, change), OF_PREDICTIONS, 3, "predictions.parquet")
+        for name, change in CHANGES.items()
+    ]

@@ -38,12 +38,13 @@ def read_predictions(path: Path) -> Predictions:
     """The predictions that `cnnbench test` wrote beside a run's result.
 
     Raises:
-        CnnbenchError: The file is missing, damaged, or holds something else (exit 3).
+        CnnbenchError: The file is missing, no regular file, damaged, or holds something else (exit 3).
     """
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise CnnbenchError(f"{path} is missing: run `cnnbench test` where the run is", Exit.DATA)
+        state = "is not a file" if path.exists() else "is missing"
+        raise CnnbenchError(f"{path} {state}: run `cnnbench test` where the run is", Exit.DATA)
     names = ("index", "label", "prediction", "probabilities")
     try:
         named = "file" in pq.read_schema(path).names

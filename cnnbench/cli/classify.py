@@ -71,11 +71,13 @@ def classify(
         brief = [column for column in columns if column.key in BRIEF[: None if found.unread else -1]]
         render(columns if format == "csv" else brief, plain(columns, rows) if format == "json" else rows, format=format)
     _tell(found)
+    if found.unread:
+        return Exit.DATA
     if out:
         say_next("bench" if is_bundle(Path(source)) else "export", source)
     else:
         say_next("classify", source, images, "--out", "classes.csv", format=format)
-    return Exit.DATA if found.unread else Exit.OK
+    return Exit.OK
 
 
 BRIEF = ("file", "class", "probability", "unknown", "error")
@@ -130,11 +132,11 @@ def _counts(found: Answers, rows: Sequence[dict[str, object]]) -> str:
 
 def _tell(found: Answers) -> None:
     """On stderr, what was not classified."""
-    for answer in [answer for answer in found.answers if answer.error][:MOST]:
-        print(one_line(f"cannot read {answer.file} as an image: {answer.error}"), file=sys.stderr)
-    if found.unread > MOST:
-        print(f"and {found.unread - MOST:,} more that cannot be read", file=sys.stderr)
     if found.skipped:
         names = ", ".join(found.skipped[:3]) + ", ..." * (len(found.skipped) > 3)
         text = f"skipped {len(found.skipped):,} that are hidden, links, or no images by name: {names}"
         print(one_line(text), file=sys.stderr)
+    for answer in [answer for answer in found.answers if answer.error][:MOST]:
+        print(one_line(f"cannot read {answer.file} as an image: {answer.error}"), file=sys.stderr)
+    if found.unread > MOST:
+        print(f"and {found.unread - MOST:,} more that cannot be read", file=sys.stderr)

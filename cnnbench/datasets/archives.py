@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 from cnnbench.datasets.tree import File, Skipped, Tree, stamp_of
@@ -57,7 +57,7 @@ def open_archive(path: Path) -> Tree:
     for name, opened, is_folder in members:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         clean = "/".join(parts)
-        if name.startswith("/") or ".." in parts or "\\" in name:
+        if PureWindowsPath(name).anchor or ".." in parts or "\\" in name:
             skipped.append(Skipped(name, "a name that leads out of the archive"))
         elif any(part.startswith(".") or part == "__MACOSX" for part in parts):
             skipped.append(Skipped(clean, "hidden"))

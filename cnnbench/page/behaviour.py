@@ -108,7 +108,7 @@ def errors(material: Material, chosen: Sequence[Group]) -> Section | None:
 
 def _predicted(material: Material, dataset: str) -> list[Predicted]:
     """The most accurate networks whose predictions are kept."""
-    groups = [group for group in material.comparable(dataset) if group.best_run.predictions.is_file()]
+    groups = [group for group in material.comparable(dataset) if group.best_run.predictions.exists()]
     return [Predicted(group, material.predictions(group.best_run)) for group in groups[:NETWORKS]]
 
 
@@ -123,7 +123,7 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
             classes_page.confusion_table(group.name, found, classes=classes) for group, found in predicted[:TABLES]
         ]
         return [Block(heading, [note]), *(Block(table=table) for table in tables)]
-    known = sum(group.best_run.predictions.is_file() for group in material.comparable(dataset))
+    known = sum(group.best_run.predictions.exists() for group in material.comparable(dataset))
     notes = [f"The {len(predicted)} most accurate of {known} are shown."] if known > len(predicted) else []
     full = _full_colour(predicted, number)
     matrices = [_confusion(network, classes, full=full) for network in predicted]
@@ -135,7 +135,7 @@ def _confusions(material: Material, dataset: str, predicted: Sequence[Predicted]
 
 def _by_file(material: Material, group: Group) -> list[Block]:
     """Recall of each class of the chosen network, and its mistakes as a list to review."""
-    if not group.best_run.predictions.is_file():
+    if not group.best_run.predictions.exists():
         return []
     predictions = material.predictions(group.best_run)
     classes = _class_names(material, group, predictions.probabilities.shape[1])
@@ -217,7 +217,7 @@ def _class_errors(predicted: Predicted, classes: Sequence[str]) -> list[Point]:
 
 def _mistakes(material: Material, group: Group) -> list[Block]:
     """The images that a network classified wrongly with most confidence."""
-    if not group.best_run.predictions.is_file():
+    if not group.best_run.predictions.exists():
         return []
     predictions = material.predictions(group.best_run)
     places = confidence.confident_mistakes(predictions.probabilities, predictions.labels, count=MISTAKES)

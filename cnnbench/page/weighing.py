@@ -156,7 +156,7 @@ def _shifted(tested: Sequence[Group], chosen: Group) -> Iterator[str]:
 
 def _confidence(material: Material, chosen: Group) -> Iterator[str]:
     """How far the mean confidence is from the accuracy, where it is far."""
-    if not chosen.best_run.predictions.is_file():
+    if not chosen.best_run.predictions.exists():
         return
     predictions = material.predictions(chosen.best_run)
     gap = float(predictions.probabilities.max(axis=1).mean() - predictions.correct.mean())

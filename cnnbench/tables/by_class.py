@@ -73,7 +73,7 @@ def mistakes(gathered: Records) -> list[Mistake]:
     """
     found: list[Mistake] = []
     for runs in groups(gathered):
-        tested = [run for run in runs if run.record.test and run.predictions.is_file()]
+        tested = [run for run in runs if run.record.test and run.predictions.exists()]
         if tested:
             best = max(tested, key=lambda run: run.record.fit.val_accuracy)
             found += _of_run(best, class_names_of(best.record, gathered))

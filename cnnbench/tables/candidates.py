@@ -204,7 +204,7 @@ def baseline_of(runs: Sequence[Run], names: Sequence[str]) -> Baseline:
     """From the labels of the validation images; where no run has kept them, all classes count as equally frequent."""
     from cnnbench.analysis.confidence import read_predictions
 
-    kept = next((run.val_predictions for run in runs if run.val_predictions.is_file()), None)
+    kept = next((run.val_predictions for run in runs if run.val_predictions.exists()), None)
     if kept is None:
         return _guessing(runs[0].record.spec.num_classes)
     return _always(read_predictions(kept).labels, names)

@@ -275,7 +275,7 @@ def tested_tally(run: Run) -> ClassTally | None:
         CnnbenchError: As `scored_predictions`, of an earlier version's record.
     """
     assert run.record.test is not None
-    if run.record.test.by_class or not run.predictions.is_file():
+    if run.record.test.by_class or not run.predictions.exists():
         return run.record.test.by_class
     from cnnbench.analysis.per_class import tally
 

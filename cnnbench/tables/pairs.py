@@ -68,7 +68,7 @@ def compare_all(networks: Mapping[str, Sequence[Run]]) -> tuple[list[Pair], list
 
 
 def _predictions_by_seed(runs: Sequence[Run]) -> dict[int, Predictions]:
-    return {run.record.seed: scored_predictions(run) for run in runs if run.record.test and run.predictions.is_file()}
+    return {run.record.seed: scored_predictions(run) for run in runs if run.record.test and run.predictions.exists()}
 
 
 def best_sentence(pairs: Sequence[Pair]) -> str:

@@ -289,7 +289,7 @@ def _row_of_bundle(bundle: ExportRecord, gathered: Records) -> Row:
 def row_of(runs: Sequence[Run], gathered: Records, *, target: float | None = None) -> Row:
     """Every figure of one group."""
     tested = [run for run in runs if run.record.test]
-    predictions = [scored_predictions(run) for run in tested if run.predictions.is_file()]
+    predictions = [scored_predictions(run) for run in tested if run.predictions.exists()]
     row = _with_accuracy(_basic_row(runs, gathered), tested, predictions)
     row = with_classes(row, tested, names=class_names_of(runs[0].record, gathered))
     row = _with_behaviour(_with_training(row, runs), tested, predictions)
