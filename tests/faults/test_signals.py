@@ -1,4 +1,4 @@
-"""Ctrl-C to `ship`: once it ships the best so far, twice it ends."""
+"""Signals to `ship`: Ctrl-C once ships the best so far, twice ends it; after any other the same command goes on."""
 
 import signal
 import subprocess
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 SHIP = ["ship", "--dataset", "mnist5k", "--arch", "linear,mlp_lenet", "--budget", "5h", "--jobs", "1", "--out", "out"]
 DECISION = Path("out/decision.json")
+ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL]
 
 
 @contextmanager
@@ -71,3 +72,20 @@ def test_a_second_ctrl_c_ships_nothing() -> None:
     assert said.splitlines()[-1] == "cnnbench: interrupted"
     assert not list(Path("out/exports").rglob("manifest.json"))
     none_is_left(started)
+
+
+@pytest.mark.parametrize("signum", ENDING, ids=lambda signum: signum.name)
+def test_the_same_command_goes_on_with_the_runs_that_had_ended(signum: signal.Signals) -> None:
+    with ship() as process:
+        started = descendants(process.pid)
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum), said
+    assert "Traceback" not in said
+    wait_for(lambda: not [pid for pid in started if is_running(pid)], 60)
+    assert signum == signal.SIGKILL or not [*Path("out").rglob(".*")]
+    trained = {path: path.stat().st_mtime_ns for path in Path("out/runs").rglob("best.ckpt")}
+    assert trained
+    with ship():
+        pass  # until a network leads again
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained

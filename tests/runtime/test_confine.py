@@ -279,7 +279,7 @@ def under(kibibytes: int, *arguments: object, limit: str = "v") -> subprocess.Co
 @pytest.mark.slow
 def test_verify_and_export_work_under_ulimit_v(run: Path, bundle: Path, tmp_path: Path) -> None:
     done = under(12_000_000, "verify", bundle)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     done = under(12_000_000, "export", run, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / bundle.name / "model.onnx").exists()

@@ -168,7 +168,7 @@ def test_nothing_in_a_step_waits_and_an_epoch_waits_as_often_however_many_steps_
         # of the network, of its gradients, of the optimizer, of the next batch: nothing was out of sight
         assert step is None or {"convolution", "convolution_backward", "_fused_sgd_", "unfold"} <= operations
     assert abs(len(many.seen) - len(few.seen)) <= 4 * EPOCHS, "a checkpoint is written where an epoch is the best"
-    assert len(few.seen) < 100 * EPOCHS
+    assert len(few.seen) < 100 * EPOCHS + 50, "50 to build and begin; more of an epoch is a wait per something"
 
 
 def test_a_value_that_the_backward_pass_reads_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
