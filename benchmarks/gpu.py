@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+from rounds import images_per_second
+
 HERE = Path(__file__).parent
 LEAST_SECONDS = 5
 """A step is not begun with less time than this left."""
@@ -63,6 +65,8 @@ class Run:
 
     out: Path
     ends: float
+    cifar10: Path | None = None
+    """Root of torchvision's CIFAR-10."""
     dry_run: bool = False
     rows: list[Row] = field(default_factory=list)
 
@@ -90,17 +94,17 @@ def main() -> None:
     names = chosen.parts.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"no part {', '.join(unknown)}: expected some of {', '.join(PARTS)}")
-    run = Run(chosen.out, time.monotonic() + 60 * chosen.minutes, chosen.dry_run)
-    measure(run, names, chosen.cifar10)
+    run = Run(chosen.out, time.monotonic() + 60 * chosen.minutes, chosen.cifar10, chosen.dry_run)
+    measure(run, names)
     if not run.dry_run:
         print(markdown(run.rows))
 
 
-def measure(run: Run, names: Sequence[str], cifar10: Path | None = None) -> None:
+def measure(run: Run, names: Sequence[str]) -> None:
     """Add the rows of these parts to the run; what a step raises becomes a row."""
     for name in names:
         try:
-            for step in PARTS[name](run, cifar10):
+            for step in PARTS[name](run):
                 run.rows += attempted(run, name, step)
                 save(run)
         except Exception as error:  # a part whose earlier steps left nothing to go by
@@ -141,7 +145,7 @@ def attempted(run: Run, part: str, step: Step) -> list[Row]:
 # --- the parts: each yields its steps, and may look at what earlier steps left ----------------------------------------
 
 
-def tests(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def tests(run: Run) -> Iterator[Step]:
     """The tests that need a GPU. Skipped ones are no proof, and are counted by name."""
 
     def counted(printed: str) -> list[Row]:
@@ -153,7 +157,7 @@ def tests(run: Run, cifar10: Path | None) -> Iterator[Step]:
     )
 
 
-def fit(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def fit(run: Run) -> Iterator[Step]:
     """Training in every mode: the runs of float32 are exported later."""
     for arch in EXPORTED:
         for mode, flags in MODES.items():
@@ -170,10 +174,9 @@ def trained(run: Run, arch: str, mode: str, flags: Sequence[str], part: str = "f
     def rates(_: str) -> list[Row]:
         record = json.loads((folder / "seed1/result.json").read_text())
         spent = record["fit"]["resources"]
-        first, last = record["fit"]["curve"][0], record["fit"]["curve"][-1]
-        rate = (last["images"] - first["images"]) / (last["train_seconds"] - first["train_seconds"])
+        note = f"batch {BATCH}, 32x32x3, epochs but the first"
         return [
-            Row(part, f"{arch}, {mode}", rate, "images/s", f"batch {BATCH}, 32x32x3, epochs but the first"),
+            Row(part, f"{arch}, {mode}", images_per_second(record), "images/s", note),
             Row(part, f"{arch}, {mode}: memory", scaled(spent["memory_bytes"], 2**20), "MiB", spent["memory_kind"]),
             Row(part, f"{arch}, {mode}: energy", spent["energy_joules"], "J", spent["energy_kind"]),
         ]
@@ -194,7 +197,7 @@ def synchronisations(printed: str) -> list[Row]:
     return [Row("fit", f"{found['arch']}: {name}", value, "per step") for name, value in found["per_step"].items()]
 
 
-def fastnet(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def fastnet(run: Run) -> Iterator[Step]:
     """Against the plain loop in turns, and to 94 % on CIFAR-10 where its images are there."""
     pairs: dict[str, list[float]] = {"fit": [], "loop": []}
     steps = 10_000 * 9 // 10 // BATCH
@@ -221,11 +224,11 @@ def fastnet(run: Run, cifar10: Path | None) -> Iterator[Step]:
         flags = [*training("fastnet"), *MODES["bf16-mixed"], *again, "--runs-dir", folder]
         yield Step(f"fit, round {number + 1}", cnnbench("fit", *flags), noted("fit"))
         yield Step(f"loop, round {number + 1}", python(str(HERE / "loop.py"), json.dumps(loop)), noted("loop"))
-    if cifar10 is None:
+    if run.cifar10 is None:
         run.rows.append(Row("fastnet", "CIFAR-10 to 94 %", None, "", "not asked for: --cifar10 names its folder"))
         return
     folder = run.folder / "cifar10"
-    flags = ["--arch", "fastnet", "--dataset", "cifar10", "--data.root", str(cifar10), "--trainer.max_epochs", "24"]
+    flags = ["--arch", "fastnet", "--dataset", "cifar10", "--data.root", str(run.cifar10), "--trainer.max_epochs", "24"]
     flags += ["--trainer.accelerator", "gpu", "--trainer.devices", "1", "--runs-dir", str(folder)]
 
     def accuracy(printed: str) -> list[Row]:
@@ -241,39 +244,34 @@ def fastnet(run: Run, cifar10: Path | None) -> Iterator[Step]:
     yield Step("CIFAR-10, test", cnnbench("test", str(folder / "cifar10_fastnet/seed1"), "--format", "json"), accuracy)
 
 
-def ddp(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def ddp(run: Run) -> Iterator[Step]:
     """All GPUs under DDP: every test image is counted once."""
     count = gpu_count()
     if count < 2 and not run.dry_run:
         run.rows.append(Row("ddp", "two or more GPUs", None, "", f"this machine has {count}"))
         return
-    folder = run.folder / "ddp"
-    flags = [*training("resnet18"), "--trainer.devices", str(max(count, 2)), "--trainer.strategy", "ddp"]
-    yield trained_on(run, folder, flags, count)
+    several = ["--trainer.devices", str(max(count, 2)), "--trainer.strategy", "ddp"]
+    alone = trained(run, "resnet18", "ddp", [*MODES["bf16-mixed"], *several], "ddp")
+
+    def compared(printed: str) -> list[Row]:
+        rows = alone.rows(printed)
+        one = [row.value for row in run.rows if row.what == "resnet18, bf16-mixed" and row.value]
+        ratio = [Row("ddp", f"{count} GPUs over one", (rows[0].value or 0) / one[0], "times")] if one else []
+        return [*rows, *ratio]
+
+    yield Step(f"resnet18 on {count} GPUs", alone.command, compared)
 
     def counts(printed: str) -> list[Row]:
         tested = json.loads(printed)["test"]
         exact = "every test image once" if tested["images"] == 2_000 else "expected 2,000"
         return [Row("ddp", f"test images on {count} GPUs", tested["images"], "images", exact)]
 
-    test = cnnbench("test", *flags, "--runs-dir", str(folder), "--format", "json")
+    flags = [*training("resnet18"), *MODES["bf16-mixed"], *several]
+    test = cnnbench("test", *flags, "--runs-dir", str(run.folder / "ddp"), "--format", "json")
     yield Step(f"test on {count} GPUs", test, counts)
 
 
-def trained_on(run: Run, folder: Path, flags: Sequence[str], count: int) -> Step:
-    """`fit` of resnet18 on several GPUs, against the rate of one where that was measured."""
-
-    def rates(_: str) -> list[Row]:
-        curve = json.loads((folder / "shapes_resnet18/seed1/result.json").read_text())["fit"]["curve"]
-        rate = (curve[-1]["images"] - curve[0]["images"]) / (curve[-1]["train_seconds"] - curve[0]["train_seconds"])
-        one = [row.value for row in run.rows if row.what == "resnet18, bf16-mixed" and row.value]
-        note = f"{rate / one[0]:.2f} times one GPU in bf16-mixed" if one else ""
-        return [Row("ddp", f"resnet18 on {count} GPUs", rate, "images/s", note)]
-
-    return Step(f"resnet18 on {count} GPUs", cnnbench("fit", *flags, "--runs-dir", str(folder)), rates)
-
-
-def export(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def export(run: Run) -> Iterator[Step]:
     """Files verified on CUDA with TF32 off, as always, and what TF32 would have made of them."""
     for arch in EXPORTED:
         folder = run.folder / "float32" / f"shapes_{arch}"
@@ -305,7 +303,7 @@ def tf32(printed: str) -> list[Row]:
     ]
 
 
-def latency(run: Run, cifar10: Path | None) -> Iterator[Step]:
+def latency(run: Run) -> Iterator[Step]:
     """By the host's clock and by the device's events, which torch alone has."""
     out = run.folder / "latency.json"
     command = ["bench", str(run.folder / "exports"), "--provider", "cuda", "--batch", "1,64,512", "--seconds", "1"]
