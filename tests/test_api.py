@@ -362,5 +362,5 @@ def test_what_cannot_be_loaded_is_one_line(
 
 
 def test_a_folder_that_does_not_exist_is_no_bundle() -> None:
-    with pytest.raises(CnnbenchError, match="/nope is not a bundle"):
+    with pytest.raises(CnnbenchError, match="/nope does not exist"):
         cnnbench.load("/nope")

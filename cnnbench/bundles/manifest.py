@@ -21,11 +21,13 @@ def require_bundle(path: str | Path) -> Path:
     """The folder of a bundle.
 
     Raises:
-        CnnbenchError: It has no manifest, or one that is not a file (exit 3).
+        CnnbenchError: It does not exist, has no manifest, or one that is not a file (exit 3).
     """
     file = Path(path) / MANIFEST
     if os.path.lexists(file) and not file.is_file():
         raise CnnbenchError(f"{file} is a link, a pipe, a device or a folder: expected a file", Exit.DATA)
+    if not Path(path).exists():
+        raise CnnbenchError(f"{path} does not exist: expected a bundle, which `cnnbench export` writes", Exit.DATA)
     if not is_bundle(path):
         raise CnnbenchError(f"{path} is not a bundle: it has no {MANIFEST}; `cnnbench export` writes one", Exit.DATA)
     return Path(path)

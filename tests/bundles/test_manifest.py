@@ -25,11 +25,17 @@ def test_a_bundle_is_opened_by_its_folder() -> None:
 @pytest.mark.parametrize(
     "reader", [require_bundle, open_manifest, verify_bundle, lambda path: plan.find_bundles([path])]
 )
-@pytest.mark.parametrize("name", ["empty", "nowhere"])
-def test_a_folder_without_a_manifest_is_refused(reader: object, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("empty", "is not a bundle: it has no manifest.json; "),
+        ("nowhere", "does not exist: expected a bundle, "),
+    ],
+)
+def test_a_folder_without_a_manifest_is_refused(reader: object, name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert not is_bundle(tmp_path / name)
-    with pytest.raises(CnnbenchError, match=f"{name} is not a bundle: it has no manifest.json; ") as refused:
+    with pytest.raises(CnnbenchError, match=f"{name} {said}") as refused:
         reader(tmp_path / name)  # type: ignore[operator]
     assert refused.value.code == Exit.DATA
 

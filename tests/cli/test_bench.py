@@ -168,7 +168,7 @@ def test_nothing_is_measured_where_anything_is_wrong(
         (Exit.USAGE, "holds no int8", "--precision", "int8"),
         (Exit.USAGE, "--against takes one bundle", "--against", exports, "--scenario", "Offline"),
         (Exit.USAGE, "--against takes one bundle", "--against", exports, "--format", "gha"),
-        (Exit.DATA, "is not a bundle", "--against", "nowhere"),
+        (Exit.DATA, "nowhere does not exist", "--against", "nowhere"),
         (Exit.ENVIRONMENT, "--threads 9999", "--threads", "9999"),
         (Exit.USAGE, "'tpu'", "--provider", "tpu"),
     ):

@@ -43,12 +43,12 @@ def test_the_blocker_of_the_test_above_does_block(run: Path) -> None:
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is not a bundle" in verify_fails(capsys, 3, tmp_path / "nowhere")
+    assert "nowhere does not exist: expected a bundle, " in verify_fails(capsys, 3, tmp_path / "nowhere")
     assert "is not a bundle" in verify_fails(capsys, 3, tmp_path)
 
 
 def test_a_name_with_a_line_end_is_no_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert r"nowhere\nit is verified on cpu is not a bundle" in verify_fails(
+    assert r"nowhere\nit is verified on cpu does not exist" in verify_fails(
         capsys, 3, tmp_path / "nowhere\nit is verified on cpu"
     )
 
