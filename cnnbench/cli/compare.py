@@ -21,6 +21,7 @@ from cnnbench.tables.columns import (
     every_column,
     latency_column,
     latency_pair_column,
+    name_column,
     plain,
     select,
     target_columns,
@@ -319,7 +320,7 @@ def _columns(view: View, rows: Sequence[Row], *, latencies: Sequence[LatencyKey]
     several_sizes = len({(row.dataset, row.train_images) for row in rows}) > len({row.dataset for row in rows})
     several_augments = len({(row.dataset, row.augment) for row in rows}) > len({row.dataset for row in rows})
     more = ["train_images"] * (several_sizes and view != "seeds") + ["augment"] * several_augments
-    names = select("arch", "dataset", *more)
+    names = [name_column(rows), *select("dataset", *more)]
     summary = [*SUMMARY]
     if any(row.is_unbalanced for row in rows):
         summary[2:2] = BESIDE_ACCURACY

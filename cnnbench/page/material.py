@@ -14,6 +14,7 @@ from cnnbench.page.charts.base import Palette, Point, error, palette
 from cnnbench.page.section import LegendEntry
 from cnnbench.records.schema import DataRecord
 from cnnbench.tables import text
+from cnnbench.tables.columns import labels
 from cnnbench.tables.gather import Records, Run, groups
 from cnnbench.tables.limits import Limits
 from cnnbench.tables.rows import LatencyKey, Row, latency_keys, row_of
@@ -195,20 +196,3 @@ def interval(row: Row) -> str:
     """The interval of a row's accuracy in words, or why there is none, with its seeds."""
     spread = row.accuracy_spread
     return f"{spread if row.accuracy_low is None else f'95 % interval {spread}'}, {text.plural(row.seeds, 'seed')}"
-
-
-def labels(rows: Sequence[Row]) -> list[str]:
-    """A name per row, unique within its dataset: its architecture, with its task where that is not enough, and more."""
-    archs = Counter((row.dataset, row.arch) for row in rows)
-    tasks = Counter((row.dataset, row.task) for row in rows)
-    seen: Counter[tuple[str, str]] = Counter()
-    names = []
-    for row in rows:
-        usual = row.task == f"{row.dataset}_{row.arch}"
-        name = row.arch if usual or archs[row.dataset, row.arch] == 1 else f"{row.arch} ({row.task})"
-        if tasks[row.dataset, row.task] > 1:
-            name += f" ({row.train_images:,} images, {row.epochs} epochs)"
-        seen[row.dataset, name] += 1
-        repeated = seen[row.dataset, name]
-        names.append(name if repeated == 1 else f"{name} #{repeated}")
-    return names

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -76,6 +77,29 @@ def plain(columns: Sequence[Column], rows: Sequence[object]) -> list[Mapping[str
 def select(*keys: str) -> list[Column]:
     """Columns of the catalogue, in this order."""
     return [CATALOGUE[key] for key in keys]
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A name per row, unique within its dataset: its architecture, with its task where that is not enough, and more."""
+    archs = Counter((row.dataset, row.arch) for row in rows)
+    tasks = Counter((row.dataset, row.task) for row in rows)
+    seen: Counter[tuple[str, str]] = Counter()
+    names = []
+    for row in rows:
+        usual = row.task == f"{row.dataset}_{row.arch}"
+        name = row.arch if usual or archs[row.dataset, row.arch] == 1 else f"{row.arch} ({row.task})"
+        if tasks[row.dataset, row.task] > 1:
+            name += f" ({row.train_images:,} images, {row.epochs} epochs)"
+        seen[row.dataset, name] += 1
+        repeated = seen[row.dataset, name]
+        names.append(name if repeated == 1 else f"{name} #{repeated}")
+    return names
+
+
+def name_column(rows: Sequence[Row]) -> Column:
+    """What a row is called beside these others, in the place of its architecture."""
+    names = {id(row): name for row, name in zip(rows, labels(rows), strict=True)}
+    return replace(CATALOGUE["arch"], read=lambda row: names[id(row)])
 
 
 def latency_column(key: LatencyKey, percent: int) -> Column:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -238,6 +239,20 @@ def test_a_narrow_terminal_shows_the_figures_that_decide_and_names_the_others(
     printed = capsys.readouterr().out
     assert "not shown" not in printed
     assert all(name in printed for name in ("parameters", "MACs", "training, s"))
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_no_two_rows_have_one_name(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("d_a", "d_a_long", "d_a_short"):
+        made.write_run(records.replace(made.run_record(), task=task))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["compare", "runs"]) == 0
+    printed = capsys.readouterr().out
+    assert all(re.search(rf"^a{name} +\S", printed, re.M) for name in ("", r" \(d_a_long\)", r" \(d_a_short\)")), (
+        printed
+    )
 
 
 def test_no_results_are_told(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
