@@ -30,11 +30,15 @@ def width() -> int | None:
 
 def prose(text: str) -> str:
     """A sentence, on a terminal in lines of whole words; those after the first are indented by two more."""
-    columns = width()
-    if columns is None:
-        return text
+    return "\n".join(_folded(text, width()))
+
+
+def _folded(text: str, size: int | None) -> list[str]:
+    """A sentence in lines of whole words."""
+    if size is None:
+        return [text]
     indent = text[: len(text) - len(text.lstrip())] + "  "
-    return textwrap.fill(text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, size, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def lines(columns: Sequence[Column], rows: Sequence[object], *, width: int | None, shown: Shown = "all") -> list[str]:
@@ -60,10 +64,9 @@ def lines(columns: Sequence[Column], rows: Sequence[object], *, width: int | Non
         blocks, left_out = list(_blocks(tables, width)), []
     text = [line for block in blocks for line in ["", *_printed(block, width)]][1:]
     explained = dict.fromkeys(each.column for block in blocks for each in block if each.column.short)
-    text += [f"{column.short}: {column.title}" for column in explained if not column.title.endswith(column.short)]
-    if left_out:
-        text.append(f"not shown: {'; '.join(left_out)} (--columns all)")
-    return text
+    notes = [f"{column.short}: {column.title}" for column in explained if not column.title.endswith(column.short)]
+    notes += [f"not shown: {'; '.join(left_out)} (--columns all)"] * bool(left_out)
+    return [*text, *(line for note in notes for line in _folded(note, width))]
 
 
 @dataclass(frozen=True, eq=False)
