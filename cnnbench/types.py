@@ -12,6 +12,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 
@@ -134,6 +136,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` with line ends escaped, too: no file name can look like a separate line."""
     return printable(text).replace("\r", "\\r").replace("\n", "\\n")
+
+
+def several(names: Sequence[object], most: int = 5) -> str:
+    """`a, b, c, d, e, ...`: the names in a message, of many the first."""
+    return ", ".join(map(str, names[:most])) + ", ..." * (len(names) > most)
 
 
 def first_line(error: object) -> str:

@@ -9,7 +9,7 @@ from statistics import median
 
 from cnnbench.audit.facts import Facts
 from cnnbench.datasets.layout import Listing
-from cnnbench.types import SMALL_SIDE
+from cnnbench.types import SMALL_SIDE, several
 
 SIDES = (16, 24, 28, 32, 48, 64)
 """Sizes that are suggested; above, networks take the stems of their authors, and costs grow with the square."""
@@ -86,7 +86,7 @@ def _remarks(listing: Listing, found: Sequence[Facts], *, size: int, broken: int
         yield f"fit refuses {broken:,} broken file{'s' * (broken > 1)}, or leaves them out with --data.skip_broken true"
     for split in ("val", "test"):
         if absent := [name for name, count in counts[split].items() if not count]:
-            yield f"no {split} image of {', '.join(absent[:MOST_NAMED])}{', ...' * (len(absent) > MOST_NAMED)}"
+            yield f"no {split} image of {several(absent, MOST_NAMED)}"
 
 
 def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]:
@@ -98,5 +98,5 @@ def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]
     if not any(sum(of_class.values()) for of_class in counts.values()):
         yield f"fit has nothing to train on: all {broken:,} files are broken"
     elif absent := [name for name, count in counts["train"].items() if not count]:
-        named = f"{', '.join(absent[:MOST_NAMED])}{', ...' * (len(absent) > MOST_NAMED)}"
+        named = f"{several(absent, MOST_NAMED)}"
         yield f"fit has no training image of {named}: all that there are are broken"

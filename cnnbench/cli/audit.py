@@ -13,7 +13,7 @@ from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent, plural
-from cnnbench.types import Exit, one_line
+from cnnbench.types import Exit, one_line, several
 
 if TYPE_CHECKING:
     from cnnbench.audit.audit import Audit, Copies, Place
@@ -111,7 +111,7 @@ def _ranking(counts: Mapping[str, int]) -> str:
 
 def _named(what: str, names: Sequence[str]) -> Iterator[str]:
     if names:
-        yield f"{what}: {len(names):,}: {', '.join(names[:MOST])}{', ...' * (len(names) > MOST)}"
+        yield f"{what}: {len(names):,}: {several(names, MOST)}"
 
 
 def _groups(what: str, groups: Sequence[Copies]) -> Iterator[str]:

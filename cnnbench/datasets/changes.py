@@ -12,7 +12,7 @@ import msgspec
 from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets.layout import Listing
-from cnnbench.types import CnnbenchError, one_line
+from cnnbench.types import CnnbenchError, one_line, several
 
 NAMED = 3
 """Files that a line names of each kind."""
@@ -84,9 +84,8 @@ def _matched(old: Files, new: Files, key: Callable[[File], tuple[str, ...]]) -> 
 
 
 def _told(kind: str, files: Files) -> str:
-    named = sorted((file.split, file.name) for file in files)[:NAMED]
-    names = ", ".join(f"{name} ({split})" for split, name in named)
-    return f"{len(files):,} {kind}: {names}{', ...' * (len(files) > NAMED)}"
+    named = sorted((file.split, file.name) for file in files)
+    return f"{len(files):,} {kind}: {several([f'{name} ({split})' for split, name in named[: NAMED + 1]], NAMED)}"
 
 
 def _kept(sha256: str) -> Path:

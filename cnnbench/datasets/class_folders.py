@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout, Skipped, Tree, is_image, shown
-from cnnbench.types import CnnbenchError, Exit, one_line
+from cnnbench.types import CnnbenchError, Exit, one_line, several
 
 
 def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
@@ -44,7 +44,7 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
         raise CnnbenchError(f"{where} holds {len(classes)} class folders{hint}; expected {expected}", Exit.DATA)
     for place in places:
         if unknown := set(tree.below(place)) - set(classes):
-            names = ", ".join(shown(name) for name in sorted(unknown))
+            names = several([shown(name) for name in sorted(unknown)])
             raise CnnbenchError(f"{folder / place} holds classes that {first} lacks: {names}", Exit.DATA)
     found, skipped = _sorted_out(tree.files, places)
     _require_images(found, places, classes, folder)
@@ -103,8 +103,8 @@ def _require_images(
             )
         if split in ("train", None) and (empty := [shown(name) for name in classes if not counted[shown(name)]]):
             one = f"{folder / place / empty[0]} holds no image that Pillow reads: add some, or remove the folder"
-            all_of_them = (
-                f"{folder / place} holds {len(empty)} classes without an image that Pillow reads: {', '.join(empty)}; "
-                "add some, or remove the folders"
+            of_many = (
+                f"{folder / place} holds {len(empty)} classes without an image that Pillow reads: "
+                f"{several(empty)}; add some, or remove the folders"
             )
-            raise CnnbenchError(one_line(all_of_them if len(empty) > 1 else one), Exit.DATA)
+            raise CnnbenchError(one_line(of_many if len(empty) > 1 else one), Exit.DATA)

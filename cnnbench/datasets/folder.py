@@ -23,7 +23,7 @@ from cnnbench.datasets.decoding import choose, pixels
 from cnnbench.datasets.layout import EXPECTED, SHARES, Entry, Listing, read_listing, without
 from cnnbench.datasets.splits import with_pixel_stats
 from cnnbench.datasets.tree import Skipped, shown
-from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split, one_line
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split, one_line, several
 
 DECODER = 3  # counts up when `pixels` gives other pixels, so that no cache of the old ones is used
 MOST_NAMED = 20
@@ -172,10 +172,8 @@ def _notes(listing: Listing, unread: Sequence[Skipped]) -> tuple[str, ...]:
     if unread:
         by_reason["cannot be read"] = [broken.name for broken in unread]
     for reason, names in by_reason.items():
-        more = ", ..." * (len(names) > FEW_NAMED)
-        lines.append(f"left out, {reason}: {len(names):,} ({', '.join(names[:FEW_NAMED])}{more})")
+        lines.append(f"left out, {reason}: {len(names):,} ({several(names, FEW_NAMED)})")
     for split in ("val", "test"):
         if absent := [name for name, count in listing.counts(split).items() if not count]:
-            more = ", ..." * (len(absent) > MOST_NAMED)
-            lines.append(f"no {split} image of {', '.join(absent[:MOST_NAMED])}{more}")
+            lines.append(f"no {split} image of {several(absent, MOST_NAMED)}")
     return tuple(one_line(line) for line in lines)

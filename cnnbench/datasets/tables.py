@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout
-from cnnbench.types import CnnbenchError, Exit, one_line
+from cnnbench.types import CnnbenchError, Exit, one_line, several
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 PATH_COLUMNS = ("path", "file_name")
@@ -50,8 +50,8 @@ def read_table(file: File) -> list[Row]:
         for number, row in enumerate(rows, 1)
     ]
     if lacking := [number for number, row in enumerate(table, 1) if not {"path", "label"} <= row.keys()]:
-        numbers = ", ".join(map(str, lacking[:10])) + ", ..." * (len(lacking) > 10)
-        raise CnnbenchError(f"{file.name} has {len(lacking):,} rows without path or label: {numbers}", Exit.DATA)
+        told = f"{file.name} has {len(lacking):,} rows without path or label: {several(lacking, 10)}"
+        raise CnnbenchError(told, Exit.DATA)
     return table
 
 

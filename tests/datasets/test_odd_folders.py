@@ -195,6 +195,10 @@ REFUSED: dict[str, tuple[Lay, str]] = {
         {**TWO, "pig": 0, "owl": 0},
         "holds 2 classes without an image that Pillow reads: owl, pig",
     ),
+    "many empty classes": (
+        {**TWO, **{f"empty{number}": 0 for number in range(9)}},
+        "holds 9 classes without an image that Pillow reads: empty0, empty1, empty2, empty3, empty4, ...; add",
+    ),
     "a class with a line end": ({**TWO, "new\nline": 3}, "has classes named 'new\\nline': expected text"),
     "classes that colour": (
         {**TWO, "\x1b[31m": 3, "a\u202e": 3},
