@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,8 @@ FILE_BACKENDS = ("onnxruntime", "openvino")
 """Those that run the bundle's files, of any precision; the others rebuild the network, in fp32."""
 BACKENDS = ("torch", "torch-compile", *FILE_BACKENDS)
 SCENARIOS = ("SingleStream", "Offline", "Server")
-DEFAULT_BACKENDS = ("torch", "onnxruntime")
-"""torch-compile takes most of a minute to start, so it is measured only on request."""
+DEFAULT_BACKENDS = ("torch", "onnxruntime") if find_spec("torch") else ("onnxruntime",)
+"""torch where it is installed; torch-compile takes most of a minute to start, so it is measured only on request."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def audit(
     the package imagehash (pip install 'cnnbench[audit]') also similar-looking ones. Identical files are decoded once.
 
     Args:
-        folder: A folder, a table or an archive, as for --data.folder.
+        folder: Images in FOLDER/<class>/, or FOLDER/train/<class>/ and so on; or a table, an archive or arrays.
         split: Percent of train, val and test where they are drawn, such as 70,15,15; as --data.split.
         out: Write a page with thumbnails to this .html file.
         strict: Exit with 3 where an image is in several splits.

@@ -78,7 +78,7 @@ def compare(
         batch: The batch size whose latencies the table and the picture show, by default 1; csv and json have all.
         target_accuracy: Validation accuracy, such as 99%: adds what training took until it was first reached.
         pair: Two tasks or architectures, A,B: whether they differ, by how much, with an interval.
-        baseline: An earlier latency file of this machine; PATHS is then the new one. Exits 5 where it is slower.
+        baseline: Show the change since this latency file of this machine; PATHS is then the new one. Exits 5 if slower.
         picture: Also draw the table to this name, as .svg and .png.
         out: Also write every figure to this .csv, .json, .parquet or .md file.
         columns: fit prints the columns that fit the terminal and names the others; all prints all.

@@ -63,7 +63,11 @@ VERBS: dict[str, Verb] = {
             config.Flag("overwrite", bool, False, "Replace an earlier run of the same task and seed.", switch=True),
             config.Flag("ckpt_path", str | None, None, "Checkpoint of this run to resume from; last is the newest."),
             config.Flag(
-                "skip-checks", bool, False, "Do not try a network of others before its first epoch.", switch=True
+                "skip-checks",
+                bool,
+                False,
+                "Leave out the trial steps of a network that is not cnnbench's.",
+                switch=True,
             ),
             LOGGER,
             FORMAT,
@@ -98,7 +102,7 @@ SHOWN: dict[str, tuple[str, str, str]] = {
     # short flag: (what stands for its value, what it is, its default); what Lightning and torch know is not asked
     "arch": ("NAME", "Architecture, if no task or run is named; `cnnbench list` names them.", ""),
     "dataset": ("NAME", "Data set; `cnnbench list datasets` names them.", DataConfig().dataset),
-    "folder": ("FOLDER", "Your own images, instead of --dataset; see `cnnbench audit --help`.", ""),
+    "folder": ("FOLDER", "Your own images, FOLDER/<class>/*.jpg or another layout, instead of --dataset.", ""),
     "epochs": ("N", "Passes over the training images, by default the task's.", ""),
     "lr": ("X", "Peak learning rate, by default the task's.", ""),
     "batch-size": ("N", "Images per training step, by default the task's.", ""),

@@ -42,7 +42,7 @@ def ship(
     resume. Ctrl-C ships the best so far. If no file is within the limits, it exits with 8 and names the one to relax.
 
     Args:
-        folder: Your own images, in any layout that `cnnbench audit` reads; or give --dataset.
+        folder: Your own images in FOLDER/<class>/, or in another layout (`cnnbench audit --help`); or give --dataset.
         dataset: A registered data set, such as mnist5k.
         budget: Time limit for the whole procedure.
         min_accuracy: Minimum of the accuracy of the file on the validation images.
@@ -53,7 +53,7 @@ def ship(
         seed: Seed of the first run of each network; later runs count up from it.
         jobs: Parallel runs on this machine; by default one per core.
         executor: Where runs are trained: this machine, an existing Ray cluster, or Slurm (through submitit).
-        executor_options: KEY=VALUE; see `cnnbench sweep --help`.
+        executor_options: For ray: address, num_cpus, num_gpus, max_retries; for slurm submitit's, as timeout_min=60.
         format: How to print: text, or decision.json.
 
     Examples:

@@ -82,7 +82,7 @@ def sweep(
         runs_dir: Folder of the runs; with several machines, a shared one.
         jobs: Parallel runs on this machine; they share its cores.
         executor: This machine, an existing Ray cluster, or Slurm (through submitit).
-        executor_options: KEY=VALUE. ray: address, num_cpus, num_gpus, max_retries; slurm: submitit's parameters.
+        executor_options: For ray: address, num_cpus, num_gpus, max_retries; for slurm submitit's, as timeout_min=60.
         format: How to print the table: for people (table, markdown) or for programs (csv, json).
         overwrite: Replace runs of another configuration, data or code; each is kept until its replacement is trained.
         dry_run: Print what there is to do, with an estimate of time and disk space, and stop.

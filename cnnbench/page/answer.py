@@ -132,7 +132,7 @@ def _facts(material: Material, group: Group, candidate: Candidate) -> list[Fact]
     if file := weighing.precision_file(material, candidate):
         flips = max((part.flips + part.rounding_flips for part in file.passes), default=0)
         lost = f"{file.lost_points + 0.0:.2f} points"
-        facts.append(Fact(lost, f"lost against PyTorch on validation; {flips:,} test labels changed"))
+        facts.append(Fact(lost, f"lost against PyTorch on validation; {flips:,} test predictions changed"))
     if not candidate.path:
         facts += [Fact(short(group.macs), "MACs per image"), Fact(short(group.params), "parameters")]
     return facts

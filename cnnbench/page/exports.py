@@ -191,7 +191,7 @@ def verdicts(material: Material) -> Section | None:
     kept = sum(len(bundle.kept) for bundle in bundles)
     lead = (
         f"{kept} of {len(rows)} files were kept. At export, ONNX Runtime computed the whole test split with each, and "
-        "every image was compared with PyTorch; cnnbench verify repeats this from disk."
+        "every image was compared with PyTorch; `cnnbench verify --rescore` repeats this from disk."
     )
     return Section("verdicts", "Exported files", lead, [Block(table=Table(FILES, rows))], "Files")
 

@@ -64,10 +64,10 @@ def _most_accurate(tested: Sequence[Group], best: Group, chosen: Group) -> Itera
     if not others:
         return
     other = best if chosen is not best else max(others, key=lambda group: group.val_accuracy)
-    rank = "the most accurate" if chosen is not best else f"the next in accuracy; {chosen.name} is the most accurate"
+    rank = "the most accurate" if chosen is not best else f"the next in accuracy after {chosen.name}"
     text = (
-        f"{rank}, with {percent(other.val_accuracy)} on validation, {percent(other.accuracy)} on test and "
-        f"{_times(other.macs / chosen.macs)} MACs"
+        f"{percent(other.val_accuracy)} on validation, {percent(other.accuracy)} on test, "
+        f"{_times(other.macs / chosen.macs)} MACs: {rank}"
     )
     yield Alternative(other.name, ". ".join([text, *_difference(other, chosen)]) + ".")
 
@@ -97,7 +97,7 @@ def _fastest(tested: Sequence[Group], choice: Choice) -> Iterator[Alternative]:
     own = _p50(choice.chosen) if choice.chosen else None
     if file is not choice.chosen and (own is None or own > FASTER * ms):
         ratio = f", {own / ms:.2g} times as fast" if own else ""
-        text = f"the fastest, {milliseconds(ms)} ms for one image{ratio}{_on_validation(file)}."
+        text = f"the fastest that keeps the limits, {milliseconds(ms)} ms for one image{ratio}{_on_validation(file)}."
         yield Alternative(called(tested, file), text)
 
 
@@ -107,7 +107,9 @@ def _smallest(tested: Sequence[Group], choice: Choice) -> Iterator[Alternative]:
     if files:
         size, _, file = min(files)
         if file is not choice.chosen:
-            yield Alternative(called(tested, file), f"the smallest file, {short_bytes(size)}{_on_validation(file)}.")
+            yield Alternative(
+                called(tested, file), f"the smallest file that keeps them, {short_bytes(size)}{_on_validation(file)}."
+            )
 
 
 def _fitting(choice: Choice) -> list[Candidate]:
