@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,8 @@ def _check_rows(name: str, images: Sequence[Found]) -> None:
         raise CnnbenchError(f"{name} lists no images; expected {EXPECTED}", Exit.DATA)
     paths = Counter(image.file.name for image in images)
     if twice := [path for path, count in paths.items() if count > 1]:
-        raise CnnbenchError(f"{name} lists {len(twice):,} files more than once: {twice[0]}, ...", Exit.DATA)
+        told = f"{name} lists {len(twice):,} files more than once: {several(twice, 1)}"
+        raise CnnbenchError(one_line(told), Exit.DATA)
     without = sum(image.split is None for image in images)
     if 0 < without < len(images):
         raise CnnbenchError(f"{name} names the split of some rows and not of {without:,}: name all, or none", Exit.DATA)
@@ -142,9 +144,8 @@ def _check_rows(name: str, images: Sequence[Found]) -> None:
             splits.setdefault(image.group, set()).add(image.split)
     if divided := sorted(group for group, where in splits.items() if len(where) > 1):
         where = " and ".join(sorted(splits[divided[0]]))
-        raise CnnbenchError(
-            f"{name} divides {len(divided):,} groups between splits: {divided[0]} is in {where}", Exit.DATA
-        )
+        told = f"{name} divides {len(divided):,} groups between splits: {divided[0]} is in {where}"
+        raise CnnbenchError(one_line(told), Exit.DATA)
 
 
 def _row(file: File, number: int, row: Mapping[str, Any], path: str) -> Row:
@@ -162,7 +163,18 @@ def _row(file: File, number: int, row: Mapping[str, Any], path: str) -> Row:
             )
         if text := str(value).strip():
             texts[name] = text
+    if not _can_be_a_path(texts.get("path", "")):
+        told = f"{file.name}, row {number}: its path {texts['path']!r} cannot be the name of a file"
+        raise CnnbenchError(told, Exit.DATA)
     return texts
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Whether the operating system can be asked for a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
 
 
 def _parsed(file: File) -> Parsed:

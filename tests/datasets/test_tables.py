@@ -1,5 +1,6 @@
 """Tables as people have them: read, or refused with the reason of the table itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_a_folder_whose_only_table_has_a_fault_is_told_of_the_table(pets: Path, 
     message = refusal(pets)
     assert said in message
     assert message.endswith("without it, pets holds 1 class folders")
+
+
+@pytest.mark.parametrize("path", ["a\x00b", "a\ud800b"])
+def test_a_path_of_which_no_file_can_be_asked_is_refused(pets: Path, path: str) -> None:
+    (pets / "x.jsonl").write_text(json.dumps({"path": path, "label": "cat"}))
+    assert refusal(pets) == f"x.jsonl, row 1: its path {path!r} cannot be the name of a file"
+
+
+def test_a_file_that_is_listed_twice_cannot_break_the_line(pets: Path) -> None:
+    (pets / "x.jsonl").write_text("\n".join([json.dumps({"path": "a\nb", "label": "cat"})] * 2))
+    assert refusal(pets).endswith(r"lists 1 files more than once: a\nb")
 
 
 def test_a_table_of_garbage_is_told_of(pets: Path) -> None:
