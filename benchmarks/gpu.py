@@ -251,15 +251,15 @@ def ddp(run: Run) -> Iterator[Step]:
         run.rows.append(Row("ddp", "two or more GPUs", None, "", f"this machine has {count}"))
         return
     several = ["--trainer.devices", str(max(count, 2)), "--trainer.strategy", "ddp"]
-    alone = trained(run, "resnet18", "ddp", [*MODES["bf16-mixed"], *several], "ddp")
+    together = trained(run, "resnet18", "ddp", [*MODES["bf16-mixed"], *several], "ddp")
 
     def compared(printed: str) -> list[Row]:
-        rows = alone.rows(printed)
+        rows = together.rows(printed)
         one = [row.value for row in run.rows if row.what == "resnet18, bf16-mixed" and row.value]
         ratio = [Row("ddp", f"{count} GPUs over one", (rows[0].value or 0) / one[0], "times")] if one else []
         return [*rows, *ratio]
 
-    yield Step(f"resnet18 on {count} GPUs", alone.command, compared)
+    yield Step(f"resnet18 on {count} GPUs", together.command, compared)
 
     def counts(printed: str) -> list[Row]:
         tested = json.loads(printed)["test"]

@@ -98,5 +98,4 @@ def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]
     if not any(sum(of_class.values()) for of_class in counts.values()):
         yield f"fit has nothing to train on: all {broken:,} files are broken"
     elif absent := [name for name, count in counts["train"].items() if not count]:
-        named = f"{several(absent, MOST_NAMED)}"
-        yield f"fit has no training image of {named}: all that there are are broken"
+        yield f"fit has no training image of {several(absent, MOST_NAMED)}: all that there are are broken"

@@ -84,8 +84,8 @@ def _matched(old: Files, new: Files, key: Callable[[File], tuple[str, ...]]) -> 
 
 
 def _told(kind: str, files: Files) -> str:
-    named = sorted((file.split, file.name) for file in files)
-    return f"{len(files):,} {kind}: {several([f'{name} ({split})' for split, name in named[: NAMED + 1]], NAMED)}"
+    named = [f"{name} ({split})" for split, name in sorted((file.split, file.name) for file in files)]
+    return f"{len(files):,} {kind}: {several(named, NAMED)}"
 
 
 def _kept(sha256: str) -> Path:

@@ -39,7 +39,7 @@ def read_table(file: File) -> list[Row]:
 
     Raises:
         CnnbenchError: It cannot be read, a column is missing or there twice, a value is neither text nor a whole
-            number, or a row has no path or no label (exit 3).
+            number, a path can be no file's, or a row has no path or no label (exit 3).
     """
     columns, rows = _parsed(file)
     if fault := _columns_fault(columns):
