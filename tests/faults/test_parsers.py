@@ -25,10 +25,12 @@ from cnnbench.types import CnnbenchError, Exit, ImageSpec
 FEW, MANY = 25, 20_000
 EXAMPLES = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
 TEXTS = st.text(max_size=40)
+WORDS = st.text(max_size=8)
+# Small values: what is drawn, not what is parsed, takes the time, and it grows with every leaf.
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
-    max_leaves=20,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=5,
 )
 FILE = Path("file")
 
@@ -66,7 +68,7 @@ def test_records(kind: Any, examples: int) -> None:
         FILE.write_text(json.dumps({**content, "seal": records_io.seal(content)}))
         refuses(lambda: records.read(FILE, kind), Exit.DATA, Exit.VERDICT)
 
-    holds(examples, st.dictionaries(fields, JSON, max_size=12), check)
+    holds(examples, st.dictionaries(fields, JSON, max_size=4), check)
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
@@ -82,14 +84,14 @@ def test_bytes_of_records(examples: int) -> None:
 def test_latencies(examples: int) -> None:
     names = ("task", "arch", "model_sha256", "backend", "precision", "batch", "threads", "processes")
     cases = st.fixed_dictionaries(
-        {}, optional={"extra_info": st.dictionaries(st.sampled_from(names), JSON), "stats": JSON}
+        {}, optional={"extra_info": st.dictionaries(st.sampled_from(names), JSON, max_size=3), "stats": JSON}
     )
 
     def check(content: Any) -> None:
         FILE.write_text(json.dumps(content))
         refuses(lambda: latency.read(FILE), Exit.DATA)
 
-    holds(examples, st.fixed_dictionaries({"benchmarks": st.lists(cases, max_size=3) | JSON}), check)
+    holds(examples, st.fixed_dictionaries({"benchmarks": st.lists(cases, max_size=2) | JSON}), check)
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
@@ -151,11 +153,11 @@ def zipped(members: dict[str, bytes]) -> bytes:
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".zip", ".tar"])
 def test_own_images(suffix: str, examples: int) -> None:
     """Tables, arrays and archives of one's own images: anything, or an archive whose members are anything."""
-    names = st.text("abc/.\\x00", min_size=1, max_size=12)
-    rows = st.lists(st.lists(TEXTS, max_size=3), max_size=5).map(
+    names = st.text("abc/.\\x00", min_size=1, max_size=8)
+    rows = st.lists(st.lists(WORDS, max_size=3), max_size=3).map(
         lambda rows: "\n".join(["path,label", *[",".join(row) for row in rows]]).encode(errors="surrogatepass")
     )
-    archives = st.dictionaries(names, st.binary(max_size=30), max_size=4).map(zipped)
+    archives = st.dictionaries(names, st.binary(max_size=30), max_size=2).map(zipped)
     path = Path(f"images{suffix}")
 
     def check(content: bytes) -> None:
