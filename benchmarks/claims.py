@@ -97,11 +97,12 @@ def limit_rows(world: World, replicates: int) -> Rows:
             known = [_network(place, Score(int(count), images)) for place, count in enumerate(right)]
             alone = max(one.val.low() for one in known if one.val) >= limits.min_accuracy
             strict = choose_file(known, limits, by="lower").chosen is not None
-            said = ", shown on" in choose_file(known, limits).answer
+            said = ", above the limit" in choose_file(known, limits).answer
             claims += [alone, strict, said]
         shown = [percent_with_error(claim / replicates, replicates) for claim in claims]
         of_world: dict[str, str | int] = {"world": world.name, "images": f"{images:,}", "networks": networks}
-        rows.append({**of_world, **dict(zip(("each by itself", "`--by lower`", "'shown'"), shown, strict=True))})
+        claimed = ("each by itself", "`--by lower`", "'above the limit'")
+        rows.append({**of_world, **dict(zip(claimed, shown, strict=True))})
     return rows
 
 

@@ -112,10 +112,6 @@ def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
             return None
         return candidate.val.low(among) if strict else candidate.val.accuracy
 
-    def down(value: float) -> str:
-        """As the limit that it would keep is shown."""
-        return percent(floor(value * 1e4 + 1e-9) / 1e4)
-
     def p90_ms(candidate: Candidate) -> float | None:
         return candidate.percentiles.p90_ms if candidate.percentiles else None
 
@@ -123,7 +119,7 @@ def figures_of(*, strict: bool, among: int = 1) -> dict[str, Figure]:
         "accuracy": Figure(
             "lower end of accuracy" if strict else "accuracy",
             accuracy,
-            down if strict else percent,
+            percent_down if strict else percent,
             "cnnbench export",
             is_counted=False,
         ),
@@ -163,12 +159,18 @@ def images_needed(accuracy: float, *, among: int = 1) -> int | None:
 
 
 def evidence(val: Score, accuracy: float, *, among: int = 1) -> str:
-    """Whether validation shows an accuracy of one of `among` files: `shown on 500 images`, or not and what it takes."""
-    on = f"on {val.images:,} images{f' for {among:,} files at once' if among > 1 else ''}"
-    if val.low(among) >= accuracy:
-        return f"shown {on}"
+    """Where the interval of one of `among` files begins: `95 % interval from 98.25 %, above the limit`."""
+    low = val.low(among)
+    text = f"95 % interval{f' for {among:,} files at once' if among > 1 else ''} from {percent_down(low)}"
+    if low >= accuracy:
+        return f"{text}, above the limit"
     needed = images_needed(accuracy, among=among)
     if needed is None:
-        return f"not shown {on}, and no number of images can show {percent(accuracy)}"
-    more = f", nor by all of them right: it takes {needed:,} images or more" if needed > val.images else ""
-    return f"not shown {on}{more}"
+        return f"{text}, below the limit, as with any number of images"
+    more = f", and would be with all of them right: it takes {needed:,} images or more" if needed > val.images else ""
+    return f"{text}, below the limit{more}"
+
+
+def percent_down(value: float) -> str:
+    """A share, rounded down: never shown at a limit that it does not keep."""
+    return percent(floor(value * 1e4 + 1e-9) / 1e4)

@@ -97,8 +97,8 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
     limits = ["--min-accuracy", "0.85", "--max-latency", "3ms", "--max-bytes", "1000000"]
     assert lines(capsys, *limits) == [
         "d_middle fp32: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3.000 ms, ONNX bytes <= 1,000,000; "
-        "validation accuracy 90.00 % (90 of 100), not shown on 100 images for 3 files at once; MACs 2,000, "
-        "ONNX bytes 30,000, p90 latency 0.270 ms",
+        "validation accuracy 90.00 % (90 of 100), 95 % interval for 3 files at once from 80.51 %, below the limit; "
+        "MACs 2,000, ONNX bytes 30,000, p90 latency 0.270 ms",
         "  d_large fp32: keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
         "  d_small fp32: accuracy 80.00 % is below 85.00 %",
     ]
@@ -255,7 +255,7 @@ def test_the_file_is_named_with_its_test_accuracy_and_what_training_again_gives(
     low, high = stats.t.interval(0.95, 2, 0.92, stats.sem([0.90, 0.94, 0.92]))
     assert main(["choose", "runs", "exports", "--min-accuracy", "95%"]) == 0
     first, *details = capsys.readouterr().out.splitlines()
-    assert "validation accuracy 96.00 % (96 of 100), not shown on 100 images" in first
+    assert "validation accuracy 96.00 % (96 of 100), 95 % interval from 90.16 %, " in first
     assert details == [
         "  file exports/d_a/model.onnx (its record alone is here), SHA-256 file of d_a",
         "  test accuracy 90.00 % (90 of 100), below 95.00 %",

@@ -89,10 +89,10 @@ def test_the_cheapest_that_reaches_the_target_is_named_before_the_most_accurate(
     found = answer(network("large", right=98), network("small", right=89), network("middle", right=91), target=0.9)
     assert found.name == "middle"
     assert "cheapest with accuracy >= 90.00 %" in found.question
-    told = "middle reaches 91.00 % on the validation images (91 of 100; 90.00 % is met, not shown on 100 images for 3"
+    told = "middle reaches 91.00 % on the validation images (91 of 100; 90.00 % is met, 95 % interval for 3 files at "
     assert told in found.sentences[0]
     assert "20 k MACs" in found.sentences[0]
-    assert "on them 90.00 % is met (not shown on 100 images)" in found.sentences[1]
+    assert "on them 90.00 % is met (95 % interval from 83.77 %, below the limit)" in found.sentences[1]
     (large,) = found.alternatives
     assert large.name == "large"
     assert "98.00 % on validation" in large.text

@@ -136,22 +136,27 @@ def test_so_many_images_all_of_them_right_show_an_accuracy_and_one_less_do_not(a
 
 def test_no_number_of_images_shows_that_all_are_right() -> None:
     assert images_needed(1.0) is None
-    assert evidence(Score(500, 500), 1.0) == "not shown on 500 images, and no number of images can show 100.00 %"
+    assert evidence(Score(500, 500), 1.0) == "95 % interval from 99.23 %, below the limit, as with any number of images"
 
 
 @pytest.mark.parametrize(
     ("right", "accuracy", "said"),
     [
-        (498, 0.98, "shown on 500 images"),
-        (494, 0.98, "not shown on 500 images"),
-        (500, 0.995, "not shown on 500 images, nor by all of them right: it takes 765 images or more"),
+        (498, 0.98, "95 % interval from 98.55 %, above the limit"),
+        (494, 0.98, "95 % interval from 97.40 %, below the limit"),
+        (
+            500,
+            0.995,
+            "95 % interval from 99.23 %, below the limit, and would be with all of them right: it takes 765 images or "
+            "more",
+        ),
     ],
 )
 def test_an_accuracy_is_shown_where_the_lower_end_of_its_interval_is_not_below_it(
     right: int, accuracy: float, said: str
 ) -> None:
     low = binomtest(right, 500).proportion_ci(0.95, method="wilson").low
-    assert (low >= accuracy) == said.startswith("shown")
+    assert (low >= accuracy) == said.endswith("above the limit")
     assert evidence(Score(right, 500), accuracy) == said
 
 
@@ -178,16 +183,17 @@ def test_the_more_files_are_compared_the_more_it_takes_to_show_an_accuracy() -> 
     assert low < 0.98
     choice = choose_file(known, limits, by="lower")
     assert choice.chosen is None
-    assert choice.answer.endswith(" (not shown on 500 images for 10 files at once)")
+    said = f"95 % interval for 10 files at once from {100 * low - 0.005:.2f} %, below the limit"
+    assert choice.answer.endswith(f" ({said})")
     assert choice.among == 10
     assert choice.relax == f"lower end of accuracy from 98.00 % to {100 * low - 0.005:.2f} %"
-    assert ", not shown on 500 images for 10 files at once; " in choose_file(known, limits).answer
+    assert f", {said}; " in choose_file(known, limits).answer
     assert choose_file([alone], limits, by="lower", among=10).chosen is None
 
 
 def test_where_no_count_of_right_answers_could_show_it_by_lower_says_how_many_images_could() -> None:
     choice = choose_file([file("a", 500, 9_000, 500)], Limits(min_accuracy=0.995), by="lower")
-    assert choice.answer.endswith("(not shown on 500 images, nor by all of them right: it takes 765 images or more)")
+    assert choice.answer.endswith(", and would be with all of them right: it takes 765 images or more)")
 
 
 def test_a_test_figure_below_the_limit_is_said() -> None:
