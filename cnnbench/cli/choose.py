@@ -43,9 +43,8 @@ def choose(
         max_bytes: Maximum size of the ONNX file.
         max_macs: Maximum of multiply-adds for one image.
         max_params: Maximum of parameters.
-        by: Cost to minimise among the files within the limits: macs, latency, bytes or params; lower minimises macs,
-            and the lower end of the 95 % interval of the accuracy, valid for all compared files at once, must meet
-            --min-accuracy.
+        by: Cost to minimise among the files within the limits (lower is macs, with the lower end of the accuracy's
+            interval at --min-accuracy or above); the interval is the 95 % one for all compared files at once.
         dataset: Data set, if there are several.
         backend: Backend of the latency record to use: onnxruntime, openvino, torch or torch-compile; by default the
             first two where they were measured.

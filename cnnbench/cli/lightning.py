@@ -48,6 +48,7 @@ class Verb:
 
 
 NAMES = ("arch", "dataset", "folder")
+RECIPE = ("epochs", "lr", "batch-size", "seed", "weight-decay", "train-images")
 VERBS: dict[str, Verb] = {
     "fit": Verb(
         "Train a network on the training images; writes <runs-dir>/<task>/seed<k>/.",
@@ -72,7 +73,7 @@ VERBS: dict[str, Verb] = {
             LOGGER,
             FORMAT,
         ),
-        (*NAMES, "epochs", "lr", "batch-size", "seed", "weight-decay", "train-images", "precision", "devices"),
+        (*NAMES, "download", *RECIPE, "precision", "devices"),
     ),
     "validate": Verb(
         "Score a run's best checkpoint, or --checkpoint, on the validation images.",
@@ -107,6 +108,7 @@ SHOWN: dict[str, tuple[str, str, str]] = {
     "lr": ("X", "Peak learning rate, by default the task's.", ""),
     "batch-size": ("N", "Images per training step, by default the task's.", ""),
     "seed": ("N", "Seed of the run, which names its folder.", "1"),
+    "download": ("", "First fetch the data set, if it is not there.", ""),
     "weight-decay": ("X", "L2 penalty on the weights.", ""),
     "train-images": ("N", "Train on this many of the training images.", ""),
     "precision": ("NAME", "auto, 32-true, bf16-mixed, ...", "auto"),

@@ -239,7 +239,7 @@ FIGURES = (
     Column("failures", "failed", "; ".join),
     _number("test_images", "test images", count, priority=2),
     _number("params", "parameters", count, priority=4),
-    _number("fc_weights", "fully connected equivalent", count, short="fully connected", priority=3),
+    _number("fc_weights", "weights, were every layer fully connected", count, short="if connected", priority=3),
     _number("macs", "MACs", count),
     Column("form", "counted as"),
     _number("weight_bytes", "weight bytes", count),
@@ -257,7 +257,12 @@ FIGURES = (
     _number("ece_null", "ECE of a calibrated network, at most", percent_digits, unit="%", short="calibrated, %"),
     _number("shift_mean", "mean over shifts up to 4 px", percent_digits, unit="%", short="shifted, %", priority=6),
     _number("shift_worst", "worst shift", percent_digits, unit="%", priority=6),
-    _number("equivariance_error", "equivariance error at 1 px", "{:.3f}".format, short="equivariance"),
+    _number(
+        "equivariance_error",
+        "equivariance error at 1 px (0: features move with the image)",
+        "{:.3f}".format,
+        short="equivariance error",
+    ),
 )
 """Every figure of a row, without latencies and the time to a target, in the order of CSV and JSON."""
 

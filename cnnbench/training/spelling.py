@@ -216,6 +216,8 @@ def _no_task(name: str) -> str:
     """What to say of a name that is neither a task nor an architecture."""
     if "/" in name and not Path(name).exists():
         return f"nothing at {name}: {RUN}; other libraries' networks are torchvision/<name> and timm/<name>"
+    if (Path(name) / "manifest.json").is_file():
+        return f"{name} is a bundle: {RUN}, or `cnnbench verify {name}`"
     if Path(name).is_dir():
         return (
             f"{name} is a folder, and no run: for your own images name an architecture, such as lenet5 --folder {name}"

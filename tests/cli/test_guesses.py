@@ -117,6 +117,8 @@ ANSWERS: dict[str, str] = {
     "fit lenet5 --epochs three": "epochs is three: expected a whole number",
     "fit lenet5 --lr high": "lr is high: expected a number",
     "fit mine": "mine is a folder, and no run: for your own images name an architecture, such as lenet5 --folder mine",
+    "test exports/mnist5k_lenet5": "exports/mnist5k_lenet5 is a bundle: expected the folder of a run, such as "
+    f"{RUN}, or `cnnbench verify exports/mnist5k_lenet5`",
     "fit gone.yaml": "no file gone.yaml: expected a YAML file, the name of a task or an architecture",
     "test runs/gone/seed1": "nothing at runs/gone/seed1: expected the folder of a run, such as "
     f"{RUN}; other libraries' networks are torchvision/<name> and timm/<name>",
@@ -144,8 +146,10 @@ ANSWERS: dict[str, str] = {
 
 @pytest.fixture(autouse=True)
 def _folders() -> None:
-    """A run that was stopped, a folder of images and a task."""
+    """A run that was stopped, a bundle, a folder of images and a task."""
     Path("mine/train/cats").mkdir(parents=True)
+    Path("exports/mnist5k_lenet5").mkdir(parents=True)
+    Path("exports/mnist5k_lenet5/manifest.json").touch()
     Path("own.yaml").write_text("model: {arch: lenet5}\n")
     run = Path(RUN)
     run.mkdir(parents=True)
