@@ -11,7 +11,7 @@ from cnnbench.tables.candidates import Candidate
 from cnnbench.tables.choose import Choice
 from cnnbench.tables.pair import compare_runs
 from cnnbench.tables.rows import LatencyKey
-from cnnbench.tables.text import milliseconds, percent, short_bytes
+from cnnbench.tables.text import milliseconds, percent, plural, short_bytes
 from cnnbench.types import CnnbenchError
 
 SURE = 0.01
@@ -132,7 +132,7 @@ def cautions(material: Material, tested: Sequence[Group], *, chosen: Group, file
         seeds = f"Trained again, {chosen.name} scores {percent(chosen.accuracy)} ({interval(row)})."
     else:
         seeds = f"One seed: another training may differ ({interval(row)}); `cnnbench sweep --seeds 5` trains more."
-    found = [seeds, *_shifted(tested, chosen), *_confidence(material, chosen)]
+    found = [seeds, *_trained(tested, chosen), *_shifted(tested, chosen), *_confidence(material, chosen)]
     if row.is_unbalanced and row.majority is not None:
         found.append(f"Always answering {row.majority_class} is right on {percent(row.majority)} of the test images.")
     if len(tested) == 1:
@@ -142,6 +142,18 @@ def cautions(material: Material, tested: Sequence[Group], *, chosen: Group, file
     elif not file.percentiles:
         found.append("Its latency was not measured (`cnnbench bench`).")
     return found
+
+
+def _trained(tested: Sequence[Group], chosen: Group) -> Iterator[str]:
+    """That the compared networks were not trained for equally many epochs."""
+    others = {group.row.epochs for group in tested if group is not chosen} - {None}
+    if chosen.row.epochs is not None and others - {chosen.row.epochs}:
+        low, high = min(filter(None, others)), max(filter(None, others))
+        of_others = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        yield (
+            f"The networks were not trained equally long: {chosen.name} for {plural(chosen.row.epochs, 'epoch')}, "
+            f"the others for {of_others}."
+        )
 
 
 def _shifted(tested: Sequence[Group], chosen: Group) -> Iterator[str]:
@@ -163,5 +175,8 @@ def _confidence(material: Material, chosen: Group) -> Iterator[str]:
     predictions = material.predictions(chosen.best_run)
     gap = float(predictions.probabilities.max(axis=1).mean() - predictions.correct.mean())
     if abs(gap) > SURE:
-        way = "high" if gap > 0 else "low"
-        yield f"Confidence is {100 * abs(gap):.1f} points too {way} on average (see Calibration)."
+        side = "above" if gap > 0 else "below"
+        yield (
+            f"The mean confidence is {100 * abs(gap):.1f} points {side} the accuracy; Calibration has the error at "
+            "each level of confidence, which is larger where too high and too low cancel here."
+        )

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import builders as made
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -284,6 +285,14 @@ def test_the_limits_of_the_page_are_kept_and_drawn() -> None:
         assert json.dumps(words)[1:-1].replace("<", "\\u003c") in found.picture.spec
 
 
+def test_networks_that_were_not_trained_equally_long_are_a_caution() -> None:
+    alike = [network("large", right=96), network("small", right=90)]
+    longer = [msgspec.structs.replace(record, fit=msgspec.structs.replace(record.fit, epochs=70)) for record in alike]
+    said = "The networks were not trained equally long: "
+    assert said not in " ".join(answer(*alike).cautions)
+    assert f"{said}large for 70 epochs, the others for {alike[0].fit.epochs}." in answer(longer[0], alike[1]).cautions
+
+
 def test_what_shifts_and_confidence_do_is_a_caution() -> None:
     for arch, right in (("small", 90), ("large", 96)):
         folder = made.write_run(network(arch, right=right))
@@ -295,7 +304,7 @@ def test_what_shifts_and_confidence_do_is_a_caution() -> None:
     (found,) = answers(Material(gather(["runs"]), 0.9))
     said = " ".join(found.cautions)
     assert "50.00 % at the worst shift (large: 80.00 %)" in said
-    assert f"{100 * (0.9 - SURE):.1f} points too low" in said
+    assert f"{100 * (0.9 - SURE):.1f} points below the accuracy" in said
 
 
 def test_every_dataset_has_its_answer_the_one_with_the_most_networks_first() -> None:
