@@ -138,9 +138,9 @@ def one_line(text: str) -> str:
     return printable(text).replace("\r", "\\r").replace("\n", "\\n")
 
 
-def several(names: Sequence[object], most: int = 5) -> str:
-    """`a, b, c, d, e, ...`: the names in a message, of many the first."""
-    return ", ".join(map(str, names[:most])) + ", ..." * (len(names) > most)
+def listed(names: Sequence[object], most: int = 5) -> str:
+    """`a, b, c, d, e and 3 more`: the names in a message, of many the first."""
+    return ", ".join(map(str, names[:most])) + f" and {len(names) - most:,} more" * (len(names) > most)
 
 
 def first_line(error: object) -> str:

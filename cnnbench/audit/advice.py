@@ -9,7 +9,7 @@ from statistics import median
 
 from cnnbench.audit.facts import Facts
 from cnnbench.datasets.layout import Listing
-from cnnbench.types import SMALL_SIDE, several
+from cnnbench.types import SMALL_SIDE, listed
 
 SIDES = (16, 24, 28, 32, 48, 64)
 """Sizes that are suggested; above, networks take the stems of their authors, and costs grow with the square."""
@@ -86,7 +86,7 @@ def _remarks(listing: Listing, found: Sequence[Facts], *, size: int, broken: int
         yield f"fit refuses {broken:,} broken file{'s' * (broken > 1)}, or leaves them out with --data.skip_broken true"
     for split in ("val", "test"):
         if absent := [name for name, count in counts[split].items() if not count]:
-            yield f"no {split} image of {several(absent, MOST_NAMED)}"
+            yield f"no {split} image of {listed(absent, MOST_NAMED)}"
 
 
 def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]:
@@ -98,4 +98,4 @@ def _refusals(listing: Listing, *, broken: int, counts: Counts) -> Iterator[str]
     if not any(sum(of_class.values()) for of_class in counts.values()):
         yield f"fit has nothing to train on: all {broken:,} files are broken"
     elif absent := [name for name, count in counts["train"].items() if not count]:
-        yield f"fit has no training image of {several(absent, MOST_NAMED)}: all that there are are broken"
+        yield f"fit has no training image of {listed(absent, MOST_NAMED)}: all that there are are broken"

@@ -13,7 +13,7 @@ from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import render
 from cnnbench.tables.columns import Column
 from cnnbench.tables.text import percent, plural
-from cnnbench.types import Exit, one_line, several
+from cnnbench.types import Exit, listed, one_line
 
 if TYPE_CHECKING:
     from cnnbench.audit.audit import Audit, Copies, Place
@@ -105,20 +105,18 @@ def _lines(found: Audit) -> Iterator[str]:
 
 
 def _ranking(counts: Mapping[str, int]) -> str:
-    named = [f"{name} ({count:,})" for name, count in list(counts.items())[:MOST]]
-    return ", ".join(named) + f", and {len(counts) - MOST:,} more" * (len(counts) > MOST)
+    return listed([f"{name} ({count:,})" for name, count in counts.items()], MOST)
 
 
 def _named(what: str, names: Sequence[str]) -> Iterator[str]:
     if names:
-        yield f"{what}: {len(names):,}: {several(names, MOST)}"
+        yield f"{what}: {len(names):,}: {listed(names, MOST)}"
 
 
 def _groups(what: str, groups: Sequence[Copies]) -> Iterator[str]:
     for copies in groups[:MOST]:
-        places = [f"{place.name} ({place.split}, {place.class_name})" for place in copies.places[:MOST]]
-        more = f" and {len(copies.places) - MOST:,} more" * (len(copies.places) > MOST)
-        yield f"{what}: {', '.join(places)}{more}"
+        places = [f"{place.name} ({place.split}, {place.class_name})" for place in copies.places]
+        yield f"{what}: {listed(places, MOST)}"
     if len(groups) > MOST:
         yield f"{what}: {len(groups) - MOST:,} more"
 

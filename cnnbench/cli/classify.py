@@ -13,7 +13,7 @@ from cnnbench.cli.hints import say_next
 from cnnbench.cli.table import Format, render, write
 from cnnbench.tables.columns import Column, plain
 from cnnbench.tables.text import plural
-from cnnbench.types import CnnbenchError, Exit, one_line, several
+from cnnbench.types import CnnbenchError, Exit, listed, one_line
 
 MOST = 10
 """Classes and unreadable files that are told."""
@@ -133,7 +133,7 @@ def _counts(found: Answers, rows: Sequence[dict[str, object]]) -> str:
 def _tell(found: Answers) -> None:
     """On stderr, what was not classified."""
     if found.skipped:
-        names = several(found.skipped, 3)
+        names = listed(found.skipped, 3)
         text = f"skipped {len(found.skipped):,} that are hidden, links, or no images by name: {names}"
         print(one_line(text), file=sys.stderr)
     for answer in [answer for answer in found.answers if answer.error][:MOST]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnbench.datasets.archives import DAMAGE, reason
 from cnnbench.datasets.tree import ROLES, File, Found, Layout
-from cnnbench.types import CnnbenchError, Exit, one_line, several
+from cnnbench.types import CnnbenchError, Exit, listed, one_line
 
 EXPECTED = (
     "images and labels, or train_images and train_labels (x_train and y_train) with those of val and test if there are "
@@ -82,15 +82,15 @@ def _pairs(path: Path, names: Sequence[str]) -> dict[str | None, Pair]:
     used = {name for pair in pairs.values() for name in pair} | {NAMES}
     if not pairs:
         raise CnnbenchError(
-            one_line(f"{path} has the arrays {several(names) or 'none'}; expected {EXPECTED}"), Exit.DATA
+            one_line(f"{path} has the arrays {listed(names) or 'none'}; expected {EXPECTED}"), Exit.DATA
         )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise CnnbenchError(one_line(f"{path} holds several arrays named {several(twice)}"), Exit.DATA)
+        raise CnnbenchError(one_line(f"{path} holds several arrays named {listed(twice)}"), Exit.DATA)
     if unused := [name for name in names if name not in used]:
         raise CnnbenchError(
             one_line(
                 f"{path} holds arrays that are not used beside {', '.join(sorted(used & {*names}))}: "
-                f"{several(unused)}; rename or remove them; expected {EXPECTED}"
+                f"{listed(unused)}; rename or remove them; expected {EXPECTED}"
             ),
             Exit.DATA,
         )

@@ -12,7 +12,7 @@ import msgspec
 from cnnbench import records
 from cnnbench.cache import cache_folder
 from cnnbench.datasets.layout import Listing
-from cnnbench.types import CnnbenchError, one_line, several
+from cnnbench.types import CnnbenchError, listed, one_line
 
 NAMED = 3
 """Files that a line names of each kind."""
@@ -85,7 +85,7 @@ def _matched(old: Files, new: Files, key: Callable[[File], tuple[str, ...]]) -> 
 
 def _told(kind: str, files: Files) -> str:
     named = [f"{name} ({split})" for split, name in sorted((file.split, file.name) for file in files)]
-    return f"{len(files):,} {kind}: {several(named, NAMED)}"
+    return f"{len(files):,} {kind}: {listed(named, NAMED)}"
 
 
 def _kept(sha256: str) -> Path:

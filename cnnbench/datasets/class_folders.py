@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout, Skipped, Tree, is_image, shown
-from cnnbench.types import CnnbenchError, Exit, one_line, several
+from cnnbench.types import CnnbenchError, Exit, listed, one_line
 
 
 def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
@@ -44,7 +44,7 @@ def of_folders(tree: Tree, folder: Path, *, expected: str) -> Layout:
         raise CnnbenchError(f"{where} holds {len(classes)} class folders{hint}; expected {expected}", Exit.DATA)
     for place in places:
         if unknown := set(tree.below(place)) - set(classes):
-            names = several([shown(name) for name in sorted(unknown)])
+            names = listed([shown(name) for name in sorted(unknown)])
             raise CnnbenchError(f"{folder / place} holds classes that {first} lacks: {names}", Exit.DATA)
     found, skipped = _sorted_out(tree.files, places)
     _require_images(found, places, classes, folder)
@@ -105,6 +105,6 @@ def _require_images(
             one = f"{folder / place / empty[0]} holds no image that Pillow reads: add some, or remove the folder"
             of_many = (
                 f"{folder / place} holds {len(empty)} classes without an image that Pillow reads: "
-                f"{several(empty)}; add some, or remove the folders"
+                f"{listed(empty)}; add some, or remove the folders"
             )
             raise CnnbenchError(one_line(of_many if len(empty) > 1 else one), Exit.DATA)

@@ -23,7 +23,7 @@ from cnnbench.datasets.decoding import choose, pixels
 from cnnbench.datasets.layout import EXPECTED, SHARES, Entry, Listing, read_listing, without
 from cnnbench.datasets.splits import with_pixel_stats
 from cnnbench.datasets.tree import Skipped, shown
-from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split, one_line, several
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, Preprocessing, Split, listed, one_line
 
 DECODER = 3  # counts up when `pixels` gives other pixels, so that no cache of the old ones is used
 MOST_NAMED = 20
@@ -136,12 +136,11 @@ def _key(entries: Sequence[Entry], source: Source, chosen: Preprocessing | None 
 def _refusal(unread: Sequence[Skipped], listing: Listing) -> str:
     """One line that names every file that cannot be read."""
     remedy = "repair or remove, or leave such out with --data.skip_broken true"
-    named = [f"{broken.name} ({broken.reason})" for broken in unread[:MOST_NAMED]]
-    more = f" and {len(unread) - MOST_NAMED:,} more" * (len(unread) > MOST_NAMED)
+    named = [f"{broken.name} ({broken.reason})" for broken in unread]
     if len(unread) == 1:
         return one_line(f"cannot read {listing.folder / unread[0].name} as an image: {unread[0].reason}; {remedy}")
     return one_line(
-        f"cannot read {len(unread):,} files of {listing.folder} as images: {', '.join(named)}{more}; {remedy}"
+        f"cannot read {len(unread):,} files of {listing.folder} as images: {listed(named, MOST_NAMED)}; {remedy}"
     )
 
 
@@ -158,7 +157,7 @@ def _require_some(kept: Listing, unread: Sequence[Skipped]) -> None:
     if empty:
         raise CnnbenchError(one_line(f"all {' and '.join(empty)} files of {kept.folder} are broken: {told}"), Exit.DATA)
     if absent := [name for name, count in kept.counts("train").items() if not count]:
-        named = ", ".join(absent[:MOST_NAMED]) + f" and {len(absent) - MOST_NAMED:,} more" * (len(absent) > MOST_NAMED)
+        named = listed(absent, MOST_NAMED)
         raise CnnbenchError(one_line(f"all training files of {named} in {kept.folder} are broken: {told}"), Exit.DATA)
 
 
@@ -172,8 +171,8 @@ def _notes(listing: Listing, unread: Sequence[Skipped]) -> tuple[str, ...]:
     if unread:
         by_reason["cannot be read"] = [broken.name for broken in unread]
     for reason, names in by_reason.items():
-        lines.append(f"left out, {reason}: {len(names):,} ({several(names, FEW_NAMED)})")
+        lines.append(f"left out, {reason}: {len(names):,} ({listed(names, FEW_NAMED)})")
     for split in ("val", "test"):
         if absent := [name for name, count in listing.counts(split).items() if not count]:
-            lines.append(f"no {split} image of {several(absent, MOST_NAMED)}")
+            lines.append(f"no {split} image of {listed(absent, MOST_NAMED)}")
     return tuple(one_line(line) for line in lines)

@@ -22,7 +22,7 @@ from cnnbench.datasets.hashes import Hashes
 from cnnbench.datasets.splits import divided
 from cnnbench.datasets.tables import METADATA, Fault, fault_of, is_table, of_tables
 from cnnbench.datasets.tree import ROLES, File, Layout, Skipped, Tree, file_at, shown, walk
-from cnnbench.types import LONGEST_NAME, CnnbenchError, Exit, is_control, several
+from cnnbench.types import LONGEST_NAME, CnnbenchError, Exit, is_control, listed
 
 EXPECTED = (
     "train/<class>/<image> with at least two classes and optionally val/ and test/, or <class>/<image>; "
@@ -268,7 +268,7 @@ def _settled(
 def _class_names(folder: Path, layout: Layout) -> tuple[str, ...]:
     names = tuple(sorted({image.class_name for image in layout.found}))
     if odd := [name for name in names if not name.strip() or len(name) > LONGEST_NAME or any(map(is_control, name))]:
-        told = several([repr(name[:LONGEST_NAME]) for name in odd])
+        told = listed([repr(name[:LONGEST_NAME]) for name in odd])
         raise CnnbenchError(
             f"{folder} has classes named {told}: expected text of at most {LONGEST_NAME} characters, without control "
             "characters",
@@ -278,7 +278,7 @@ def _class_names(folder: Path, layout: Layout) -> tuple[str, ...]:
         raise CnnbenchError(f"{folder} has images of {len(names)} classes; expected at least two", Exit.DATA)
     trained = {image.class_name for image in layout.found if image.split in (None, "train")}
     if lacking := [name for name in names if name not in trained]:
-        raise CnnbenchError(f"{folder} has classes without a training image: {several(lacking)}", Exit.DATA)
+        raise CnnbenchError(f"{folder} has classes without a training image: {listed(lacking)}", Exit.DATA)
     return names
 
 

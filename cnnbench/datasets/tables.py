@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cnnbench.datasets.tree import ROLES, File, Found, Layout
-from cnnbench.types import CnnbenchError, Exit, one_line, several
+from cnnbench.types import CnnbenchError, Exit, listed, one_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 PATH_COLUMNS = ("path", "file_name")
@@ -51,7 +51,7 @@ def read_table(file: File) -> list[Row]:
         for number, row in enumerate(rows, 1)
     ]
     if lacking := [number for number, row in enumerate(table, 1) if not {"path", "label"} <= row.keys()]:
-        told = f"{file.name} has {len(lacking):,} rows without path or label: {several(lacking, 10)}"
+        told = f"{file.name} has {len(lacking):,} rows without path or label: {listed(lacking, 10)}"
         raise CnnbenchError(told, Exit.DATA)
     return table
 
@@ -133,7 +133,7 @@ def _check_rows(name: str, images: Sequence[Found]) -> None:
         raise CnnbenchError(f"{name} lists no images; expected {EXPECTED}", Exit.DATA)
     paths = Counter(image.file.name for image in images)
     if twice := [path for path, count in paths.items() if count > 1]:
-        told = f"{name} lists {len(twice):,} files more than once: {several(twice, 1)}"
+        told = f"{name} lists {len(twice):,} files more than once: {listed(twice, 1)}"
         raise CnnbenchError(one_line(told), Exit.DATA)
     without = sum(image.split is None for image in images)
     if 0 < without < len(images):

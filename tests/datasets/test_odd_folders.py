@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[Lay, str]] = {
     ),
     "many empty classes": (
         {**TWO, **{f"empty{number}": 0 for number in range(9)}},
-        "holds 9 classes without an image that Pillow reads: empty0, empty1, empty2, empty3, empty4, ...; add",
+        "holds 9 classes without an image that Pillow reads: empty0, empty1, empty2, empty3, empty4 and 4 more; add",
     ),
     "a class with a line end": ({**TWO, "new\nline": 3}, "has classes named 'new\\nline': expected text"),
     "classes that colour": (
