@@ -173,12 +173,14 @@ class LatencyCase:
     batch: int
     threads: int
     seconds: tuple[float, ...]
-    """Seconds of each call: finite, above 0, never empty."""
+    """Seconds of each call: finite, above 0, never empty; of a collection the order statistics that it keeps."""
     process_medians: tuple[float, ...] = ()
     """Median seconds of each process that measured the case; empty where the record does not have them."""
     machine: Machine | None = None
     origin: str = ""
     """The file that it was read from: one run of `bench`."""
+    calls: int = 0
+    """That were timed."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ def read_record(path: Path) -> LatencyRecord:
 
 class _Stats(msgspec.Struct, frozen=True):
     data: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
+    rounds: Count = 1
 
 
 class _Benchmark(msgspec.Struct, frozen=True):
@@ -283,7 +286,8 @@ class _File(msgspec.Struct, frozen=True):
 
 def _case(benchmark: _Benchmark) -> LatencyCase:
     info = msgspec.convert(benchmark.extra_info, _ExtraInfo)
-    seconds = msgspec.convert(benchmark.stats, _Stats).data
+    stats = msgspec.convert(benchmark.stats, _Stats)
+    seconds = stats.data
     medians = tuple(process.median_seconds for process in info.processes)
     if not info.backend + info.runtime:
         raise msgspec.ValidationError("Object missing required field `backend`")
@@ -300,6 +304,7 @@ def _case(benchmark: _Benchmark) -> LatencyCase:
         threads=info.threads,
         seconds=seconds,
         process_medians=medians,
+        calls=max(stats.rounds, len(seconds)),
     )
 
 

@@ -112,7 +112,7 @@ def _percentiles(case: LatencyCase) -> dict[str, object]:
         "backend": _backend(case),
         "batch": case.batch,
         "threads": case.threads,
-        "samples": len(case.seconds),
+        "samples": case.calls,
     }
     for figure in _figures(case):
         row[f"p{figure.percent}"] = None if figure.seconds is None else figure.seconds * 1e3

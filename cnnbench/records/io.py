@@ -159,8 +159,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, record: msgspec.Struct) -> None:
-    """Write a record as indented JSON, sealed with the hash of its own content.
+def write(path: Path, record: msgspec.Struct, *, indent: int | None = 2) -> None:
+    """Write a record as JSON, sealed with the hash of its own content.
+
+    Args:
+        path: The file.
+        record: Its content.
+        indent: Spaces per level; None for one line.
 
     Raises:
         CnnbenchError: The folder cannot be written (exit 2).
@@ -168,7 +173,7 @@ def write(path: Path, record: msgspec.Struct) -> None:
     """
     content = _escaped(msgspec.to_builtins(record))
     with replacing(path) as partial:
-        partial.write_text(json.dumps({**content, "seal": seal(content)}, indent=2, allow_nan=False) + "\n")
+        partial.write_text(json.dumps({**content, "seal": seal(content)}, indent=indent, allow_nan=False) + "\n")
 
 
 def read(path: Path, kind: type[Record]) -> Record:

@@ -4,11 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from builders import data_record, first, run_config, run_record, write_bundle, write_certain, write_failure, write_run
+from builders import (
+    data_record,
+    first,
+    measured,
+    run_config,
+    run_record,
+    write_bundle,
+    write_certain,
+    write_failure,
+    write_latencies,
+    write_run,
+)
 
 from cnnbench import records
 from cnnbench.__main__ import main
+from cnnbench.bench import record as latency
 from cnnbench.records.schema import Failure, RunRecord
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -30,6 +43,24 @@ def test_compare_prints_the_same_from_what_was_collected(capsys: pytest.CaptureF
     assert main(["collect", "runs", "exports", "--out", "kept"]) == 0
     assert "3 runs" in capsys.readouterr().out
     assert table("kept", capsys=capsys) == table("runs", "exports", capsys=capsys)
+
+
+def test_of_many_timed_calls_those_are_kept_that_have_the_percentiles() -> None:
+    record = run_record("a", 1, 90)
+    write_run(record)
+    calls = [1e-3 + 1e-6 * (place * 7_919 % 5_000) for place in range(5_000)]  # 1.000 to 5.999 ms, in no order
+    processes = [{"median_seconds": 3.5e-3, "slices": [2_500, 2_500]}]
+    write_latencies(measured(record, calls, processes=processes), measured(record, calls[:70], backend="torch"))
+    assert main(["collect", "runs", "latency.json", "--out", "kept"]) == 0
+    many, few = latency.read(Path("kept/latency.json"))
+    assert many.calls == 5_000
+    assert len(many.seconds) == 200
+    for percent in (50, 90):
+        kept, whole = np.percentile(many.seconds, percent), np.percentile(calls, percent)
+        assert kept == pytest.approx(whole, abs=5e-3 * (max(calls) - min(calls)))  # as far as two kept ones are apart
+    assert many.process_medians == (3.5e-3,)
+    assert few.seconds == tuple(calls[:70])
+    assert Path("kept/latency.json").stat().st_size < Path("latency.json").stat().st_size / 5
 
 
 def test_json_has_the_counts_of_what_was_collected(capsys: pytest.CaptureFixture[str]) -> None:
