@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from cnnbench.cli import front, streams
 from cnnbench.extras import absent
-from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, one_line, printable
+from cnnbench.types import ERROR_FILE, CnnbenchError, Exit, Terminated, one_line, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,7 +104,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def _terminate(signum: int, _: object) -> NoReturn:
-    sys.exit(128 + signum)
+    raise Terminated(128 + signum)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

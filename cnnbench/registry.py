@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from cnnbench.arguments import near, shown
 from cnnbench.packages import guarded, guarded_call
-from cnnbench.types import CnnbenchError, Exit, check_name, first_line
+from cnnbench.types import CnnbenchError, Exit, Terminated, check_name, first_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -124,7 +124,7 @@ class InstalledEntry(Entry):
         try:
             with guarded(self.module, what):
                 builder = self.point.load()
-        except CnnbenchError:
+        except (CnnbenchError, Terminated):
             raise
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
             reason = f"{type(error).__name__}: {first_line(error)}"

@@ -46,6 +46,10 @@ class CnnbenchError(Exception):
         self.code = code
 
 
+class Terminated(SystemExit):
+    """A signal asks the process to end: not an exit of the code of a package, which is refused."""
+
+
 ERROR_FILE = "CNNBENCH_ERROR_FILE"
 """Environment variable: the file in which a process leaves the line of its error, for the sweep that started it."""
 

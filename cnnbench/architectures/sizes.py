@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench.types import CnnbenchError, Exit, ImageSpec, first_line
+from cnnbench.types import CnnbenchError, Exit, ImageSpec, Terminated, first_line
 
 Builder = Callable[[ImageSpec], nn.Module]
 
@@ -104,7 +104,7 @@ def _probe(builder: Builder, spec: ImageSpec, device: str) -> tuple[nn.Module, A
                 if not list(layer.children()):
                     hooks += [layer.register_forward_pre_hook(note_layer), layer.register_forward_hook(note_shape)]
             output = network(torch.empty(1, spec.channels, spec.height, spec.width).fill_(0.5))
-        except CnnbenchError:
+        except (CnnbenchError, Terminated):
             raise
         except ImportError as error:
             raise CnnbenchError(f"the network cannot be built: {first_line(error)}", Exit.ENVIRONMENT) from None
@@ -130,7 +130,7 @@ def build_with_values(builder: Builder, spec: ImageSpec, *, name: str) -> nn.Mod
     """
     try:
         network = builder(spec)
-    except CnnbenchError:
+    except (CnnbenchError, Terminated):
         raise
     except SystemExit as error:
         raise CnnbenchError(f"{name} cannot be built: {_exit(error)}") from None

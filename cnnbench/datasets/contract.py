@@ -23,6 +23,7 @@ from cnnbench.types import (
     ImageSpec,
     SpecError,
     Split,
+    Terminated,
     first_line,
     is_control,
 )
@@ -48,7 +49,7 @@ def decode(name: str, builder: Builder, *, source: Source) -> Decoded:
             decoded = builder(source)
     except SpecError as error:
         raise _fault(name, f"cannot be read: {error}") from None
-    except CnnbenchError:
+    except (CnnbenchError, Terminated):
         raise
     except ImportError as error:
         raise CnnbenchError(f"dataset {name} cannot be read: {first_line(error)}", Exit.ENVIRONMENT) from None

@@ -22,7 +22,7 @@ from cnnbench.architectures import architecture, build
 from cnnbench.cache import cache_folder
 from cnnbench.records.schema import NetworkChecks
 from cnnbench.training.sources import sources, version_of
-from cnnbench.types import COST_SPEC, SEED, CnnbenchError, Exit, ImageSpec, first_line
+from cnnbench.types import COST_SPEC, SEED, CnnbenchError, Exit, ImageSpec, Terminated, first_line
 
 IMAGES = 4
 """In a batch: more than one, so that an answer can depend on the others."""
@@ -265,7 +265,7 @@ def _failures_of(arch: str, mode: str) -> Iterator[None]:
     """Turn whatever a network raises into one line (exit 2)."""
     try:
         yield
-    except CnnbenchError:
+    except (CnnbenchError, Terminated):
         raise
     except (Exception, SystemExit) as error:  # an exit would end the verb, and might look like success
         raise CnnbenchError(f"{arch} fails {mode}: {type(error).__name__}: {first_line(error)}") from None
