@@ -161,7 +161,8 @@ def images_needed(accuracy: float, *, among: int = 1) -> int | None:
 def evidence(val: Score, accuracy: float, *, among: int = 1) -> str:
     """Where the interval of one of `among` files begins: `95 % interval from 98.25 %, above the limit`."""
     low = val.low(among)
-    text = f"95 % interval{f' for {among:,} files at once' if among > 1 else ''} from {percent_down(low)}"
+    shown = percent_down(low) if low < accuracy and percent(low) == percent(accuracy) else percent(low)
+    text = f"95 % interval{f' for {among:,} files at once' if among > 1 else ''} from {shown}"
     if low >= accuracy:
         return f"{text}, above the limit"
     needed = images_needed(accuracy, among=among)

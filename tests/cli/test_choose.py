@@ -97,7 +97,7 @@ def test_one_line_answers_and_one_a_network_says_what_it_lost_by(capsys: pytest.
     limits = ["--min-accuracy", "0.85", "--max-latency", "3ms", "--max-bytes", "1000000"]
     assert lines(capsys, *limits) == [
         "d_middle fp32: fewest MACs with accuracy >= 85.00 %, p90 latency <= 3.000 ms, ONNX bytes <= 1,000,000; "
-        "validation accuracy 90.00 % (90 of 100), 95 % interval for 3 files at once from 80.51 %, below the limit; "
+        "validation accuracy 90.00 % (90 of 100), 95 % interval for 3 files at once from 80.52 %, below the limit; "
         "MACs 2,000, ONNX bytes 30,000, p90 latency 0.270 ms",
         "  d_large fp32: keeps the limits with 99.00 %, but has 4x the MACs (8,000)",
         "  d_small fp32: accuracy 80.00 % is below 85.00 %",

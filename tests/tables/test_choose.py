@@ -136,18 +136,18 @@ def test_so_many_images_all_of_them_right_show_an_accuracy_and_one_less_do_not(a
 
 def test_no_number_of_images_shows_that_all_are_right() -> None:
     assert images_needed(1.0) is None
-    assert evidence(Score(500, 500), 1.0) == "95 % interval from 99.23 %, below the limit, as with any number of images"
+    assert evidence(Score(500, 500), 1.0) == "95 % interval from 99.24 %, below the limit, as with any number of images"
 
 
 @pytest.mark.parametrize(
     ("right", "accuracy", "said"),
     [
         (498, 0.98, "95 % interval from 98.55 %, above the limit"),
-        (494, 0.98, "95 % interval from 97.40 %, below the limit"),
+        (494, 0.98, "95 % interval from 97.41 %, below the limit"),
         (
             500,
             0.995,
-            "95 % interval from 99.23 %, below the limit, and would be with all of them right: it takes 765 images or "
+            "95 % interval from 99.24 %, below the limit, and would be with all of them right: it takes 765 images or "
             "more",
         ),
     ],
@@ -158,6 +158,12 @@ def test_an_accuracy_is_shown_where_the_lower_end_of_its_interval_is_not_below_i
     low = binomtest(right, 500).proportion_ci(0.95, method="wilson").low
     assert (low >= accuracy) == said.endswith("above the limit")
     assert evidence(Score(right, 500), accuracy) == said
+
+
+def test_an_interval_that_begins_just_below_the_limit_is_not_shown_to_begin_at_it() -> None:
+    assert 0.96355 < Score(490, 500).low() < 0.9636
+    assert evidence(Score(490, 500), 0.9636) == "95 % interval from 96.35 %, below the limit"
+    assert evidence(Score(490, 500), 0.9637) == "95 % interval from 96.36 %, below the limit"
 
 
 def test_by_lower_the_limit_is_met_by_the_lower_end_that_holds_for_both_files() -> None:
@@ -183,7 +189,7 @@ def test_the_more_files_are_compared_the_more_it_takes_to_show_an_accuracy() -> 
     assert low < 0.98
     choice = choose_file(known, limits, by="lower")
     assert choice.chosen is None
-    said = f"95 % interval for 10 files at once from {100 * low - 0.005:.2f} %, below the limit"
+    said = f"95 % interval for 10 files at once from {100 * low:.2f} %, below the limit"
     assert choice.answer.endswith(f" ({said})")
     assert choice.among == 10
     assert choice.relax == f"lower end of accuracy from 98.00 % to {100 * low - 0.005:.2f} %"
