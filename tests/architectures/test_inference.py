@@ -44,6 +44,7 @@ def test_costs_are_those_of_the_papers(name: str, params: float, macs: float) ->
     assert found.form == MERGED
 
 
+@pytest.mark.slow  # the description also measures receptive fields
 def test_the_form_is_said_beside_the_cost() -> None:
     description = describe_network("timm/mobileone_s0", COST_SPEC)
     assert str(description).endswith(MERGED)

@@ -83,9 +83,11 @@ class Mirror:
 @pytest.fixture(autouse=True)
 def _sockets_of_cut_downloads_go() -> Iterator[None]:
     """http.client leaves the socket of a download that fails to the collector, which would warn in another test."""
+    gc.freeze()  # else all of torch is looked through, which takes seconds
     yield
     with warnings.catch_warnings(action="ignore"):
         gc.collect()
+    gc.unfreeze()
 
 
 @pytest.fixture
