@@ -47,7 +47,7 @@ class CnnbenchError(Exception):
 
 
 class Terminated(SystemExit):
-    """A signal asks the process to end: not an exit of the code of a package, which is refused."""
+    """A signal ends the process. Unlike a SystemExit of a package's own code, it is never turned into an error."""
 
 
 ERROR_FILE = "CNNBENCH_ERROR_FILE"

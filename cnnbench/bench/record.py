@@ -180,7 +180,7 @@ class LatencyCase:
     origin: str = ""
     """The file that it was read from: one run of `bench`."""
     calls: int = 0
-    """That were timed."""
+    """How many calls were timed; `seconds` of a collection has fewer."""
 
 
 @dataclass(frozen=True)
